@@ -1,0 +1,196 @@
+"""One typed dataclass per command is its YAML file and its flags at once.
+
+A command declares a frozen dataclass with `option(...)` fields; `parse` turns `--config FILE.yaml` plus flags into an
+instance. Files are flat; flags override the file; an unknown key is an error that names the nearest known one.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from geoclick.errors import GeoClickError, UsageError
+
+T = TypeVar("T")
+
+
+def option(default: Any = dataclasses.MISSING, *, help: str, choices: Sequence[str] | None = None) -> Any:
+    """A dataclass field that is also a flag; without a default it is required.
+
+    Sequence defaults must be tuples. A field of type `tuple[str, ...]` takes several values on the command line.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def _plain_type(annotation: Any) -> tuple[type, bool]:
+    """The scalar type of an annotation, and whether several values are taken (`tuple[T, ...]`)."""
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    if typing.get_origin(annotation) is tuple:
+        return typing.get_args(annotation)[0], True
+    return annotation, False
+
+
+def _convert(value: Any, annotation: Any, key: str) -> Any:
+    """`value` of a YAML file or flag as the annotated type; raises UsageError when it does not fit."""
+    plain, many = _plain_type(annotation)
+    if value is None:
+        if "None" in str(annotation):
+            return None
+        raise UsageError(f"{key} needs a value of type {plain.__name__}, not an empty one.")
+    if many:
+        return tuple(_convert(v, plain, key) for v in (value if isinstance(value, list | tuple) else [value]))
+    if plain is bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in ("true", "yes", "1", "false", "no", "0"):
+            return str(value).lower() in ("true", "yes", "1")
+        raise UsageError(f"{key} must be true or false, not {value!r}.")
+    try:
+        return plain(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{key} must be of type {plain.__name__}, not {value!r}.") from error
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The flat mapping in a YAML file; raises UsageError when it is missing, broken or nested."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"Config file {path} does not exist; give --config an existing YAML file."
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(
+            f"Config file {path} cannot be read as YAML: {str(error).splitlines()[0]}."
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"Config file {path} must hold 'key: value' lines.")
+    return {str(key): value for key, value in content.items()}
+
+
+def unknown_key(key: str, known: Sequence[str], where: str) -> UsageError:
+    """The error for a key that no option has, with the nearest known one."""
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}."
+    return UsageError(f"Unknown key {key!r} in {where}; {hint}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        raise UsageError(f"{message[0].upper()}{message[1:]}; see '{self.prog} --help'.")
+
+
+def parse(
+    config_class: type[T], argv: Sequence[str] | None, *, prog: str, description: str, example: str
+) -> T:
+    """An instance of `config_class` from `--config` and flags.
+
+    Args:
+        config_class: a dataclass made of `option` fields.
+        argv: arguments without the program's name; None takes them from the command line.
+        prog: the command as the user types it.
+        description: one or two sentences for `--help`.
+        example: a command line that works, shown at the end of `--help`.
+
+    Raises:
+        UsageError: an unknown flag or key, a missing required option, a value of the wrong type.
+    """
+    parser = _Parser(
+        prog=prog,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="flat YAML file with these options; flags override it"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    hints = typing.get_type_hints(config_class)
+    fields = {f.name: f for f in dataclasses.fields(config_class)}
+    for name, field in fields.items():
+        plain, many = _plain_type(hints[name])
+        required = field.default is dataclasses.MISSING
+        text = field.metadata["help"] + (
+            " (required)" if required else f" (default: {_shown(field.default)})"
+        )
+        flag = f"--{name.replace('_', '-')}"
+        if plain is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            parser.add_argument(
+                flag,
+                dest=name,
+                default=None,
+                nargs="+" if many else None,
+                help=text.replace("%", "%%"),
+                metavar=plain.__name__.upper(),
+                choices=field.metadata["choices"],
+            )
+    given = vars(parser.parse_args(argv))
+    path = given.pop("config")
+    given.pop("debug")
+    values: dict[str, Any] = {}
+    for key, value in (read_yaml(path) if path else {}).items():
+        if key not in fields:
+            raise unknown_key(key, list(fields), path)
+        values[key] = value
+    values |= {key: value for key, value in given.items() if value is not None}
+    missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in values]
+    if missing:
+        flags = ", ".join(f"--{n.replace('_', '-')}" for n in missing)
+        raise UsageError(f"Missing {flags}; give it as a flag or in --config (see '{prog} --help').")
+    for key, value in values.items():
+        choices = fields[key].metadata["choices"]
+        values[key] = _convert(value, hints[key], key)
+        if choices and values[key] not in choices and not isinstance(values[key], tuple):
+            raise UsageError(f"{key} must be one of {', '.join(choices)}, not {values[key]!r}.")
+    return config_class(**values)
+
+
+def _shown(default: Any) -> str:
+    if default is None or default == ():
+        return "none"
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def write_config(config: Any, folder: Path) -> None:
+    """Write the resolved options as `config.yaml` in a run folder."""
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def run_command(body: Callable[[], None], argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: errors become one sentence on stderr, with `--debug` a traceback too."""
+    debug = "--debug" in (sys.argv if argv is None else argv)
+    try:
+        body()
+    except GeoClickError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: Interrupted; start the same command again to go on.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        print(
+            f"error: {error.strerror or error}: {error.filename or 'no file named'}; free space or mend the path, "
+            "then start the same command again.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0

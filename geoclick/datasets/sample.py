@@ -1,0 +1,51 @@
+"""Sample: an image, a query and the mask that answers it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from geoclick import images, masks
+
+TASKS = ("referring", "reasoning", "semantic", "no_target")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One question about one image, with its answer.
+
+    Attributes:
+        sample_id: unique within dataset and split.
+        task: one of TASKS.
+        image: path relative to `root`, with forward slashes.
+        size: (height, width) of the original image.
+        rle: COCO RLE of the target at `size`; all zeros when there is no target.
+        valid_rle: COCO RLE of the pixels that count, or None when all do.
+        category: the class that the target belongs to, empty where the dataset names none.
+    """
+
+    sample_id: str
+    dataset: str
+    split: str
+    task: str
+    query: str
+    root: Path
+    image: str
+    size: tuple[int, int]
+    rle: dict
+    valid_rle: dict | None = None
+    category: str = ""
+
+    def read_image(self) -> np.ndarray:
+        """The image, uint8 [H, W, 3] RGB; raises GeoClickError when it cannot be read or has another size."""
+        return images.read_image(self.root / self.image, size=self.size)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The target, bool [H, W]."""
+        return masks.decode_rle(self.rle)
+
+    @property
+    def valid(self) -> np.ndarray | None:
+        """The pixels that count, bool [H, W], or None when all do."""
+        return None if self.valid_rle is None else masks.decode_rle(self.valid_rle)

@@ -1,0 +1,13 @@
+"""Errors that a person can act on: one sentence that names the fix."""
+
+
+class GeoClickError(Exception):
+    """A failure that the user can mend; the message is one sentence with the fix. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(GeoClickError):
+    """A wrong flag, key or combination on the command line or in a config file. Exit code 2."""
+
+    exit_code = 2

@@ -1,0 +1,50 @@
+"""Reading and writing images, with one clear sentence when a file is missing, truncated or of another size."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from geoclick.errors import GeoClickError
+
+
+def _open(path: Path, mode: str) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert(mode))
+    except FileNotFoundError as error:
+        raise GeoClickError(f"{path} does not exist; check the path.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise GeoClickError(
+            f"{path} cannot be read as an image ({error}); replace or remove the file."
+        ) from error
+
+
+def read_image(path: str | Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
+    """An image file as uint8 [H, W, 3] RGB.
+
+    Args:
+        path: the file.
+        size: the (height, width) that it must have, or None.
+
+    Raises:
+        GeoClickError: the file is missing, truncated, no image, or of another size.
+    """
+    image = _open(Path(path), "RGB")
+    if size is not None and image.shape[:2] != tuple(size):
+        raise GeoClickError(
+            f"{path} is {image.shape[1]}x{image.shape[0]} pixels but its mask is {size[1]}x{size[0]}; "
+            "make them the same size."
+        )
+    return image
+
+
+def read_gray(path: str | Path) -> np.ndarray:
+    """A mask file as uint8 [H, W]; raises GeoClickError like `read_image`."""
+    return _open(Path(path), "L")
+
+
+def write_png(path: str | Path, image: np.ndarray) -> None:
+    """Write uint8 [H, W, 3] RGB, uint8 [H, W] or bool [H, W] (as 0 and 255) as PNG."""
+    array = image.astype(np.uint8) * 255 if image.dtype == bool else image
+    Image.fromarray(array).save(path, format="PNG")
