@@ -22,12 +22,20 @@ from geoclick.errors import GeoClickError, UsageError
 T = TypeVar("T")
 
 
-def option(default: Any = dataclasses.MISSING, *, help: str, choices: Sequence[str] | None = None) -> Any:
-    """A dataclass field that is also a flag; without a default it is required.
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    choices: Sequence[str] | None = None,
+    positional: bool = False,
+) -> Any:
+    """A dataclass field that is also a flag (a bare word when `positional`); without a default it is required.
 
     Sequence defaults must be tuples. A field of type `tuple[str, ...]` takes several values on the command line.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+    return dataclasses.field(
+        default=default, metadata={"help": help, "choices": choices, "positional": positional}
+    )
 
 
 def _plain_type(annotation: Any) -> tuple[type, bool]:
@@ -125,7 +133,10 @@ def parse(
             " (required)" if required else f" (default: {_shown(field.default)})"
         )
         flag = f"--{name.replace('_', '-')}"
-        if plain is bool:
+        if field.metadata["positional"]:
+            nargs = "*" if many else "?"
+            parser.add_argument(name, nargs=nargs, metavar=name.upper(), help=text.replace("%", "%%"))
+        elif plain is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
             parser.add_argument(
@@ -145,11 +156,15 @@ def parse(
         if key not in fields:
             raise unknown_key(key, list(fields), path)
         values[key] = value
-    values |= {key: value for key, value in given.items() if value is not None}
+    values |= {key: value for key, value in given.items() if value is not None and value != []}
     missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in values]
     if missing:
-        flags = ", ".join(f"--{n.replace('_', '-')}" for n in missing)
-        raise UsageError(f"Missing {flags}; give it as a flag or in --config (see '{prog} --help').")
+        words = [
+            n.upper() if fields[n].metadata["positional"] else f"--{n.replace('_', '-')}" for n in missing
+        ]
+        raise UsageError(
+            f"Missing {', '.join(words)}; give it on the command line or in --config (see '{prog} --help')."
+        )
     for key, value in values.items():
         choices = fields[key].metadata["choices"]
         values[key] = _convert(value, hints[key], key)
