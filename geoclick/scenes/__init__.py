@@ -1,0 +1,6 @@
+"""Procedural overhead scenes: layout, rendering, queries."""
+
+from geoclick.scenes.layout import SIZE, Scene, Thing, generate
+from geoclick.scenes.render import render
+
+__all__ = ["SIZE", "Scene", "Thing", "generate", "render"]
