@@ -21,7 +21,7 @@ COUNTS = {
     "vehicle": (0, 3),
     "tree": (0, 4),
 }
-"""Fewest and most of each kind in a full scene, in the order in which they find a place: large things first."""
+"""Fewest and most of each kind in a full scene, in the order in which they find a place: large ones first."""
 
 TRIES = 12
 """How often a place is drawn for an object before it is left out."""
@@ -122,7 +122,7 @@ def _grown(outline: np.ndarray, by: float) -> np.ndarray:
 
 
 def _on_road(rng: np.random.Generator, middle: np.ndarray, width: float) -> tuple[np.ndarray, float] | None:
-    """A place in one of the two lanes: centre and heading, or None when the drawn one is outside the scene."""
+    """A place in one of the two lanes: centre and heading; None when the drawn one is outside the scene."""
     i = int(rng.integers(1, len(middle) - 1))
     ahead = middle[i + 1] - middle[i - 1]
     heading = float(np.arctan2(ahead[1], ahead[0]))

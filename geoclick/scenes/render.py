@@ -1,4 +1,4 @@
-"""From a laid-out scene to pixels: texture, light, shadows, haze, blur and sensor noise, with an exact map of ids."""
+"""From a laid-out scene to pixels: texture, light, shadows, haze, blur and noise, with an exact map of ids."""
 
 import numpy as np
 from PIL import Image
@@ -9,7 +9,7 @@ from geoclick.scenes.layout import SIZE, Scene, Thing, fill
 
 
 def _waves(rng: np.random.Generator, cells: int) -> np.ndarray:
-    """Smooth noise with about `cells` bumps a side, float32 [SIZE, SIZE] around 0 with a spread of about 1."""
+    """Smooth noise with about `cells` bumps a side, float32 [SIZE, SIZE] of mean 0 and spread about 1."""
     coarse = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
     return np.asarray(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
@@ -69,8 +69,8 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene.
 
     Returns:
-        The image, uint8 [SIZE, SIZE, 3] RGB, and the map of ids, int16 [SIZE, SIZE]: 0 is the ground and i + 1 the
-        visible pixels of `scene.objects[i]`. The ids are exact: blur, shadow and haze change colours only.
+        The image, uint8 [SIZE, SIZE, 3] RGB, and the map of ids, int16 [SIZE, SIZE]: 0 is the ground and i + 1
+        the visible pixels of `scene.objects[i]`. The ids are exact: blur, shadow and haze change colours only.
     """
     rng = np.random.default_rng([*scene.seed, 1])
     ids = np.zeros((SIZE, SIZE), np.int16)

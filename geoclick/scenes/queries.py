@@ -1,0 +1,204 @@
+"""Questions about a scene that have exactly one right answer, or none, and a proof of it.
+
+A query is a `Rule` (kind, colour, place, extreme, neighbour) put into words. `matches` evaluates a rule on what is
+visible; it also returns every object that comes close to matching, so that a rule with a single match leaves no doubt.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from geoclick.scenes.kinds import KINDS
+from geoclick.scenes.layout import SIZE, Scene
+
+MIN_AREA = 40
+"""Fewest visible pixels of an object that a query may ask for."""
+
+EXTREMES = {
+    "largest": lambda fact: -(fact.area**0.5),
+    "smallest": lambda fact: fact.area**0.5,
+    "leftmost": lambda fact: fact.x,
+    "rightmost": lambda fact: -fact.x,
+    "topmost": lambda fact: fact.y,
+    "bottommost": lambda fact: -fact.y,
+}
+"""What each superlative minimises, in pixels (sizes as the side of a square of the same area)."""
+
+MARGIN = {"largest": 6, "smallest": 6} | dict.fromkeys(("leftmost", "rightmost", "topmost", "bottommost"), 14)
+"""By how many pixels the runner-up must trail."""
+
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+PLACE_MARGIN = 12
+"""How far from the image's middle lines, in pixels, a centre must lie to be in a quarter beyond doubt."""
+
+NEIGHBOURS = ("building", "pond", "field", "sports court", "storage tank", "bare land")
+"""Kinds that a relation may refer to: compact ones."""
+NEIGHBOUR_RATIO = 1.35
+"""How many times farther the second nearest object must be."""
+
+REFERRING = ("the {}", "{}", "find the {}", "segment the {}")
+REASONING = ("{}", "find {}", "{} in this image", "show me {}")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What can be seen of one object: visible area in pixels and the centre of its visible pixels."""
+
+    index: int
+    kind: str
+    colour: str
+    area: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on objects; unset parts do not restrict."""
+
+    kind: str
+    colour: str | None = None
+    place: str | None = None
+    extreme: str | None = None
+    neighbour: str | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question in words, its task, its rule and the index of the one object that answers it (None: no target)."""
+
+    text: str
+    task: str
+    rule: Rule
+    target: int | None
+
+
+def observe(scene: Scene, ids: np.ndarray) -> list[Fact]:
+    """The visible objects of a rendered scene; `ids` as returned by `render`."""
+    rows, columns = np.indices(ids.shape)
+    count = np.bincount(ids.ravel(), minlength=len(scene.objects) + 1)
+    x = np.bincount(ids.ravel(), columns.ravel(), minlength=len(count)) / np.maximum(count, 1)
+    y = np.bincount(ids.ravel(), rows.ravel(), minlength=len(count)) / np.maximum(count, 1)
+    return [
+        Fact(i, thing.kind, thing.colour, int(count[i + 1]), float(x[i + 1]), float(y[i + 1]))
+        for i, thing in enumerate(scene.objects)
+        if count[i + 1]
+    ]
+
+
+def _in_place(fact: Fact, place: str, slack: float) -> bool:
+    dx, dy = fact.x - SIZE / 2, fact.y - SIZE / 2
+    return (-dy if "top" in place else dy) > slack and (-dx if "left" in place else dx) > slack
+
+
+def matches(rule: Rule, facts: list[Fact]) -> list[Fact]:
+    """The objects that satisfy a rule, together with those too close to call."""
+    found = [f for f in facts if f.kind == rule.kind and rule.colour in (None, f.colour)]
+    if rule.place:
+        found = [f for f in found if _in_place(f, rule.place, -PLACE_MARGIN)]
+    if rule.neighbour:
+        anchors = [f for f in facts if f.kind == rule.neighbour]
+        if len(anchors) != 1:
+            return facts if anchors else []
+        distance = {f.index: np.hypot(f.x - anchors[0].x, f.y - anchors[0].y) for f in found}
+        nearest = min(distance.values(), default=0)
+        found = [
+            f for f in found if distance[f.index] < nearest * NEIGHBOUR_RATIO or distance[f.index] == nearest
+        ]
+    if rule.extreme and found:
+        best = min(map(EXTREMES[rule.extreme], found))
+        found = [f for f in found if EXTREMES[rule.extreme](f) <= best + MARGIN[rule.extreme]]
+    return found
+
+
+def answer(rule: Rule, facts: list[Fact]) -> Fact | None:
+    """The one object that a rule names beyond doubt, or None."""
+    found = matches(rule, facts)
+    if len(found) != 1 or found[0].area < MIN_AREA:
+        return None
+    if rule.place and not _in_place(found[0], rule.place, PLACE_MARGIN):
+        return None
+    return found[0]
+
+
+def _phrase(rule: Rule, name: str) -> str:
+    """A rule in words around what its kind is called."""
+    words = " ".join(filter(None, (rule.extreme, rule.colour, name)))
+    if rule.place:
+        words += f" in the {rule.place}"
+    if rule.neighbour:
+        words += f" closest to the {rule.neighbour}"
+    return words
+
+
+def _referring(rule: Rule, rng: np.random.Generator) -> str:
+    return str(rng.choice(REFERRING)).format(_phrase(rule, rule.kind))
+
+
+def _reasoning(rule: Rule, rng: np.random.Generator) -> str:
+    text = str(rng.choice(REASONING)).format(rng.choice(KINDS[rule.kind].purposes))
+    if rule.extreme:
+        text += f", the {rule.extreme} one"
+    if rule.place:
+        text += f", the one in the {rule.place}"
+    return text
+
+
+def _candidates(fact: Fact, facts: list[Fact], rng: np.random.Generator, *, by_purpose: bool) -> list[Rule]:
+    """Rules that may single out an object, in random order but the bare kind first when it suffices."""
+    bare = Rule(fact.kind)
+    rules = [replace(bare, extreme=e) for e in EXTREMES] + [replace(bare, place=p) for p in PLACES]
+    if not by_purpose:
+        if len(KINDS[fact.kind].colours) > 1:
+            coloured = replace(bare, colour=fact.colour)
+            rules += [coloured] * 6 + [replace(coloured, place=p) for p in PLACES]
+        rules += [replace(bare, neighbour=k) for k in NEIGHBOURS if k != fact.kind]
+    rng.shuffle(rules)
+    return [bare, *rules] if rng.random() < 0.7 else [*rules, bare]
+
+
+def _positive(facts: list[Fact], rng: np.random.Generator, task: str) -> Query | None:
+    by_purpose = task == "reasoning"
+    targets = [f for f in facts if f.area >= MIN_AREA]
+    # kinds first, then one of the kind: otherwise the many trees and vehicles would crowd out the rest
+    kinds = sorted({f.kind for f in targets})
+    rng.shuffle(kinds)
+    for kind in kinds:
+        of_kind = [f for f in targets if f.kind == kind]
+        fact = of_kind[int(rng.integers(len(of_kind)))]
+        for rule in _candidates(fact, facts, rng, by_purpose=by_purpose):
+            if answer(rule, facts) == fact and not _idle(rule, facts):
+                text = _reasoning(rule, rng) if by_purpose else _referring(rule, rng)
+                return Query(text, task, rule, fact.index)
+    return None
+
+
+def _idle(rule: Rule, facts: list[Fact]) -> bool:
+    """Whether a superlative or relation is said of the only object there is, which no person would do."""
+    return bool(rule.extreme or rule.neighbour) and sum(f.kind == rule.kind for f in facts) == 1
+
+
+def _absent(facts: list[Fact], rng: np.random.Generator) -> Query | None:
+    """A question for a kind that is not there, or for a colour in which its kind is not there."""
+    present = {f.kind for f in facts}
+    shades = {(f.kind, f.colour) for f in facts}
+    rules = [Rule(kind) for kind in KINDS if kind not in present]
+    rules += [
+        Rule(kind, colour=colour)
+        for kind in sorted(present)
+        for colour in KINDS[kind].colours
+        if len(KINDS[kind].colours) > 1 and (kind, colour) not in shades
+    ]
+    if not rules:
+        return None
+    # absent kinds and absent colours in equal parts, whatever the scene holds
+    parts = [part for part in ([r for r in rules if not r.colour], [r for r in rules if r.colour]) if part]
+    part = parts[int(rng.integers(len(parts)))]
+    rule = part[int(rng.integers(len(part)))]
+    by_purpose = rule.colour is None and rng.random() < 0.5
+    return Query(_reasoning(rule, rng) if by_purpose else _referring(rule, rng), "no_target", rule, None)
+
+
+def ask(facts: list[Fact], rng: np.random.Generator, task: str) -> Query | None:
+    """A query of a task (`referring`, `reasoning`, `no_target`) about a scene, or None when none can be found."""
+    return _absent(facts, rng) if task == "no_target" else _positive(facts, rng, task)

@@ -1,0 +1,113 @@
+"""`geoclick scenes OUT --count N`: procedural overhead scenes with masks and queries, in the plain-folder layout."""
+
+import json
+import os
+import sys
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from geoclick import config, images, masks
+from geoclick.config import option
+from geoclick.errors import UsageError
+from geoclick.scenes import SIZE, generate, render
+from geoclick.scenes.queries import Query, ask, observe
+
+TASKS = ("referring", "reasoning", "no_target")
+
+
+@dataclass(frozen=True)
+class ScenesConfig:
+    """What `geoclick scenes` takes."""
+
+    output: str = option(positional=True, help="folder to write; each split is a folder in it")
+    count: int = option(300, help="number of samples")
+    split: str = option("train", help="name of the split; each split has scenes of its own for the same seed")
+    seed: int = option(0, help="the same seed gives the same files")
+    tasks: tuple[str, ...] = option(TASKS, help="kinds of query, asked in turn of every scene", choices=TASKS)
+    workers: int = option(os.cpu_count() or 1, help="processes that draw")
+
+
+def sample_scene(
+    seed: int, split: str, index: int, tasks: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, list[Query]]:
+    """The scene number `index` of a split: its image, its map of ids and one query of each task.
+
+    A layout about which one of the tasks can ask nothing is passed over for the next one by the same seed.
+    """
+    for attempt in range(1000):
+        key = (seed, zlib.crc32(split.encode()), index, attempt)
+        scene = generate(key)
+        image, ids = render(scene)
+        facts, rng = observe(scene, ids), np.random.default_rng([*key, 2])
+        queries = [query for task in tasks if (query := ask(facts, rng, task))]
+        if len(queries) == len(tasks):
+            return image, ids, queries
+    raise AssertionError("a thousand layouts without a question")
+
+
+def _write(index: int, *, folder: Path, settings: ScenesConfig) -> list[dict]:
+    """Write the image of one scene and return the rows of its samples."""
+    image, ids, queries = sample_scene(settings.seed, settings.split, index, settings.tasks)
+    name = f"images/{index:06d}.png"
+    images.write_png(folder / name, image)
+    return [
+        {
+            "sample_id": f"{settings.split}-{index:06d}-{query.task}",
+            "task": query.task,
+            "query": query.text,
+            "image": name,
+            "size": [SIZE, SIZE],
+            "mask": masks.encode_rle(ids == (-1 if query.target is None else query.target + 1)),
+            "category": query.rule.kind,
+        }
+        for query in queries
+    ]
+
+
+def run(settings: ScenesConfig) -> None:
+    """Draw the scenes in parallel; `samples.jsonl` is written last, so that a folder that has it is whole."""
+    if settings.count < 1 or settings.workers < 1:
+        raise UsageError("--count and --workers must be at least 1.")
+    folder = Path(settings.output) / settings.split
+    index = folder / "samples.jsonl"
+    if index.exists():
+        raise UsageError(f"{index} exists already; name another OUT or --split, or remove it.")
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    scenes = -(-settings.count // len(settings.tasks))
+    with ProcessPoolExecutor(settings.workers) as pool:
+        results = pool.map(partial(_write, folder=folder, settings=settings), range(scenes), chunksize=8)
+        rows = [row for found in track(results, "Drawing scenes", total=scenes) for row in found][
+            : settings.count
+        ]
+    partial_index = index.with_suffix(".partial")
+    partial_index.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config.write_config(settings, folder)
+    partial_index.replace(index)
+    print(f"{len(rows)} samples of {scenes} scenes in {folder}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return config.run_command(
+        lambda: run(
+            config.parse(
+                ScenesConfig,
+                argv,
+                prog="geoclick scenes",
+                description="Draw procedural overhead scenes with exact masks and queries.",
+                example="geoclick scenes runs/scenes --count 300 --split train",
+            )
+        ),
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
