@@ -1,0 +1,124 @@
+"""The generative pipeline: a question goes to the VLM, its text to clicks, the clicks to a mask by a frozen SAM."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoclick import codec
+from geoclick.clicks import ClickSequence
+from geoclick.segmenters import clicking
+
+if TYPE_CHECKING:
+    from geoclick.segmenters.base import Embedding, Segmenter
+    from geoclick.vlms.loading import Vlm
+
+DECODE = ("replay", "joint")
+"""`replay` decodes click by click with the mask fed back, as the clicks were made; `joint` all in one prompt."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one question.
+
+    Attributes:
+        mask: bool [H, W] in the frame of the original image; empty when there are no clicks.
+        clicks: in pixels of the original image.
+        text: what the model wrote; empty where no model was asked.
+        status: of the parser (`ok`, `repaired`, `empty`, `unparsable`), or `stored` for clicks from a store.
+        dropped: clicks that the parser left out, with the reason each.
+    """
+
+    mask: np.ndarray
+    clicks: ClickSequence
+    text: str = ""
+    status: str = "stored"
+    dropped: tuple[str, ...] = ()
+
+
+def read_answers(
+    vlm: "Vlm", texts: Sequence[str], sizes: Sequence[tuple[int, int]], *, answer_format: str
+) -> list[codec.Answer]:
+    """The clicks in the model's texts, in pixels of images of `sizes` (height, width)."""
+    from geoclick.vlms import loading
+
+    return [
+        codec.decode(
+            text,
+            family=vlm.family,
+            answer_format=answer_format,
+            image_size=size,
+            resized_size=loading.resized_size(vlm.processor, size),
+        )
+        for text, size in zip(texts, sizes, strict=True)
+    ]
+
+
+def embed(segmenter: "Segmenter", images: Sequence[np.ndarray]) -> list["Embedding"]:
+    """One embedding an image; an array that occurs several times is embedded once."""
+    distinct = {id(image): image for image in images}
+    embedded = dict(zip(distinct, segmenter.embed(list(distinct.values())), strict=True))
+    return [embedded[id(image)] for image in images]
+
+
+def decode_clicks(
+    segmenter: "Segmenter",
+    images: Sequence[np.ndarray],
+    sequences: Sequence[ClickSequence],
+    *,
+    decode: str = "replay",
+) -> list[np.ndarray]:
+    """The final mask of each click sequence, bool [H, W]; all in one batch.
+
+    Args:
+        segmenter: the frozen model.
+        images: uint8 [H, W, 3] RGB, one a sequence.
+        sequences: clicks in pixels of the image; an empty sequence gives an empty mask.
+        decode: `replay` or `joint`, see DECODE.
+    """
+    masks = [np.zeros(image.shape[:2], bool) for image in images]
+    asked = [i for i, clicks in enumerate(sequences) if clicks]
+    if not asked:
+        return masks
+    embeddings = embed(segmenter, [images[i] for i in asked])
+    chosen = [sequences[i] for i in asked]
+    if decode == "joint":
+        decoded = clicking.joint(segmenter, embeddings, chosen)
+    else:
+        decoded = [steps[-1] for steps in clicking.replay(segmenter, embeddings, chosen)]
+    for i, mask in zip(asked, decoded, strict=True):
+        masks[i] = np.asarray(mask, bool)
+    return masks
+
+
+def predict(
+    vlm: "Vlm",
+    segmenter: "Segmenter",
+    images: Sequence[np.ndarray],
+    queries: Sequence[str],
+    *,
+    answer_format: str,
+    decode: str = "replay",
+    batch_size: int = 16,
+    max_new_tokens: int | None = None,
+    temperature: float = 0.0,
+) -> list[Prediction]:
+    """A mask for each question, with the clicks and the text that led to it, in the order of the questions."""
+    from inference.generate import generate
+
+    texts = generate(
+        vlm,
+        images,
+        queries,
+        answer_format=answer_format,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+    )
+    answers = read_answers(vlm, texts, [image.shape[:2] for image in images], answer_format=answer_format)
+    masks = decode_clicks(segmenter, images, [tuple(a.clicks) for a in answers], decode=decode)
+    return [
+        Prediction(mask, tuple(answer.clicks), text, answer.status, tuple(map(str, answer.dropped)))
+        for mask, answer, text in zip(masks, answers, texts, strict=True)
+    ]
