@@ -1,0 +1,189 @@
+"""An adapter folder: PEFT's own files plus geoclick.json, where the weights say what they belong to."""
+
+import dataclasses
+import json
+import subprocess
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from geoclick.errors import GeoClickError
+from geoclick.prompts import PROMPT_VERSION
+
+RECORD = "geoclick.json"
+WEIGHTS = "adapter_model.safetensors"
+SCHEMA_VERSION = 1
+LIBRARIES = ("geoclick", "torch", "transformers", "peft", "trl", "accelerate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterRecord:
+    """Provenance of an adapter, and what a base must have for it to fit.
+
+    Attributes:
+        base: the base model as the user named it (`embedded`, a hub id or a folder).
+        revision: commit of a hub model, empty for a local folder.
+        family: see `geoclick.vlms.families`.
+        fingerprint: of the base's weights, from `geoclick.vlms.loading.fingerprint`.
+        answer_format: `json` or `compact`.
+        prompt_version: of `geoclick.prompts` at training time.
+        min_pixels: least area of the resized image.
+        max_pixels: largest area of the resized image.
+        targets: full-match pattern of the adapted modules.
+        versions: library name to version.
+        git_commit: of the checkout that trained it, empty outside one.
+        config: the resolved options of the run.
+    """
+
+    base: str
+    revision: str
+    family: str
+    fingerprint: str
+    answer_format: str
+    min_pixels: int
+    max_pixels: int
+    targets: str
+    prompt_version: str = PROMPT_VERSION
+    versions: dict[str, str] = field(default_factory=dict)
+    git_commit: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide what an adapter's names and numbers mean."""
+    return {name: metadata.version(name) for name in LIBRARIES}
+
+
+def git_commit() -> str:
+    """Commit of the checkout that this package runs from, or an empty string outside one."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return ""
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def write_record(folder: str | Path, record: AdapterRecord) -> None:
+    """Write geoclick.json into an adapter folder, through a temporary name."""
+    path = Path(folder) / RECORD
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_record(folder: str | Path) -> AdapterRecord:
+    """The record in an adapter folder.
+
+    Raises:
+        GeoClickError: no such folder, no or broken geoclick.json, or one of another schema.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise GeoClickError(
+            f"Adapter folder {folder} does not exist; give the output folder of a training run."
+        )
+    path = folder / RECORD
+    if not path.is_file():
+        raise GeoClickError(
+            f"{folder} holds no {RECORD}; give an adapter folder that 'geoclick train sft' wrote."
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise GeoClickError(
+                f"{path} has schema version {version}, but this GeoClick reads {SCHEMA_VERSION}; "
+                "train the adapter again or use the GeoClick that wrote it."
+            )
+        return AdapterRecord(**values)
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise GeoClickError(f"{path} is broken ({error}); train the adapter again.") from error
+
+
+def check_base(record: AdapterRecord, *, name: str, family: str, fingerprint: str) -> None:
+    """Refuse a base that the adapter was not trained on.
+
+    Args:
+        record: the adapter's.
+        name: the base as the user names it now.
+        family: the base's family.
+        fingerprint: the base's.
+
+    Raises:
+        GeoClickError: with the reason and the base to use instead.
+    """
+    if family != record.family:
+        reason = f"it belongs to the family {record.family} and {name} is {family}"
+    elif fingerprint != record.fingerprint:
+        reason = f"the weights of {name} are not those that it was trained on"
+    elif record.prompt_version != PROMPT_VERSION:
+        raise GeoClickError(
+            f"The adapter was trained with prompts {record.prompt_version}, but this GeoClick asks with "
+            f"{PROMPT_VERSION}; train it again or use the GeoClick that wrote it."
+        )
+    else:
+        return
+    at = f" at revision {record.revision}" if record.revision else ""
+    raise GeoClickError(f"The adapter does not fit: {reason}; use --vlm {record.base}{at}.")
+
+
+def attach(model: nn.Module, folder: str | Path) -> nn.Module:
+    """The base model wrapped by PEFT with the folder's LoRA weights, ready for inference.
+
+    Every LoRA weight must be there with its shape and none too many: module names change between library
+    versions, and an adapter that loads half untrained looks merely bad.
+
+    Raises:
+        GeoClickError: the folder is no LoRA adapter, its weights are corrupted, or their names or shapes do
+            not match.
+    """
+    from peft import (
+        LoraConfig,
+        PeftConfig,
+        get_peft_model,
+        get_peft_model_state_dict,
+        set_peft_model_state_dict,
+    )
+
+    folder = Path(folder)
+    again = "copy the adapter folder again or retrain it"
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        weights = safetensors.torch.load_file(folder / WEIGHTS)
+    except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
+        raise GeoClickError(f"Adapter {folder} cannot be read ({_first_line(error)}); {again}.") from error
+    if not isinstance(config, LoraConfig):
+        raise GeoClickError(f"Adapter {folder} is {config.peft_type}, not LoRA; give a LoRA adapter.")
+    config.inference_mode = True
+    try:
+        wrapped = get_peft_model(model, config)
+    except ValueError as error:
+        raise GeoClickError(
+            f"Adapter {folder} does not match the model's modules ({_first_line(error)}); {again}."
+        ) from error
+    expected = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(wrapped).items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        kind = (
+            "missing" if wrong[0] not in found else "unexpected" if wrong[0] not in expected else "misshapen"
+        )
+        raise GeoClickError(
+            f"Adapter {folder} does not match the model: {len(wrong)} weights are missing, unexpected or of "
+            f"another shape, such as {wrong[0]} ({kind}); use the versions in its {RECORD} or retrain."
+        )
+    set_peft_model_state_dict(wrapped, weights)
+    return wrapped.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

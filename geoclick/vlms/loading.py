@@ -1,0 +1,261 @@
+"""Load a Qwen-VL model and its processor, and an adapter on top, from a folder, the hub or the package."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import nn
+
+from geoclick.errors import GeoClickError, UsageError
+from geoclick.vlms import adapter as adapters
+from geoclick.vlms.adapter import AdapterRecord
+from geoclick.vlms.families import family_of
+
+EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "vlm"
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Vlm:
+    """A vision-language model that is ready to be asked or trained.
+
+    Attributes:
+        model: the transformers model, wrapped by PEFT when there is an adapter, in eval mode.
+        processor: its processor; it pads on the left, as generation needs.
+        family: a key of `geoclick.vlms.families.FAMILIES`.
+        name: as the user gave it.
+        revision: commit of a hub model, empty for a local folder.
+        device: where the model is.
+        fingerprint: of the base's weights, see `fingerprint`.
+        record: the adapter's, or None without one; its `answer_format` is the one to ask in.
+    """
+
+    model: nn.Module
+    processor: Any
+    family: str
+    name: str
+    revision: str
+    device: torch.device
+    fingerprint: str
+    record: AdapterRecord | None = None
+
+
+def load(
+    name: str = "embedded",
+    *,
+    adapter: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    revision: str | None = None,
+) -> Vlm:
+    """Load a VLM.
+
+    Args:
+        name: `embedded`, a folder in transformers' layout, or a hub id; weights are read as safetensors only,
+            and no code from the model is run.
+        adapter: folder of a LoRA adapter, or None.
+        device: None or `auto` takes CUDA when there is one, else the CPU.
+        dtype: of the weights; None takes bfloat16 on CUDA and float32 on the CPU.
+        min_pixels: least area of the resized image; None keeps the adapter's or else the checkpoint's.
+        max_pixels: largest area of the resized image; None likewise.
+        revision: branch, tag or commit of a hub model.
+
+    Raises:
+        GeoClickError: the model or adapter is missing, unreadable, no Qwen-VL, or they do not fit each other.
+        UsageError: pixel limits other than those that the adapter was trained with.
+    """
+    record = adapters.read_record(adapter) if adapter is not None else None
+    folder, commit = locate(name, revision)
+    family = read_family(folder)
+    stamp = fingerprint(folder)
+    if record is not None:
+        adapters.check_base(record, name=name, family=family, fingerprint=stamp)
+        min_pixels = _same_limit("min_pixels", min_pixels, record.min_pixels)
+        max_pixels = _same_limit("max_pixels", max_pixels, record.max_pixels)
+    processor = load_processor(folder, min_pixels=min_pixels, max_pixels=max_pixels)
+    if device in (None, "auto"):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(device)
+    if dtype is None:
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model = load_model(folder, dtype)
+    if record is not None:
+        model = adapters.attach(model, adapter)
+    if device.type != "cpu":
+        model = model.to(device)
+    return Vlm(model.eval(), processor, family, name, commit, device, stamp, record)
+
+
+def locate(name: str, revision: str | None = None) -> tuple[Path, str]:
+    """The folder that holds a model, and its commit when it comes from the hub (downloaded once, cached).
+
+    Raises:
+        GeoClickError: no such folder, or the hub does not have it or cannot be reached.
+    """
+    if name == "embedded":
+        if not (EMBEDDED / "config.json").is_file():
+            raise GeoClickError(f"The package holds no embedded VLM at {EMBEDDED}; reinstall geoclick.")
+        return EMBEDDED, ""
+    if Path(name).is_dir():
+        return Path(name), ""
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise GeoClickError(
+            f"Model folder {name} does not exist; give an existing folder, a hub id such as "
+            "Qwen/Qwen3-VL-2B-Instruct, or 'embedded'."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+    except Exception as error:  # the hub's client raises many kinds: network, HTTP, cache, validation
+        raise GeoClickError(
+            f"Model {name} is neither a folder here nor reachable on the hub ({type(error).__name__}); "
+            "check the name and the network, or download it and give its folder."
+        ) from error
+    return folder, folder.name
+
+
+def read_family(folder: Path) -> str:
+    """The family of the model in a folder, by its config.json; raises GeoClickError when it is no Qwen-VL."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        model_type = config.get("model_type", "unknown")
+    except FileNotFoundError as error:
+        raise GeoClickError(
+            f"{folder} holds no config.json; give a folder in transformers' layout."
+        ) from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise GeoClickError(f"{path} cannot be read as JSON; download the model again.") from error
+    return family_of(str(model_type))
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over every weight's name, shape and first row: the same for a copy, another after any training.
+
+    Raises:
+        GeoClickError: there are no safetensors files, or one is corrupted.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise GeoClickError(
+            f"{folder} holds no .safetensors weights; save the model in that format, or give another."
+        )
+    rows = {}
+    for file in files:
+        try:
+            with safetensors.safe_open(file, framework="pt") as weights:
+                for key in weights.keys():  # noqa: SIM118 (a file handle, not a mapping)
+                    row = weights.get_slice(key)
+                    shape = row.get_shape()
+                    row = row[:1] if shape else weights.get_tensor(key)
+                    content = row.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+                    rows[key] = repr(shape).encode() + content
+        except (safetensors.SafetensorError, OSError, RuntimeError) as error:
+            raise GeoClickError(
+                f"{file} is corrupted or cut short; download or copy the model again."
+            ) from error
+    digest = hashlib.sha256()
+    for key in sorted(rows):
+        digest.update(key.encode() + b"\0" + rows[key])
+    return digest.hexdigest()
+
+
+def load_processor(folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Any:
+    """The processor in a model's folder, padding on the left, with its pixel limits set.
+
+    Raises:
+        GeoClickError: its files are missing or broken.
+        UsageError: `min_pixels` exceeds `max_pixels`.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        limits = pixel_limits(processor)
+    except (
+        Exception
+    ) as error:  # a broken file surfaces as OSError, ValueError, KeyError or a tokenizer's own error
+        raise GeoClickError(
+            f"The processor in {folder} cannot be loaded ({type(error).__name__}); download the model again."
+        ) from error
+    least, most = min_pixels or limits[0], max_pixels or limits[1]
+    if least > most:
+        raise UsageError(f"min_pixels {least} exceeds max_pixels {most}; lower the one or raise the other.")
+    processor.image_processor.size = type(processor.image_processor.size)(
+        **{"shortest_edge": least, "longest_edge": most}
+    )
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+def load_model(folder: Path, dtype: torch.dtype) -> nn.Module:
+    """The conditional-generation model in a folder, on the CPU (or partitioned, under DeepSpeed ZeRO-3).
+
+    Raises:
+        GeoClickError: weights are missing, superfluous, of another shape or corrupted.
+    """
+    from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    fix = "the folder mixes two models or is incomplete: download or copy it again."
+    try:
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # shape mismatches, missing shards and config errors have no common type
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+        raise GeoClickError(f"The model in {folder} cannot be loaded ({reason}); {fix}") from error
+    wrong = sorted(
+        map(str, [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]])
+    )
+    if wrong:
+        raise GeoClickError(
+            f"{len(wrong)} weights in {folder} do not match its config.json, such as {wrong[0]}; {fix}"
+        )
+    return model
+
+
+def pixel_limits(processor: Any) -> tuple[int, int]:
+    """Least and largest area, in pixels, that the processor resizes an image to."""
+    size = processor.image_processor.size
+    return int(size["shortest_edge"]), int(size["longest_edge"])
+
+
+def resized_size(processor: Any, size: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) in pixels that the processor resizes an image of `size` (height, width) to.
+
+    Raises:
+        GeoClickError: one side is more than 200 times the other, which Qwen-VL refuses.
+    """
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    images = processor.image_processor
+    least, most = pixel_limits(processor)
+    try:
+        return smart_resize(
+            *size, factor=images.patch_size * images.merge_size, min_pixels=least, max_pixels=most
+        )
+    except ValueError as error:
+        raise GeoClickError(
+            f"An image of {size[1]}x{size[0]} pixels is too narrow for Qwen-VL; cut it into pieces."
+        ) from error
+
+
+def _same_limit(key: str, given: int | None, trained: int) -> int:
+    if given is not None and given != trained:
+        flag = f"--{key.replace('_', '-')}"
+        raise UsageError(f"The adapter was trained with {key} {trained}, not {given}; leave {flag} out.")
+    return trained
