@@ -6,7 +6,8 @@ from typing import NamedTuple
 class Click(NamedTuple):
     """A point with a sign, in pixels of the original image.
 
-    `x` is the column and `y` the row, origin at the top left pixel, a whole number meaning that pixel's centre.
+    `x` is the column and `y` the row, origin at the top left pixel, a whole number meaning that pixel's
+    centre.
     """
 
     x: float

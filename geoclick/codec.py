@@ -1,13 +1,13 @@
-"""Clicks to text and back, one frame per VLM family; only this file knows another frame than the image's pixels.
+"""Clicks to text and back, a frame per VLM family; only here is a frame other than the image's pixels.
 
 A whole number in a click is a pixel's centre, so pixel x of a width W covers [x - 0.5, x + 0.5]. In text:
 
 - `qwen2_vl`, `qwen3_vl`: whole numbers 0 to 1000 of the width or height, edge to edge: (x + 0.5) / W * 1000.
 - `qwen2_5_vl`: whole pixels 0 to W' - 1 of the resized image, centre to centre: (x + 0.5) / W * W' - 0.5.
 
-A decoded click is a float in [0, W - 1], at most half a quantum (W / 1000 or W / W') from the encoded one; it is
-not rounded to a pixel, since segmenters take floats and rounding would only add error. Rounding it gives back the
-stored pixel where the quantum is below one pixel. A second round trip changes nothing.
+A decoded click is a float in [0, W - 1], at most half a quantum (W / 1000 or W / W') from the encoded one;
+it is not rounded to a pixel, since segmenters take floats and rounding would only add error. Rounding it
+gives back the stored pixel where the quantum is below one pixel. A second round trip changes nothing.
 
 The format `json` is `[{"point_2d": [x, y], "label": "positive"}, ...]`, no target `[]`; `compact` is
 `+(512,233) -(80,914)`, no target `none`.
@@ -50,8 +50,9 @@ class Answer:
 
     Attributes:
         clicks: in order, in pixels of the original image; every one inside it.
-        status: `ok` a valid answer with clicks; `repaired` clicks were recovered from a broken one, or some were
-            dropped; `empty` a no-target answer; `unparsable` nothing usable (also when every click was dropped).
+        status: `ok` a valid answer with clicks; `repaired` clicks were recovered from a broken one, or some
+            were dropped; `empty` a no-target answer; `unparsable` nothing usable (also when every click was
+            dropped).
         dropped: one reason for each thing that was dropped.
     """
 
@@ -115,10 +116,10 @@ def decode(
 ) -> Answer:
     """The clicks of an answer text; never raises on the text, and takes time linear in its length.
 
-    `json` accepts a fenced block, prose around, a cut list (its whole objects), single quotes, fractions, the key
-    `point` and any label: `negative` in any case is negative, all else, such as an object's name, is positive. Boxes
-    are dropped. `compact` accepts other spacing and missing signs (positive). Clicks outside the image are dropped;
-    1000 is inside.
+    `json` accepts a fenced block, prose around, a cut list (its whole objects), single quotes, fractions,
+    the key `point` and any label: `negative` in any case is negative, all else, such as an object's name, is
+    positive. Boxes are dropped. `compact` accepts other spacing and missing signs (positive). Clicks outside
+    the image are dropped; 1000 is inside.
 
     Args:
         text: what the model wrote.
@@ -158,7 +159,7 @@ def answer_regex(
     max_clicks: int = 16,
     resized_size: tuple[int, int] | None = None,
 ) -> str:
-    """A regular expression that fully matches what `encode` writes for up to `max_clicks` clicks, and nothing invalid.
+    """A regular expression that fully matches what `encode` writes and nothing invalid.
 
     It uses no look-around or back-reference, so that constrained decoders take it.
 

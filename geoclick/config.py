@@ -1,7 +1,8 @@
 """One typed dataclass per command is its YAML file and its flags at once.
 
-A command declares a frozen dataclass with `option(...)` fields; `parse` turns `--config FILE.yaml` plus flags into an
-instance. Files are flat; flags override the file; an unknown key is an error that names the nearest known one.
+A command declares a frozen dataclass with `option(...)` fields; `parse` turns `--config FILE.yaml` plus
+flags into an instance. Files are flat; flags override the file; an unknown key is an error that names the
+nearest known one.
 """
 
 import argparse
@@ -29,9 +30,10 @@ def option(
     choices: Sequence[str] | None = None,
     positional: bool = False,
 ) -> Any:
-    """A dataclass field that is also a flag (a bare word when `positional`); without a default it is required.
+    """A dataclass field that is also a flag (a bare word when `positional`), required when without default.
 
-    Sequence defaults must be tuples. A field of type `tuple[str, ...]` takes several values on the command line.
+    Sequence defaults must be tuples. A field of type `tuple[str, ...]` takes several values on the command
+    line.
     """
     return dataclasses.field(
         default=default, metadata={"help": help, "choices": choices, "positional": positional}
@@ -187,7 +189,7 @@ def write_config(config: Any, folder: Path) -> None:
 
 
 def run_command(body: Callable[[], None], argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: errors become one sentence on stderr, with `--debug` a traceback too."""
+    """Run a command and return its exit code; an error is one sentence, with `--debug` a traceback too."""
     debug = "--debug" in (sys.argv if argv is None else argv)
     try:
         body()
@@ -203,8 +205,8 @@ def run_command(body: Callable[[], None], argv: Sequence[str] | None = None) -> 
         if debug:
             traceback.print_exc()
         print(
-            f"error: {error.strerror or error}: {error.filename or 'no file named'}; free space or mend the path, "
-            "then start the same command again.",
+            f"error: {error.strerror or error}: {error.filename or 'no file named'}; free space or mend the "
+            "path, then start the same command again.",
             file=sys.stderr,
         )
         return 1

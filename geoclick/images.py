@@ -1,4 +1,4 @@
-"""Reading and writing images, with one clear sentence when a file is missing, truncated or of another size."""
+"""Reading and writing images, with one clear sentence when a file is missing, cut or of another size."""
 
 from pathlib import Path
 

@@ -31,7 +31,8 @@ def decode_rle(rle: dict[str, Any] | Sequence[dict[str, Any]]) -> np.ndarray:
     """An RLE as bool [H, W].
 
     Args:
-        rle: `counts` as str or bytes (compressed) or a list of run lengths; a list of RLEs is merged into one mask.
+        rle: `counts` as str or bytes (compressed) or a list of run lengths; a list of RLEs is merged into
+            one mask.
 
     Raises:
         GeoClickError: the counts are broken, do not fill `size`, or planes differ in size.
@@ -88,8 +89,8 @@ def _runs(rle: dict[str, Any]) -> tuple[tuple[int, int], np.ndarray]:
 def _compressed_runs(counts: str | bytes) -> np.ndarray:
     """Run lengths of COCO's compressed counts.
 
-    Little-endian base 32 with a continuation bit; from the fourth on, each is a difference to the one two before
-    (maskApi.c of the COCO API).
+    Little-endian base 32 with a continuation bit; from the fourth on, each is a difference to the one two
+    before (maskApi.c of the COCO API).
     """
     raw = counts.encode("ascii") if isinstance(counts, str) else counts
     digits = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48

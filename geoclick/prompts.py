@@ -5,12 +5,12 @@ PROMPT_VERSION = "v1"
 INSTRUCTIONS = {
     "json": (
         "Point to: {query}\n"
-        'Answer with a JSON list of {{"point_2d": [x, y], "label": "positive" or "negative"}}: positive points on it, '
-        "negative points where a mask would spill over, [] if it is not in the image."
+        'Answer with a JSON list of {{"point_2d": [x, y], "label": "positive" or "negative"}}: positive '
+        "points on it, negative points where a mask would spill over, [] if it is not in the image."
     ),
     "compact": "Clicks: {query}",
 }
-"""The user's turn by answer format: `json` explains itself to zero-shot models, `compact` is short for tuned ones."""
+"""The user's turn by answer format: `json` explains itself, for untuned models; `compact` is short."""
 
 
 def messages(query: str, *, answer_format: str, answer: str | None = None) -> list[dict]:
