@@ -1,4 +1,4 @@
-"""The generative pipeline: a question goes to the VLM, its text to clicks, the clicks to a mask by a frozen SAM."""
+"""The generative pipeline: question to text by a VLM, text to clicks, clicks to mask by a frozen SAM."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from geoclick.vlms.loading import Vlm
 
 DECODE = ("replay", "joint")
-"""`replay` decodes click by click with the mask fed back, as the clicks were made; `joint` all in one prompt."""
+"""`replay` decodes click by click with the mask fed back, as clicks are made; `joint` all in one prompt."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def predict(
     max_new_tokens: int | None = None,
     temperature: float = 0.0,
 ) -> list[Prediction]:
-    """A mask for each question, with the clicks and the text that led to it, in the order of the questions."""
+    """A mask for each question, with its clicks and the model's text, in the order of the questions."""
     from inference.generate import generate
 
     texts = generate(

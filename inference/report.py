@@ -16,14 +16,16 @@ PICTURE = 360
 """Longest side of a gallery picture in pixels; as JPEG some 20 kB each."""
 
 STYLE = """
-:root { color-scheme: light; --ink: #1c2429; --soft: #5d6972; --line: #dfe3e6; --bar: #33658a; --paper: #f7f8f8; }
+:root { color-scheme: light; --ink: #1c2429; --soft: #5d6972; --line: #dfe3e6; --paper: #f7f8f8; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 1.25rem 1rem 3rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 68rem; padding: 1.25rem 1rem 3rem;
+  background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; margin: 2.25rem 0 .75rem; }
 p { margin: .25rem 0; color: var(--soft); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .6rem; margin-top: 1.25rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr));
+  gap: .6rem; margin-top: 1.25rem; }
 .tile, figure, .box { background: #fff; border: 1px solid var(--line); border-radius: 6px; }
 .tile { padding: .65rem .8rem; }
 .tile b { display: block; font-size: 1.5rem; line-height: 1.25; font-weight: 600; }
@@ -35,7 +37,8 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tr:first-child th { border-top: 0; color: var(--soft); font-weight: 500; }
 td.wrap { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; max-width: 40rem; height: auto; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: .8rem; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr));
+  gap: .8rem; }
 figure { margin: 0; overflow: hidden; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 2px; }
 .pair img { display: block; width: 100%; height: auto; }
@@ -49,7 +52,7 @@ summary { cursor: pointer; color: var(--soft); }
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One sample of the gallery: image uint8 [H, W, 3]; target and prediction bool [H, W]; clicks in its pixels."""
+    """A sample of the gallery: image uint8 [H, W, 3], target and prediction bool [H, W], clicks in its pixels."""
 
     sample_id: str
     query: str
@@ -68,8 +71,8 @@ def choose(
 ) -> dict[str, list[int]]:
     """Which samples the gallery shows, as indices: the best, the median and the worst, then false alarms.
 
-    Best to worst are chosen among samples with a target, where an IoU says something; a false alarm is a sample
-    without one for which a mask came. Ties go by the order of the samples.
+    Best to worst are chosen among samples with a target, where an IoU says something; a false alarm is a
+    sample without one for which a mask came. Ties go by the order of the samples.
 
     Args:
         ious: of each sample.
@@ -99,8 +102,8 @@ def histogram(ious: Sequence[float]) -> str:
         x, y = i * slot, height - bottom - bar
         parts.append(
             f"<g><title>IoU {i / 10:.1f} to {(i + 1) / 10:.1f}: {count}</title>"
-            f'<rect x="{x + 2:.1f}" y="{y:.1f}" width="{slot - 4:.1f}" height="{bar:.1f}" rx="2" fill="#33658a"/>'
-            f'<text x="{x + slot / 2:.1f}" y="{y - 5:.1f}" text-anchor="middle" font-size="12" fill="#1c2429">'
+            f'<rect x="{x + 2:.1f}" y="{y:.1f}" width="{slot - 4:.1f}" height="{bar:.1f}" fill="#33658a"/>'
+            f'<text x="{x + slot / 2:.1f}" y="{y - 5:.1f}" text-anchor="middle" font-size="12">'
             f"{count}</text></g>"
         )
     base = height - bottom
@@ -197,7 +200,7 @@ def render(
         if items
     )
     key = (
-        f"<p>Left: the target {_dot(draw.TARGET_COLOUR)}. Right: the predicted mask {_dot(draw.MASK_COLOUR)} with "
+        f"<p>Left: target {_dot(draw.TARGET_COLOUR)}. Right: predicted mask {_dot(draw.MASK_COLOUR)} with "
         f"positive {_dot(draw.POSITIVE)} and negative {_dot(draw.NEGATIVE)} clicks, numbered in order. "
         "The number before a query is its IoU.</p>"
     )
