@@ -1,0 +1,104 @@
+"""Semantic masks given as colours: one region for each connected component of each class."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from geoclick.errors import GeoClickError
+
+EIGHT = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The colours of a mask, as whole numbers 0xRRGGBB; a colour of both kinds is ignored."""
+
+    classes: dict[str, int]
+    ignore: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected component (8 neighbours) of a class.
+
+    Attributes:
+        category: the class.
+        box: rows and columns of its bounding box.
+        mask: bool, the component inside the box.
+        start: (row, column) of its first pixel in row-major order, in the image.
+        area: its pixels.
+    """
+
+    category: str
+    box: tuple[slice, slice]
+    mask: np.ndarray
+    start: tuple[int, int]
+    area: int
+
+
+def _colour(value: object) -> int:
+    if (
+        not isinstance(value, list)
+        or len(value) != 3
+        or not all(isinstance(v, int) and 0 <= v <= 255 for v in value)
+    ):
+        raise ValueError(f"{value!r} is not three whole numbers of 0 to 255")
+    return value[0] << 16 | value[1] << 8 | value[2]
+
+
+def read_legend(path: Path) -> Legend:
+    """The legend in a `classes.json`: `{"classes": {name: [r, g, b]}, "ignore": [[r, g, b], ...]}`.
+
+    Raises:
+        GeoClickError: the file does not say that.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        ignore = frozenset(_colour(value) for value in content.get("ignore", []))
+        classes = {str(name): _colour(value) for name, value in content["classes"].items()}
+        if len(set(classes.values())) < len(classes):
+            raise ValueError("two classes have the same colour")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise GeoClickError(
+            f'{path} must hold {{"classes": {{name: [r, g, b]}}, "ignore": [[r, g, b]]}} ({error}); mend it.'
+        ) from error
+    return Legend({name: code for name, code in classes.items() if code not in ignore}, ignore)
+
+
+def read_codes(path: Path) -> np.ndarray:
+    """The colours of a mask file, RGB, grey or palette, as int32 [H, W] of 0xRRGGBB; raises GeoClickError."""
+    try:
+        with Image.open(path) as image:
+            rgb = np.asarray(image.convert("RGB")).astype(np.int32)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise GeoClickError(
+            f"{path} cannot be read as an image ({error}); replace or remove the file."
+        ) from error
+    return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+
+
+def valid_pixels(codes: np.ndarray, legend: Legend) -> np.ndarray:
+    """Where a class of the legend stands, bool [H, W]; ignored and unknown colours do not count."""
+    return np.isin(codes, list(legend.classes.values()))
+
+
+def unknown_pixels(codes: np.ndarray, legend: Legend) -> int:
+    """How many pixels have a colour that the legend does not name."""
+    return int((~np.isin(codes, [*legend.classes.values(), *legend.ignore])).sum())
+
+
+def regions(codes: np.ndarray, legend: Legend) -> Iterator[Region]:
+    """The components by class, in the legend's order, then by their first pixel in row-major order."""
+    for category, code in legend.classes.items():
+        labels, _ = ndimage.label(codes == code, EIGHT)
+        found = []
+        for number, box in enumerate(ndimage.find_objects(labels), start=1):
+            mask = labels[box] == number
+            start = (box[0].start, box[1].start + int(mask[0].argmax()))
+            found.append(Region(category, box, mask, start, int(mask.sum())))
+        yield from sorted(found, key=lambda region: region.start)

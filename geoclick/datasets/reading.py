@@ -1,0 +1,80 @@
+"""What all readers share: their options, what they leave out and why, and staying inside the root."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from geoclick.errors import GeoClickError
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Choices of a reader whose dataset leaves something open.
+
+    Attributes:
+        min_area: pixels that a component of a colour mask has at least.
+        max_area_fraction: share of the image that a component of a colour mask covers at most.
+        query: what is asked of masks that have no classes.
+    """
+
+    min_area: int = 256
+    max_area_fraction: float = 0.5
+    query: str = "the object"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that a reader did not yield.
+
+    Attributes:
+        item: the sample, image or line concerned.
+        reason: a few words, the same for all things left out for it.
+        error: one sentence with the fix when it is a failure; empty when the options or the data say so.
+        count: how many samples; 1 where it cannot be known.
+    """
+
+    item: str
+    reason: str
+    error: str = ""
+    count: int = 1
+
+
+OnLeftOut = Callable[[LeftOut], None]
+
+
+def raise_failures(left_out: LeftOut) -> None:
+    """The strict way: raise GeoClickError for a failure, and pass over what is left out by choice."""
+    if left_out.error:
+        raise GeoClickError(left_out.error)
+
+
+def inside(root: Path, path: str | Path) -> Path:
+    """`root / path`, links followed, when that lies in `root`; raises GeoClickError otherwise."""
+    found = (root / path).resolve()
+    if not found.is_relative_to(root.resolve()):
+        raise GeoClickError(f"{path} leads out of {root}; keep the dataset's files inside its root.")
+    return found
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) from an image's header; raises GeoClickError when there is none."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError as error:
+        raise GeoClickError(f"{path} does not exist; check the path.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise GeoClickError(
+            f"{path} cannot be read as an image ({error}); replace or remove the file."
+        ) from error
+
+
+def check_size(image: str, size: tuple[int, int], mask_size: tuple[int, int]) -> None:
+    """Raise GeoClickError naming both sizes, as width x height, unless they are equal."""
+    if tuple(size) != tuple(mask_size):
+        raise GeoClickError(
+            f"{image} is {size[1]}x{size[0]} pixels but its mask is {mask_size[1]}x{mask_size[0]}; "
+            "make them the same size."
+        )
