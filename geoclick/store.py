@@ -1,0 +1,219 @@
+"""The click store: Parquet shards of click sequences, written whole and read as a stream, with a manifest.
+
+`datasets.load_dataset("parquet", data_files="STORE/*.parquet")` reads it too. A shard is written under a
+temporary name and renamed when whole, and the same rows give the same bytes, so an interrupted job that is
+started again ends with the store of an uninterrupted one.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geoclick.clicks import Click, ClickSequence
+from geoclick.errors import GeoClickError
+
+SCHEMA_VERSION = 1
+
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("dataset", pa.string()),
+        ("split", pa.string()),
+        ("task", pa.string()),
+        ("image", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("query", pa.string()),
+        ("mask", pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])),
+        (
+            "clicks",
+            pa.list_(pa.struct([("x", pa.float64()), ("y", pa.float64()), ("positive", pa.bool_())])),
+        ),
+        ("ious", pa.list_(pa.float64())),
+        ("segmenter", pa.string()),
+        ("segmenter_sha256", pa.string()),
+        ("policy", pa.string()),
+        ("seed", pa.int64()),
+        ("schema_version", pa.int32()),
+        ("category", pa.string()),
+    ]
+)
+
+_SHARD = re.compile(r"clicks-([0-9]{5})-of-([0-9]{5})\.parquet")
+_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One sample with its clicks.
+
+    Attributes:
+        sample_id: unique within dataset and split.
+        image: path relative to the dataset's root, with forward slashes.
+        width: of the original image, in pixels.
+        height: of the original image, in pixels.
+        mask: COCO RLE of the target at that size.
+        clicks: in pixels of the original image; empty when the query has no target.
+        ious: the IoU with the target after each click.
+        segmenter: the name of the segmenter in the loop.
+        segmenter_sha256: of its weights.
+        policy: the rules by which the clicks were made.
+        seed: of the job.
+        category: the target's class, empty where the dataset names none.
+    """
+
+    sample_id: str
+    dataset: str
+    split: str
+    task: str
+    image: str
+    width: int
+    height: int
+    query: str
+    mask: dict[str, Any]
+    clicks: ClickSequence
+    ious: tuple[float, ...]
+    segmenter: str
+    segmenter_sha256: str
+    policy: str
+    seed: int
+    category: str = ""
+
+
+def shard_name(index: int, count: int) -> str:
+    """The file name of shard `index` of `count`, such as `clicks-00003-of-00016.parquet`."""
+    return f"clicks-{index:05d}-of-{count:05d}.parquet"
+
+
+def write_shard(folder: str | Path, index: int, count: int, rows: Iterable[Row]) -> Path:
+    """Write one shard whole or not at all, in place of one of that name, and return its path."""
+    path = Path(folder) / shard_name(index, count)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records = [_record(row) for row in rows]
+    table = pa.Table.from_pylist(records, schema=SCHEMA)
+    with _whole(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    return path
+
+
+def finished_shards(folder: str | Path, count: int) -> set[int]:
+    """The indices of the shards, of `count`, that are written."""
+    return {index for index in range(count) if (Path(folder) / shard_name(index, count)).is_file()}
+
+
+def write_manifest(folder: str | Path, manifest: dict[str, Any]) -> None:
+    """Write `manifest.json`, with the schema version added; it comes last and marks a whole store."""
+    content = {"schema_version": SCHEMA_VERSION, **manifest}
+    with _whole(Path(folder) / "manifest.json") as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest of a store; raises GeoClickError when it is missing or broken."""
+    path = Path(folder) / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise GeoClickError(
+            f"{folder} holds no manifest.json; give a click store, or start its 'geoclick synth' again."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise GeoClickError(f"{path} is not valid JSON; start its 'geoclick synth' again.") from error
+    if not isinstance(manifest, dict):
+        raise GeoClickError(f"{path} is no manifest; start its 'geoclick synth' again.")
+    _check_version(manifest.get("schema_version"), path)
+    return manifest
+
+
+def read(folder: str | Path) -> Iterator[Row]:
+    """The rows of a store, shard by shard, a few hundred in memory at a time.
+
+    Raises:
+        GeoClickError: there is no store, a shard is missing or broken, or it has another schema version.
+    """
+    for path in _shards(Path(folder)):
+        try:
+            with pq.ParquetFile(path) as file:
+                if not file.schema_arrow.equals(SCHEMA):
+                    _check_version(_stored_version(file), path)
+                    raise GeoClickError(
+                        f"{path} has other columns than a click store; make it with 'geoclick synth'."
+                    )
+                for batch in file.iter_batches(_BATCH):
+                    for record in batch.to_pylist():
+                        _check_version(record.pop("schema_version"), path)
+                        yield _row(record)
+        except (pa.ArrowException, OSError) as error:
+            raise GeoClickError(
+                f"{path} is broken; delete it and start the same 'geoclick synth' again to make it anew."
+            ) from error
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
+    # One fixed name: what a killed job leaves behind is overwritten by the next one.
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The shards of a whole store, in order."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    found = {match[0]: int(match[2]) for match in map(_SHARD.fullmatch, names) if match}
+    if not found:
+        raise GeoClickError(
+            f"{folder} holds no click store; make one with 'geoclick synth --output {folder}'."
+        )
+    counts = set(found.values())
+    if len(counts) > 1:
+        raise GeoClickError(
+            f"{folder} holds shards of different jobs (of {' and of '.join(map(str, sorted(counts)))}); "
+            "give each job its own folder."
+        )
+    count = counts.pop()
+    if len(found) < count:
+        raise GeoClickError(
+            f"{folder} is incomplete: {len(found)} of {count} shards; "
+            "start the same 'geoclick synth' again to go on."
+        )
+    return [folder / name for name in sorted(found)]
+
+
+def _record(row: Row) -> dict[str, Any]:
+    clicks = [{"x": x, "y": y, "positive": positive} for x, y, positive in row.clicks]
+    return {**vars(row), "clicks": clicks, "schema_version": SCHEMA_VERSION}
+
+
+def _row(record: dict[str, Any]) -> Row:
+    clicks = tuple(Click(**click) for click in record["clicks"])
+    return Row(**{**record, "clicks": clicks, "ious": tuple(record["ious"])})
+
+
+def _stored_version(file: pq.ParquetFile) -> Any:
+    """The version in a file of unknown columns."""
+    if "schema_version" not in file.schema_arrow.names or not file.metadata.num_rows:
+        return None
+    return next(file.iter_batches(1, columns=["schema_version"])).to_pylist()[0]["schema_version"]
+
+
+def _check_version(version: Any, path: Path) -> None:
+    if version != SCHEMA_VERSION:
+        raise GeoClickError(
+            f"{path} has schema version {version}, but this GeoClick reads {SCHEMA_VERSION}; "
+            "make the store again with 'geoclick synth'."
+        )
