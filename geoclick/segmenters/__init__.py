@@ -1,0 +1,46 @@
+"""Frozen promptable segmenters, loaded by the name that `--segmenter` takes."""
+
+from pathlib import Path
+
+import torch
+
+from geoclick.errors import UsageError
+from geoclick.segmenters.base import Segmenter
+from geoclick.segmenters.checkpoints import OFFICIAL, load_official
+from geoclick.segmenters.embedded import load_embedded
+
+NAMES = ("embedded", *OFFICIAL)
+
+
+def load(
+    name: str = "embedded",
+    *,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Segmenter:
+    """A segmenter by name.
+
+    Args:
+        name: one of NAMES.
+        checkpoint: the `.pth` file, for all but the embedded one.
+        device: None or "auto" takes the GPU where there is one.
+        dtype: autocast type for speed, or None for float32.
+
+    Raises:
+        UsageError: an unknown name, or a checkpoint missing or given in vain.
+        GeoClickError: the weights cannot be read or are of another architecture.
+    """
+    if device is None or device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "embedded":
+        if checkpoint is not None:
+            raise UsageError(
+                f"The embedded segmenter takes no checkpoint; drop it or name one of {', '.join(OFFICIAL)}."
+            )
+        return load_embedded(device=device, dtype=dtype)
+    if name not in OFFICIAL:
+        raise UsageError(f"Unknown segmenter {name!r}; use one of {', '.join(NAMES)}.")
+    if checkpoint is None:
+        raise UsageError(f"Segmenter {name} needs --checkpoint FILE.pth, the released weights of that name.")
+    return load_official(name, Path(checkpoint), device=device, dtype=dtype)

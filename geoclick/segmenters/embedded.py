@@ -1,0 +1,66 @@
+"""The small SAM that ships with the package: its config.json and model.safetensors, read and written."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from segment_anything.modeling import Sam
+
+from geoclick import embedded
+from geoclick.errors import GeoClickError
+from geoclick.segmenters.sam import SamConfig, SamSegmenter, build, file_sha256, misfit
+
+
+def load_embedded(
+    *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, folder: Path | None = None
+) -> SamSegmenter:
+    """The embedded SAM, float16 on disk and float32 in memory.
+
+    Args:
+        device: where it runs.
+        dtype: autocast type, or None for float32.
+        folder: another folder in the same form, such as the output of train.embedded_sam.
+
+    Raises:
+        GeoClickError: a file is missing, damaged or does not fit the other.
+    """
+    folder = folder or embedded.folder("sam")
+    sam = read_folder(folder)
+    return SamSegmenter(
+        sam, name="embedded", sha256=file_sha256(folder / "model.safetensors"), device=device, dtype=dtype
+    )
+
+
+def read_folder(folder: Path) -> Sam:
+    """The model in `folder`, float32 on the CPU; raises GeoClickError when a file is missing or damaged."""
+    try:
+        numbers = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = SamConfig(**numbers | {"global_blocks": tuple(numbers["global_blocks"])})
+        state = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise GeoClickError(
+            f"{folder} holds no whole SAM (config.json and model.safetensors); install the package again "
+            "or train it again."
+        ) from error
+    sam = build(config)
+    reason = misfit(sam, state)
+    if reason:
+        raise GeoClickError(
+            f"The weights in {folder} do not fit its config.json ({reason}); take both from one run."
+        )
+    sam.load_state_dict(state)
+    return sam
+
+
+def write_folder(sam: Sam, config: SamConfig, folder: Path) -> None:
+    """Write config.json and model.safetensors (float16), each to a temporary name and then renamed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().cpu().half().contiguous() for key, value in sam.state_dict().items()}
+    save_file(weights, folder / "model.safetensors.tmp")
+    (folder / "model.safetensors.tmp").replace(folder / "model.safetensors")
+    text = json.dumps(dataclasses.asdict(config), indent=1) + "\n"
+    (folder / "config.json.tmp").write_text(text, encoding="utf-8")
+    (folder / "config.json.tmp").replace(folder / "config.json")

@@ -1,0 +1,236 @@
+"""segment-anything (SAM 1) behind the Segmenter protocol: equal to its SamPredictor, batched over images.
+
+Two things differ from SamPredictor in form, not in result:
+
+- `MaskDecoder.forward` repeats the embedding of one image for every prompt. `decode_masks` calls the submodules
+  of the decoder instead, so that each prompt of a batch brings the embedding of its own image.
+- `PromptEncoder` appends exactly one padding point (label -1) to the points of a prompt, and that point is a
+  token which takes part in attention. Padding the short prompts of a batch with more such points would change
+  their masks, so prompts are grouped by their number of clicks, and each keeps the one padding point that
+  SamPredictor gives it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor
+
+from geoclick.segmenters.base import Decoded, Embedding, Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamConfig:
+    """The constructor numbers of segment-anything's classes; the defaults are what ViT-B, L and H share."""
+
+    encoder_width: int
+    encoder_depth: int
+    encoder_heads: int
+    global_blocks: tuple[int, ...]
+    image_size: int = 1024
+    patch_size: int = 16
+    window_size: int = 14
+    relative_positions: bool = True
+    prompt_width: int = 256
+    mask_channels: int = 16
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+    decoder_mlp: int = 2048
+    score_hidden: int = 256
+
+
+def build(config: SamConfig) -> Sam:
+    """segment-anything's model with random weights, in evaluation mode."""
+    grid = config.image_size // config.patch_size
+    encoder = ImageEncoderViT(
+        img_size=config.image_size,
+        patch_size=config.patch_size,
+        embed_dim=config.encoder_width,
+        depth=config.encoder_depth,
+        num_heads=config.encoder_heads,
+        out_chans=config.prompt_width,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=config.relative_positions,
+        window_size=config.window_size,
+        global_attn_indexes=config.global_blocks,
+    )
+    prompts = PromptEncoder(
+        embed_dim=config.prompt_width,
+        image_embedding_size=(grid, grid),
+        input_image_size=(config.image_size, config.image_size),
+        mask_in_chans=config.mask_channels,
+    )
+    transformer = TwoWayTransformer(
+        depth=config.decoder_depth,
+        embedding_dim=config.prompt_width,
+        num_heads=config.decoder_heads,
+        mlp_dim=config.decoder_mlp,
+    )
+    decoder = MaskDecoder(
+        transformer_dim=config.prompt_width, transformer=transformer, iou_head_hidden_dim=config.score_hidden
+    )
+    return Sam(encoder, prompts, decoder).eval()
+
+
+def decode_masks(
+    sam: Sam,
+    features: Tensor,
+    coords: Tensor,
+    labels: Tensor,
+    low_res: Tensor | None,
+    positions: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """All four masks of each prompt, every prompt on its own image; differentiable.
+
+    Args:
+        sam: the model.
+        features: image embeddings [N, C, h, w].
+        coords: clicks (x, y) in the encoder's input frame, pixel centres on whole numbers, float [N, P, 2].
+        labels: 1 positive, 0 negative, [N, P].
+        low_res: logits of the masks so far [N, 1, 4h, 4w], or None for none.
+        positions: positional encoding of the feature grid [1, C, h, w].
+
+    Returns:
+        Logits [N, 4, 4h, 4w] and predicted IoU [N, 4]: first the single mask, then the three of multimask.
+    """
+    decoder, prompts = sam.mask_decoder, sam.prompt_encoder
+    # Half precision cannot hold a click's position to the pixel, so the points are encoded outside autocast.
+    with torch.autocast(features.device.type, enabled=False):
+        sparse, _ = prompts(points=(coords, labels), boxes=None, masks=None)
+    if low_res is None:
+        dense = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    else:
+        dense = prompts.mask_downscaling(low_res)
+    count, _, height, width = features.shape
+    output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    tokens = torch.cat([output_tokens.expand(count, -1, -1), sparse], dim=1)
+    tokens, image_tokens = decoder.transformer(features + dense, positions, tokens)
+    image_tokens = image_tokens.transpose(1, 2).reshape(count, -1, height, width)
+    upscaled = decoder.output_upscaling(image_tokens)
+    weights = torch.stack(
+        [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
+    )
+    masks = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+    return masks.float(), decoder.iou_prediction_head(tokens[:, 0]).float()
+
+
+class SamSegmenter:
+    """A segment-anything model as a Segmenter.
+
+    Args:
+        sam: the model, moved to `device` and frozen.
+        name: what the user calls it.
+        sha256: hash of its weight file.
+        device: where it runs.
+        dtype: autocast type for speed (bfloat16 or float16), or None for float32 as in SamPredictor.
+        image_batch: most images encoded at once.
+        prompt_batch: most prompts decoded at once.
+    """
+
+    def __init__(
+        self,
+        sam: Sam,
+        *,
+        name: str,
+        sha256: str = "",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        image_batch: int = 8,
+        prompt_batch: int = 64,
+    ) -> None:
+        self.device = torch.device(device)
+        self.sam = sam.to(self.device).eval().requires_grad_(False)
+        self.name, self.sha256, self.dtype = name, sha256, dtype
+        self.image_batch, self.prompt_batch = image_batch, prompt_batch
+        self._transform = ResizeLongestSide(sam.image_encoder.img_size)
+        self._positions = sam.prompt_encoder.get_dense_pe()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+
+    @torch.inference_mode()
+    def embed(self, images: Sequence[np.ndarray]) -> list[Embedding]:
+        """Encode images, each uint8 [H, W, 3] RGB of any size, `image_batch` at a time."""
+        embeddings = []
+        for start in range(0, len(images), self.image_batch):
+            chunk = images[start : start + self.image_batch]
+            resized = [torch.from_numpy(self._transform.apply_image(image)) for image in chunk]
+            inputs = [self.sam.preprocess(r.to(self.device).permute(2, 0, 1)) for r in resized]
+            with self._autocast():
+                features = self.sam.image_encoder(torch.stack(inputs)).float()
+            for image, small, feature in zip(chunk, resized, features, strict=True):
+                embeddings.append(Embedding(feature, image.shape[:2], tuple(small.shape[:2])))
+        return embeddings
+
+    @torch.inference_mode()
+    def decode(
+        self, embeddings: Sequence[Embedding], prompts: Sequence[Prompt], *, multimask: bool
+    ) -> list[Decoded]:
+        """Decode `prompts[i]` on `embeddings[i]`; prompts with equally many clicks share a call.
+
+        Returns:
+            One Decoded a prompt, with three masks where `multimask`, else one.
+        """
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for index, prompt in enumerate(prompts):
+            groups.setdefault((len(prompt.clicks), prompt.low_res is None), []).append(index)
+        decoded: dict[int, Decoded] = {}
+        for group in groups.values():
+            for start in range(0, len(group), self.prompt_batch):
+                chunk = group[start : start + self.prompt_batch]
+                masks, scores = self._decode_chunk(
+                    [embeddings[i] for i in chunk], [prompts[i] for i in chunk]
+                )
+                kept = slice(1, None) if multimask else slice(0, 1)
+                answers = zip(masks[:, kept], scores[:, kept], strict=True)
+                decoded |= {i: Decoded(m, s) for i, (m, s) in zip(chunk, answers, strict=True)}
+        return [decoded[i] for i in range(len(prompts))]
+
+    def _decode_chunk(
+        self, embeddings: list[Embedding], prompts: list[Prompt]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        coords = np.stack(
+            [
+                self._transform.apply_coords(np.array([c[:2] for c in prompt.clicks]), embedding.size)
+                for embedding, prompt in zip(embeddings, prompts, strict=True)
+            ]
+        )
+        labels = [[int(click.positive) for click in prompt.clicks] for prompt in prompts]
+        first = prompts[0].low_res
+        low_res = None if first is None else torch.stack([prompt.low_res for prompt in prompts])
+        with self._autocast():
+            return decode_masks(
+                self.sam,
+                torch.stack([e.features for e in embeddings]),
+                torch.as_tensor(coords, dtype=torch.float, device=self.device),
+                torch.as_tensor(labels, dtype=torch.int, device=self.device),
+                low_res,
+                self._positions,
+            )
+
+    @torch.inference_mode()
+    def upscale(self, low_res: torch.Tensor, embedding: Embedding) -> torch.Tensor:
+        """Logits [N, 1, h, w] as logits [N, H, W] in the frame of the original image."""
+        return self.sam.postprocess_masks(low_res, embedding.input_size, embedding.size)[:, 0]
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def misfit(sam: Sam, state: dict[str, Tensor]) -> str | None:
+    """The first weight by which `state` does not fit `sam`, with its shapes; None when all fit."""
+    expected = {key: tuple(value.shape) for key, value in sam.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    for key in sorted({*expected, *found}):
+        if expected.get(key) != found.get(key):
+            return f"{key} is {found.get(key, 'missing')} instead of {expected.get(key, 'absent')}"
+    return None
