@@ -52,7 +52,7 @@ summary { cursor: pointer; color: var(--soft); }
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A sample of the gallery: image uint8 [H, W, 3], target and prediction bool [H, W], clicks in its pixels."""
+    """A sample of the gallery: image uint8 [H, W, 3], masks bool [H, W], clicks in pixels of the image."""
 
     sample_id: str
     query: str

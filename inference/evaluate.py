@@ -1,0 +1,272 @@
+"""Score a checkpoint on a dataset: predictions, metrics and a report in one folder.
+
+    geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate
+
+A killed run goes on where it stopped: start the same command again.
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoclick import __version__
+from geoclick.config import option, parse, run_command, write_config
+from geoclick.errors import GeoClickError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from geoclick.datasets import Sample
+    from inference.generative import Prediction
+
+EXAMPLE = "geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Options of `geoclick evaluate`."""
+
+    root: str = option(help="the dataset's folder")
+    output: str = option(help="run folder; an unfinished one is continued")
+    dataset: str = option("folder", help="layout of the dataset")
+    split: str = option("test", help="split of the dataset")
+    predictor: str = option(
+        "generative",
+        choices=("generative", "oracle"),
+        help="who clicks: the VLM (generative), or a click store (oracle, the upper bound)",
+    )
+    vlm: str = option("embedded", help="'embedded', a hub id or a model folder")
+    adapter: str | None = option(None, help="adapter folder of geoclick train")
+    clicks: str | None = option(None, help="click store of geoclick synth, for the oracle")
+    segmenter: str = option(
+        "embedded", help="'embedded', or sam_vit_b, sam_vit_l, sam_vit_h with --checkpoint"
+    )
+    checkpoint: str | None = option(None, help="the segmenter's .pth file")
+    decode: str = option(
+        "replay",
+        choices=("replay", "joint"),
+        help="decode click by click with feedback, or all clicks at once",
+    )
+    mode: str = option("native", choices=("native", "rmsin", "segearth-r1"), help="whose way of scoring")
+    answer_format: str | None = option(
+        None, choices=("json", "compact"), help="the adapter's own when none, else json"
+    )
+    max_new_tokens: int | None = option(None, help="where an answer is cut; by the answer format when none")
+    temperature: float = option(0.0, help="0 takes the likeliest token")
+    min_pixels: int | None = option(None, help="least area of the image that the VLM sees")
+    max_pixels: int | None = option(None, help="largest area of the image that the VLM sees")
+    batch_size: int = option(16, help="samples answered together")
+    limit: int | None = option(None, help="only the first samples of the split")
+    query: str = option("the object", help="what to ask of masks that have no classes")
+    min_area: int = option(256, help="pixels that a component of a colour mask has at least")
+    max_area_fraction: float = option(0.5, help="share of the image that such a component covers at most")
+    gallery: int = option(6, help="samples in each group of the report's gallery")
+    seed: int = option(0, help="of sampling and of the bootstrap")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
+
+
+Ask = Callable[[Sequence["Sample"], Sequence["np.ndarray"]], "list[Prediction]"]
+
+
+def generative(config: EvaluateConfig, samples: Sequence["Sample"], segmenter: Any) -> tuple[dict, Ask]:
+    """The VLM with its adapter: what the protocol says of it, and the function that answers samples."""
+    from geoclick import prompts
+    from geoclick.vlms import adapter as adapters
+    from geoclick.vlms import loading
+    from inference import generate
+    from inference.generative import predict
+
+    vlm = loading.load(
+        config.vlm,
+        adapter=config.adapter,
+        device=config.device,
+        min_pixels=config.min_pixels,
+        max_pixels=config.max_pixels,
+    )
+    answer_format = config.answer_format or (vlm.record.answer_format if vlm.record else "json")
+    max_new_tokens = config.max_new_tokens or generate.MAX_NEW_TOKENS[answer_format]
+    limits = loading.pixel_limits(vlm.processor)
+    protocol = {
+        "vlm": config.vlm,
+        "vlm_revision": vlm.revision,
+        "vlm_fingerprint": vlm.fingerprint,
+        "adapter": config.adapter,
+        "adapter_sha256": _sha256(Path(config.adapter) / adapters.WEIGHTS) if config.adapter else None,
+        "answer_format": answer_format,
+        "prompt_version": prompts.PROMPT_VERSION,
+        "min_pixels": limits[0],
+        "max_pixels": limits[1],
+        "max_new_tokens": max_new_tokens,
+        "temperature": config.temperature,
+    }
+
+    def ask(batch: Sequence["Sample"], images: Sequence["np.ndarray"]) -> "list[Prediction]":
+        return predict(
+            vlm,
+            segmenter,
+            images,
+            [sample.query for sample in batch],
+            answer_format=answer_format,
+            decode=config.decode,
+            batch_size=config.batch_size,
+            max_new_tokens=max_new_tokens,
+            temperature=config.temperature,
+        )
+
+    return protocol, ask
+
+
+def oracle(config: EvaluateConfig, samples: Sequence["Sample"], segmenter: Any) -> tuple[dict, Ask]:
+    """The clicks of a store, decoded the same way: the upper bound of a VLM that learns to write them."""
+    from geoclick import store
+    from inference.generative import Prediction, decode_clicks
+
+    if config.clicks is None:
+        raise UsageError("The oracle needs a click store; give --clicks the output of geoclick synth.")
+    wanted = {(s.dataset, s.split, s.sample_id) for s in samples}
+    rows = {}
+    for row in store.read(config.clicks):
+        key = (row.dataset, row.split, row.sample_id)
+        if key in wanted:
+            rows[key] = row.clicks
+    if missing := sorted(wanted - rows.keys()):
+        raise GeoClickError(
+            f"{config.clicks} lacks {len(missing)} of {len(wanted)} samples, such as {missing[0][2]}; "
+            "run geoclick synth on this split with the same options."
+        )
+    digest = hashlib.sha256(repr(sorted(rows.items())).encode()).hexdigest()
+
+    def ask(batch: Sequence["Sample"], images: Sequence["np.ndarray"]) -> "list[Prediction]":
+        sequences = [tuple(rows[s.dataset, s.split, s.sample_id]) for s in batch]
+        masks = decode_clicks(segmenter, images, sequences, decode=config.decode)
+        return [Prediction(mask, clicks) for mask, clicks in zip(masks, sequences, strict=True)]
+
+    return {"clicks": config.clicks, "clicks_sha256": digest}, ask
+
+
+PREDICTORS = {"generative": generative, "oracle": oracle}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_samples(config: EvaluateConfig) -> list["Sample"]:
+    """The samples to score, in the dataset's order; raises UsageError when there are none."""
+    from geoclick import datasets
+
+    options = datasets.ReadOptions(
+        min_area=config.min_area, max_area_fraction=config.max_area_fraction, query=config.query
+    )
+    stream = datasets.read(config.dataset, config.root, config.split, options=options)
+    samples = list(islice(stream, config.limit))
+    if not samples:
+        raise UsageError(f"{config.root} holds no samples in split {config.split}; check --root and --split.")
+    return samples
+
+
+def describe(config: EvaluateConfig, samples: Sequence["Sample"], segmenter: Any, predictor: dict) -> dict:
+    """The protocol: everything that decides the scores, by which a run is continued or refused."""
+    from geoclick.segmenters import clicking
+
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(json.dumps([sample.sample_id, sample.query, sample.image, sample.rle]).encode())
+    return {
+        "dataset": config.dataset,
+        "root": config.root,
+        "split": config.split,
+        "n": len(samples),
+        "samples_sha256": digest.hexdigest(),
+        "mode": config.mode,
+        "predictor": config.predictor,
+        **predictor,
+        "segmenter": config.segmenter,
+        "segmenter_sha256": segmenter.sha256,
+        "decode": config.decode,
+        "policy": clicking.Policy().name,
+        "seed": config.seed,
+        "geoclick": __version__,
+    }
+
+
+def batches(samples: Sequence["Sample"], size: int) -> Iterator[list["Sample"]]:
+    """The samples in batches, shortest prompts first."""
+    from inference.generate import reading_order
+
+    order = reading_order([s.size for s in samples], [s.query for s in samples])
+    for start in range(0, len(order), size):
+        yield [samples[i] for i in order[start : start + size]]
+
+
+def read_images(samples: Sequence["Sample"]) -> list["np.ndarray"]:
+    """The image of each sample; one that several samples share is read once and is the same array."""
+    read = {}
+    for sample in samples:
+        if sample.image not in read:
+            read[sample.image] = sample.read_image()
+    return [read[sample.image] for sample in samples]
+
+
+def run(config: EvaluateConfig) -> None:
+    """Evaluate: read, load, predict what is missing, score, report."""
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from geoclick import segmenters
+    from inference import records, results
+
+    samples = read_samples(config)
+    segmenter = segmenters.load(config.segmenter, checkpoint=config.checkpoint, device=config.device)
+    predictor, ask = PREDICTORS[config.predictor](config, samples, segmenter)
+    protocol = describe(config, samples, segmenter, predictor)
+    output = Path(config.output)
+    done = records.start(output, protocol)
+    write_config(config, output)
+    torch.manual_seed(config.seed)
+    pending = [sample for sample in samples if sample.sample_id not in done]
+    began = time.perf_counter()
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"evaluate {config.predictor}", total=len(samples), completed=len(done))
+        for batch in batches(pending, config.batch_size):
+            predictions = ask(batch, read_images(batch))
+            new = [records.record(s, p, config.mode) for s, p in zip(batch, predictions, strict=True)]
+            records.append(output, new)
+            done |= {entry["sample_id"]: entry for entry in new}
+            progress.advance(task, len(batch))
+    seconds = time.perf_counter() - began
+    entries = [done[sample.sample_id] for sample in samples]
+    metrics = results.summarise(
+        samples, entries, protocol, seconds=seconds, resumed=len(samples) - len(pending)
+    )
+    results.write(output, samples, entries, metrics, count=config.gallery)
+    print(results.line(metrics))
+    print(f"report: {output / 'report.html'}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run_command(
+        lambda: run(
+            parse(
+                EvaluateConfig,
+                argv,
+                prog="geoclick evaluate",
+                description="Score a checkpoint on a dataset; writes predictions, metrics and a report.",
+                example=EXAMPLE,
+            )
+        ),
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
