@@ -2,8 +2,8 @@
 
 Two things differ from SamPredictor in form, not in result:
 
-- `MaskDecoder.forward` repeats the embedding of one image for every prompt. `decode_masks` calls the submodules
-  of the decoder instead, so that each prompt of a batch brings the embedding of its own image.
+- `MaskDecoder.forward` repeats the embedding of one image for every prompt. `decode_masks` calls the decoder's
+  submodules itself, so that each prompt of a batch brings the embedding of its own image.
 - `PromptEncoder` appends exactly one padding point (label -1) to the points of a prompt, and that point is a
   token which takes part in attention. Padding the short prompts of a batch with more such points would change
   their masks, so prompts are grouped by their number of clicks, and each keeps the one padding point that
