@@ -1,0 +1,272 @@
+"""`geoclick synth`: ground-truth masks to click sequences, with a frozen segmenter in the loop.
+
+    geoclick synth --dataset folder --root DATA --split train --segmenter embedded --output runs/synth
+
+The output is a click store (clicks-*.parquet, manifest.json) with metrics.json, failures.jsonl,
+dropped.jsonl, config.yaml and sheet.png. A job that was killed goes on when the same command is given again.
+"""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoclick import config
+from geoclick.config import option
+from geoclick.errors import GeoClickError, UsageError
+
+if TYPE_CHECKING:
+    from data_synthesis.job import Job
+    from geoclick.datasets import LeftOut, Sample
+    from geoclick.segmenters.base import Segmenter
+
+SHARD_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class SynthConfig:
+    """What `geoclick synth` takes."""
+
+    root: str = option(help="the dataset's folder")
+    output: str = option(
+        help="folder for the click store; the same command on it goes on where it was stopped"
+    )
+    dataset: str = option("folder", help="layout of the dataset")
+    split: str = option("train", help="name of the split")
+    segmenter: str = option("embedded", help="embedded, or sam_vit_b|l|h with --checkpoint")
+    checkpoint: str | None = option(None, help="weights of the segmenter, a .pth file")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
+    precision: str = option(
+        "float32",
+        help="arithmetic of the segmenter; bfloat16 is fast on GPUs",
+        choices=("float32", "bfloat16"),
+    )
+    clicks: int = option(6, help="clicks that a sequence has at most")
+    iou_target: float = option(0.9, help="a sequence ends when its mask has this IoU")
+    multimask: str = option(
+        "first",
+        help="when the best of three masks is taken instead of one",
+        choices=("first", "never", "always"),
+    )
+    feedback: bool = option(True, help="give the last mask's logits to the next click")
+    batch: int = option(32, help="sequences decoded together; changes rounding only")
+    image_batch: int = option(4, help="images embedded together; changes rounding only")
+    min_area: int = option(256, help="pixels that a component of a colour mask has at least")
+    max_area_fraction: float = option(
+        0.5, help="share of the image that a component of a colour mask has at most"
+    )
+    query: str = option("the object", help="what is asked of masks without classes")
+    limit: int | None = option(None, help="take only so many samples, the first ones")
+    shards: int | None = option(None, help=f"files of the store; none makes one for {SHARD_SAMPLES} samples")
+    seed: int = option(0, help="recorded with every row; picks the sequences of the sheet")
+    sheet: int = option(8, help="sequences on sheet.png; 0 for no sheet")
+
+
+FREE = ("root", "output", "checkpoint", "device", "batch", "image_batch", "sheet")
+"""Options that an interrupted job may change: they move no click beyond rounding."""
+
+
+def check(settings: SynthConfig) -> None:
+    """Raise UsageError for a number out of its range."""
+    for name in ("clicks", "batch", "image_batch", "shards", "limit"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
+    for name in ("iou_target", "max_area_fraction"):
+        value = getattr(settings, name)
+        if not 0 < value <= 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be above 0 and at most 1, not {value}.")
+    if settings.sheet < 0:
+        raise UsageError(f"--sheet must be 0 or more, not {settings.sheet}.")
+
+
+def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
+    """Make or go on with a click store.
+
+    Args:
+        settings: the options.
+        segmenter: used instead of the one that the options name, so that a test can pass a fake.
+    """
+    check(settings)
+    from data_synthesis import progress
+    from data_synthesis.job import Job, split_shards
+    from geoclick import segmenters
+    from geoclick.segmenters.clicking import Policy
+
+    output = Path(settings.output)
+    samples, left_out = _read_samples(settings)
+    if segmenter is None:
+        import torch
+
+        segmenter = segmenters.load(
+            settings.segmenter,
+            checkpoint=settings.checkpoint,
+            device=settings.device,
+            dtype=None if settings.precision == "float32" else getattr(torch, settings.precision),
+        )
+    count = settings.shards or max(1, -(-len(samples) // SHARD_SAMPLES))
+    begun = {k: v for k, v in vars(settings).items() if k not in FREE} | {
+        "shards": count,
+        "segmenter": segmenter.name,
+        "segmenter_sha256": segmenter.sha256,
+        "samples_read": len(samples),
+        "samples_sha256": progress.fingerprint(samples),
+    }
+    if progress.begin(output, begun):
+        progress.end(output)
+        print(f"{output} is whole already; nothing to do.")
+        return
+    config.write_config(settings, output)
+    job = Job(
+        segmenter=segmenter,
+        max_clicks=settings.clicks,
+        iou_target=settings.iou_target,
+        policy=Policy(settings.multimask, settings.feedback),
+        seed=settings.seed,
+        batch=settings.batch,
+        image_batch=settings.image_batch,
+    )
+    _write_shards(output, job, split_shards(samples, count))
+    _finish(settings, job, begun, left_out)
+
+
+def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]":
+    """The samples in the reader's order, and what the reader left out."""
+    from itertools import islice
+
+    from geoclick import datasets
+
+    options = datasets.ReadOptions(settings.min_area, settings.max_area_fraction, settings.query)
+    left_out: list[LeftOut] = []
+    samples = datasets.read(
+        settings.dataset, settings.root, settings.split, options=options, on_left_out=left_out.append
+    )
+    return list(islice(samples, settings.limit)), left_out
+
+
+def _write_shards(output: Path, job: "Job", shards: "list[list[Sample]]") -> None:
+    """Write the shards that are not there yet, each whole."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from data_synthesis import progress
+    from data_synthesis.job import run_shard
+    from geoclick import store
+
+    done = store.finished_shards(output, len(shards))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        line = bar.add_task("Clicking", total=sum(map(len, shards)))
+        bar.advance(line, sum(len(shards[index]) for index in done))
+        for index in sorted(set(range(len(shards))) - done):
+            begun, left_out = time.perf_counter(), []
+            rows = run_shard(
+                job, shards[index], on_left_out=left_out.append, advance=lambda: bar.advance(line)
+            )
+            # The account first: a shard that is there is never made again.
+            progress.write_account(output, index, left_out, time.perf_counter() - begun)
+            store.write_shard(output, index, len(shards), rows)
+
+
+def _finish(settings: SynthConfig, job: "Job", begun: dict[str, Any], left_out: "list[LeftOut]") -> None:
+    """Write all that belongs to a whole store, the manifest last, and say how it went."""
+    from data_synthesis import progress
+    from data_synthesis.sheet import write_sheet
+    from geoclick import store
+
+    output, seconds = Path(settings.output), 0.0
+    for index in range(begun["shards"]):
+        of_shard, shard_seconds = progress.read_account(output, index)
+        left_out, seconds = left_out + of_shard, seconds + shard_seconds
+    failures = [{"item": item.item, "error": item.error} for item in left_out if item.error]
+    dropped = [{"item": i.item, "reason": i.reason, "count": i.count} for i in left_out if not i.error]
+    for name, lines in (("failures", failures), ("dropped", dropped)):
+        progress.write_whole(output / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    metrics = summarise(store.read(output), settings.clicks, settings.iou_target) | {
+        "failures": len(failures),
+        "dropped": dict(sum((Counter({d["reason"]: d["count"]}) for d in dropped), Counter())),
+        "seconds": round(seconds, 3),
+    }
+    metrics["masks_per_second"] = round(metrics["sequences"] / seconds, 3) if seconds else 0.0
+    if metrics["samples"] == 0:
+        first = failures[0]["error"] if failures else "no sample passed the options"
+        raise GeoClickError(
+            f"No sample could be used, see {output}/failures.jsonl and dropped.jsonl: {first}"
+        )
+    if settings.sheet:
+        write_sheet(output, settings.root, job, count=settings.sheet)
+    progress.write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    store.write_manifest(output, begun | {"samples": metrics["samples"]})
+    progress.end(output)
+    print(_told(metrics, output))
+
+
+def summarise(rows: "Any", max_clicks: int, iou_target: float) -> dict[str, Any]:
+    """The quality of a store's sequences.
+
+    Args:
+        rows: an iterable of store rows.
+        max_clicks: how many means to give.
+        iou_target: what counts as reached.
+
+    Returns:
+        `samples`; `no_target`; `sequences`, those with clicks, over which the others run; `mean_clicks`;
+        `reached_target`, their share; `mean_iou_after_clicks`, for 1 to `max_clicks`, where a sequence that
+        ended earlier keeps its last IoU.
+    """
+    samples = sequences = clicks = reached = 0
+    sums = [0.0] * max_clicks
+    for row in rows:
+        samples += 1
+        if not row.ious:
+            continue
+        sequences, clicks = sequences + 1, clicks + len(row.ious)
+        reached += row.ious[-1] >= iou_target
+        for k in range(max_clicks):
+            sums[k] += row.ious[min(k, len(row.ious) - 1)]
+    over = max(sequences, 1)
+    return {
+        "samples": samples,
+        "no_target": samples - sequences,
+        "sequences": sequences,
+        "mean_clicks": round(clicks / over, 4),
+        "reached_target": round(reached / over, 4),
+        "mean_iou_after_clicks": [round(total / over, 4) for total in sums],
+    }
+
+
+def _told(metrics: dict[str, Any], output: Path) -> str:
+    """The final lines."""
+    ious = metrics["mean_iou_after_clicks"]
+    lines = [
+        f"{metrics['samples']} samples in {output}: mean IoU {ious[0]:.3f} after 1 click, "
+        f"{ious[-1]:.3f} after {len(ious)}; {metrics['masks_per_second']:.1f} masks/s"
+    ]
+    if metrics["dropped"]:
+        lines.append("dropped: " + ", ".join(f"{n} {reason}" for reason, n in metrics["dropped"].items()))
+    if metrics["failures"]:
+        lines.append(f"warning: {metrics['failures']} failed and are missing; see {output}/failures.jsonl")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return config.run_command(
+        lambda: run(
+            config.parse(
+                SynthConfig,
+                argv,
+                prog="geoclick synth",
+                description="Turn masks into click sequences, with a frozen segmenter in the loop.",
+                example="geoclick synth --root runs/scenes --split train --output runs/synth",
+            )
+        ),
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""The picture sheet: a few sequences of a store, one a row, click by click."""
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from geoclick import images, masks, store
+from geoclick.clicks import Click
+from geoclick.datasets.reading import inside
+
+if TYPE_CHECKING:
+    from data_synthesis.job import Job
+
+CELL = 232
+GAP = 10
+CAPTION = 44
+HEADER = 40
+SCALE = 2
+"""Everything is drawn this much larger and then reduced, for smooth edges."""
+
+PAPER, INK, FAINT = (255, 255, 255), (28, 32, 36), (112, 120, 128)
+PREDICTION, TARGET = (255, 176, 0), (0, 190, 255)
+POSITIVE, NEGATIVE = (22, 163, 74), (220, 38, 38)
+
+
+def write_sheet(output: Path, root: str | Path, job: "Job", *, count: int) -> None:
+    """Write `sheet.png` beside a store: image with target, then the mask after each click.
+
+    The masks are decoded anew from the stored clicks.
+
+    Args:
+        output: the store.
+        root: the folder of its dataset.
+        job: what the store was made with; its seed picks the sequences.
+        count: rows at most.
+    """
+    from geoclick.segmenters.clicking import replay
+
+    rows = pick((row for row in store.read(output) if row.clicks), count, job.seed)
+    if not rows:
+        return
+    pictures = [
+        images.read_image(inside(Path(root), row.image), size=(row.height, row.width)) for row in rows
+    ]
+    embeddings = job.segmenter.embed(pictures)
+    history = replay(job.segmenter, embeddings, [row.clicks for row in rows], job.policy)
+    sheet = draw_sheet(rows, pictures, history, columns=1 + job.max_clicks)
+    partial = output / "sheet.png.partial"
+    sheet.save(partial, format="PNG", optimize=True)
+    partial.replace(output / "sheet.png")
+
+
+def pick(rows: Iterable[store.Row], count: int, seed: int) -> list[store.Row]:
+    """`count` rows of a stream, each as likely as any other, in the stream's order."""
+    rng, kept = random.Random(seed), []
+    for index, row in enumerate(rows):
+        if len(kept) < count:
+            kept.append((index, row))
+        elif (slot := rng.randrange(index + 1)) < count:
+            kept[slot] = (index, row)
+    return [row for _, row in sorted(kept, key=lambda pair: pair[0])]
+
+
+def draw_sheet(
+    rows: Sequence[store.Row],
+    pictures: Sequence[np.ndarray],
+    history: Sequence[Sequence[np.ndarray]],
+    *,
+    columns: int,
+) -> Image.Image:
+    """The sheet.
+
+    Args:
+        rows: the sequences.
+        pictures: the image of each, uint8 [H, W, 3].
+        history: the masks of each after each click, bool [H, W].
+        columns: cells in a row.
+    """
+    width = columns * (CELL + GAP) + GAP
+    height = HEADER + len(rows) * (CELL + CAPTION + GAP) + GAP
+    sheet = Image.new("RGB", (width, height), PAPER)
+    _draw_legend(sheet)
+    for number, (row, picture, after) in enumerate(zip(rows, pictures, history, strict=True)):
+        top = HEADER + number * (CELL + CAPTION + GAP)
+        target = masks.decode_rle(row.mask)
+        window = _window(target, row.clicks)
+        for column in range(len(after) + 1):
+            cell = _cell(picture, target, after[column - 1] if column else None, row.clicks[:column], window)
+            left = GAP + column * (CELL + GAP)
+            sheet.paste(cell, (left, top))
+            _caption(sheet, (left, top + CELL + 5), *_words(row, column))
+    return sheet
+
+
+def _words(row: store.Row, column: int) -> tuple[str, str]:
+    """The two lines under a cell."""
+    if column == 0:
+        return row.query, f"{row.sample_id}  {row.width}x{row.height}"
+    sign = "+" if row.clicks[column - 1].positive else "\N{MINUS SIGN}"
+    return f"IoU {row.ious[column - 1]:.2f}", f"click {column} {sign}"
+
+
+def _window(target: np.ndarray, clicks: Sequence[Click]) -> tuple[int, int, int]:
+    """A square (left, top, side) around the target and the clicks, which may reach over the border."""
+    ys, xs = np.nonzero(target)
+    xs = np.append(xs, [click.x for click in clicks])
+    ys = np.append(ys, [click.y for click in clicks])
+    extent = max(np.ptp(xs), np.ptp(ys)) + 1
+    side = int(min(max(extent * 1.5, 96), max(target.shape) * 1.02))
+    side = max(side, int(extent) + 8)
+    return int((xs.min() + xs.max() - side) // 2), int((ys.min() + ys.max() - side) // 2), side
+
+
+def _cut(array: np.ndarray, window: tuple[int, int, int], size: int, resample: int) -> np.ndarray:
+    """The window of an image or mask, resized to a square of `size`; paper or False beyond the border."""
+    left, top, side = window
+    box = (left, top, left + side, top + side)
+    if array.dtype == bool:
+        cut = Image.fromarray(array.astype(np.uint8) * 255).crop(box)
+        return np.asarray(cut.resize((size, size), resample)) > 127
+    inside_image = Image.new("L", (array.shape[1], array.shape[0]), 255).crop(box)
+    paper = Image.new("RGB", (side, side), (238, 240, 242))
+    paper.paste(Image.fromarray(array).crop(box), (0, 0), inside_image)
+    return np.asarray(paper.resize((size, size), resample))
+
+
+def _ring(mask: np.ndarray, width: int) -> np.ndarray:
+    """The inner edge of a mask."""
+    return mask & ~ndimage.binary_erosion(mask, iterations=width)
+
+
+def _cell(
+    picture: np.ndarray,
+    target: np.ndarray,
+    prediction: np.ndarray | None,
+    clicks: Sequence[Click],
+    window: tuple[int, int, int],
+) -> Image.Image:
+    """One cell: the image, the target's edge, the prediction's tint and edge, the clicks."""
+    size = CELL * SCALE
+    pixels = _cut(picture, window, size, Image.Resampling.BICUBIC).astype(np.float32)
+    wanted = _cut(target, window, size, Image.Resampling.BILINEAR)
+    if prediction is not None:
+        shown = _cut(prediction, window, size, Image.Resampling.BILINEAR)
+        pixels[shown] = pixels[shown] * 0.62 + np.array(PREDICTION) * 0.38
+        pixels[_ring(shown, 5)] = PREDICTION
+    pixels[_ring(wanted, 4) | (ndimage.binary_dilation(wanted, iterations=2) & ~wanted)] = (20, 20, 20)
+    pixels[_ring(wanted, 3)] = TARGET
+    cell = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(cell)
+    for number, click in enumerate(clicks, start=1):
+        x = (click.x + 0.5 - window[0]) * size / window[2]
+        y = (click.y + 0.5 - window[1]) * size / window[2]
+        _mark(draw, x, y, str(number), click.positive)
+    return cell.resize((CELL, CELL), Image.Resampling.LANCZOS)
+
+
+def _mark(
+    draw: ImageDraw.ImageDraw, x: float, y: float, text: str, positive: bool, scale: int = SCALE
+) -> None:
+    """A numbered dot."""
+    radius = 9 * scale
+    draw.ellipse(
+        (x - radius, y - radius, x + radius, y + radius),
+        fill=POSITIVE if positive else NEGATIVE,
+        outline=(255, 255, 255),
+        width=2 * scale,
+    )
+    draw.text((x, y), text, fill=(255, 255, 255), anchor="mm", font=ImageFont.load_default(12 * scale))
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text, cut with an ellipsis when it is wider than `width` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
+
+
+def _caption(sheet: Image.Image, place: tuple[int, int], first: str, second: str) -> None:
+    draw = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(15), ImageFont.load_default(12)
+    draw.text(place, _fitted(first, large, CELL), fill=INK, font=large)
+    draw.text((place[0], place[1] + 20), _fitted(second, small, CELL), fill=FAINT, font=small)
+
+
+def _draw_legend(sheet: Image.Image) -> None:
+    """One line at the top that says what the colours mean."""
+    band = Image.new("RGB", (sheet.width * SCALE, HEADER * SCALE), PAPER)
+    draw, font = ImageDraw.Draw(band), ImageFont.load_default(14 * SCALE)
+    x, y = GAP * SCALE, HEADER * SCALE // 2
+    for sign, words in (("+", "click on what is missing"), ("\N{MINUS SIGN}", "click on what is too much")):
+        _mark(draw, x + 10 * SCALE, y, sign, sign == "+")
+        draw.text((x + 26 * SCALE, y), words, fill=INK, font=font, anchor="lm")
+        x += int(26 * SCALE + font.getlength(words) + 20 * SCALE)
+    for colour, words in ((PREDICTION, "mask after the click"), (TARGET, "target")):
+        draw.rectangle(
+            (x, y - 7 * SCALE, x + 22 * SCALE, y + 7 * SCALE), fill=colour, outline=(20, 20, 20), width=SCALE
+        )
+        draw.text((x + 30 * SCALE, y), words, fill=INK, font=font, anchor="lm")
+        x += int(30 * SCALE + font.getlength(words) + 20 * SCALE)
+    sheet.paste(band.resize((sheet.width, HEADER), Image.Resampling.LANCZOS), (0, 0))

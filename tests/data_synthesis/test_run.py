@@ -1,0 +1,233 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from disc_segmenter import DiscSegmenter
+from PIL import Image
+
+from data_synthesis.run import SynthConfig, main, run, summarise
+from geoclick import images, masks, store
+from geoclick.errors import GeoClickError, UsageError
+
+HERE = Path(__file__).parent
+
+
+def make_root(root, count=12):
+    """`count` samples on half as many images: discs, squares and a no-target query."""
+    folder = root / "train"
+    (folder / "images").mkdir(parents=True)
+    rng, lines = np.random.default_rng(0), []
+    for index in range(count):
+        name = f"images/{index // 2}.png"
+        if index % 2 == 0:
+            images.write_png(folder / name, rng.integers(0, 255, (40, 50, 3), dtype=np.uint8))
+        mask = np.zeros((40, 50), bool)
+        if index % 5 != 4:
+            mask[5 + index : 20 + index, 8 : 20 + 2 * index] = True
+        lines.append(
+            {
+                "sample_id": f"s{index:02d}",
+                "task": "referring" if mask.any() else "no_target",
+                "query": f"thing {index}",
+                "image": name,
+                "size": [40, 50],
+                "mask": masks.encode_rle(mask),
+            }
+        )
+    write_lines(root, lines)
+    return root
+
+
+def write_lines(root, lines):
+    (root / "train/samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def settings(root, output, **changes):
+    return SynthConfig(
+        **{"root": str(root), "output": str(output), "split": "train", "shards": 3, "sheet": 2} | changes
+    )
+
+
+def store_bytes(output):
+    names = ("manifest.json", "failures.jsonl", "dropped.jsonl")
+    return {
+        path.name: path.read_bytes() for path in [*output.glob("*.parquet"), *map(output.joinpath, names)]
+    }
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_root(tmp_path / "data")
+
+
+def test_the_store_holds_every_sample_in_order(root, tmp_path):
+    segmenter = DiscSegmenter()
+    run(settings(root, tmp_path / "out"), segmenter)
+    rows = list(store.read(tmp_path / "out"))
+    assert [row.sample_id for row in rows] == [f"s{index:02d}" for index in range(12)]
+    assert [bool(row.clicks) for row in rows] == [row.task != "no_target" for row in rows]
+    assert all(len(row.clicks) == len(row.ious) for row in rows)
+    assert all(row.clicks[0].positive for row in rows if row.clicks)
+    assert {row.policy for row in rows} == {"centre+multimask-first+feedback"}
+    assert (rows[0].width, rows[0].height, rows[0].image) == (50, 40, "train/images/0.png")
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert (metrics["samples"], metrics["no_target"], metrics["failures"]) == (12, 2, 0)
+    assert len(metrics["mean_iou_after_clicks"]) == 6
+    assert (tmp_path / "out/config.yaml").is_file()
+    assert not (tmp_path / "out/progress").exists()
+    with Image.open(tmp_path / "out/sheet.png") as sheet:
+        assert sheet.size[0] > 1000
+
+
+def test_each_image_is_embedded_once(root, tmp_path):
+    segmenter = DiscSegmenter()
+    run(settings(root, tmp_path / "out", sheet=0, batch=2, image_batch=2), segmenter)
+    assert len(segmenter.embedded) == len(set(segmenter.embedded)) == 6
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_batch_and_shards_change_no_row(root, tmp_path, batch):
+    run(settings(root, tmp_path / "a"), DiscSegmenter())
+    run(settings(root, tmp_path / "b", batch=batch, image_batch=batch, shards=1, sheet=0), DiscSegmenter())
+    assert list(store.read(tmp_path / "a")) == list(store.read(tmp_path / "b"))
+
+
+SLOW_JOB = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from disc_segmenter import DiscSegmenter
+from data_synthesis.run import SynthConfig, run
+run(SynthConfig(root=sys.argv[2], output=sys.argv[3], split="train", shards=6, batch=1, sheet=0),
+    DiscSegmenter(delay=0.02))
+"""
+
+
+def test_a_killed_job_goes_on_to_the_same_bytes(root, tmp_path):
+    lines = read_lines(root / "train/samples.jsonl")
+    lines[5]["image"] = "images/missing.png"
+    write_lines(root, lines)
+    options = {"shards": 6, "batch": 1, "sheet": 0}
+    run(settings(root, tmp_path / "whole", **options), DiscSegmenter())
+    output = tmp_path / "killed"
+    job = subprocess.Popen(
+        [sys.executable, "-c", SLOW_JOB, HERE, root, output], env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.time() + 60
+    while len(list(output.glob("*.parquet"))) < 2 and time.time() < deadline:
+        time.sleep(0.005)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    finished = {path: path.stat().st_mtime_ns for path in output.glob("*.parquet")}
+    assert 2 <= len(finished) < 6
+    with pytest.raises(GeoClickError, match="incomplete"):
+        list(store.read(output))
+    (output / "clicks-00005-of-00006.parquet.partial").write_bytes(b"half a shard")
+    run(settings(root, output, **options), DiscSegmenter())
+    assert store_bytes(output) == store_bytes(tmp_path / "whole")
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items())
+    assert not list(output.glob("**/*.partial"))
+
+
+def test_other_options_on_the_same_output_are_refused(root, tmp_path, capsys):
+    run(settings(root, tmp_path / "out"), DiscSegmenter())
+    before = store_bytes(tmp_path / "out")
+    for change in ({"clicks": 3}, {"iou_target": 0.5}, {"shards": 2}, {"multimask": "never"}, {"limit": 3}):
+        with pytest.raises(UsageError, match=r"was begun with .* name another --output"):
+            run(settings(root, tmp_path / "out", **change), DiscSegmenter())
+    lines = read_lines(root / "train/samples.jsonl")
+    lines[0]["query"] = "something else"
+    write_lines(root, lines)
+    with pytest.raises(UsageError, match="samples_sha256"):
+        run(settings(root, tmp_path / "out"), DiscSegmenter())
+    assert store_bytes(tmp_path / "out") == before
+
+
+def test_a_whole_store_is_left_alone(root, tmp_path, capsys):
+    run(settings(root, tmp_path / "out"), DiscSegmenter())
+    segmenter = DiscSegmenter()
+    run(settings(root, tmp_path / "out", batch=2), segmenter)
+    assert segmenter.embedded == []
+    assert "whole already" in capsys.readouterr().out
+
+
+def test_the_output_of_another_command_is_refused(root, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/config.yaml").write_text("model: x\n")
+    with pytest.raises(UsageError, match="holds another run"):
+        run(settings(root, tmp_path / "out"), DiscSegmenter())
+
+
+def test_failures_are_listed_and_the_others_go_on(root, tmp_path, capsys):
+    truncated = root / "train/images/1.png"
+    truncated.write_bytes(truncated.read_bytes()[:200])
+    lines = read_lines(root / "train/samples.jsonl")
+    lines[0]["mask"] = masks.encode_rle(np.zeros((40, 50), bool))
+    lines[1]["mask"] = {"size": [40, 50], "counts": "nonsense"}
+    lines[4]["size"] = [41, 50]
+    lines[6]["task"] = "no_target"
+    lines[8]["size"], lines[8]["mask"] = [20, 25], masks.encode_rle(np.ones((20, 25), bool))
+    write_lines(root, lines)
+    run(settings(root, tmp_path / "out"), DiscSegmenter())
+    errors = {item["item"]: item["error"] for item in read_lines(tmp_path / "out/failures.jsonl")}
+    assert set(errors) == {"train/samples.jsonl line 5", "s01", "s02", "s03", "s06", "s08"}
+    assert "50x40 pixels but its mask is 25x20" in errors["s08"]
+    assert all("\n" not in error and error.endswith(".") for error in errors.values())
+    assert read_lines(tmp_path / "out/dropped.jsonl") == [{"item": "s00", "reason": "empty mask", "count": 1}]
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert (metrics["samples"], metrics["failures"], metrics["dropped"]) == (5, 6, {"empty mask": 1})
+    assert "warning: 6 failed" in capsys.readouterr().out
+
+
+def test_nothing_usable_is_a_failure(root, tmp_path):
+    for path in (root / "train/images").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(GeoClickError, match="No sample could be used"):
+        run(settings(root, tmp_path / "out"), DiscSegmenter())
+
+
+def test_colour_masks_end_in_the_same_store(tmp_path):
+    root = tmp_path / "data"
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    mask = np.zeros((40, 50, 3), np.uint8)
+    mask[5:20, 5:20] = mask[25:35, 30:45] = (9, 9, 200)
+    images.write_png(root / "images/a.png", mask)
+    images.write_png(root / "masks/a.png", mask)
+    (root / "classes.json").write_text('{"classes": {"Water": [9, 9, 200]}, "ignore": [[0, 0, 0]]}')
+    run(settings(root, tmp_path / "out", min_area=160), DiscSegmenter())
+    (row,) = store.read(tmp_path / "out")
+    assert (row.query, row.image, row.category) == ("water", "images/a.png", "Water")
+    # All that is not the water beyond it is ignored: one disc inside is as good as the whole.
+    assert row.clicks[0] == (12, 12, True)
+
+
+def test_early_endings_keep_their_last_iou():
+    def row(*ious):
+        return type("Row", (), {"ious": ious})
+
+    found = summarise([row(0.95), row(0.2, 0.6), row()], max_clicks=3, iou_target=0.9)
+    assert found["mean_iou_after_clicks"] == [0.575, 0.775, 0.775]
+    assert (found["samples"], found["no_target"], found["sequences"]) == (3, 1, 2)
+    assert (found["mean_clicks"], found["reached_target"]) == (1.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--clicks", "0"], ["--iou-target", "2"], ["--batch", "0"], ["--clickz", "3"], ["--split", "no"]],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(root, tmp_path, flags, capsys):
+    assert main(["--root", str(root), "--output", str(tmp_path / "out"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
