@@ -162,6 +162,10 @@ def read_samples(config: EvaluateConfig) -> list["Sample"]:
     """The samples to score, in the dataset's order; raises UsageError when there are none."""
     from geoclick import datasets
 
+    for name in ("batch_size", "limit"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {value}.")
     options = datasets.ReadOptions(
         min_area=config.min_area, max_area_fraction=config.max_area_fraction, query=config.query
     )

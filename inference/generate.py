@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 
 from geoclick import prompts
 
@@ -41,7 +42,7 @@ def encode_prompts(
     """
     chats = [prompts.messages(query, answer_format=answer_format) for query in queries]
     for chat, image in zip(chats, images, strict=True):
-        chat[0]["content"][0]["image"] = image
+        chat[0]["content"][0]["image"] = Image.fromarray(image)
     return vlm.processor.apply_chat_template(
         chats,
         tokenize=True,

@@ -1,0 +1,175 @@
+"""Masks of images from a sentence: the mask, an overlay with the clicks, and a JSON record for each image.
+
+geoclick predict tile.png --text "the largest building" --output runs/predict
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoclick.config import option, parse, run_command, write_config
+from geoclick.errors import GeoClickError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from inference.generative import Prediction
+
+EXAMPLE = 'geoclick predict tile.png --text "the largest building" --output runs/predict'
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Options of `geoclick predict`."""
+
+    images: tuple[str, ...] = option(help="image files", positional=True)
+    text: str = option(help="what to find, in words")
+    output: str = option("runs/predict", help="folder for the masks, overlays and records")
+    vlm: str = option("embedded", help="'embedded', a hub id or a model folder")
+    adapter: str | None = option(None, help="adapter folder of geoclick train")
+    segmenter: str = option(
+        "embedded", help="'embedded', or sam_vit_b, sam_vit_l, sam_vit_h with --checkpoint"
+    )
+    checkpoint: str | None = option(None, help="the segmenter's .pth file")
+    decode: str = option(
+        "replay",
+        choices=("replay", "joint"),
+        help="decode click by click with feedback, or all clicks at once",
+    )
+    answer_format: str | None = option(
+        None, choices=("json", "compact"), help="the adapter's own when none, else json"
+    )
+    max_new_tokens: int | None = option(None, help="where an answer is cut; by the answer format when none")
+    min_pixels: int | None = option(None, help="least area of the image that the VLM sees")
+    max_pixels: int | None = option(None, help="largest area of the image that the VLM sees")
+    batch_size: int = option(8, help="images answered together")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
+
+
+def output_stems(paths: Sequence[Path]) -> list[str]:
+    """A stem for the outputs of each image: its own, or with a number where an earlier image has taken it.
+
+    Stems that differ only in case count as the same, since some file systems do.
+    """
+    taken: set[str] = set()
+    stems = []
+    for path in paths:
+        names = (path.stem if n == 1 else f"{path.stem}-{n}" for n in count(1))
+        stem = next(name for name in names if name.lower() not in taken)
+        taken.add(stem.lower())
+        stems.append(stem)
+    return stems
+
+
+def check(config: PredictConfig) -> list[Path]:
+    """The images as paths; raises UsageError for a wrong request and GeoClickError for a missing file."""
+    if not config.text.strip():
+        raise UsageError("--text is empty; say what to find, for instance --text 'the largest building'.")
+    if config.batch_size < 1:
+        raise UsageError(f"--batch-size must be 1 or more, not {config.batch_size}.")
+    paths = [Path(image) for image in config.images]
+    for path in paths:
+        if not path.is_file():
+            raise GeoClickError(f"{path} does not exist or is no file; check the path.")
+    return paths
+
+
+def write(folder: Path, stem: str, image: "np.ndarray", prediction: "Prediction", record: dict) -> None:
+    """Write `STEM.mask.png`, `STEM.overlay.png` and, last, `STEM.json`."""
+    from geoclick.images import write_png
+    from inference.draw import overlay
+
+    write_png(folder / f"{stem}.mask.png", prediction.mask)
+    write_png(folder / f"{stem}.overlay.png", overlay(image, prediction.mask, prediction.clicks))
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    (folder / f"{stem}.json").write_text(text, encoding="utf-8")
+
+
+def run(config: PredictConfig) -> None:
+    """Predict: check, load, then answer and write batch by batch."""
+    paths = check(config)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from geoclick import segmenters
+    from geoclick.images import read_image
+    from geoclick.vlms import loading
+    from inference.generative import predict
+
+    segmenter = segmenters.load(config.segmenter, checkpoint=config.checkpoint, device=config.device)
+    vlm = loading.load(
+        config.vlm,
+        adapter=config.adapter,
+        device=config.device,
+        min_pixels=config.min_pixels,
+        max_pixels=config.max_pixels,
+    )
+    answer_format = config.answer_format or (vlm.record.answer_format if vlm.record else "json")
+    folder = Path(config.output)
+    write_config(config, folder)
+    common = {
+        "query": config.text,
+        "vlm": config.vlm,
+        "vlm_revision": vlm.revision,
+        "adapter": config.adapter,
+        "answer_format": answer_format,
+        "segmenter": config.segmenter,
+        "segmenter_sha256": segmenter.sha256,
+        "decode": config.decode,
+    }
+    todo = list(zip(paths, output_stems(paths), strict=True))
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("predict", total=len(todo))
+        for start in range(0, len(todo), config.batch_size):
+            batch = todo[start : start + config.batch_size]
+            images = [read_image(path) for path, _ in batch]
+            predictions = predict(
+                vlm,
+                segmenter,
+                images,
+                [config.text] * len(batch),
+                answer_format=answer_format,
+                decode=config.decode,
+                batch_size=config.batch_size,
+                max_new_tokens=config.max_new_tokens,
+            )
+            for (path, stem), image, prediction in zip(batch, images, predictions, strict=True):
+                record = common | {
+                    "image": str(path),
+                    "size": list(image.shape[:2]),
+                    "text": prediction.text,
+                    "status": prediction.status,
+                    "clicks": [click._asdict() for click in prediction.clicks],
+                    "dropped": list(prediction.dropped),
+                    "mask": f"{stem}.mask.png",
+                    "mask_area": int(prediction.mask.sum()),
+                }
+                write(folder, stem, image, prediction, record)
+                found = f"{len(prediction.clicks)} clicks, {record['mask_area']} pixels"
+                progress.console.print(f"{path}: {prediction.status}, {found}", markup=False, highlight=False)
+                progress.advance(task)
+    print(f"masks, overlays and records: {folder}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run_command(
+        lambda: run(
+            parse(
+                PredictConfig,
+                argv,
+                prog="geoclick predict",
+                description="Masks of images from a sentence; writes mask, overlay and record of each.",
+                example=EXAMPLE,
+            )
+        ),
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

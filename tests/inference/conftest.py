@@ -1,0 +1,112 @@
+"""A tiny random SAM in place of the embedded one, a random Qwen3-VL, and a dataset of four samples."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from geoclick import images, masks, segmenters, store
+from geoclick.clicks import Click
+from geoclick.segmenters.sam import SamConfig, SamSegmenter, build
+
+SIZE = (48, 64)
+HOSTILE = '<script>alert("x")</script> & the <b>road</b>'
+CLICKS = [(Click(20, 20), Click(50, 40, False)), (Click(40, 30),), (Click(5, 5), Click(8, 8)), ()]
+
+
+@pytest.fixture(scope="session")
+def segmenter():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    config = SamConfig(
+        encoder_width=32,
+        encoder_depth=1,
+        encoder_heads=2,
+        global_blocks=(0,),
+        image_size=64,
+        prompt_width=32,
+        decoder_mlp=64,
+        decoder_heads=4,
+        score_hidden=32,
+    )
+    return SamSegmenter(build(config), name="embedded", sha256="5a" * 32)
+
+
+@pytest.fixture
+def tiny_segmenter(segmenter, monkeypatch):
+    monkeypatch.setattr(segmenters, "load", lambda *args, **options: segmenter)
+    return segmenter
+
+
+@pytest.fixture(scope="session")
+def vlm_folder(tmp_path_factory):
+    return tiny.qwen3_vl_folder(tmp_path_factory.mktemp("vlm") / "base", pixels=64 * 64)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Four samples on three images: two referring (one hostile query), one reasoning, one without a target."""
+    folder = tmp_path / "data" / "test"
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        images.write_png(folder / f"images/{i}.png", rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+    tasks = ["referring", "referring", "reasoning", "no_target"]
+    queries = ["the tank", HOSTILE, "where planes land", "the harbour"]
+    lines = []
+    for i, (task, query) in enumerate(zip(tasks, queries, strict=True)):
+        mask = np.zeros(SIZE, bool)
+        if task != "no_target":
+            mask[4 * i : 4 * i + 24, 8:40] = True
+        lines.append(
+            {
+                "sample_id": f"s{i}",
+                "task": task,
+                "query": query,
+                "image": f"images/{min(i, 2)}.png",
+                "size": list(SIZE),
+                "mask": masks.encode_rle(mask),
+                "category": "" if task == "no_target" else ["tank", "road"][i % 2],
+            }
+        )
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder.parent
+
+
+@pytest.fixture
+def stored_clicks():
+    return CLICKS
+
+
+@pytest.fixture
+def click_store(dataset, tmp_path):
+    """The store of `dataset`, with CLICKS."""
+    rows = []
+    for line, clicks in zip((dataset / "test/samples.jsonl").read_text().splitlines(), CLICKS, strict=True):
+        entry = json.loads(line)
+        rows.append(
+            store.Row(
+                sample_id=entry["sample_id"],
+                dataset="folder",
+                split="test",
+                task=entry["task"],
+                image=f"test/{entry['image']}",
+                width=SIZE[1],
+                height=SIZE[0],
+                query=entry["query"],
+                mask=entry["mask"],
+                clicks=clicks,
+                ious=(0.5,) * len(clicks),
+                segmenter="embedded",
+                segmenter_sha256="5a" * 32,
+                policy="multimask-first+feedback",
+                seed=0,
+                category=entry["category"],
+            )
+        )
+    folder = tmp_path / "clicks"
+    store.write_shard(folder, 0, 1, rows)
+    store.write_manifest(folder, {"samples": len(rows)})
+    return folder

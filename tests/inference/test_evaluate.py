@@ -1,0 +1,186 @@
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from geoclick import masks
+from geoclick.clicks import Click
+from geoclick.segmenters import clicking
+from inference import evaluate, generative
+
+
+@pytest.fixture
+def oracle(dataset, click_store, tiny_segmenter, tmp_path):
+    """Runs the oracle on the dataset; returns the exit code."""
+
+    def run(*flags, output="run"):
+        words = ["--root", dataset, "--predictor", "oracle", "--clicks", click_store, "--batch-size", 2]
+        return evaluate.main([*map(str, words), "--output", str(tmp_path / output), *map(str, flags)])
+
+    return run
+
+
+def read_lines(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+class Names(HTMLParser):
+    """Every tag and every address of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.addresses = set(), []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+
+
+@pytest.mark.parametrize("decode", ["replay", "joint"])
+def test_the_oracle_scores_the_stored_clicks(
+    oracle, tiny_segmenter, tmp_path, dataset, stored_clicks, decode
+):
+    assert oracle("--decode", decode) == 0
+    lines = read_lines(tmp_path / "run")
+    assert [line["sample_id"] for line in lines] == ["s0", "s1", "s2", "s3"]
+    samples = evaluate.read_samples(evaluate.EvaluateConfig(root=str(dataset), output="x"))
+    for line, sample, clicks in zip(lines, samples, stored_clicks, strict=True):
+        embedding = tiny_segmenter.embed([sample.read_image()])
+        if decode == "joint":
+            expected = clicking.joint(tiny_segmenter, embedding, [clicks])[0]
+        else:
+            history = clicking.replay(tiny_segmenter, embedding, [clicks])[0]
+            expected = history[-1] if history else np.zeros(sample.size, bool)
+        mask = masks.decode_rle(line["mask"])
+        assert (mask == expected).mean() > 0.999
+        assert line["iou"] == masks.iou(mask, sample.mask)
+        assert tuple(Click(*click) for click in line["clicks"]) == clicks
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["scores"]["miou"] == pytest.approx(np.mean([line["iou"] for line in lines]))
+    assert metrics["scores"]["n"] == 4
+    low, high = metrics["scores"]["miou_interval"]
+    assert low <= metrics["scores"]["miou"] <= high
+    assert {name: block["n"] for name, block in metrics["by_task"].items()} == {
+        "no_target": 1,
+        "reasoning": 1,
+        "referring": 2,
+    }
+    assert set(metrics["by_category"]) == {"tank", "road"}
+    assert metrics["no_target"] | {"targets_without_mask": 0} == {
+        "n": 1,
+        "accuracy": 1.0,
+        "false_alarms": 0,
+        "targets_without_mask": 0,
+    }
+    assert metrics["mean_clicks"] == 5 / 4
+    assert metrics["answers"]["parse_rate"] is None
+    assert metrics["protocol"]["segmenter_sha256"] == tiny_segmenter.sha256
+    assert (tmp_path / "run/config.yaml").is_file()
+
+
+def test_the_report_stands_alone_and_escapes_what_came_from_outside(oracle, tmp_path):
+    assert oracle() == 0
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    names = Names(page)
+    assert not {"script", "link", "iframe", "object"} & names.tags
+    assert "&lt;script&gt;" in page
+    assert names.addresses
+    assert all(address.startswith("data:image/jpeg;base64,") for address in names.addresses)
+    assert "url(" not in page
+    assert "<title>run: stored clicks on folder test</title>" in page
+
+
+def test_a_killed_run_goes_on_where_it_stopped(oracle, tmp_path, monkeypatch):
+    assert oracle(output="whole") == 0
+    asked = []
+    decode = generative.decode_clicks
+
+    def count_or_die(segmenter, images, sequences, **options):
+        if len(asked) == 2 and not (tmp_path / "run/died").exists():
+            (tmp_path / "run/died").touch()
+            raise KeyboardInterrupt
+        asked.extend(sequences)
+        return decode(segmenter, images, sequences, **options)
+
+    monkeypatch.setattr(generative, "decode_clicks", count_or_die)
+    assert oracle() == 1
+    kept = (tmp_path / "run/predictions.jsonl").read_text()
+    assert len(kept.splitlines()) == 2
+    assert not (tmp_path / "run/metrics.json").exists()
+    (tmp_path / "run/predictions.jsonl").write_text(kept + '{"sample_id": "s')  # the kill came while writing
+    assert oracle() == 0
+    assert len(asked) == 4
+    assert read_lines(tmp_path / "run") == read_lines(tmp_path / "whole")
+    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("run", "whole")]
+    assert [m.pop("resumed") for m in metrics] == [2, 0]
+    assert metrics[0] | {"seconds": 0} == metrics[1] | {"seconds": 0}
+
+
+def test_a_finished_run_is_not_continued_with_another_protocol(oracle, tmp_path, capsys):
+    assert oracle() == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    assert oracle("--decode", "joint") == 1
+    assert "decode 'replay', not 'joint'" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
+    assert oracle("--limit", 2) == 1
+
+
+def test_generative_end_to_end_on_a_random_model(dataset, tiny_segmenter, vlm_folder, tmp_path, monkeypatch):
+    texts = {"the tank": "+(500,500) -(100,100)", "the harbour": "none", "where planes land": "+(500,500"}
+    from inference import generate
+
+    def answer(vlm, images, queries, **options):
+        assert options["answer_format"] == "compact"
+        return [texts.get(query, "<img src=x onerror=alert(1)>") for query in queries]
+
+    flags = ["--root", dataset, "--vlm", vlm_folder, "--output", tmp_path / "run"]
+    assert evaluate.main([*map(str, flags), "--max-new-tokens", "8"]) == 0
+    protocol = json.loads((tmp_path / "run/metrics.json").read_text())["protocol"]
+    assert protocol["answer_format"] == "json"
+    assert protocol["prompt_version"] == "v1"
+
+    monkeypatch.setattr(generate, "generate", answer)
+    flags[-1] = tmp_path / "fixed"
+    assert evaluate.main([*map(str, flags), "--answer-format", "compact"]) == 0
+    metrics = json.loads((tmp_path / "fixed/metrics.json").read_text())
+    assert metrics["answers"]["by_status"] == {"empty": 1, "ok": 1, "unparsable": 2}
+    assert metrics["answers"]["parse_rate"] == 0.5
+    assert metrics["no_target"]["accuracy"] == 1.0
+    assert metrics["no_target"]["targets_without_mask"] >= 2
+    page = (tmp_path / "fixed/report.html").read_text(encoding="utf-8")
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert not any(address == "x" for address in Names(page).addresses)
+    first = read_lines(tmp_path / "fixed")[0]
+    assert first["clicks"][0] == [31.5, 23.5, True]
+
+
+def test_bad_input_is_one_sentence(oracle, dataset, click_store, tmp_path, capsys):
+    def error(*flags):
+        code = oracle(*flags, output="bad")
+        message = capsys.readouterr().err.strip().splitlines()
+        assert message[-1].startswith("error: ")
+        assert not any("Traceback" in line for line in message)
+        return code, message[-1]
+
+    assert error("--split", "val")[0] == 2
+    assert error("--limit", 0) == (2, "error: --limit must be 1 or more, not 0.")
+    assert error("--batch-size", -1)[0] == 2
+    assert error("--mode", "other")[0] == 2
+    assert error("--predictor", "magic")[0] == 2
+    code, message = error("--clicks", tmp_path / "none")
+    assert code == 1
+    assert "holds no click store" in message
+    assert not (tmp_path / "bad").exists()
+    (dataset / "test/images/1.png").write_bytes((dataset / "test/images/1.png").read_bytes()[:500])
+    code, message = error()
+    assert code == 1
+    assert "1.png cannot be read" in message
+
+
+def test_samples_without_stored_clicks_are_refused(oracle, dataset, capsys):
+    path = dataset / "test/samples.jsonl"
+    path.write_text(path.read_text().replace('"s1"', '"other"'))
+    assert oracle() == 1
+    assert "lacks 1 of 4 samples, such as other" in capsys.readouterr().err

@@ -1,0 +1,146 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoclick import images
+from inference import draw, generate, predict
+
+
+@pytest.fixture
+def tile(tmp_path):
+    def make(name, size=(40, 60)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(len(name))
+        images.write_png(path, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def command(tiny_segmenter, vlm_folder, tmp_path):
+    """Runs predict on the tiny models and returns its exit code."""
+
+    def run(*words):
+        flags = ["--vlm", vlm_folder, "--output", tmp_path / "out"]
+        return predict.main([*map(str, words), *map(str, flags)])
+
+    return run
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What the model says in place of its random text."""
+    texts = ["+(250,500) -(900,100)"]
+    monkeypatch.setattr(generate, "generate", lambda vlm, images, queries, **options: texts * len(queries))
+    return texts
+
+
+def test_mask_overlay_and_record(command, answers, tile, tmp_path):
+    path = tile("a.png")
+    assert command(path, "--text", "the tank", "--answer-format", "compact") == 0
+    record = json.loads((tmp_path / "out/a.json").read_text())
+    mask = images.read_gray(tmp_path / "out/a.mask.png")
+    assert mask.shape == (40, 60)
+    assert record["mask_area"] == (mask > 0).sum()
+    assert record["clicks"] == [
+        {"x": 14.5, "y": 19.5, "positive": True},
+        {"x": 53.5, "y": 3.5, "positive": False},
+    ]
+    expected = {"image": str(path), "query": "the tank", "status": "ok", "decode": "replay", "adapter": None}
+    assert record | expected == record
+    assert record["text"] == answers[0]
+    overlay = images.read_image(tmp_path / "out/a.overlay.png")
+    assert overlay.shape[1] == 512
+    for click, colour in zip(record["clicks"], (draw.POSITIVE, draw.NEGATIVE), strict=True):
+        x, y = (round((click[axis] + 0.5) * 512 / 60) for axis in "xy")
+        patch = overlay[max(0, y - 9) : y + 9, max(0, x - 9) : x + 9].astype(int)
+        assert (np.abs(patch - colour).max(axis=-1) < 8).any()
+    assert (tmp_path / "out/config.yaml").is_file()
+
+
+def test_nothing_found_gives_an_empty_mask(command, answers, tile, tmp_path):
+    answers[0] = "none"
+    assert command(tile("a.png"), "--text", "the tank", "--answer-format", "compact") == 0
+    assert json.loads((tmp_path / "out/a.json").read_text())["status"] == "empty"
+    assert not images.read_gray(tmp_path / "out/a.mask.png").any()
+
+
+def test_the_real_chain_runs_on_random_weights(command, tile, tmp_path):
+    paths = [tile("a.png"), tile("b.png", (64, 64)), tile("c/a.png", (33, 80))]
+    assert command(*paths, "--text", "the tank", "--max-new-tokens", 8, "--batch-size", 2) == 0
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.json")) == ["a-2.json", "a.json", "b.json"]
+    record = json.loads((tmp_path / "out/a-2.json").read_text())
+    assert record["image"] == str(paths[2])
+    assert record["size"] == [33, 80]
+
+
+@given(st.lists(st.sampled_from(["a.png", "d/a.png", "a.jpg", "A.png", "a-2.png", "b.png"]), max_size=8))
+def test_stems_never_clash(names):
+    paths = [Path(name) for name in names]
+    stems = predict.output_stems(paths)
+    assert len({stem.lower() for stem in stems}) == len(names)
+    assert stems == predict.output_stems(paths)
+    assert all(stem.startswith(path.stem) for stem, path in zip(stems, paths, strict=True))
+
+
+def test_bad_input_is_one_sentence(command, answers, tile, tmp_path, capsys):
+    def error(*words):
+        code = command(*words)
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert "Traceback" not in "".join(lines)
+        assert lines[-1].startswith("error: ")
+        return code, lines[-1]
+
+    good = tile("good.png")
+    assert error(good, "--text", "  ")[0] == 2
+    assert error(good) == (
+        2,
+        "error: Missing --text; give it on the command line or in --config (see 'geoclick predict --help').",
+    )
+    assert error("--text", "a")[1].startswith("error: Missing IMAGES")
+    assert error(tmp_path / "none.png", "--text", "a") == (
+        1,
+        f"error: {tmp_path / 'none.png'} does not exist or is no file; check the path.",
+    )
+    assert error(good, "--text", "a", "--adapter", tmp_path / "no")[0] == 1
+    assert error(good, "--text", "a", "--batch-size", 0)[0] == 2
+    assert not (tmp_path / "out").exists()
+
+    cut = tile("cut.png")
+    cut.write_bytes(cut.read_bytes()[:900])
+    code, message = error(good, cut, "--text", "a", "--batch-size", 1)
+    assert code == 1
+    assert "cut.png cannot be read" in message
+    assert json.loads((tmp_path / "out/good.json").read_text())["mask"] == "good.mask.png"
+    assert not list((tmp_path / "out").glob("cut*"))
+
+
+def test_an_adapter_of_another_base_is_refused(command, vlm_folder, tile, tmp_path, capsys):
+    from geoclick.vlms import adapter as adapters
+    from geoclick.vlms import loading
+
+    other = tiny.qwen3_vl_folder(tmp_path / "other", seed=1)
+    record = adapters.AdapterRecord(
+        base="the-other",
+        revision="",
+        family="qwen3_vl",
+        fingerprint=loading.fingerprint(other),
+        answer_format="compact",
+        min_pixels=4096,
+        max_pixels=4096,
+        targets="x",
+    )
+    (tmp_path / "adapter").mkdir()
+    adapters.write_record(tmp_path / "adapter", record)
+    assert command(tile("a.png"), "--text", "a", "--adapter", tmp_path / "adapter") == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "adapter does not fit" in message
+    assert "--vlm the-other" in message
+    assert not (tmp_path / "out").exists()
