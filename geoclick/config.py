@@ -64,10 +64,14 @@ def _convert(value: Any, annotation: Any, key: str) -> Any:
         if str(value).lower() in ("true", "yes", "1", "false", "no", "0"):
             return str(value).lower() in ("true", "yes", "1")
         raise UsageError(f"{key} must be true or false, not {value!r}.")
+    wrong = UsageError(f"{key} must be of type {plain.__name__}, not {value!r}.")
+    # int() would cut 1.5 and str() would take a whole list.
+    if isinstance(value, list | dict) or (plain is int and isinstance(value, float) and value % 1):
+        raise wrong
     try:
         return plain(value)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{key} must be of type {plain.__name__}, not {value!r}.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise wrong from error
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -121,6 +125,7 @@ def parse(
         description=description,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--config", metavar="FILE", help="flat YAML file with these options; flags override it"
@@ -134,10 +139,11 @@ def parse(
         text = field.metadata["help"] + (
             " (required)" if required else f" (default: {_shown(field.default)})"
         )
+        text = text.replace("%", "%%")
         flag = f"--{name.replace('_', '-')}"
         if field.metadata["positional"]:
             nargs = "*" if many else "?"
-            parser.add_argument(name, nargs=nargs, metavar=name.upper(), help=text.replace("%", "%%"))
+            parser.add_argument(name, nargs=nargs, metavar=name.upper(), help=text)
         elif plain is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
@@ -146,7 +152,7 @@ def parse(
                 dest=name,
                 default=None,
                 nargs="+" if many else None,
-                help=text.replace("%", "%%"),
+                help=text,
                 metavar=plain.__name__.upper(),
                 choices=field.metadata["choices"],
             )
@@ -170,8 +176,9 @@ def parse(
     for key, value in values.items():
         choices = fields[key].metadata["choices"]
         values[key] = _convert(value, hints[key], key)
-        if choices and values[key] not in choices and not isinstance(values[key], tuple):
-            raise UsageError(f"{key} must be one of {', '.join(choices)}, not {values[key]!r}.")
+        for chosen in values[key] if isinstance(values[key], tuple) else (values[key],):
+            if choices and chosen is not None and chosen not in choices:
+                raise UsageError(f"{key} must be one of {', '.join(choices)}, not {chosen!r}.")
     return config_class(**values)
 
 

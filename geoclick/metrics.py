@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 
 from geoclick.errors import GeoClickError, UsageError
 
@@ -168,9 +169,9 @@ def _overlap(
 
 
 def _nearest(mask: np.ndarray, side: int) -> np.ndarray:
-    """A mask resized to side x side by the pixel under each new pixel's centre, as Pillow's NEAREST does."""
-    rows, columns = (((np.arange(side) + 0.5) * length / side).astype(int) for length in mask.shape)
-    return mask[rows[:, None], columns]
+    """A mask resized to side x side by Pillow's NEAREST, as RMSIN's transforms do."""
+    image = Image.fromarray(mask.astype(np.uint8))
+    return np.asarray(image.resize((side, side), Image.Resampling.NEAREST)).astype(bool)
 
 
 def _ratio(intersection: int, union: int, mode: str) -> float:

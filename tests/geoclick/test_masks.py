@@ -60,10 +60,9 @@ def test_several_planes_are_merged():
 def test_any_broken_rle_is_one_error(rle):
     try:
         mask = masks.decode_rle(rle)
-    except GeoClickError as error:
-        assert "\n" not in str(error)
-    else:
-        assert mask.shape == tuple(int(side) for side in rle["size"])
+    except GeoClickError:
+        return
+    assert mask.shape == tuple(int(side) for side in rle["size"])
 
 
 @given(st.text(alphabet=[chr(c) for c in range(48, 112)], max_size=30))
