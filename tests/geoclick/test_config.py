@@ -1,0 +1,140 @@
+import dataclasses
+
+import pytest
+import yaml
+
+from geoclick import config
+from geoclick.config import option
+from geoclick.errors import GeoClickError, UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    output: str = option(help="folder for 100% of the results")
+    images: tuple[str, ...] = option((), help="images", positional=True)
+    seed: int = option(0, help="seed")
+    rate: float = option(1e-4, help="learning rate of 10% steps")
+    half: bool = option(True, help="half of 50%")
+    limit: int | None = option(None, help="at most")
+    mode: str = option("native", help="mode", choices=("native", "rmsin"))
+    kinds: tuple[str, ...] = option(("a",), help="kinds", choices=("a", "b"))
+    sizes: tuple[int, ...] = option((1, 2), help="sizes")
+
+
+def parse(*argv):
+    return config.parse(Options, argv, prog="geoclick try", description="Tries.", example="geoclick try")
+
+
+def parse_file(tmp_path, text, *argv):
+    path = tmp_path / "options.yaml"
+    path.write_text(text, encoding="utf-8")
+    return parse("--config", str(path), *argv)
+
+
+def test_defaults_flags_and_positionals():
+    parsed = parse("a.png", "b.png", "--output", "o", "--no-half", "--limit", "3", "--sizes", "4", "5")
+    assert parsed == Options(images=("a.png", "b.png"), output="o", half=False, limit=3, sizes=(4, 5))
+
+
+def test_flags_override_the_file(tmp_path):
+    text = "output: file\nseed: 3\nrate: 2e-5\nhalf: false\nkinds: [b, a]\nlimit: null\n"
+    parsed = parse_file(tmp_path, text, "--seed", "4", "--half")
+    assert parsed == Options(output="file", seed=4, rate=2e-5, half=True, kinds=("b", "a"))
+
+
+def test_written_config_reads_back(tmp_path):
+    options = Options(output="o", images=("x y.png",), limit=7, kinds=("b",))
+    config.write_config(options, tmp_path / "run")
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["images"] == ["x y.png"]
+    assert parse("--config", str(tmp_path / "run" / "config.yaml")) == options
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "Missing --output"),
+        (["--output", "o", "--sead", "3"], "--sead"),
+        (["--out", "o"], "--out"),
+        (["--output"], "--output"),
+        (["--output", "o", "--seed", "x"], "seed must be of type int, not 'x'"),
+        (["--output", "o", "--seed", "1.5"], "seed must be of type int"),
+        (["--output", "o", "--rate", "fast"], "rate must be of type float"),
+        (["--output", "o", "--mode", "coco"], "mode"),
+        (["--output", "o", "--kinds", "a", "c"], "kinds"),
+        (["--config", "no/such.yaml"], "does not exist"),
+    ],
+)
+def test_wrong_flags_are_usage_errors(argv, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        parse(*argv)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("output: o\nsede: 3", "did you mean 'seed'"),
+        ("output: o\nzzzzzz: 3", "known: half"),
+        ("output: o\nseed: {a: 1}", "seed must be of type int"),
+        ("output: {a: 1}", "output must be of type str"),
+        ("output: [a, b]", "output must be of type str"),
+        ("output: o\nseed: 1.5", "seed must be of type int"),
+        ("output: o\nseed: .inf", "seed must be of type int"),
+        ("output: o\nseed:", "seed needs a value"),
+        ("output: o\nhalf: maybe", "half must be true or false"),
+        ("output: o\nmode: coco", "mode must be one of native, rmsin, not 'coco'"),
+        ("output: o\nkinds: [a, c]", "kinds must be one of a, b, not 'c'"),
+        ("- output", "key: value"),
+        ("output: [", "cannot be read as YAML"),
+        ("output: !!python/object/apply:os.getcwd []", "cannot be read as YAML"),
+        ("output: \x00", "cannot be read as YAML"),
+    ],
+)
+def test_wrong_files_are_usage_errors(tmp_path, text, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        parse_file(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_file_says_nothing(tmp_path):
+    assert parse_file(tmp_path, "", "--output", "o") == Options(output="o")
+
+
+def test_help_shows_every_option_with_its_default(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    assert caught.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("100% of the results (required)", "10% steps (default: 0.0001)", "50% (default: True)"):
+        assert words in shown
+    assert "--config FILE" in shown
+    assert "(default: 1 2)" in shown
+
+
+def fail(error):
+    def body():
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (GeoClickError("Broken; mend it."), 1, "error: Broken; mend it.\n"),
+        (UsageError("Wrong; right it."), 2, "error: Wrong; right it.\n"),
+        (OSError(28, "No space left on device", "x"), 1, "No space left on device: x"),
+        (KeyboardInterrupt(), 1, "Interrupted"),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(capsys, error, code, words):
+    assert config.run_command(fail(error), []) == code
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert shown.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert config.run_command(fail(GeoClickError("Broken; mend it.")), ["--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert config.run_command(lambda: None, []) == 0
