@@ -150,6 +150,7 @@ def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]"
 
 def _write_shards(output: Path, job: "Job", shards: "list[list[Sample]]") -> None:
     """Write the shards that are not there yet, each whole."""
+    import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from data_synthesis import progress
@@ -163,9 +164,15 @@ def _write_shards(output: Path, job: "Job", shards: "list[list[Sample]]") -> Non
         bar.advance(line, sum(len(shards[index]) for index in done))
         for index in sorted(set(range(len(shards))) - done):
             begun, left_out = time.perf_counter(), []
-            rows = run_shard(
-                job, shards[index], on_left_out=left_out.append, advance=lambda: bar.advance(line)
-            )
+            try:
+                rows = run_shard(
+                    job, shards[index], on_left_out=left_out.append, advance=lambda: bar.advance(line)
+                )
+            except torch.OutOfMemoryError as error:
+                raise GeoClickError(
+                    f"The device ran out of memory with --batch {job.batch} --image-batch {job.image_batch}; "
+                    "start the same command with smaller ones, it goes on from here."
+                ) from error
             # The account first: a shard that is there is never made again.
             progress.write_account(output, index, left_out, time.perf_counter() - begun)
             store.write_shard(output, index, len(shards), rows)

@@ -101,19 +101,29 @@ def _words(row: store.Row, column: int) -> tuple[str, str]:
     """The two lines under a cell."""
     if column == 0:
         return row.query, f"{row.sample_id}  {row.width}x{row.height}"
-    sign = "+" if row.clicks[column - 1].positive else "\N{MINUS SIGN}"
+    sign = "+" if row.clicks[column - 1].positive else "-"
     return f"IoU {row.ious[column - 1]:.2f}", f"click {column} {sign}"
 
 
 def _window(target: np.ndarray, clicks: Sequence[Click]) -> tuple[int, int, int]:
-    """A square (left, top, side) around the target and the clicks, which may reach over the border."""
+    """A square (left, top, side) around the target and the clicks, over the border only where they must."""
     ys, xs = np.nonzero(target)
     xs = np.append(xs, [click.x for click in clicks])
     ys = np.append(ys, [click.y for click in clicks])
     extent = max(np.ptp(xs), np.ptp(ys)) + 1
     side = int(min(max(extent * 1.5, 96), max(target.shape) * 1.02))
     side = max(side, int(extent) + 8)
-    return int((xs.min() + xs.max() - side) // 2), int((ys.min() + ys.max() - side) // 2), side
+    left, top = (
+        _start(values, side, length) for values, length in ((xs, target.shape[1]), (ys, target.shape[0]))
+    )
+    return left, top, side
+
+
+def _start(values: np.ndarray, side: int, length: int) -> int:
+    """Where a window of `side` around `values` starts, moved into the image where it fits."""
+    if side >= length:
+        return (length - side) // 2
+    return int(min(max((values.min() + values.max() - side) // 2, 0), length - side))
 
 
 def _cut(array: np.ndarray, window: tuple[int, int, int], size: int, resample: int) -> np.ndarray:
@@ -149,8 +159,8 @@ def _cell(
         shown = _cut(prediction, window, size, Image.Resampling.BILINEAR)
         pixels[shown] = pixels[shown] * 0.62 + np.array(PREDICTION) * 0.38
         pixels[_ring(shown, 5)] = PREDICTION
-    pixels[_ring(wanted, 4) | (ndimage.binary_dilation(wanted, iterations=2) & ~wanted)] = (20, 20, 20)
-    pixels[_ring(wanted, 3)] = TARGET
+    pixels[ndimage.binary_dilation(wanted, iterations=1) & ~wanted] = (20, 20, 20)
+    pixels[_ring(wanted, 4)] = TARGET
     cell = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(cell)
     for number, click in enumerate(clicks, start=1):
@@ -164,14 +174,14 @@ def _mark(
     draw: ImageDraw.ImageDraw, x: float, y: float, text: str, positive: bool, scale: int = SCALE
 ) -> None:
     """A numbered dot."""
-    radius = 9 * scale
+    radius = 8 * scale
     draw.ellipse(
         (x - radius, y - radius, x + radius, y + radius),
         fill=POSITIVE if positive else NEGATIVE,
         outline=(255, 255, 255),
         width=2 * scale,
     )
-    draw.text((x, y), text, fill=(255, 255, 255), anchor="mm", font=ImageFont.load_default(12 * scale))
+    draw.text((x, y), text, fill=(255, 255, 255), anchor="mm", font=ImageFont.load_default(11 * scale))
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
@@ -195,7 +205,7 @@ def _draw_legend(sheet: Image.Image) -> None:
     band = Image.new("RGB", (sheet.width * SCALE, HEADER * SCALE), PAPER)
     draw, font = ImageDraw.Draw(band), ImageFont.load_default(14 * SCALE)
     x, y = GAP * SCALE, HEADER * SCALE // 2
-    for sign, words in (("+", "click on what is missing"), ("\N{MINUS SIGN}", "click on what is too much")):
+    for sign, words in (("+", "click on what is missing"), ("-", "click on what is too much")):
         _mark(draw, x + 10 * SCALE, y, sign, sign == "+")
         draw.text((x + 26 * SCALE, y), words, fill=INK, font=font, anchor="lm")
         x += int(26 * SCALE + font.getlength(words) + 20 * SCALE)

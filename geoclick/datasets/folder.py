@@ -13,6 +13,7 @@ target.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,7 +217,7 @@ def _component_sample(
     """The sample of one component, named by its first pixel, which no area option changes."""
     mask = np.zeros(size, bool)
     mask[region.box] = region.mask
-    slug = "".join(c if c.isalnum() else "_" for c in region.category.lower())
+    slug = re.sub(r"[\W_]+", "_", region.category.lower()).strip("_")
     return Sample(
         sample_id=f"{stem}-{slug}-{region.start[0]}-{region.start[1]}",
         query=region.category.lower(),

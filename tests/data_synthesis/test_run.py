@@ -108,7 +108,7 @@ sys.path.insert(0, sys.argv[1])
 from disc_segmenter import DiscSegmenter
 from data_synthesis.run import SynthConfig, run
 run(SynthConfig(root=sys.argv[2], output=sys.argv[3], split="train", shards=6, batch=1, sheet=0),
-    DiscSegmenter(delay=0.02))
+    DiscSegmenter(delay=0.05))
 """
 
 

@@ -1,0 +1,68 @@
+import numpy as np
+
+from data_synthesis.sheet import CELL, GAP, HEADER, NEGATIVE, POSITIVE, _window, draw_sheet, pick
+from geoclick import masks
+from geoclick.clicks import Click
+from geoclick.store import Row
+
+
+def row(mask, clicks, ious):
+    return Row(
+        sample_id="a",
+        dataset="folder",
+        split="train",
+        task="referring",
+        image="a.png",
+        width=mask.shape[1],
+        height=mask.shape[0],
+        query="a query that is far too long for the space that a caption has below its cell",
+        mask=masks.encode_rle(mask),
+        clicks=clicks,
+        ious=ious,
+        segmenter="disc",
+        segmenter_sha256="0" * 64,
+        policy="centre",
+        seed=0,
+    )
+
+
+def test_clicks_are_drawn_where_they_are_in_their_colour():
+    mask = np.zeros((100, 100), bool)
+    mask[20:81, 20:81] = True
+    clicks = (Click(35, 50, True), Click(65, 30, False))
+    sheet = draw_sheet(
+        [row(mask, clicks, (0.5, 0.6))], [np.full((100, 100, 3), 90, np.uint8)], [[mask, mask]], columns=3
+    )
+    assert sheet.width == 3 * (CELL + GAP) + GAP
+    left, top, side = _window(mask, clicks)
+    for column, shown in ((0, 0), (1, 1), (2, 2)):
+        for number, click in enumerate(clicks):
+            # Beside the dot's number, well inside the dot.
+            x = GAP + column * (CELL + GAP) + (click.x + 0.5 - left) * CELL / side + 5
+            y = HEADER + (click.y + 0.5 - top) * CELL / side
+            colour = POSITIVE if click.positive else NEGATIVE
+            pixel = np.array(sheet.getpixel((int(x), int(y))))
+            assert (np.abs(pixel - colour).max() < 60) == (number < shown)
+
+
+def test_the_window_holds_target_and_clicks_and_stays_in_the_image_where_it_fits():
+    mask = np.zeros((300, 400), bool)
+    mask[5:40, 350:395] = True
+    left, top, side = _window(mask, [Click(340, 90)])
+    assert left >= 0
+    assert top >= 0
+    assert left + side <= 400
+    assert left <= 340
+    assert top + side > 90
+    assert _window(np.ones((300, 400), bool), [])[2] >= 400
+
+
+def test_picking_is_fair_ordered_and_repeatable():
+    rows = [row(np.ones((2, 2), bool), (), ()) for _ in range(20)]
+    first, again, other = (pick(rows, 5, seed) for seed in (0, 0, 1))
+    places = [next(i for i, r in enumerate(rows) if r is kept) for kept in first]
+    assert places == sorted(places)
+    assert len(set(places)) == 5
+    assert all(a is b for a, b in zip(first, again, strict=True))
+    assert any(a is not b for a, b in zip(first, other, strict=True))
+    assert len(pick(rows, 50, 0)) == 20
