@@ -10,17 +10,22 @@ from scipy import ndimage
 
 from geoclick.clicks import Click
 
-MASK_COLOUR = (255, 176, 0)
+MASK_COLOUR = (240, 60, 205)
 TARGET_COLOUR = (0, 190, 255)
 POSITIVE = (22, 150, 60)
 NEGATIVE = (205, 32, 44)
-TINT = 0.35
+TINT = 0.4
 
 
 def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """(height, width) of an image scaled so that its longest side is `longest`."""
     scale = longest / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def marker_radius(longest: int) -> int:
+    """Radius of a click in a picture of that longest side, both in pixels."""
+    return max(6, longest // 40)
 
 
 def tint(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], *, line: int) -> np.ndarray:
@@ -53,9 +58,9 @@ def panel(
     height, width = fitted_size(image.shape[:2], longest)
     sized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     sized_mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
-    picture = Image.fromarray(tint(sized, sized_mask, colour, line=max(1, longest // 256)))
+    picture = Image.fromarray(tint(sized, sized_mask, colour, line=max(2, longest // 200)))
     pen = ImageDraw.Draw(picture)
-    radius = max(6, longest // 45)
+    radius = marker_radius(longest)
     font = ImageFont.load_default(size=round(1.3 * radius))
     scale = width / image.shape[1], height / image.shape[0]
     for number, click in enumerate(clicks, start=1):

@@ -24,7 +24,7 @@ body { margin: 0 auto; max-width: 68rem; padding: 1.25rem 1rem 3rem;
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; margin: 2.25rem 0 .75rem; }
 p { margin: .25rem 0; color: var(--soft); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr));
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr));
   gap: .6rem; margin-top: 1.25rem; }
 .tile, figure, .box { background: #fff; border: 1px solid var(--line); border-radius: 6px; }
 .tile { padding: .65rem .8rem; }
@@ -36,16 +36,19 @@ th, td { text-align: right; padding: .3rem .6rem; border-top: 1px solid var(--li
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tr:first-child th { border-top: 0; color: var(--soft); font-weight: 500; }
 td.wrap { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-svg { display: block; width: 100%; max-width: 40rem; height: auto; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr));
+svg { display: block; width: 100%; height: auto; }
+.chart { max-width: 42rem; }
+.key { margin-top: 2.25rem; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr));
   gap: .8rem; }
 figure { margin: 0; overflow: hidden; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 2px; }
 .pair img { display: block; width: 100%; height: auto; }
 figcaption { padding: .6rem .75rem .75rem; font-size: .9rem; overflow-wrap: anywhere; }
 figcaption small { color: var(--soft); display: block; }
-code { font: .82rem/1.4 ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
-.dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin: 0 .15em 0 .6em; }
+code { display: block; margin-top: .35rem; overflow-wrap: anywhere;
+  font: .82rem/1.4 ui-monospace, "DejaVu Sans Mono", monospace; }
+.dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin: 0 .3em; }
 summary { cursor: pointer; color: var(--soft); }
 """
 
@@ -149,13 +152,14 @@ def _table(blocks: Mapping[str, Mapping], heading: str) -> str:
     head = "".join(
         f"<th>{h}</th>" for h in (heading, "n", "mIoU", "95 % interval", "oIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9")
     )
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{b['n']}</td><td>{_number(b['miou'])}</td><td>{_interval(b)}</td>"
-        f"<td>{_number(b['oiou'])}</td><td>{_number(b['pr@0.5'])}</td><td>{_number(b['pr@0.7'])}</td>"
-        f"<td>{_number(b['pr@0.9'])}</td></tr>"
-        for name, b in blocks.items()
-    )
-    return f'<div class="box"><table><tr>{head}</tr>{rows}</table></div>'
+    rows = []
+    for name, block in blocks.items():
+        # Without targets there is no intersection to sum.
+        oiou = None if name == "no_target" else block["oiou"]
+        numbers = map(_number, (oiou, block["pr@0.5"], block["pr@0.7"], block["pr@0.9"]))
+        cells = (block["n"], _number(block["miou"]), _interval(block), *numbers)
+        rows.append(f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    return f'<div class="box"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _figure(item: Exhibit) -> str:
@@ -163,7 +167,7 @@ def _figure(item: Exhibit) -> str:
         draw.panel(item.image, item.target, longest=PICTURE, colour=draw.TARGET_COLOUR), quality=70
     )
     answer = draw.data_uri(draw.panel(item.image, item.prediction, item.clicks, longest=PICTURE), quality=70)
-    text = f"<br><code>{escape(item.text[:400])}</code>" if item.text else ""
+    text = f"<code>{escape(item.text[:400])}</code>" if item.text else ""
     return (
         f'<figure><div class="pair"><img src="{target}" alt="target" loading="lazy">'
         f'<img src="{answer}" alt="prediction and clicks" loading="lazy"></div>'
@@ -200,8 +204,8 @@ def render(
         if items
     )
     key = (
-        f"<p>Left: target {_dot(draw.TARGET_COLOUR)}. Right: predicted mask {_dot(draw.MASK_COLOUR)} with "
-        f"positive {_dot(draw.POSITIVE)} and negative {_dot(draw.NEGATIVE)} clicks, numbered in order. "
+        f'<p class="key">Left: {_dot(draw.TARGET_COLOUR)}target. Right: {_dot(draw.MASK_COLOUR)}predicted mask '
+        f"with {_dot(draw.POSITIVE)}positive and {_dot(draw.NEGATIVE)}negative clicks, numbered in order. "
         "The number before a query is its IoU.</p>"
     )
     categories = metrics["by_category"]
@@ -218,7 +222,7 @@ def render(
         f"<h1>{escape(title)}</h1><p>Answers by status: {counted}.</p>"
         f'<div class="tiles">{_tiles(metrics)}</div>'
         f"<h2>By task</h2>{_table(metrics['by_task'], 'task')}"
-        f'<h2>Samples by IoU</h2><div class="box">{histogram(ious)}</div>'
+        f'<h2>Samples by IoU</h2><div class="box chart">{histogram(ious)}</div>'
         f"{by_category}{key if sections else ''}{sections}"
         f'<h2>Protocol</h2><div class="box"><table>{protocol}</table></div></body></html>\n'
     )

@@ -47,7 +47,7 @@ def vlm_folder(tmp_path_factory):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Four samples on three images: two referring (one hostile query), one reasoning, one without a target."""
+    """Four samples on three images: two referring, the second hostile, one reasoning, one without target."""
     folder = tmp_path / "data" / "test"
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)

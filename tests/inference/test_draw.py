@@ -27,7 +27,7 @@ def test_a_click_is_drawn_in_its_colour_where_it_is(size, place, positive):
     picture = draw.overlay(image, np.zeros(size, bool), [Click(x, y, positive)])
     rows, columns = np.nonzero(near(picture, draw.POSITIVE if positive else draw.NEGATIVE))
     scale = max(picture.shape) / max(size)
-    radius = max(6, 512 // 45)
+    radius = draw.marker_radius(max(picture.shape))
     centre = (x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5
     assert len(rows) > radius
     distance = np.hypot(columns - centre[0], rows - centre[1])
@@ -50,7 +50,7 @@ def test_the_mask_is_tinted_outlined_and_the_rest_untouched():
 
 def test_clicks_are_numbered_in_order():
     image = np.zeros((512, 512, 3), np.uint8)
-    places = [Click(100, 100), Click(300, 100), Click(100, 300, False)]
+    places = [Click(100, 100), Click(300, 100)]
     picture = draw.overlay(image, np.zeros((512, 512), bool), places)
     first, second = picture[85:116, 85:116], picture[85:116, 285:316]
     assert near(first, (255, 255, 255)).any()
