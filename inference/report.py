@@ -204,8 +204,8 @@ def render(
         if items
     )
     key = (
-        f'<p class="key">Left: {_dot(draw.TARGET_COLOUR)}target. Right: {_dot(draw.MASK_COLOUR)}predicted mask '
-        f"with {_dot(draw.POSITIVE)}positive and {_dot(draw.NEGATIVE)}negative clicks, numbered in order. "
+        f'<p class="key">Left: {_dot(draw.TARGET_COLOUR)}target. Right: {_dot(draw.MASK_COLOUR)}predicted '
+        f"mask with {_dot(draw.POSITIVE)}positive and {_dot(draw.NEGATIVE)}negative clicks, numbered in order. "
         "The number before a query is its IoU.</p>"
     )
     categories = metrics["by_category"]
