@@ -42,14 +42,14 @@ class SynthConfig:
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
     precision: str = option(
         "float32",
-        help="arithmetic of the segmenter; bfloat16 is fast on GPUs",
+        help="arithmetic of the segmenter: float32, or bfloat16, fast on GPUs",
         choices=("float32", "bfloat16"),
     )
     clicks: int = option(6, help="clicks that a sequence has at most")
     iou_target: float = option(0.9, help="a sequence ends when its mask has this IoU")
     multimask: str = option(
         "first",
-        help="when the best of three masks is taken instead of one",
+        help="when the best of three masks is taken: on the first click, never or always",
         choices=("first", "never", "always"),
     )
     feedback: bool = option(True, help="give the last mask's logits to the next click")

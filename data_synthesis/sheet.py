@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 CELL = 232
 GAP = 10
-CAPTION = 44
+TITLE = 30
+CAPTION = 36
 HEADER = 40
+Pieces = tuple[tuple[str, tuple[int, int, int], int], ...]
+"""Texts with their colour and size."""
 SCALE = 2
 """Everything is drawn this much larger and then reduced, for smooth edges."""
 
@@ -82,27 +85,32 @@ def draw_sheet(
         columns: cells in a row.
     """
     width = columns * (CELL + GAP) + GAP
-    height = HEADER + len(rows) * (CELL + CAPTION + GAP) + GAP
+    height = HEADER + len(rows) * (TITLE + CELL + CAPTION)
     sheet = Image.new("RGB", (width, height), PAPER)
     _draw_legend(sheet)
     for number, (row, picture, after) in enumerate(zip(rows, pictures, history, strict=True)):
-        top = HEADER + number * (CELL + CAPTION + GAP)
+        top = HEADER + number * (TITLE + CELL + CAPTION) + TITLE
+        place = f"{row.sample_id}, {row.width}x{row.height} pixels"
+        _line(sheet, (GAP, top - 24), ((row.query, INK, 17), (place, FAINT, 13)), width - 2 * GAP)
         target = masks.decode_rle(row.mask)
         window = _window(target, row.clicks)
         for column in range(len(after) + 1):
             cell = _cell(picture, target, after[column - 1] if column else None, row.clicks[:column], window)
             left = GAP + column * (CELL + GAP)
             sheet.paste(cell, (left, top))
-            _caption(sheet, (left, top + CELL + 5), *_words(row, column))
+            _line(sheet, (left, top + CELL + 6), _caption(row, column), CELL)
     return sheet
 
 
-def _words(row: store.Row, column: int) -> tuple[str, str]:
-    """The two lines under a cell."""
+def _caption(row: store.Row, column: int) -> Pieces:
+    """What stands under a cell."""
     if column == 0:
-        return row.query, f"{row.sample_id}  {row.width}x{row.height}"
-    sign = "+" if row.clicks[column - 1].positive else "-"
-    return f"IoU {row.ious[column - 1]:.2f}", f"click {column} {sign}"
+        return (("target", FAINT, 13),)
+    positive, iou = row.clicks[column - 1].positive, row.ious[column - 1]
+    return (
+        (f"{column} {'+' if positive else '-'}", POSITIVE if positive else NEGATIVE, 15),
+        (f"IoU {iou:.2f}", INK, 15),
+    )
 
 
 def _window(target: np.ndarray, clicks: Sequence[Click]) -> tuple[int, int, int]:
@@ -193,11 +201,15 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return text.rstrip() + "..."
 
 
-def _caption(sheet: Image.Image, place: tuple[int, int], first: str, second: str) -> None:
-    draw = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(15), ImageFont.load_default(12)
-    draw.text(place, _fitted(first, large, CELL), fill=INK, font=large)
-    draw.text((place[0], place[1] + 20), _fitted(second, small, CELL), fill=FAINT, font=small)
+def _line(sheet: Image.Image, place: tuple[int, int], pieces: Pieces, width: int) -> None:
+    """Pieces of text side by side on one baseline, the last cut where the width ends."""
+    draw, (x, y) = ImageDraw.Draw(sheet), place
+    end, baseline = x + width, y + 15
+    for text, colour, size in pieces:
+        font = ImageFont.load_default(size)
+        text = _fitted(text, font, end - x)
+        draw.text((x, baseline), text, fill=colour, font=font, anchor="ls")
+        x += round(font.getlength(text)) + 12
 
 
 def _draw_legend(sheet: Image.Image) -> None:

@@ -231,3 +231,25 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(root, tmp_path, flags, caps
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["data_synthesis.sheet.write_sheet", "geoclick.store.write_manifest", "data_synthesis.progress.end"],
+)
+def test_a_job_killed_at_its_end_goes_on_without_clicking_again(root, tmp_path, monkeypatch, step):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    run(settings(root, tmp_path / "whole"), DiscSegmenter())
+    with monkeypatch.context() as patch:
+        patch.setattr(step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(settings(root, tmp_path / "out"), DiscSegmenter())
+    segmenter = DiscSegmenter()
+    run(settings(root, tmp_path / "out"), segmenter)
+    # Only the pictures of the sheet are embedded again.
+    assert len(segmenter.embedded) <= 2
+    assert store_bytes(tmp_path / "out") == store_bytes(tmp_path / "whole")
+    assert (tmp_path / "out/sheet.png").read_bytes() == (tmp_path / "whole/sheet.png").read_bytes()
+    assert not (tmp_path / "out/progress").exists()

@@ -1,6 +1,6 @@
 import numpy as np
 
-from data_synthesis.sheet import CELL, GAP, HEADER, NEGATIVE, POSITIVE, _window, draw_sheet, pick
+from data_synthesis.sheet import CELL, GAP, HEADER, NEGATIVE, POSITIVE, TITLE, _window, draw_sheet, pick
 from geoclick import masks
 from geoclick.clicks import Click
 from geoclick.store import Row
@@ -39,7 +39,7 @@ def test_clicks_are_drawn_where_they_are_in_their_colour():
         for number, click in enumerate(clicks):
             # Beside the dot's number, well inside the dot.
             x = GAP + column * (CELL + GAP) + (click.x + 0.5 - left) * CELL / side + 5
-            y = HEADER + (click.y + 0.5 - top) * CELL / side
+            y = HEADER + TITLE + (click.y + 0.5 - top) * CELL / side
             colour = POSITIVE if click.positive else NEGATIVE
             pixel = np.array(sheet.getpixel((int(x), int(y))))
             assert (np.abs(pixel - colour).max() < 60) == (number < shown)
