@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -19,6 +20,9 @@ from transformers import (
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
+
+from geoclick import images, masks, store
+from geoclick.clicks import Click
 
 SPECIAL = [
     "<|pad|>",
@@ -171,3 +175,44 @@ def qwen2_vl_folder(folder: Path, *, hidden: int = 32, pixels: int = 56 * 56, se
 
 
 FOLDERS = {"qwen2_vl": qwen2_vl_folder, "qwen2_5_vl": qwen2_5_vl_folder, "qwen3_vl": qwen3_vl_folder}
+
+
+def click_store(folder: Path, *, rows: int = 8, side: int = 64, seed: int = 0) -> tuple[Path, Path]:
+    """Write a click store over noisy images, two rows an image, every fifth without a target.
+
+    Returns the store's folder and the dataset's root.
+    """
+    random = np.random.default_rng(seed)
+    root, clicks = folder / "data", folder / "clicks"
+    (root / "train" / "images").mkdir(parents=True)
+    found = []
+    for index in range(rows):
+        name = f"train/images/{index // 2:04d}.png"
+        if index % 2 == 0:
+            images.write_png(root / name, random.integers(0, 255, (side, side, 3), dtype=np.uint8))
+        empty = index % 5 == 4
+        mask = np.zeros((side, side), bool)
+        mask[10:30, 10:30] = not empty
+        points = random.integers(0, side, (0 if empty else 1 + index % 3, 2))
+        found.append(
+            store.Row(
+                sample_id=f"s{index}",
+                dataset="folder",
+                split="train",
+                task="no_target" if empty else "referring",
+                image=name,
+                width=side,
+                height=side,
+                query=f"the barn {index}",
+                mask=masks.encode_rle(mask),
+                clicks=tuple(Click(float(x), float(y), n == 0) for n, (x, y) in enumerate(points)),
+                ious=tuple(0.5 + 0.1 * n for n in range(len(points))),
+                segmenter="tiny",
+                segmenter_sha256="",
+                policy="centre",
+                seed=seed,
+            )
+        )
+    store.write_shard(clicks, 0, 1, found)
+    store.write_manifest(clicks, {"rows": rows})
+    return clicks, root

@@ -1,0 +1,121 @@
+"""Features of the frozen vision tower, computed once per image instead of once per row and epoch.
+
+LoRA tunes the language model only, so what the tower sees of an image never changes in a run. Where all
+features fit in memory, every step saves the image file, the processor and the tower.
+"""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.progress import track
+from transformers.modeling_outputs import ModelOutput
+
+from geoclick import images
+from geoclick.vlms import Vlm, resized_size
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the vision tower says of one image.
+
+    Attributes:
+        grid: patches in time, height and width, int64 [3].
+        fields: the tower's outputs as the language model takes them, by name: [tokens, hidden], or a list of
+            such (Qwen3-VL's deepstack).
+        kind: transformers' class that holds them.
+    """
+
+    grid: torch.Tensor
+    fields: dict[str, torch.Tensor | list[torch.Tensor]]
+    kind: type[ModelOutput]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the tensors take."""
+        tensors = [t for v in self.fields.values() for t in (v if isinstance(v, list) else [v])]
+        return sum(t.nbytes for t in tensors)
+
+
+def compute(
+    vlm: Vlm,
+    sizes: dict[str, tuple[int, int]],
+    *,
+    device: torch.device,
+    autocast: AbstractContextManager,
+    limit: float,
+) -> dict[str, Features] | None:
+    """The features of every image, on the CPU, or None when they would take more memory than `limit`.
+
+    Args:
+        vlm: its model must be whole on `device`.
+        sizes: path of an image to its (height, width) in pixels.
+        device: where to compute.
+        autocast: the precision that training computes in.
+        limit: bytes; judged from the first batch and the numbers of visual tokens.
+
+    Raises:
+        GeoClickError: an image is missing, truncated or of another size.
+    """
+    if limit <= 0:
+        return None
+    paths = sorted(sizes)
+    found = _batch(vlm, paths[:BATCH], sizes, device, autocast)
+    areas = {path: _area(vlm, sizes[path]) for path in paths}
+    per_pixel = sum(f.nbytes for f in found.values()) / sum(areas[path] for path in found)
+    if per_pixel * sum(areas.values()) > limit:
+        return None
+    rest = range(BATCH, len(paths), BATCH)
+    for start in track(rest, description="Vision features", transient=True, disable=len(rest) < 8):
+        found |= _batch(vlm, paths[start : start + BATCH], sizes, device, autocast)
+    return found
+
+
+def _area(vlm: Vlm, size: tuple[int, int]) -> int:
+    height, width = resized_size(vlm.processor, size)
+    return height * width
+
+
+def _batch(
+    vlm: Vlm,
+    paths: list[str],
+    sizes: dict[str, tuple[int, int]],
+    device: torch.device,
+    autocast: AbstractContextManager,
+) -> dict[str, Features]:
+    pixels = [images.read_image(path, size=sizes[path]).copy() for path in paths]
+    inputs = vlm.processor.image_processor(images=pixels, return_tensors="pt")
+    with torch.no_grad(), autocast:
+        output = vlm.model.model.get_image_features(
+            inputs["pixel_values"].to(device), inputs["image_grid_thw"].to(device), return_dict=True
+        )
+    names = [name for name in ("pooler_output", "deepstack_features") if output.get(name) is not None]
+    features = {}
+    for index, (path, grid) in enumerate(zip(paths, inputs["image_grid_thw"], strict=True)):
+        fields: dict[str, Any] = {}
+        for name in names:
+            value = output[name]
+            # The one is a sequence over images, the other a list over layers of such.
+            fields[name] = (
+                value[index].cpu().clone()
+                if name == "pooler_output"
+                else [v[index].cpu().clone() for v in value]
+            )
+        features[path] = Features(grid.clone(), fields, type(output))
+    return features
+
+
+def join(features: Iterable[Features]) -> ModelOutput:
+    """The output of the vision tower for a batch of images, for `mm_encoder_outputs`."""
+    features = list(features)
+    fields: dict[str, Any] = {}
+    for name, value in features[0].fields.items():
+        if isinstance(value, list):
+            fields[name] = [[f.fields[name][layer] for f in features] for layer in range(len(value))]
+        else:
+            fields[name] = [f.fields[name] for f in features]
+    return features[0].kind(**fields)

@@ -1,0 +1,78 @@
+"""TRL's SFTTrainer with a loss that does not depend on the number of processes, and provenance in what it saves."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTTrainer
+
+from geoclick.vlms.adapter import AdapterRecord, write_record
+
+
+class ClickTrainer(SFTTrainer):
+    """SFTTrainer for click answers.
+
+    Args:
+        record: provenance, written beside every adapter that is saved.
+    """
+
+    def __init__(self, *args: Any, record: AdapterRecord, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.record = record
+        self.samples = 0
+        # Qwen-VL says that it takes no `num_items_in_batch`, and Trainer would then average each process's mean loss,
+        # however many answer tokens each has. TRL's loss divides by the count over all processes when it gets one.
+        self.model_accepts_loss_kwargs = True
+        self.remove_callback(PrinterCallback)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """One forward and backward pass; counts the samples over all processes."""
+        self.samples += len(inputs["input_ids"]) * self.args.world_size
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: geoclick.json says more than TRL's card."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """PEFT's files and geoclick.json, last; no copy of the processor and no pickled arguments."""
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
+        write_record(folder, self.record)
+
+
+class RichProgress(TrainerCallback):
+    """A progress bar with the loss, on the first process only."""
+
+    def __init__(self) -> None:
+        self.bar: Progress | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the bar where the run starts, or goes on."""
+        if state.is_world_process_zero:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self.bar = Progress(*columns)
+            self.task = self.bar.add_task("Training", total=state.max_steps, completed=state.global_step)
+            self.bar.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """One step further."""
+        if self.bar:
+            self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        """Show the latest loss."""
+        if self.bar and logs and "loss" in logs:
+            self.bar.update(self.task, description=f"Training (loss {float(logs['loss']):.3f})")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Leave the finished bar on the screen."""
+        if self.bar:
+            self.bar.stop()
