@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,3 +232,21 @@ def test_no_line_breaks_the_reader_otherwise(tmp_path_factory, changes, noise):
         except (ValueError, GeoClickError):
             continue
         assert sample.size == tuple(sample.rle["size"])
+
+
+DUBAI = Path(os.environ.get("GEOCLICK_SHARED", Path(__file__).parents[3] / "shared")) / "data/dubai"
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not DUBAI.is_dir(), reason="the real tiles are not beside the checkout")
+def test_real_tiles_read_without_a_failure():
+    left = []
+    samples = list(read("folder", DUBAI, "train", options=ReadOptions(2000), on_left_out=left.append))
+    assert not any(item.error for item in left)
+    assert {item.reason for item in left} == {"smaller than min_area", "larger than max_area_fraction"}
+    # RGB and palette masks alike: every one of the 54 tiles has something to click on.
+    assert len({sample.image for sample in samples}) == 54
+    assert {s.query for s in samples} == {"building", "land (unpaved area)", "road", "vegetation", "water"}
+    for sample in samples[::200]:
+        assert 2000 <= sample.mask.sum() <= 0.5 * sample.mask.size
+        assert sample.valid is None or sample.valid[sample.mask].all()
