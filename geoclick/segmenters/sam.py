@@ -2,8 +2,8 @@
 
 Two things differ from SamPredictor in form, not in result:
 
-- `MaskDecoder.forward` repeats the embedding of one image for every prompt. `decode_masks` calls the decoder's
-  submodules itself, so that each prompt of a batch brings the embedding of its own image.
+- `MaskDecoder.forward` repeats the embedding of one image for every prompt. `decode_masks` calls the
+  decoder's submodules itself, so that each prompt of a batch brings the embedding of its own image.
 - `PromptEncoder` appends exactly one padding point (label -1) to the points of a prompt, and that point is a
   token which takes part in attention. Padding the short prompts of a batch with more such points would change
   their masks, so prompts are grouped by their number of clicks, and each keeps the one padding point that
@@ -103,10 +103,8 @@ def decode_masks(
     # Half precision cannot hold a click's position to the pixel, so the points are encoded outside autocast.
     with torch.autocast(features.device.type, enabled=False):
         sparse, _ = prompts(points=(coords, labels), boxes=None, masks=None)
-    if low_res is None:
-        dense = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
-    else:
-        dense = prompts.mask_downscaling(low_res)
+    no_mask = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    dense = no_mask if low_res is None else prompts.mask_downscaling(low_res)
     count, _, height, width = features.shape
     output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([output_tokens.expand(count, -1, -1), sparse], dim=1)
