@@ -202,12 +202,13 @@ def describe(config: EvaluateConfig, samples: Sequence["Sample"], segmenter: Any
 
 
 def batches(samples: Sequence["Sample"], size: int) -> Iterator[list["Sample"]]:
-    """The samples in batches, shortest prompts first."""
-    from inference.generate import reading_order
+    """The samples in batches, shortest prompts first and those of one image together.
 
-    order = reading_order([s.size for s in samples], [s.query for s in samples])
+    An image is embedded once a batch; the visual tokens, not the query, decide how long a prompt is.
+    """
+    order = sorted(samples, key=lambda s: (s.size[0] * s.size[1], s.image, len(s.query), s.sample_id))
     for start in range(0, len(order), size):
-        yield [samples[i] for i in order[start : start + size]]
+        yield order[start : start + size]
 
 
 def read_images(samples: Sequence["Sample"]) -> list["np.ndarray"]:

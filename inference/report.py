@@ -205,7 +205,7 @@ def render(
     )
     key = (
         f'<p class="key">Left: {_dot(draw.TARGET_COLOUR)}target. Right: {_dot(draw.MASK_COLOUR)}predicted '
-        f"mask with {_dot(draw.POSITIVE)}positive and {_dot(draw.NEGATIVE)}negative clicks, numbered in order. "
+        f"mask with {_dot(draw.POSITIVE)}positive and {_dot(draw.NEGATIVE)}negative clicks, in their order. "
         "The number before a query is its IoU.</p>"
     )
     categories = metrics["by_category"]
