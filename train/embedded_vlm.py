@@ -1,0 +1,288 @@
+"""Train the small Qwen3-VL that ships with the package, on scenes: pointing and boxes, with dense labels beside.
+
+    python -m train.embedded_vlm --config configs/embedded_vlm/default.yaml
+
+The architecture is transformers' Qwen3-VL. The vision tower also learns to tell, patch by patch, what it sees and
+where the object's centre lies; those heads are dropped at the end. The same command goes on where it was stopped.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoclick import config
+from geoclick.config import option
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Qwen3VLForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class EmbeddedVlmConfig:
+    """What `python -m train.embedded_vlm` takes."""
+
+    output: str = option("runs/embedded_vlm", help="run folder; the finished model is in its subfolder model")
+    cache: str = option("runs/scene_cache", help="folder for the drawn scenes")
+    scenes: int = option(12000, help="full scenes to train on; a third as many easier ones come beside")
+    steps: int = option(4000, help="optimiser steps")
+    images: int = option(24, help="images a step")
+    questions: int = option(6, help="questions about each image")
+    learning_rate: float = option(1.5e-3, help="peak learning rate")
+    dense_weight: float = option(0.5, help="weight of the dense labels beside the answers")
+    seed: int = option(0, help="seed of the weights, scenes and questions")
+    threads: int = option(1, help="threads of the CPU; another process draws the lessons")
+    save_every: int = option(200, help="steps between resumable checkpoints")
+
+
+def build(vocabulary: int, special: dict[str, int]) -> "Qwen3VLForConditionalGeneration":
+    """The untrained model, 4 M parameters; `special` maps the family's special tokens to ids."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    from train.embedded_processor import MERGE, PATCH, SIDE
+
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [6, 5, 5],
+        "mrope_interleaved": True,
+    }
+    return Qwen3VLForConditionalGeneration(
+        Qwen3VLConfig(
+            text_config={
+                "vocab_size": vocabulary,
+                "hidden_size": 192,
+                "intermediate_size": 512,
+                "num_hidden_layers": 5,
+                "num_attention_heads": 6,
+                "num_key_value_heads": 2,
+                "head_dim": 32,
+                "max_position_embeddings": 4096,
+                "rope_parameters": rope,
+                "tie_word_embeddings": True,
+                "pad_token_id": special["<|endoftext|>"],
+                "eos_token_id": special["<|im_end|>"],
+            },
+            vision_config={
+                "depth": 5,
+                "hidden_size": 128,
+                "intermediate_size": 512,
+                "num_heads": 4,
+                "patch_size": PATCH,
+                "spatial_merge_size": MERGE,
+                "temporal_patch_size": 2,
+                "out_hidden_size": 192,
+                "num_position_embeddings": (SIDE // PATCH) ** 2,
+                "deepstack_visual_indexes": [2],
+            },
+            image_token_id=special["<|image_pad|>"],
+            video_token_id=special["<|video_pad|>"],
+            vision_start_token_id=special["<|vision_start|>"],
+            vision_end_token_id=special["<|vision_end|>"],
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def losses(
+    model: "Qwen3VLForConditionalGeneration", heads: "torch.nn.Linear", batch: dict
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Mean cross-entropy of the answer tokens, and the sum of the dense losses."""
+    import torch
+    from torch.nn import functional as F
+
+    from train.pointing import COLOURS, KIND_INDEX
+
+    seen = model.model.get_image_features(batch["pixel_values"], batch["image_grid_thw"], return_dict=True)
+    image = model.model(
+        input_ids=batch["prefix"],
+        position_ids=batch["prefix_positions"],
+        image_grid_thw=batch["image_grid_thw"],
+        mm_encoder_outputs={"image": seen},
+        use_cache=True,
+    ).past_key_values
+    questions, length = batch["tokens"].shape
+    image.batch_repeat_interleave(questions // len(batch["prefix"]))
+    hidden = model.model(
+        input_ids=batch["tokens"],
+        attention_mask=torch.ones(questions, batch["prefix"].shape[1] + length, dtype=torch.long),
+        position_ids=batch["positions"],
+        past_key_values=image,
+    ).last_hidden_state
+    wanted = batch["labels"][:, 1:] != -100
+    answer = F.cross_entropy(model.lm_head(hidden[:, :-1][wanted]).float(), batch["labels"][:, 1:][wanted])
+    tokens = torch.stack(list(seen.pooler_output))
+    images, side = len(tokens), int(tokens.shape[1] ** 0.5)
+    patches = (
+        heads(tokens)
+        .float()
+        .view(images, side, side, 2, 2, -1)
+        .transpose(2, 3)
+        .reshape(images, 2 * side, 2 * side, -1)
+    )
+    kinds, colours, offsets = patches.split([len(KIND_INDEX) + 1, len(COLOURS), 2], dim=-1)
+    there = batch["kinds"] > 0
+    dense = (
+        F.cross_entropy(kinds.flatten(0, 2), batch["kinds"].flatten())
+        + F.cross_entropy(colours[there], batch["colours"][there])
+        + 4 * F.l1_loss(offsets[there], batch["offsets"][there])
+    )
+    return answer, dense
+
+
+def pointing_accuracy(
+    model: "Qwen3VLForConditionalGeneration", processor: object, cache: object, count: int
+) -> float:
+    """Share of held-out referring questions whose generated point falls on the target."""
+    import numpy as np
+    import torch
+
+    from geoclick.codec import decode
+    from geoclick.prompts import messages
+    from geoclick.scenes import SIZE
+    from geoclick.scenes.queries import ask, observe
+
+    rng = np.random.default_rng(0)
+    asked = [(i, ask(observe(cache.scenes[i], cache.ids[i]), rng, "referring")) for i in range(count)]
+    asked = [(i, query) for i, query in asked if query]
+    chats = [
+        processor.apply_chat_template(messages(q.text, answer_format="json"), add_generation_prompt=True)
+        for _, q in asked
+    ]
+    inputs = processor(
+        text=chats,
+        images=[cache.images[i] for i, _ in asked],
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+    )
+    model.eval()
+    with torch.no_grad():
+        made = model.generate(**inputs, max_new_tokens=32, do_sample=False)
+    model.train()
+    texts = processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    hits = 0
+    for (i, query), text in zip(asked, texts, strict=True):
+        clicks = decode(text, family="qwen3_vl", answer_format="json", image_size=(SIZE, SIZE)).clicks
+        hits += bool(clicks) and cache.ids[i][round(clicks[0].y), round(clicks[0].x)] == query.target + 1
+    return float(hits / len(asked))
+
+
+def run(settings: EmbeddedVlmConfig) -> None:
+    """Draw the scenes, train, save the model as a transformers folder."""
+    import torch
+    from torch.utils.data import DataLoader, Subset
+
+    from train import scene_cache
+    from train.embedded_processor import SPECIAL, processor
+    from train.pointing import COLOURS, KIND_INDEX, Lessons
+
+    output, cache = Path(settings.output), Path(settings.cache)
+    config.write_config(settings, output)
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    caches = [
+        scene_cache.load(
+            cache, count=settings.scenes // share, seed=settings.seed + 1000, difficulty=difficulty
+        )
+        for difficulty, share in enumerate((6, 6, 1))
+    ]
+    held_out = scene_cache.load(cache, count=200, seed=settings.seed + 2000)
+    words = processor()
+    model = build(
+        len(words.tokenizer), {name: words.tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
+    )
+    model.set_attn_implementation("eager")  # on a CPU, short rows in bf16 train twice as fast this way
+    heads = torch.nn.Linear(192, 4 * (len(KIND_INDEX) + 1 + len(COLOURS) + 2))
+    parameters = [*model.parameters(), *heads.parameters()]
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(words.tokenizer)} tokens")
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    warm_up = min(200, settings.steps // 10)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        settings.learning_rate,
+        settings.steps,
+        pct_start=warm_up / settings.steps,
+        cycle_momentum=False,
+    )
+    first = _resume(output, model, heads, optimizer, schedule)
+    lessons = Lessons(
+        caches,
+        words,
+        steps=settings.steps,
+        images=settings.images,
+        questions=settings.questions,
+        seed=settings.seed,
+    )
+    loader = DataLoader(
+        Subset(lessons, range(first, settings.steps)), batch_size=None, num_workers=1, prefetch_factor=4
+    )
+    begun, log = time.time(), (output / "log.jsonl").open("a", encoding="utf-8")
+    for step, batch in enumerate(loader, start=first + 1):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            answer, dense = losses(model, heads, batch)
+        (answer + settings.dense_weight * dense).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step % 50 == 0 or step == settings.steps:
+            row = {"step": step, "answer_loss": round(answer.item(), 4), "dense_loss": round(dense.item(), 4)}
+            row["images_per_second"] = round((step - first) * settings.images / (time.time() - begun), 1)
+            if step % settings.save_every == 0 or step == settings.steps:
+                row["pointing_accuracy"] = pointing_accuracy(model, words, held_out, 200)
+                _save(output, step, model, heads, optimizer, schedule, words)
+            print(json.dumps(row), file=log, flush=True)
+            print(json.dumps(row), flush=True)
+
+
+def _save(
+    output: Path, step: int, model: object, heads: object, optimizer: object, schedule: object, words: object
+) -> None:
+    """Write the model as it ships (half precision) and everything that resuming needs, each renamed when whole."""
+    import copy
+
+    import torch
+
+    state = {"step": step, "model": model.state_dict(), "heads": heads.state_dict()}
+    state |= {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    torch.save(state, output / "state.partial")
+    (output / "state.partial").replace(output / "state.pt")
+    copy.deepcopy(model).half().save_pretrained(output / "model")
+    words.save_pretrained(output / "model")
+
+
+def _resume(output: Path, model: object, heads: object, optimizer: object, schedule: object) -> int:
+    """Load the last state, if there is one, and return its step."""
+    import torch
+
+    if not (output / "state.pt").exists():
+        return 0
+    state = torch.load(output / "state.pt", weights_only=True)
+    for name, part in {"model": model, "heads": heads, "optimizer": optimizer, "schedule": schedule}.items():
+        part.load_state_dict(state[name])
+    return state["step"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return config.run_command(
+        lambda: run(
+            config.parse(
+                EmbeddedVlmConfig,
+                argv,
+                prog="python -m train.embedded_vlm",
+                description="Train the small Qwen3-VL that ships with the package.",
+                example="python -m train.embedded_vlm --config configs/embedded_vlm/default.yaml",
+            )
+        ),
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
