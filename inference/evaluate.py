@@ -39,7 +39,7 @@ class EvaluateConfig:
     predictor: str = option(
         "generative",
         choices=("generative", "oracle"),
-        help="who clicks: the VLM (generative), or a click store (oracle, the upper bound)",
+        help="generative: the VLM clicks; oracle: a click store does, the upper bound",
     )
     vlm: str = option("embedded", help="'embedded', a hub id or a model folder")
     adapter: str | None = option(None, help="adapter folder of geoclick train")
@@ -51,11 +51,15 @@ class EvaluateConfig:
     decode: str = option(
         "replay",
         choices=("replay", "joint"),
-        help="decode click by click with feedback, or all clicks at once",
+        help="replay: click by click with feedback; joint: all clicks at once",
     )
-    mode: str = option("native", choices=("native", "rmsin", "segearth-r1"), help="whose way of scoring")
+    mode: str = option(
+        "native",
+        choices=("native", "rmsin", "segearth-r1"),
+        help="whose scoring: native, rmsin or segearth-r1",
+    )
     answer_format: str | None = option(
-        None, choices=("json", "compact"), help="the adapter's own when none, else json"
+        None, choices=("json", "compact"), help="json or compact; the adapter's own when none, else json"
     )
     max_new_tokens: int | None = option(None, help="where an answer is cut; by the answer format when none")
     temperature: float = option(0.0, help="0 takes the likeliest token")

@@ -38,10 +38,10 @@ class PredictConfig:
     decode: str = option(
         "replay",
         choices=("replay", "joint"),
-        help="decode click by click with feedback, or all clicks at once",
+        help="replay: click by click with feedback; joint: all clicks at once",
     )
     answer_format: str | None = option(
-        None, choices=("json", "compact"), help="the adapter's own when none, else json"
+        None, choices=("json", "compact"), help="json or compact; the adapter's own when none, else json"
     )
     max_new_tokens: int | None = option(None, help="where an answer is cut; by the answer format when none")
     min_pixels: int | None = option(None, help="least area of the image that the VLM sees")
