@@ -184,3 +184,16 @@ def test_samples_without_stored_clicks_are_refused(oracle, dataset, capsys):
     path.write_text(path.read_text().replace('"s1"', '"other"'))
     assert oracle() == 1
     assert "lacks 1 of 4 samples, such as other" in capsys.readouterr().err
+
+
+def test_the_oracle_finds_the_iou_that_synth_stored(dataset, tiny_segmenter, tmp_path):
+    from data_synthesis import run as synth
+    from geoclick import store
+
+    place = ["--root", str(dataset), "--split", "test"]
+    assert synth.main([*place, "--output", str(tmp_path / "made")]) == 0
+    flags = ["--predictor", "oracle", "--clicks", str(tmp_path / "made"), "--output", str(tmp_path / "run")]
+    assert evaluate.main([*place, *flags]) == 0
+    stored = {row.sample_id: row.ious[-1] if row.ious else 1.0 for row in store.read(tmp_path / "made")}
+    found = {line["sample_id"]: line["iou"] for line in read_lines(tmp_path / "run")}
+    assert found == pytest.approx(stored, abs=1e-3)
