@@ -59,7 +59,8 @@ class ClickCollator:
             grid = torch.stack([f.grid for f in chosen])
             return {"image_grid_thw": grid, "mm_encoder_outputs": {"image": join(chosen)}}
         pixels = [
-            images.read_image(path, size=tuple(row["size"])) for path, row in zip(paths, rows, strict=True)
+            images.read_image(path, size=tuple(row["size"])).copy()
+            for path, row in zip(paths, rows, strict=True)
         ]
         return dict(self.processor.image_processor(images=pixels, return_tensors="pt"))
 

@@ -1,7 +1,6 @@
 """The options of `geoclick train sft`: ours, and beside them any of TRL's SFTConfig, in one flat file."""
 
 import argparse
-import json
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -159,12 +158,9 @@ def _check(given: dict[str, Any], where: str | None, known: set[str]) -> dict[st
             raise UsageError(f"{key} in {where} is set by GeoClick; {instead}.")
         if key not in names:
             raise unknown_key(key, [*known, *(set(names) - set(OURS))], str(where))
-    typed = {key: value for key, value in given.items() if value is not None}
-    words = [f"--{key}={_text(value)}" for key, value in typed.items()]
+    # Empty and nested values of a file have their types already; the parser knows texts only.
+    done = {key: value for key, value in given.items() if value is None or isinstance(value, dict | list)}
+    words = [f"--{key}={value}" for key, value in given.items() if key not in done]
     parser = Parser(SFTConfig, argument_default=argparse.SUPPRESS)
     parsed = parser.parse_args(words)
-    return {key: None if given[key] is None else getattr(parsed, key) for key in given}
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return {key: done[key] if key in done else getattr(parsed, key) for key in given}

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +35,8 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         settings: keyword arguments of TRL's SFTConfig.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Deprecations inside the libraries, which no user of this command can mend.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     import torch
     from peft import LoraConfig
 

@@ -179,6 +179,9 @@ def load_processor(folder: Path, *, min_pixels: int | None = None, max_pixels: i
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         limits = pixel_limits(processor)
+        # Without its files a tokenizer comes out empty rather than not at all.
+        if processor.chat_template is None or len(processor.tokenizer.encode(processor.image_token)) != 1:
+            raise ValueError("no chat template, or no token for an image")
     except (
         Exception
     ) as error:  # a broken file surfaces as OSError, ValueError, KeyError or a tokenizer's own error

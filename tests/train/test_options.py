@@ -1,0 +1,63 @@
+import pytest
+
+from geoclick.errors import UsageError
+from train.options import DEFAULTS, parse
+
+REQUIRED = ["--clicks", "c", "--root", "r", "--output", "o"]
+
+
+def test_file_and_flags_join_and_flags_win(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "clicks: c\nroot: r\noutput: o\nlora_r: 8\nuse_dora: true\nlearning_rate: 2e-3\n"
+        "bf16: true\nlr_scheduler_kwargs: {num_cycles: 2}\nwarmup_steps: null\n"
+    )
+    options, settings = parse(
+        ["--config", str(file), "--lora-r=16", "--learning-rate", "1e-3", "--no-use-dora"]
+    )
+    assert (options.clicks, options.lora_r, options.use_dora, options.vlm) == ("c", 16, False, "embedded")
+    assert settings == DEFAULTS | {
+        "learning_rate": 1e-3,
+        "bf16": True,
+        "lr_scheduler_kwargs": {"num_cycles": 2},
+        "warmup_steps": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--lora-rr", "8"], "did you mean 'lora_r'"),
+        (["--learning_rat", "1"], "did you mean 'learning_rate'"),
+        (["--learning_rate", "fast"], "learning_rate"),
+        (["--learning_rate", "1", "2"], "takes one value"),
+        (["--lora-r", "x"], "lora_r must be of type int"),
+        (["--packing", "true"], "packing in the command line is set by GeoClick"),
+        (["--output_dir", "x"], "use output instead"),
+        (["--save_strategy", "never"], "save_strategy"),
+    ],
+)
+def test_a_wrong_flag_is_one_sentence(words, expected):
+    with pytest.raises(UsageError, match=expected) as caught:
+        parse([*REQUIRED, *words])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_key_in_the_file_names_the_file(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("learning_rates: 1\n")
+    with pytest.raises(UsageError, match=r"'learning_rates' in .*run.yaml; did you mean 'learning_rate'"):
+        parse([*REQUIRED, "--config", str(file)])
+
+
+def test_required_options_are_asked_for():
+    with pytest.raises(UsageError, match="--root"):
+        parse(["--clicks", "c"])
+
+
+@pytest.mark.parametrize("recipe", ["embedded", "qwen3_vl_2b"])
+def test_recipes_parse(recipe):
+    options, settings = parse(["--config", f"configs/sft/{recipe}.yaml", *REQUIRED])
+    assert options.max_clicks == 6
+    assert options.lora_r == 32
+    assert settings["num_train_epochs"] >= 3

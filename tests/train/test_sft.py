@@ -1,0 +1,131 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from geoclick import vlms
+from train import checkpoints, sft
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    """The flags that every run shares: a tiny VLM, 16 rows."""
+    folder = tmp_path_factory.mktemp("sft")
+    base = tiny.qwen3_vl_folder(folder / "vlm")
+    clicks, root = tiny.click_store(folder, rows=16)
+    flags = ["--vlm", base, "--clicks", clicks, "--root", root, "--lora-r", 4, "--num_train_epochs", 1]
+    flags += ["--learning_rate", 0.01, "--logging_steps", 1, "--save_strategy", "steps", "--save_steps", 2]
+    return [
+        str(flag) for flag in [*flags, "--use_cpu", "true", "--lora-dropout", 0.1, "--save_total_limit", 5]
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(setting, tmp_path_factory):
+    """A run of four steps that was not interrupted."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    assert sft.main([*setting, "--output", str(output)]) == 0
+    return output
+
+
+def losses(output):
+    return [entry["loss"] for entry in json.loads((output / "metrics.json").read_text())["loss"]]
+
+
+def same_weights(one, two):
+    one, two = (load_file(folder / "adapter_model.safetensors") for folder in (one, two))
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_run_leaves_an_adapter_that_loads_and_its_story(setting, whole):
+    metrics = json.loads((whole / "metrics.json").read_text())
+    assert metrics["steps"] == 4
+    assert metrics["rows"] == 16
+    assert metrics["samples_per_second"] > 0
+    assert metrics["trainable_parameters"]["language_model"] > 0
+    assert metrics["trainable_parameters"]["visual"] == 0
+    assert losses(whole)[-1] < losses(whole)[0]
+    for folder in (whole, whole / "checkpoint-2"):
+        vlm = vlms.load(setting[1], adapter=folder)
+        assert vlm.record.answer_format == "compact"
+        assert vlm.record.config["lora_r"] == 4
+        assert vlm.record.config["learning_rate"] == 0.01
+    assert not list(whole.rglob("*.bin"))
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(setting, whole, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(whole, output)
+    for name in (
+        "adapter_model.safetensors",
+        "geoclick.json",
+        "metrics.json",
+        "checkpoint-4/trainer_state.json",
+    ):
+        (output / name).unlink()
+    config = (output / "config.yaml").read_text().replace(str(whole), str(output))
+    (output / "config.yaml").write_text(config)
+    assert checkpoints.last_whole(output, 1).name == "checkpoint-2"
+    assert sft.main([*setting, "--output", str(output), "--resume"]) == 0
+    assert same_weights(whole, output)
+    assert losses(whole) == losses(output)
+
+
+def test_resume_without_a_checkpoint_starts_and_with_other_options_refuses(setting, whole, tmp_path, capsys):
+    assert checkpoints.last_whole(tmp_path, 1) is None
+    assert checkpoints.last_whole(whole, 2) is None
+    assert sft.main([*setting, "--output", str(whole), "--resume", "--lora-r", "8"]) == 2
+    assert "began with lora_r 4, not 8" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_run_is_not_overwritten(setting, whole, capsys):
+    before = (whole / "adapter_model.safetensors").read_bytes()
+    assert sft.main([*setting, "--output", str(whole)]) == 2
+    assert "add --resume" in capsys.readouterr().err
+    assert (whole / "adapter_model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "expected"),
+    [
+        (["--vlm", "/nowhere"], 1, "does not exist"),
+        (["--clicks", "/nowhere"], 1, "holds no click store"),
+        (["--lorar", "8"], 2, "did you mean 'lora_r'"),
+        (["--optim", "none"], 2, "optim"),
+    ],
+)
+def test_bad_input_is_one_sentence(setting, tmp_path, capsys, flags, code, expected):
+    assert sft.main([*setting, "--output", str(tmp_path / "run"), *flags]) == code
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_give_the_losses_of_one(setting, tmp_path):
+    """Through accelerate's cpu2 file: the same global batch, answers of different lengths on the two ranks."""
+    common = [*setting, "--lora-dropout", "0", "--save_strategy", "no"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert sft.main([*common, "--output", str(one), "--per_device_train_batch_size", "4"]) == 0
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        "accelerate_configs/cpu2.yaml",
+    ]
+    script = ["-m", "train.sft", *common, "--output", str(two), "--per_device_train_batch_size", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *script], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((two / "metrics.json").read_text())["processes"] == 2
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    first, second = (load_file(folder / "adapter_model.safetensors") for folder in (one, two))
+    for key in first:
+        torch.testing.assert_close(first[key], second[key], rtol=1e-3, atol=1e-4)
