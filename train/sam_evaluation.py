@@ -39,7 +39,7 @@ def held_out_scenes(cache: SceneCache) -> list[Example]:
     return [example for example in examples if example.targets]
 
 
-def held_out_tiles(tiles: list[Tile], count: int = 40) -> list[Example]:
+def held_out_tiles(tiles: list[Tile], count: int = 30) -> list[Example]:
     """Components that cover 0.1 to 50 % of their tile, at most `count` a tile."""
     examples = []
     for tile in tiles:
