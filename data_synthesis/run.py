@@ -42,14 +42,14 @@ class SynthConfig:
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
     precision: str = option(
         "float32",
-        help="arithmetic of the segmenter: float32, or bfloat16, fast on GPUs",
+        help="arithmetic of the segmenter; bfloat16 is fast on GPUs",
         choices=("float32", "bfloat16"),
     )
     clicks: int = option(6, help="clicks that a sequence has at most")
     iou_target: float = option(0.9, help="a sequence ends when its mask has this IoU")
     multimask: str = option(
         "first",
-        help="when the best of three masks is taken: on the first click, never or always",
+        help="on which clicks the best of three masks is taken",
         choices=("first", "never", "always"),
     )
     feedback: bool = option(True, help="give the last mask's logits to the next click")
@@ -261,17 +261,13 @@ def _told(metrics: dict[str, Any], output: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return config.run_command(
-        lambda: run(
-            config.parse(
-                SynthConfig,
-                argv,
-                prog="geoclick synth",
-                description="Turn masks into click sequences, with a frozen segmenter in the loop.",
-                example="geoclick synth --root runs/scenes --split train --output runs/synth",
-            )
-        ),
+    return config.command(
+        SynthConfig,
+        run,
         argv,
+        prog="geoclick synth",
+        description="Turn masks into click sequences, with a frozen segmenter in the loop.",
+        example="geoclick synth --root runs/scenes --split train --output runs/synth",
     )
 
 

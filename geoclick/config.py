@@ -133,7 +133,7 @@ def parse(
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     hints = typing.get_type_hints(config_class)
     fields = {f.name: f for f in dataclasses.fields(config_class)}
-    for name, field in fields.items():
+    for name, field in sorted(fields.items(), key=lambda item: item[1].default is not dataclasses.MISSING):
         plain, many = _plain_type(hints[name])
         required = field.default is dataclasses.MISSING
         text = field.metadata["help"] + (
@@ -153,7 +153,8 @@ def parse(
                 default=None,
                 nargs="+" if many else None,
                 help=text,
-                metavar=plain.__name__.upper(),
+                # Without a word of its own an option with choices shows these.
+                metavar=None if field.metadata["choices"] else plain.__name__.upper(),
                 choices=field.metadata["choices"],
             )
     given = vars(parser.parse_args(argv))
@@ -193,6 +194,21 @@ def write_config(config: Any, folder: Path) -> None:
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def command(
+    config_class: type[T],
+    run: Callable[[T], None],
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    description: str,
+    example: str,
+) -> int:
+    """Parse the options, run the command with them, and return its exit code; arguments as in `parse`."""
+    return run_command(
+        lambda: run(parse(config_class, argv, prog=prog, description=description, example=example)), argv
+    )
 
 
 def run_command(body: Callable[[], None], argv: Sequence[str] | None = None) -> int:

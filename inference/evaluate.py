@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick import __version__
-from geoclick.config import option, parse, run_command, write_config
+from geoclick.config import command, option, write_config
 from geoclick.errors import GeoClickError, UsageError
+from inference.options import ModelOptions, load_segmenter, load_vlm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,7 @@ EXAMPLE = "geoclick evaluate --root data/scenes --split test --adapter runs/sft 
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(ModelOptions):
     """Options of `geoclick evaluate`."""
 
     root: str = option(help="the dataset's folder")
@@ -41,30 +42,13 @@ class EvaluateConfig:
         choices=("generative", "oracle"),
         help="generative: the VLM clicks; oracle: a click store does, the upper bound",
     )
-    vlm: str = option("embedded", help="'embedded', a hub id or a model folder")
-    adapter: str | None = option(None, help="adapter folder of geoclick train")
     clicks: str | None = option(None, help="click store of geoclick synth, for the oracle")
-    segmenter: str = option(
-        "embedded", help="'embedded', or sam_vit_b, sam_vit_l, sam_vit_h with --checkpoint"
-    )
-    checkpoint: str | None = option(None, help="the segmenter's .pth file")
-    decode: str = option(
-        "replay",
-        choices=("replay", "joint"),
-        help="replay: click by click with feedback; joint: all clicks at once",
-    )
     mode: str = option(
         "native",
         choices=("native", "rmsin", "segearth-r1"),
-        help="whose scoring: native, rmsin or segearth-r1",
+        help="whose scoring",
     )
-    answer_format: str | None = option(
-        None, choices=("json", "compact"), help="json or compact; the adapter's own when none, else json"
-    )
-    max_new_tokens: int | None = option(None, help="where an answer is cut; by the answer format when none")
     temperature: float = option(0.0, help="0 takes the likeliest token")
-    min_pixels: int | None = option(None, help="least area of the image that the VLM sees")
-    max_pixels: int | None = option(None, help="largest area of the image that the VLM sees")
     batch_size: int = option(16, help="samples answered together")
     limit: int | None = option(None, help="only the first samples of the split")
     query: str = option("the object", help="what to ask of masks that have no classes")
@@ -72,7 +56,6 @@ class EvaluateConfig:
     max_area_fraction: float = option(0.5, help="share of the image that such a component covers at most")
     gallery: int = option(6, help="samples in each group of the report's gallery")
     seed: int = option(0, help="of sampling and of the bootstrap")
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
 
 
 Ask = Callable[[Sequence["Sample"], Sequence["np.ndarray"]], "list[Prediction]"]
@@ -86,14 +69,7 @@ def generative(config: EvaluateConfig, samples: Sequence["Sample"], segmenter: A
     from inference import generate
     from inference.generative import predict
 
-    vlm = loading.load(
-        config.vlm,
-        adapter=config.adapter,
-        device=config.device,
-        min_pixels=config.min_pixels,
-        max_pixels=config.max_pixels,
-    )
-    answer_format = config.answer_format or (vlm.record.answer_format if vlm.record else "json")
+    vlm, answer_format = load_vlm(config)
     max_new_tokens = config.max_new_tokens or generate.MAX_NEW_TOKENS[answer_format]
     limits = loading.pixel_limits(vlm.processor)
     protocol = {
@@ -230,11 +206,10 @@ def run(config: EvaluateConfig) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from geoclick import segmenters
     from inference import records, results
 
     samples = read_samples(config)
-    segmenter = segmenters.load(config.segmenter, checkpoint=config.checkpoint, device=config.device)
+    segmenter = load_segmenter(config)
     predictor, ask = PREDICTORS[config.predictor](config, samples, segmenter)
     protocol = describe(config, samples, segmenter, predictor)
     output = Path(config.output)
@@ -263,17 +238,13 @@ def run(config: EvaluateConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run_command(
-        lambda: run(
-            parse(
-                EvaluateConfig,
-                argv,
-                prog="geoclick evaluate",
-                description="Score a checkpoint on a dataset; writes predictions, metrics and a report.",
-                example=EXAMPLE,
-            )
-        ),
+    return command(
+        EvaluateConfig,
+        run,
         argv,
+        prog="geoclick evaluate",
+        description="Score a checkpoint on a dataset; writes predictions, metrics and a report.",
+        example=EXAMPLE,
     )
 
 

@@ -11,8 +11,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoclick.config import option, parse, run_command, write_config
+from geoclick.config import command, option, write_config
 from geoclick.errors import GeoClickError, UsageError
+from inference.options import ModelOptions, load_segmenter, load_vlm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,31 +24,13 @@ EXAMPLE = 'geoclick predict tile.png --text "the largest building" --output runs
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig:
+class PredictConfig(ModelOptions):
     """Options of `geoclick predict`."""
 
     images: tuple[str, ...] = option(help="image files", positional=True)
     text: str = option(help="what to find, in words")
     output: str = option("runs/predict", help="folder for the masks, overlays and records")
-    vlm: str = option("embedded", help="'embedded', a hub id or a model folder")
-    adapter: str | None = option(None, help="adapter folder of geoclick train")
-    segmenter: str = option(
-        "embedded", help="'embedded', or sam_vit_b, sam_vit_l, sam_vit_h with --checkpoint"
-    )
-    checkpoint: str | None = option(None, help="the segmenter's .pth file")
-    decode: str = option(
-        "replay",
-        choices=("replay", "joint"),
-        help="replay: click by click with feedback; joint: all clicks at once",
-    )
-    answer_format: str | None = option(
-        None, choices=("json", "compact"), help="json or compact; the adapter's own when none, else json"
-    )
-    max_new_tokens: int | None = option(None, help="where an answer is cut; by the answer format when none")
-    min_pixels: int | None = option(None, help="least area of the image that the VLM sees")
-    max_pixels: int | None = option(None, help="largest area of the image that the VLM sees")
     batch_size: int = option(8, help="images answered together")
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
 
 
 def output_stems(paths: Sequence[Path]) -> list[str]:
@@ -95,20 +78,11 @@ def run(config: PredictConfig) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from geoclick import segmenters
     from geoclick.images import read_image
-    from geoclick.vlms import loading
     from inference.generative import predict
 
-    segmenter = segmenters.load(config.segmenter, checkpoint=config.checkpoint, device=config.device)
-    vlm = loading.load(
-        config.vlm,
-        adapter=config.adapter,
-        device=config.device,
-        min_pixels=config.min_pixels,
-        max_pixels=config.max_pixels,
-    )
-    answer_format = config.answer_format or (vlm.record.answer_format if vlm.record else "json")
+    segmenter = load_segmenter(config)
+    vlm, answer_format = load_vlm(config)
     folder = Path(config.output)
     write_config(config, folder)
     common = {
@@ -157,17 +131,13 @@ def run(config: PredictConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run_command(
-        lambda: run(
-            parse(
-                PredictConfig,
-                argv,
-                prog="geoclick predict",
-                description="Masks of images from a sentence; writes mask, overlay and record of each.",
-                example=EXAMPLE,
-            )
-        ),
+    return command(
+        PredictConfig,
+        run,
         argv,
+        prog="geoclick predict",
+        description="Masks of images from a sentence; writes mask, overlay and record of each.",
+        example=EXAMPLE,
     )
 
 

@@ -8,9 +8,8 @@ from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    output: str = option(help="folder for 100% of the results")
     images: tuple[str, ...] = option((), help="images", positional=True)
     seed: int = option(0, help="seed")
     rate: float = option(1e-4, help="learning rate of 10% steps")
@@ -19,6 +18,7 @@ class Options:
     mode: str = option("native", help="mode", choices=("native", "rmsin"))
     kinds: tuple[str, ...] = option(("a",), help="kinds", choices=("a", "b"))
     sizes: tuple[int, ...] = option((1, 2), help="sizes")
+    output: str = option(help="folder for 100% of the results")
 
 
 def parse(*argv):
@@ -109,6 +109,18 @@ def test_help_shows_every_option_with_its_default(capsys):
         assert words in shown
     assert "--config FILE" in shown
     assert "(default: 1 2)" in shown
+    assert "--mode {native,rmsin}" in shown
+    assert "--kinds {a,b} [{a,b} ...]" in shown
+    assert shown.index("--output STR folder") < shown.index("--seed INT seed")
+
+
+def test_a_command_runs_with_its_options_or_says_what_is_wrong(capsys):
+    ran = []
+    words = {"prog": "geoclick try", "description": "Tries.", "example": "geoclick try"}
+    assert config.command(Options, ran.append, ["--output", "o"], **words) == 0
+    assert ran == [Options(output="o")]
+    assert config.command(Options, ran.append, [], **words) == 2
+    assert capsys.readouterr().err.startswith("error: Missing --output")
 
 
 def fail(error):
