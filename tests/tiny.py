@@ -1,4 +1,4 @@
-"""Tiny random Qwen-VL folders in transformers' layout, for tests that need an architecture but no skill."""
+"""Tiny random SAMs and Qwen-VL folders, for tests that need an architecture but no skill."""
 
 from pathlib import Path
 
@@ -23,6 +23,20 @@ from transformers import (
 
 from geoclick import images, masks, store
 from geoclick.clicks import Click
+from geoclick.segmenters.sam import SamConfig, SamSegmenter, build
+
+SAM = SamConfig(
+    encoder_width=32,
+    encoder_depth=1,
+    encoder_heads=2,
+    global_blocks=(0,),
+    image_size=64,
+    prompt_width=32,
+    decoder_mlp=64,
+    decoder_heads=4,
+    score_hidden=32,
+)
+"""The smallest SAM of the tests; `dataclasses.replace` makes others of it."""
 
 SPECIAL = [
     "<|pad|>",
@@ -41,6 +55,13 @@ TEMPLATE = (
     "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
     "{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def sam_segmenter(name: str = "tiny") -> SamSegmenter:
+    """A random SAM that sees images of 64 x 64 pixels, the same every time."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return SamSegmenter(build(SAM), name=name, sha256="5a" * 32)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

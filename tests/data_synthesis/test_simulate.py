@@ -1,13 +1,11 @@
 import numpy as np
-import pytest
-import torch
+import tiny
 from disc_segmenter import DiscSegmenter
 
 from data_synthesis.simulate import simulate
 from geoclick.clicks import Click
 from geoclick.masks import iou
 from geoclick.segmenters.clicking import Policy, replay
-from geoclick.segmenters.sam import SamConfig, SamSegmenter, build
 
 
 def disc(x, y, radius, height=40, width=50):
@@ -83,26 +81,8 @@ def test_no_click_is_given_twice_and_an_unhelpful_segmenter_ends():
     assert result.clicks == (Click(3, 3, True), Click(4, 3, True))
 
 
-@pytest.fixture(scope="module")
-def tiny_sam():
-    torch.manual_seed(0)
-    config = SamConfig(
-        encoder_width=16,
-        encoder_depth=1,
-        encoder_heads=2,
-        global_blocks=(0,),
-        image_size=64,
-        window_size=4,
-        prompt_width=16,
-        mask_channels=4,
-        decoder_heads=2,
-        decoder_mlp=16,
-        score_hidden=16,
-    )
-    return SamSegmenter(build(config), name="tiny", sha256="0" * 64, device="cpu")
-
-
-def test_batched_equals_one_by_one_with_sam(tiny_sam):
+def test_batched_equals_one_by_one_with_sam():
+    tiny_sam = tiny.sam_segmenter()
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 255, (40, 50, 3), dtype=np.uint8) for _ in range(3)]
     embedded = tiny_sam.embed(pictures)

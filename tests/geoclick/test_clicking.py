@@ -2,25 +2,14 @@
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from segment_anything import SamPredictor
 
 from geoclick.clicks import Click
 from geoclick.segmenters.base import Decoded, Embedding
 from geoclick.segmenters.clicking import Clicking, Policy, joint, replay
-from geoclick.segmenters.sam import SamConfig, SamSegmenter, build
 
-CONFIG = SamConfig(
-    encoder_width=32,
-    encoder_depth=1,
-    encoder_heads=2,
-    global_blocks=(0,),
-    image_size=64,
-    prompt_width=32,
-    decoder_mlp=64,
-    decoder_heads=4,
-    score_hidden=32,
-)
 SEQUENCES = [
     (Click(3, 5), Click(30, 20, False), Click(60, 2)),
     (),
@@ -32,9 +21,7 @@ SIZES = [(48, 64), (64, 64), (80, 40), (80, 40)]
 
 @pytest.fixture(scope="module")
 def segmenter():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    return SamSegmenter(build(CONFIG), name="tiny")
+    return tiny.sam_segmenter()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from geoclick.datasets.colours import EIGHT, Legend, regions, unknown_pixels, va
 LEGEND = Legend({"a": 1, "b": 2}, frozenset({0}))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(arrays(np.int32, (6, 7), elements=st.integers(0, 3)))
 def test_regions_part_the_classes_into_connected_pieces_in_order(codes):
     covered = np.zeros(codes.shape, int)

@@ -18,7 +18,7 @@ def brute_force(mask):
     return distance
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MAPS)
 def test_equals_brute_force(mask):
     np.testing.assert_array_equal(distance_transform(mask), brute_force(mask))

@@ -222,7 +222,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(list(line())), JSON), st.text(max_size=30))
 def test_no_line_breaks_the_reader_otherwise(tmp_path_factory, changes, noise):
     folder = tmp_path_factory.getbasetemp()

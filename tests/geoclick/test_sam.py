@@ -1,7 +1,10 @@
 """The segment-anything segmenter gives what SamPredictor gives, in batches, and refuses wrong files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tiny
 import torch
 from segment_anything import SamPredictor
 
@@ -11,20 +14,9 @@ from geoclick.errors import GeoClickError, UsageError
 from geoclick.segmenters import checkpoints
 from geoclick.segmenters.base import Prompt
 from geoclick.segmenters.embedded import load_embedded, write_folder
-from geoclick.segmenters.sam import SamConfig, SamSegmenter, build, file_sha256
+from geoclick.segmenters.sam import SamSegmenter, build, file_sha256
 
-TINY = SamConfig(
-    encoder_width=32,
-    encoder_depth=2,
-    encoder_heads=2,
-    global_blocks=(1,),
-    image_size=128,
-    window_size=4,
-    prompt_width=32,
-    decoder_mlp=64,
-    decoder_heads=4,
-    score_hidden=32,
-)
+TINY = replace(tiny.SAM, encoder_depth=2, global_blocks=(1,), image_size=128, window_size=4)
 SIZES = [(128, 128), (60, 200), (333, 97), (128, 64)]
 CLICKS = [
     (Click(3, 5),),
@@ -117,7 +109,7 @@ def test_folder_round_trip_in_half_precision(sam, tmp_path, images):
 
 @pytest.fixture
 def official(monkeypatch):
-    wide = SamConfig(**(vars(TINY) | {"encoder_width": 64}))
+    wide = replace(TINY, encoder_width=64)
     monkeypatch.setattr(checkpoints, "OFFICIAL", {"sam_vit_b": TINY, "sam_vit_l": wide})
 
 

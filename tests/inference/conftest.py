@@ -5,11 +5,9 @@ import json
 import numpy as np
 import pytest
 import tiny
-import torch
 
 from geoclick import images, masks, segmenters, store
 from geoclick.clicks import Click
-from geoclick.segmenters.sam import SamConfig, SamSegmenter, build
 
 SIZE = (48, 64)
 HOSTILE = '<script>alert("x")</script> & the <b>road</b>'
@@ -18,20 +16,7 @@ CLICKS = [(Click(20, 20), Click(50, 40, False)), (Click(40, 30),), (Click(5, 5),
 
 @pytest.fixture(scope="session")
 def segmenter():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    config = SamConfig(
-        encoder_width=32,
-        encoder_depth=1,
-        encoder_heads=2,
-        global_blocks=(0,),
-        image_size=64,
-        prompt_width=32,
-        decoder_mlp=64,
-        decoder_heads=4,
-        score_hidden=32,
-    )
-    return SamSegmenter(build(config), name="embedded", sha256="5a" * 32)
+    return tiny.sam_segmenter("embedded")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ def near(picture, colour, tolerance=40):
     return (np.abs(picture.astype(int) - colour) < tolerance).all(axis=-1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     size=st.tuples(st.integers(40, 300), st.integers(40, 300)),
     place=st.tuples(st.floats(0, 1), st.floats(0, 1)),

@@ -1,13 +1,15 @@
 """The training of the embedded SAM: its frames, clicks and loss, and that it learns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from geoclick.config import read_yaml
-from geoclick.segmenters.sam import SamConfig, build
+from geoclick.segmenters.sam import build
 from train.embedded_sam import EmbeddedSamConfig, architecture, untrained
 from train.sam_frames import OUTSIDE, Frame, Tile, components, cropped, pick_objects, tile_frame
 from train.sam_learning import clicking_loss, collate, encode, mask_loss, simulated_click, true_iou
@@ -110,19 +112,7 @@ def test_picked_objects_are_large_enough_and_distinct():
 
 def test_a_few_steps_learn_one_picture():
     torch.manual_seed(0)
-    tiny = SamConfig(
-        image_size=128,
-        encoder_width=32,
-        encoder_depth=1,
-        encoder_heads=2,
-        global_blocks=(0,),
-        relative_positions=False,
-        prompt_width=32,
-        decoder_heads=4,
-        decoder_mlp=64,
-        score_hidden=32,
-    )
-    sam = build(tiny).train()
+    sam = build(replace(tiny.SAM, image_size=128, relative_positions=False)).train()
     optimiser = torch.optim.AdamW(sam.parameters(), lr=3e-3)
     frame = square()
     batch = collate(sam, [frame], [np.stack([frame.ids == 1] * 2)], (0, 0))
