@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from segment_anything.modeling import Sam
 
 from geoclick import embedded
@@ -59,7 +59,7 @@ def write_folder(sam: Sam, config: SamConfig, folder: Path) -> None:
     """Write config.json and model.safetensors (float16), each to a temporary name and then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().half().contiguous() for key, value in sam.state_dict().items()}
-    save_file(weights, folder / "model.safetensors.tmp")
+    (folder / "model.safetensors.tmp").write_bytes(save(weights))
     (folder / "model.safetensors.tmp").replace(folder / "model.safetensors")
     text = json.dumps(dataclasses.asdict(config), indent=1) + "\n"
     (folder / "config.json.tmp").write_text(text, encoding="utf-8")
