@@ -150,17 +150,13 @@ def run(settings: DemoConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return config.run_command(
-        lambda: run(
-            config.parse(
-                DemoConfig,
-                argv,
-                prog="geoclick demo",
-                description="Run the whole chain offline on the embedded models, command by command.",
-                example=EXAMPLE,
-            )
-        ),
+    return config.command(
+        DemoConfig,
+        run,
         argv,
+        prog="geoclick demo",
+        description="Run the whole chain offline on the embedded models, command by command.",
+        example=EXAMPLE,
     )
 
 

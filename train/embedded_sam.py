@@ -269,17 +269,13 @@ def run(settings: EmbeddedSamConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python -m train.embedded_sam`."""
-    return config.run_command(
-        lambda: run(
-            config.parse(
-                EmbeddedSamConfig,
-                argv,
-                prog="python -m train.embedded_sam",
-                description="Train the small SAM that ships with the package.",
-                example="python -m train.embedded_sam --config configs/embedded_sam/default.yaml",
-            )
-        ),
+    return config.command(
+        EmbeddedSamConfig,
+        run,
         argv,
+        prog="python -m train.embedded_sam",
+        description="Train the small SAM that ships with the package.",
+        example="python -m train.embedded_sam --config configs/embedded_sam/default.yaml",
     )
 
 

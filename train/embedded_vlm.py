@@ -29,11 +29,11 @@ class EmbeddedVlmConfig:
     output: str = option("runs/embedded_vlm", help="run folder; the finished model is in its subfolder model")
     cache: str = option("runs/scene_cache", help="folder for the drawn scenes")
     scenes: int = option(12000, help="full scenes to train on; a third as many easier ones come beside")
-    steps: int = option(4000, help="optimiser steps")
-    images: int = option(24, help="images a step")
-    questions: int = option(6, help="questions about each image")
+    steps: int = option(1600, help="optimiser steps")
+    questions: int = option(144, help="questions a step, several about each image")
     learning_rate: float = option(1.5e-3, help="peak learning rate")
     dense_weight: float = option(0.5, help="weight of the dense labels beside the answers")
+    look_weight: float = option(0.2, help="weight of looking at the target while answering")
     seed: int = option(0, help="seed of the weights, scenes and questions")
     threads: int = option(1, help="threads of the CPU; another process draws the lessons")
     save_every: int = option(200, help="steps between resumable checkpoints")
@@ -51,7 +51,7 @@ def build(vocabulary: int, special: dict[str, int]) -> "Qwen3VLForConditionalGen
         "mrope_section": [6, 5, 5],
         "mrope_interleaved": True,
     }
-    return Qwen3VLForConditionalGeneration(
+    model = Qwen3VLForConditionalGeneration(
         Qwen3VLConfig(
             text_config={
                 "vocab_size": vocabulary,
@@ -86,36 +86,32 @@ def build(vocabulary: int, special: dict[str, int]) -> "Qwen3VLForConditionalGen
             tie_word_embeddings=True,
         )
     )
+    # Untrained, the learnt positions are a fiftieth of the patches' own signal and places are found very late.
+    model.model.visual.pos_embed.weight.data.copy_(waves(SIDE // PATCH, 128))
+    return model
+
+
+def waves(side: int, width: int) -> "torch.Tensor":
+    """Positions on a square grid as sines and cosines of its rows and columns, [side * side, width], within 0.5."""
+    import torch
+
+    wavelength = 2 * side * (1 / side) ** torch.linspace(0, 1, width // 4)
+    phase = 2 * torch.pi * torch.arange(side)[:, None] / wavelength
+    line = torch.cat([phase.sin(), phase.cos()], 1) / 2
+    return torch.cat([line.repeat_interleave(side, 0), line.repeat(side, 1)], 1)
 
 
 def losses(
     model: "Qwen3VLForConditionalGeneration", heads: "torch.nn.Linear", batch: dict
-) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Mean cross-entropy of the answer tokens, and the sum of the dense losses."""
-    import torch
+) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+    """Mean cross-entropy of the answer tokens, the sum of the dense losses, and that of looking elsewhere."""
     from torch.nn import functional as F
 
-    from train.pointing import COLOURS, KIND_INDEX
+    from train.pointing import COLOURS, KIND_INDEX, answer_states, look_loss
 
-    seen = model.model.get_image_features(batch["pixel_values"], batch["image_grid_thw"], return_dict=True)
-    image = model.model(
-        input_ids=batch["prefix"],
-        position_ids=batch["prefix_positions"],
-        image_grid_thw=batch["image_grid_thw"],
-        mm_encoder_outputs={"image": seen},
-        use_cache=True,
-    ).past_key_values
-    questions, length = batch["tokens"].shape
-    image.batch_repeat_interleave(questions // len(batch["prefix"]))
-    hidden = model.model(
-        input_ids=batch["tokens"],
-        attention_mask=torch.ones(questions, batch["prefix"].shape[1] + length, dtype=torch.long),
-        position_ids=batch["positions"],
-        past_key_values=image,
-    ).last_hidden_state
+    hidden, tokens, attentions = answer_states(model, batch)
     wanted = batch["labels"][:, 1:] != -100
     answer = F.cross_entropy(model.lm_head(hidden[:, :-1][wanted]).float(), batch["labels"][:, 1:][wanted])
-    tokens = torch.stack(list(seen.pooler_output))
     images, side = len(tokens), int(tokens.shape[1] ** 0.5)
     patches = (
         heads(tokens)
@@ -131,7 +127,7 @@ def losses(
         + F.cross_entropy(colours[there], batch["colours"][there])
         + 4 * F.l1_loss(offsets[there], batch["offsets"][there])
     )
-    return answer, dense
+    return answer, dense, look_loss(batch, attentions)
 
 
 def pointing_accuracy(
@@ -144,10 +140,10 @@ def pointing_accuracy(
     from geoclick.codec import decode
     from geoclick.prompts import messages
     from geoclick.scenes import SIZE
-    from geoclick.scenes.queries import ask, observe
+    from geoclick.scenes.queries import ask
 
     rng = np.random.default_rng(0)
-    asked = [(i, ask(observe(cache.scenes[i], cache.ids[i]), rng, "referring")) for i in range(count)]
+    asked = [(i, ask([item.fact for item in cache.seen[i]], rng, "referring")) for i in range(count)]
     asked = [(i, query) for i, query in asked if query]
     chats = [
         processor.apply_chat_template(messages(q.text, answer_format="json"), add_generation_prompt=True)
@@ -201,7 +197,7 @@ def run(settings: EmbeddedVlmConfig) -> None:
     parameters = [*model.parameters(), *heads.parameters()]
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(words.tokenizer)} tokens")
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    warm_up = min(200, settings.steps // 10)
+    warm_up = min(100, settings.steps // 10)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         settings.learning_rate,
@@ -210,31 +206,25 @@ def run(settings: EmbeddedVlmConfig) -> None:
         cycle_momentum=False,
     )
     first = _resume(output, model, heads, optimizer, schedule)
-    lessons = Lessons(
-        caches,
-        words,
-        steps=settings.steps,
-        images=settings.images,
-        questions=settings.questions,
-        seed=settings.seed,
-    )
+    lessons = Lessons(caches, words, steps=settings.steps, questions=settings.questions, seed=settings.seed)
     loader = DataLoader(
         Subset(lessons, range(first, settings.steps)), batch_size=None, num_workers=1, prefetch_factor=4
     )
     begun, log = time.time(), (output / "log.jsonl").open("a", encoding="utf-8")
     for step, batch in enumerate(loader, start=first + 1):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            answer, dense = losses(model, heads, batch)
-        (answer + settings.dense_weight * dense).backward()
+            answer, dense, look = losses(model, heads, batch)
+        (answer + settings.dense_weight * dense + settings.look_weight * look).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         if step % 50 == 0 or step == settings.steps:
             row = {"step": step, "answer_loss": round(answer.item(), 4), "dense_loss": round(dense.item(), 4)}
-            row["images_per_second"] = round((step - first) * settings.images / (time.time() - begun), 1)
+            row["look_loss"] = round(look.item(), 4)
+            row["seconds_per_step"] = round((time.time() - begun) / (step - first), 2)
             if step % settings.save_every == 0 or step == settings.steps:
-                row["pointing_accuracy"] = pointing_accuracy(model, words, held_out, 200)
+                row["pointing_accuracy"] = pointing_accuracy(model, words, held_out, 100)
                 _save(output, step, model, heads, optimizer, schedule, words)
             print(json.dumps(row), file=log, flush=True)
             print(json.dumps(row), flush=True)
@@ -270,17 +260,13 @@ def _resume(output: Path, model: object, heads: object, optimizer: object, sched
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return config.run_command(
-        lambda: run(
-            config.parse(
-                EmbeddedVlmConfig,
-                argv,
-                prog="python -m train.embedded_vlm",
-                description="Train the small Qwen3-VL that ships with the package.",
-                example="python -m train.embedded_vlm --config configs/embedded_vlm/default.yaml",
-            )
-        ),
+    return config.command(
+        EmbeddedVlmConfig,
+        run,
         argv,
+        prog="python -m train.embedded_vlm",
+        description="Train the small Qwen3-VL that ships with the package.",
+        example="python -m train.embedded_vlm --config configs/embedded_vlm/default.yaml",
     )
 
 

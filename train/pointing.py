@@ -5,11 +5,12 @@ each question then goes on from them by itself. Every question is exactly the ch
 vision tower and the image's tokens are paid for once.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 from torch.utils.data import Dataset
 
 from geoclick.clicks import Click
@@ -17,17 +18,51 @@ from geoclick.codec import encode
 from geoclick.prompts import INSTRUCTIONS
 from geoclick.scenes import SIZE
 from geoclick.scenes.kinds import KINDS
-from geoclick.scenes.queries import Fact, Query, ask, observe
+from geoclick.scenes.queries import Query, ask
 from train.embedded_processor import MERGE, PATCH
-from train.scene_cache import SceneCache
+from train.scene_cache import SceneCache, Seen
+
+if TYPE_CHECKING:
+    from transformers import Qwen3VLForConditionalGeneration
 
 GRID = SIZE // PATCH
 KIND_INDEX = {kind: i + 1 for i, kind in enumerate(KINDS)}
 COLOURS = sorted({colour for kind in KINDS.values() for colour in kind.colours})
 TURN = ("<|im_start|>user\n<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 ASSISTANT, END = "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n"
-FORMS = (("Point to: {query}", 0.5), (INSTRUCTIONS["json"], 0.3), ("Box of: {query}", 0.2))
-"""What a batch asks, and how often: a point in short, a point with the instruction of zero-shot models, a box."""
+FORMS = (("Point to: {query}", 0.6), (INSTRUCTIONS["json"], 0.25), ("Box of: {query}", 0.15))
+"""What a batch asks, and how often once all of it is asked: a point in short, a point with the instruction of
+zero-shot models, a box."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training.
+
+    Attributes:
+        until: share of all steps at which it ends.
+        shares: how often a batch holds single objects, a few objects, full scenes.
+        forms: whether all forms are asked, or points in short only.
+    """
+
+    until: float
+    shares: tuple[float, float, float]
+    forms: bool
+
+
+STAGES = (
+    Stage(0.05, (0.5, 0.4, 0.1), False),
+    Stage(0.15, (0.1, 0.4, 0.5), False),
+    Stage(0.30, (0.05, 0.15, 0.8), False),
+    Stage(1.00, (0.03, 0.07, 0.9), True),
+)
+"""From single objects to full scenes, from points in short to all forms."""
+
+LOOKING = (2, 3)
+"""The layers of which every third head is taught where to look."""
+
+QUESTIONS = (2, 4, 6)
+"""Questions about each image by difficulty; the fewer questions, the more images in a batch."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +73,9 @@ class Lesson:
         image: uint8 [256, 256, 3].
         turns: (question, answer) texts.
         kinds, colours: class of each patch, int64 [GRID, GRID]; 0 is the ground, colours -1 there.
-        offsets: from each patch's middle to the centre of its object, in units of the image side,
+        offsets: from each patch's middle to the click point of its object, in units of the image side,
             float32 [GRID, GRID, 2] as (x, y); nan on the ground.
+        looks: share of each question's target in each visual token, float32 [questions, tokens], rows sum to 1.
     """
 
     image: np.ndarray
@@ -47,18 +83,20 @@ class Lesson:
     kinds: np.ndarray
     colours: np.ndarray
     offsets: np.ndarray
+    looks: np.ndarray
 
 
-def centre(mask: np.ndarray) -> tuple[int, int]:
-    """The pixel (x, y) of a mask, bool [H, W], that is farthest from its outside."""
-    rows, columns = np.nonzero(mask)
-    top, left = rows.min(), columns.min()
-    crop = np.pad(mask[top : rows.max() + 1, left : columns.max() + 1], 1)
-    y, x = np.unravel_index(distance_transform_edt(crop).argmax(), crop.shape)
-    return int(x + left - 1), int(y + top - 1)
+def turned(seen: Seen, turns: int, mirror: bool) -> Seen:
+    """An object as it is seen after quarter turns (of np.rot90) and a mirroring from left to right."""
+    x, y, (px, py), last = seen.fact.x, seen.fact.y, seen.point, SIZE - 1
+    for _ in range(turns):
+        (x, y), (px, py) = (y, last - x), (py, last - px)
+    if mirror:
+        x, px = last - x, last - px
+    return Seen(replace(seen.fact, x=x, y=y), (px, py))
 
 
-def turn_text(query: Query, mask: np.ndarray, form: str) -> tuple[str, str]:
+def turn_text(query: Query, mask: np.ndarray, point: tuple[int, int], form: str) -> tuple[str, str]:
     """A question and its answer in the family's native form."""
     if form.startswith("Box"):
         rows, columns = np.nonzero(mask)
@@ -66,14 +104,13 @@ def turn_text(query: Query, mask: np.ndarray, form: str) -> tuple[str, str]:
         corners = ", ".join(str(round(v * 1000 / SIZE)) for v in box)
         answer = f'[{{"bbox_2d": [{corners}], "label": "positive"}}]'
     else:
-        clicks = [Click(*centre(mask))]
-        answer = encode(clicks, family="qwen3_vl", answer_format="json", image_size=(SIZE, SIZE))
+        answer = encode([Click(*point)], family="qwen3_vl", answer_format="json", image_size=(SIZE, SIZE))
     return form.format(query=query.text), answer
 
 
-def _dense(ids: np.ndarray, facts: list[Fact]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kind, colour and centre offset of the object that each patch shows most of; small objects weigh more."""
-    count = max((f.index for f in facts), default=-1) + 2
+def _dense(ids: np.ndarray, seen: list[Seen]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each patch shows most of, as `Lesson` describes it; small objects weigh more."""
+    count = max(item.fact.index for item in seen) + 2
     patch = np.arange(SIZE) // PATCH
     cell = patch[:, None] * GRID + patch[None]
     shown = (
@@ -83,18 +120,19 @@ def _dense(ids: np.ndarray, facts: list[Fact]) -> tuple[np.ndarray, np.ndarray, 
     )
     shown[:, 0] = 0
     shown[shown < 20] = 0
-    for fact in facts:
-        shown[:, fact.index + 1] /= fact.area**0.5
+    for item in seen:
+        shown[:, item.fact.index + 1] /= item.fact.area**0.5
     owner = np.where(shown.max(1) > 0, shown.argmax(1), 0)
     kind_of, colour_of = np.zeros(count, np.int64), np.full(count, -1, np.int64)
     centre_of = np.full((count, 2), np.nan, np.float32)
-    for f in facts:
-        kind_of[f.index + 1], colour_of[f.index + 1] = KIND_INDEX[f.kind], COLOURS.index(f.colour)
-        centre_of[f.index + 1] = f.x, f.y
+    for item in seen:
+        at = item.fact.index + 1
+        kind_of[at], colour_of[at] = KIND_INDEX[item.fact.kind], COLOURS.index(item.fact.colour)
+        centre_of[at] = item.point
     middle = (np.arange(GRID, dtype=np.float32) + 0.5) * PATCH
-    place = np.stack(np.meshgrid(middle, middle), -1)
-    offsets = (centre_of[owner].reshape(GRID, GRID, 2) - place) / SIZE
-    return kind_of[owner].reshape(GRID, GRID), colour_of[owner].reshape(GRID, GRID), offsets
+    offsets = (centre_of[owner].reshape(GRID, GRID, 2) - np.stack(np.meshgrid(middle, middle), -1)) / SIZE
+    square = (GRID, GRID)
+    return kind_of[owner].reshape(square), colour_of[owner].reshape(square), offsets
 
 
 def lesson(
@@ -105,55 +143,49 @@ def lesson(
     image, ids = np.rot90(cache.images[index], turns), np.rot90(cache.ids[index], turns)
     if mirror:
         image, ids = image[:, ::-1], ids[:, ::-1]
-    facts = observe(cache.scenes[index], ids)
+    seen = [turned(item, turns, mirror) for item in cache.seen[index]]
+    facts, points = [item.fact for item in seen], {item.fact.index: item.point for item in seen}
     asked = [query for _ in range(questions) if (query := ask(facts, rng, "referring"))]
     if len(asked) < questions:
         return None
-    texts = [turn_text(query, ids == query.target + 1, form) for query in asked]
-    return Lesson(image.copy(), texts, *_dense(ids, facts))
+    side = GRID // MERGE
+    shown = [(ids == query.target + 1).reshape(side, -1, side, SIZE // side).sum((1, 3)) for query in asked]
+    looks = np.stack([part.ravel() / part.sum() for part in shown]).astype(np.float32)
+    texts = [turn_text(query, ids == query.target + 1, points[query.target], form) for query in asked]
+    return Lesson(image.copy(), texts, *_dense(ids, seen), looks)
 
 
 class Lessons(Dataset):
     """Whole batches by step number: the same step gives the same batch, however often training was resumed."""
 
     def __init__(
-        self,
-        caches: list[SceneCache],
-        processor: object,
-        *,
-        steps: int,
-        images: int,
-        questions: int,
-        seed: int,
+        self, caches: list[SceneCache], processor: object, *, steps: int, questions: int, seed: int
     ) -> None:
         self.caches, self.processor, self.steps, self.seed = caches, processor, steps, seed
-        self.images, self.questions = images, questions
+        self.questions = questions
         tokenizer = processor.tokenizer
         before, pad, after = (tokenizer(text).input_ids for text in TURN)
         side, start = GRID // MERGE, len(before)
         self.prefix = before + pad * side**2 + after
-        image = start + torch.stack(
-            [torch.zeros(side**2), *(torch.arange(side**2) // side, torch.arange(side**2) % side)]
-        )
-        text = [torch.arange(start).expand(3, -1), image.long(), torch.full((3, 1), start + side)]
+        row, column = torch.arange(side**2) // side, torch.arange(side**2) % side
+        image = start + torch.stack([torch.zeros_like(row), row, column])
+        text = [torch.arange(start).expand(3, -1), image, torch.full((3, 1), start + side)]
         self.prefix_positions = torch.cat(text, 1)
 
     def __len__(self) -> int:
         return self.steps
 
-    def _shares(self, step: int) -> np.ndarray:
-        """How much of each difficulty a batch holds: single objects first, full scenes soon."""
-        done = step / self.steps
-        easy, some = max(0.0, 0.6 - 12 * done), max(0.05, 0.4 - 3 * done)
-        return np.array([easy, some, 1 - easy - some])
-
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        form = FORMS[rng.choice(len(FORMS), p=[share for _, share in FORMS])][0]
+        stage = next(stage for stage in STAGES if step < stage.until * self.steps)
+        difficulty = int(rng.choice(3, p=stage.shares))
+        shares = [share for _, share in FORMS] if stage.forms else [1, 0, 0]
+        form = FORMS[rng.choice(len(FORMS), p=shares)][0]
+        cache, each = self.caches[difficulty], QUESTIONS[difficulty]
+        images = min(self.questions // each, self.questions // 4)
         lessons: list[Lesson] = []
-        while len(lessons) < self.images:
-            cache = self.caches[rng.choice(3, p=self._shares(step))]
-            made = lesson(cache, int(rng.integers(len(cache.scenes))), rng, form, self.questions)
+        while len(lessons) < images:
+            made = lesson(cache, int(rng.integers(len(cache.seen))), rng, form, each)
             lessons += [made] if made else []
         return self._collate(lessons)
 
@@ -178,5 +210,56 @@ class Lessons(Dataset):
             "image_grid_thw": pixels["image_grid_thw"],
             "kinds": torch.from_numpy(np.stack([made.kinds for made in lessons])),
             "colours": torch.from_numpy(np.stack([made.colours for made in lessons])),
+            "looks": torch.from_numpy(np.concatenate([made.looks for made in lessons])),
             "offsets": torch.from_numpy(np.stack([made.offsets for made in lessons])).float(),
         }
+
+
+def answer_states(
+    model: "Qwen3VLForConditionalGeneration", batch: dict
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Run a batch of `Lessons`: each image once, then its questions from the keys and values that it leaves.
+
+    Returns:
+        The last hidden states of the questions' tokens [Q, L, D], the visual tokens [B, N, D], and the attention of
+        every layer [Q, heads, L, prefix + L].
+    """
+    seen = model.model.get_image_features(batch["pixel_values"], batch["image_grid_thw"], return_dict=True)
+    image = model.model(
+        input_ids=batch["prefix"],
+        position_ids=batch["prefix_positions"],
+        image_grid_thw=batch["image_grid_thw"],
+        mm_encoder_outputs={"image": seen},
+        use_cache=True,
+    ).past_key_values
+    questions, length = batch["tokens"].shape
+    image.batch_repeat_interleave(questions // len(batch["prefix"]))
+    out = model.model(
+        input_ids=batch["tokens"],
+        attention_mask=torch.ones(questions, batch["prefix"].shape[1] + length, dtype=torch.long),
+        position_ids=batch["positions"],
+        past_key_values=image,
+        output_attentions=True,
+    )
+    return out.last_hidden_state, torch.stack(list(seen.pooler_output)), out.attentions
+
+
+def look_loss(batch: dict, attentions: Sequence[torch.Tensor]) -> torch.Tensor:
+    """How far the attention of `LOOKING` is from the target while the answer is written, as mean cross-entropy.
+
+    Which of many objects a question means is the slow part of learning to point; told where to look, the model finds
+    it in a fraction of the time. The attention is ordinary otherwise, and nothing of this remains in the model.
+    """
+    before = int((batch["prefix_positions"][0, 0].diff() == 0).nonzero()[0])
+    answering = batch["labels"][:, 1:] != -100
+    losses = []
+    for layer in LOOKING:
+        looks = (
+            attentions[layer][:, ::3, :-1, before : before + batch["looks"].shape[1]]
+            .float()
+            .clamp_min(1e-6)
+            .log()
+        )
+        wrong = -(looks * batch["looks"][:, None, None]).sum(-1).mean(1)
+        losses.append(wrong[answering].mean())
+    return torch.stack(losses).mean()

@@ -4,55 +4,67 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
-from geoclick.scenes import SIZE, Scene, Thing, generate, render
+from geoclick.distance import distance_transform
+from geoclick.scenes import SIZE, generate, render
+from geoclick.scenes.queries import Fact, observe
 
 CHUNK = 50
 """Scenes that a worker draws between two messages."""
 
 
 @dataclass(frozen=True)
-class SceneCache:
-    """Drawn scenes: images uint8 [N, 256, 256, 3], ids uint8 [N, 256, 256] and each scene's objects.
+class Seen:
+    """A visible object and the pixel (x, y) in it that is farthest from its outside: where one would click."""
 
-    The objects know their kind and colour but not their outline, which the maps of ids already tell.
-    """
+    fact: Fact
+    point: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SceneCache:
+    """Drawn scenes: images uint8 [N, 256, 256, 3], ids uint8 [N, 256, 256] and what is seen in each."""
 
     images: np.ndarray
     ids: np.ndarray
-    scenes: tuple[Scene, ...]
+    seen: tuple[tuple[Seen, ...], ...]
+
+
+def centre(mask: np.ndarray) -> tuple[int, int]:
+    """The pixel (x, y) of a mask, bool [H, W], that is farthest from its outside."""
+    rows, columns = np.nonzero(mask)
+    top, left = rows.min(), columns.min()
+    crop = np.pad(mask[top : rows.max() + 1, left : columns.max() + 1], 1)
+    y, x = np.unravel_index(distance_transform(crop).argmax(), crop.shape)
+    return int(x + left - 1), int(y + top - 1)
 
 
 def _draw(seeds: Sequence[tuple[int, ...]], difficulty: int) -> tuple[np.ndarray, np.ndarray, list]:
-    drawn = [(scene, *render(scene)) for scene in (generate(seed, difficulty) for seed in seeds)]
-    things = [[(thing.kind, thing.colour) for thing in scene.objects] for scene, _, _ in drawn]
-    return np.stack([i for _, i, _ in drawn]), np.stack([m for _, _, m in drawn]).astype(np.uint8), things
+    images, maps, seen = [], [], []
+    for seed in seeds:
+        scene = generate(seed, difficulty)
+        image, ids = render(scene)
+        images.append(image)
+        maps.append(ids.astype(np.uint8))
+        seen.append([[*astuple(f), *centre(ids == f.index + 1)] for f in observe(scene, ids)])
+    return np.stack(images), np.stack(maps), seen
 
 
 def load(folder: Path, *, count: int, seed: int, difficulty: int = 2) -> SceneCache:
     """The scenes (seed, difficulty, 0 ... count - 1), drawn on the first call and mapped from disk afterwards."""
     folder = folder / f"scenes-{seed}-{difficulty}-{count}"
-    index = folder / "objects.json"
+    index = folder / "seen.json"
     if not index.exists():
         _build(folder, count=count, seed=seed, difficulty=difficulty)
-    nowhere = np.zeros((0, 2))
-    scenes = tuple(
-        Scene(
-            (seed, difficulty, i),
-            0.0,
-            "",
-            0.0,
-            tuple(Thing(kind, colour, nowhere, 0.0) for kind, colour in things),
-        )
-        for i, things in enumerate(json.loads(index.read_text(encoding="utf-8")))
-    )
+    rows = json.loads(index.read_text(encoding="utf-8"))
+    seen = tuple(tuple(Seen(Fact(*row[:-2]), tuple(row[-2:])) for row in scene) for scene in rows)
     return SceneCache(
-        np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "ids.npy", mmap_mode="r"), scenes
+        np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "ids.npy", mmap_mode="r"), seen
     )
 
 
@@ -62,14 +74,14 @@ def _build(folder: Path, *, count: int, seed: int, difficulty: int) -> None:
     ids = np.lib.format.open_memmap(folder / "ids.npy", "w+", np.uint8, (count, SIZE, SIZE))
     starts = range(0, count, CHUNK)
     seeds = [[(seed, difficulty, i) for i in range(a, min(a + CHUNK, count))] for a in starts]
-    objects = []
+    seen = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         chunks = pool.map(_draw, seeds, [difficulty] * len(seeds))
-        for start, (drawn, maps, things) in track(
+        for start, (drawn, maps, seen) in track(
             zip(starts, chunks, strict=True), "Drawing scenes", len(seeds)
         ):
             images[start : start + len(drawn)], ids[start : start + len(maps)] = drawn, maps
-            objects += things
+            seen += seen
     images.flush()
     ids.flush()
-    (folder / "objects.json").write_text(json.dumps(objects), encoding="utf-8")
+    (folder / "seen.json").write_text(json.dumps(seen), encoding="utf-8")

@@ -95,17 +95,13 @@ def run(settings: ScenesConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return config.run_command(
-        lambda: run(
-            config.parse(
-                ScenesConfig,
-                argv,
-                prog="geoclick scenes",
-                description="Draw procedural overhead scenes with exact masks and queries.",
-                example="geoclick scenes runs/scenes --count 300 --split train",
-            )
-        ),
+    return config.command(
+        ScenesConfig,
+        run,
         argv,
+        prog="geoclick scenes",
+        description="Draw procedural overhead scenes with exact masks and queries.",
+        example="geoclick scenes runs/scenes --count 300 --split train",
     )
 
 
