@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -11,21 +10,11 @@ from typing import Any
 
 from geoclick import store
 from geoclick.datasets import LeftOut, Sample
-from geoclick.errors import UsageError
+from geoclick.errors import GeoClickError, UsageError
+from geoclick.files import write_whole
 
 FOLDER = "progress"
 """Inside the output; removed when the store is whole."""
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
@@ -45,7 +34,7 @@ def begin(output: Path, settings: dict[str, Any]) -> bool:
     """
     whole, begun = (output / "manifest.json").is_file(), output / FOLDER / "job.json"
     if whole or begun.is_file():
-        old = store.read_manifest(output) if whole else json.loads(begun.read_text(encoding="utf-8"))
+        old = store.read_manifest(output) if whole else _kept(begun)
         for key, value in settings.items():
             if old.get(key) != value:
                 raise UsageError(
@@ -57,6 +46,16 @@ def begin(output: Path, settings: dict[str, Any]) -> bool:
         raise UsageError(f"{output} holds another run; name another --output.")
     write_whole(begun, json.dumps(settings, indent=2) + "\n")
     return False
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """A file of the interrupted job."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise GeoClickError(
+            f"{path} is broken; delete {path.parents[1]} and start the same command again."
+        ) from error
 
 
 def _account(output: Path, index: int) -> Path:
@@ -71,7 +70,7 @@ def write_account(output: Path, index: int, left_out: Sequence[LeftOut], seconds
 
 def read_account(output: Path, index: int) -> tuple[list[LeftOut], float]:
     """What one finished shard left out, and its seconds."""
-    account = json.loads(_account(output, index).read_text(encoding="utf-8"))
+    account = _kept(_account(output, index))
     return [LeftOut(**item) for item in account["left_out"]], account["seconds"]
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from geoclick import config
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.files import write_whole
 
 if TYPE_CHECKING:
     from data_synthesis.job import Job
@@ -45,7 +46,7 @@ class SynthConfig:
         help="arithmetic of the segmenter; bfloat16 is fast on GPUs",
         choices=("float32", "bfloat16"),
     )
-    clicks: int = option(6, help="clicks that a sequence has at most")
+    clicks: int = option(6, help="clicks that a sequence has at most", minimum=1)
     iou_target: float = option(0.9, help="a sequence ends when its mask has this IoU")
     multimask: str = option(
         "first",
@@ -53,17 +54,19 @@ class SynthConfig:
         choices=("first", "never", "always"),
     )
     feedback: bool = option(True, help="give the last mask's logits to the next click")
-    batch: int = option(32, help="sequences decoded together; changes rounding only")
-    image_batch: int = option(4, help="images embedded together; changes rounding only")
-    min_area: int = option(256, help="pixels that a component of a colour mask has at least")
+    batch: int = option(32, help="sequences decoded together; changes rounding only", minimum=1)
+    image_batch: int = option(4, help="images embedded together; changes rounding only", minimum=1)
+    min_area: int = option(256, help="pixels that a component of a colour mask has at least", minimum=0)
     max_area_fraction: float = option(
         0.5, help="share of the image that a component of a colour mask has at most"
     )
     query: str = option("the object", help="what is asked of masks without classes")
-    limit: int | None = option(None, help="take only so many samples, the first ones")
-    shards: int | None = option(None, help=f"files of the store; none makes one for {SHARD_SAMPLES} samples")
-    seed: int = option(0, help="recorded with every row; picks the sequences of the sheet")
-    sheet: int = option(8, help="sequences on sheet.png; 0 for no sheet")
+    limit: int | None = option(None, help="take only so many samples, the first ones", minimum=1)
+    shards: int | None = option(
+        None, help=f"files of the store; none makes one for {SHARD_SAMPLES} samples", minimum=1
+    )
+    seed: int = option(0, help="recorded with every row; picks the sequences of the sheet", minimum=0)
+    sheet: int = option(8, help="sequences on sheet.png; 0 for no sheet", minimum=0)
 
 
 FREE = ("root", "output", "checkpoint", "device", "batch", "image_batch", "sheet")
@@ -72,16 +75,10 @@ FREE = ("root", "output", "checkpoint", "device", "batch", "image_batch", "sheet
 
 def check(settings: SynthConfig) -> None:
     """Raise UsageError for a number out of its range."""
-    for name in ("clicks", "batch", "image_batch", "shards", "limit"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
     for name in ("iou_target", "max_area_fraction"):
         value = getattr(settings, name)
         if not 0 < value <= 1:
             raise UsageError(f"--{name.replace('_', '-')} must be above 0 and at most 1, not {value}.")
-    if settings.sheet < 0:
-        raise UsageError(f"--sheet must be 0 or more, not {settings.sheet}.")
 
 
 def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
@@ -191,7 +188,7 @@ def _finish(settings: SynthConfig, job: "Job", begun: dict[str, Any], left_out: 
     failures = [{"item": item.item, "error": item.error} for item in left_out if item.error]
     dropped = [{"item": i.item, "reason": i.reason, "count": i.count} for i in left_out if not i.error]
     for name, lines in (("failures", failures), ("dropped", dropped)):
-        progress.write_whole(output / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        write_whole(output / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     metrics = summarise(store.read(output), settings.clicks, settings.iou_target) | {
         "failures": len(failures),
         "dropped": dict(sum((Counter({d["reason"]: d["count"]}) for d in dropped), Counter())),
@@ -199,13 +196,14 @@ def _finish(settings: SynthConfig, job: "Job", begun: dict[str, Any], left_out: 
     }
     metrics["masks_per_second"] = round(metrics["sequences"] / seconds, 3) if seconds else 0.0
     if metrics["samples"] == 0:
-        first = failures[0]["error"] if failures else "no sample passed the options"
+        reasons = ", ".join(f"{n} {reason}" for reason, n in metrics["dropped"].items()) or "none was found"
+        first = failures[0]["error"].rstrip(".") if failures else reasons
         raise GeoClickError(
-            f"No sample could be used, see {output}/failures.jsonl and dropped.jsonl: {first}"
+            f"No sample could be used ({first}); mend what {output}/failures.jsonl and dropped.jsonl name."
         )
     if settings.sheet:
         write_sheet(output, settings.root, job, count=settings.sheet)
-    progress.write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     store.write_manifest(output, begun | {"samples": metrics["samples"]})
     progress.end(output)
     print(_told(metrics, output))

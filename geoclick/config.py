@@ -29,14 +29,16 @@ def option(
     help: str,
     choices: Sequence[str] | None = None,
     positional: bool = False,
+    minimum: float | None = None,
 ) -> Any:
     """A dataclass field that is also a flag (a bare word when `positional`), required when without default.
 
-    Sequence defaults must be tuples. A field of type `tuple[str, ...]` takes several values on the command
-    line.
+    A number below `minimum` is refused. Sequence defaults must be tuples. A field of type `tuple[str, ...]`
+    takes several values on the command line.
     """
     return dataclasses.field(
-        default=default, metadata={"help": help, "choices": choices, "positional": positional}
+        default=default,
+        metadata={"help": help, "choices": choices, "positional": positional, "minimum": minimum},
     )
 
 
@@ -84,7 +86,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(
-            f"Config file {path} cannot be read as YAML: {str(error).splitlines()[0]}."
+            f"Config file {path} cannot be read as YAML ({str(error).splitlines()[0]}); mend it."
         ) from error
     if content is None:
         return {}
@@ -175,9 +177,12 @@ def parse(
             f"Missing {', '.join(words)}; give it on the command line or in --config (see '{prog} --help')."
         )
     for key, value in values.items():
-        choices = fields[key].metadata["choices"]
+        choices, minimum = fields[key].metadata["choices"], fields[key].metadata["minimum"]
         values[key] = _convert(value, hints[key], key)
         for chosen in values[key] if isinstance(values[key], tuple) else (values[key],):
+            # The comparison is turned round so that it refuses a NaN too.
+            if minimum is not None and chosen is not None and not chosen >= minimum:
+                raise UsageError(f"--{key.replace('_', '-')} must be {minimum} or more, not {chosen}.")
             if choices and chosen is not None and chosen not in choices:
                 raise UsageError(f"{key} must be one of {', '.join(choices)}, not {chosen!r}.")
     return config_class(**values)
@@ -227,9 +232,10 @@ def run_command(body: Callable[[], None], argv: Sequence[str] | None = None) -> 
     except OSError as error:
         if debug:
             traceback.print_exc()
+        where = f": {error.filename}" if error.filename else ""
         print(
-            f"error: {error.strerror or error}: {error.filename or 'no file named'}; free space or mend the "
-            "path, then start the same command again.",
+            f"error: {error.strerror or error}{where}; free space or mend the path, then start the same "
+            "command again.",
             file=sys.stderr,
         )
         return 1

@@ -6,10 +6,8 @@ started again ends with the store of an uninterrupted one.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pyarrow.parquet as pq
 
 from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError
+from geoclick.files import whole, write_whole
 
 SCHEMA_VERSION = 1
 
@@ -99,7 +98,7 @@ def write_shard(folder: str | Path, index: int, count: int, rows: Iterable[Row])
     path.parent.mkdir(parents=True, exist_ok=True)
     records = [_record(row) for row in rows]
     table = pa.Table.from_pylist(records, schema=SCHEMA)
-    with _whole(path) as partial:
+    with whole(path) as partial:
         pq.write_table(table, partial, compression="zstd")
     return path
 
@@ -112,8 +111,7 @@ def finished_shards(folder: str | Path, count: int) -> set[int]:
 def write_manifest(folder: str | Path, manifest: dict[str, Any]) -> None:
     """Write `manifest.json`, with the schema version added; it comes last and marks a whole store."""
     content = {"schema_version": SCHEMA_VERSION, **manifest}
-    with _whole(Path(folder) / "manifest.json") as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(Path(folder) / "manifest.json", json.dumps(content, indent=2) + "\n")
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -155,20 +153,6 @@ def read(folder: str | Path) -> Iterator[Row]:
             raise GeoClickError(
                 f"{path} is broken; delete it and start the same 'geoclick synth' again to make it anew."
             ) from error
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
-    # One fixed name: what a killed job leaves behind is overwritten by the next one.
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _shards(folder: Path) -> list[Path]:

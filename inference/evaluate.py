@@ -48,14 +48,14 @@ class EvaluateConfig(ModelOptions):
         choices=("native", "rmsin", "segearth-r1"),
         help="whose scoring",
     )
-    temperature: float = option(0.0, help="0 takes the likeliest token")
-    batch_size: int = option(16, help="samples answered together")
-    limit: int | None = option(None, help="only the first samples of the split")
+    temperature: float = option(0.0, help="0 takes the likeliest token", minimum=0)
+    batch_size: int = option(16, help="samples answered together", minimum=1)
+    limit: int | None = option(None, help="only the first samples of the split", minimum=1)
     query: str = option("the object", help="what to ask of masks that have no classes")
-    min_area: int = option(256, help="pixels that a component of a colour mask has at least")
+    min_area: int = option(256, help="pixels that a component of a colour mask has at least", minimum=0)
     max_area_fraction: float = option(0.5, help="share of the image that such a component covers at most")
-    gallery: int = option(6, help="samples in each group of the report's gallery")
-    seed: int = option(0, help="of sampling and of the bootstrap")
+    gallery: int = option(6, help="samples in each group of the report's gallery", minimum=0)
+    seed: int = option(0, help="of sampling and of the bootstrap", minimum=0)
 
 
 Ask = Callable[[Sequence["Sample"], Sequence["np.ndarray"]], "list[Prediction]"]
@@ -142,10 +142,6 @@ def read_samples(config: EvaluateConfig) -> list["Sample"]:
     """The samples to score, in the dataset's order; raises UsageError when there are none."""
     from geoclick import datasets
 
-    for name in ("batch_size", "limit"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {value}.")
     options = datasets.ReadOptions(
         min_area=config.min_area, max_area_fraction=config.max_area_fraction, query=config.query
     )

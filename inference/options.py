@@ -19,9 +19,11 @@ class ModelOptions:
     answer_format: str | None = option(
         None, choices=("json", "compact"), help="the adapter's own when none, else json"
     )
-    max_new_tokens: int | None = option(None, help="where an answer is cut; by the answer format when none")
-    min_pixels: int | None = option(None, help="least area of the image that the VLM sees")
-    max_pixels: int | None = option(None, help="largest area of the image that the VLM sees")
+    max_new_tokens: int | None = option(
+        None, help="where an answer is cut; by the answer format when none", minimum=1
+    )
+    min_pixels: int | None = option(None, help="least area of the image that the VLM sees", minimum=1)
+    max_pixels: int | None = option(None, help="largest area of the image that the VLM sees", minimum=1)
     segmenter: str = option(
         "embedded", help="'embedded', or sam_vit_b, sam_vit_l, sam_vit_h with --checkpoint"
     )

@@ -30,7 +30,7 @@ class PredictConfig(ModelOptions):
     images: tuple[str, ...] = option(help="image files", positional=True)
     text: str = option(help="what to find, in words")
     output: str = option("runs/predict", help="folder for the masks, overlays and records")
-    batch_size: int = option(8, help="images answered together")
+    batch_size: int = option(8, help="images answered together", minimum=1)
 
 
 def output_stems(paths: Sequence[Path]) -> list[str]:
@@ -52,8 +52,6 @@ def check(config: PredictConfig) -> list[Path]:
     """The images as paths; raises UsageError for a wrong request and GeoClickError for a missing file."""
     if not config.text.strip():
         raise UsageError("--text is empty; say what to find, for instance --text 'the largest building'.")
-    if config.batch_size < 1:
-        raise UsageError(f"--batch-size must be 1 or more, not {config.batch_size}.")
     paths = [Path(image) for image in config.images]
     for path in paths:
         if not path.is_file():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from geoclick import masks, metrics
 from geoclick.errors import GeoClickError
+from geoclick.files import write_whole
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
@@ -31,13 +32,6 @@ def record(sample: "Sample", prediction: "Prediction", mode: str) -> dict:
         "dropped": list(prediction.dropped),
         "mask": masks.encode_rle(prediction.mask),
     }
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it: it is whole or not there."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def lines(entries: Iterable[dict]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from geoclick import masks, metrics
 from geoclick.clicks import Click
+from geoclick.files import write_whole
 from inference import records, report
 
 if TYPE_CHECKING:
@@ -105,9 +106,9 @@ def write(
     chosen = report.choose(ious, [entry["task"] for entry in entries], predicted, count)
     gallery = {name: [exhibit(samples[i], entries[i]) for i in indices] for name, indices in chosen.items()}
     page = report.render(title(folder.name, summary["protocol"]), summary, ious, gallery)
-    records.write_whole(folder / records.PREDICTIONS, records.lines(entries))
-    records.write_whole(folder / "report.html", page)
-    records.write_whole(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
+    write_whole(folder / records.PREDICTIONS, records.lines(entries))
+    write_whole(folder / "report.html", page)
+    write_whole(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
 
 
 def line(summary: dict) -> str:

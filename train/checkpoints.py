@@ -2,11 +2,15 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from geoclick import config
-from geoclick.errors import UsageError
+from geoclick.errors import GeoClickError, UsageError
 
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 
@@ -49,3 +53,20 @@ def check_same(output: Path, resolved: dict[str, Any]) -> None:
                 f"The run in {output} began with {key} {began.get(key)!r}, not {resolved.get(key)!r}; "
                 "resume with the same options, or give another --output."
             )
+
+
+@contextmanager
+def explained(output: Path) -> Iterator[None]:
+    """Turn a failed write of weights, which no library raises as an OSError, into GeoClickError.
+
+    safetensors says "I/O error", and torch.save a RuntimeError of its archive writer (inline_container.cc).
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if not any(words in str(error) for words in ("I/O error", "PytorchStreamWriter", "inline_container")):
+            raise
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise GeoClickError(
+            f"{output} cannot be written ({reason}); free space, then start the same command with --resume."
+        ) from error

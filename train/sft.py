@@ -128,9 +128,10 @@ def run(options: Options, settings: dict[str, Any]) -> None:
             f"{'with' if known else 'without'} vision features in memory."
         )
     began = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    seconds = time.perf_counter() - began
-    trainer.save_model(str(output))
+    with checkpoints.explained(output):
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        seconds = time.perf_counter() - began
+        trainer.save_model(str(output))
     if arguments.process_index == 0:
         write_metrics(output, trainer, seconds, trainable, left_out, known)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from geoclick import devices
 from geoclick.errors import UsageError
 from geoclick.segmenters.base import Segmenter
 from geoclick.segmenters.checkpoints import OFFICIAL, load_official
@@ -28,11 +29,10 @@ def load(
         dtype: autocast type for speed, or None for float32.
 
     Raises:
-        UsageError: an unknown name, or a checkpoint missing or given in vain.
+        UsageError: an unknown name or device, or a checkpoint missing or given in vain.
         GeoClickError: the weights cannot be read or are of another architecture.
     """
-    if device is None or device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = devices.choose(device)
     if name == "embedded":
         if checkpoint is not None:
             raise UsageError(

@@ -10,6 +10,7 @@ import safetensors
 import torch
 from torch import nn
 
+from geoclick import devices
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.vlms import adapter as adapters
 from geoclick.vlms.adapter import AdapterRecord
@@ -68,7 +69,7 @@ def load(
 
     Raises:
         GeoClickError: the model or adapter is missing, unreadable, no Qwen-VL, or they do not fit each other.
-        UsageError: pixel limits other than those that the adapter was trained with.
+        UsageError: an unknown device, or pixel limits other than those that the adapter was trained with.
     """
     record = adapters.read_record(adapter) if adapter is not None else None
     folder, commit = locate(name, revision)
@@ -79,9 +80,7 @@ def load(
         min_pixels = _same_limit("min_pixels", min_pixels, record.min_pixels)
         max_pixels = _same_limit("max_pixels", max_pixels, record.max_pixels)
     processor = load_processor(folder, min_pixels=min_pixels, max_pixels=max_pixels)
-    if device in (None, "auto"):
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(device)
+    device = devices.choose(device)
     if dtype is None:
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     model = load_model(folder, dtype)

@@ -122,8 +122,9 @@ def test_a_killed_job_goes_on_to_the_same_bytes(root, tmp_path):
     job = subprocess.Popen(
         [sys.executable, "-c", SLOW_JOB, HERE, root, output], env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
-    deadline = time.time() + 60
-    while len(list(output.glob("*.parquet"))) < 2 and time.time() < deadline:
+    # Starting takes a second, or two minutes beside a training run; a job that ended early stops the wait.
+    deadline = time.time() + 240
+    while len(list(output.glob("*.parquet"))) < 2 and job.poll() is None and time.time() < deadline:
         time.sleep(0.005)
     job.send_signal(signal.SIGKILL)
     job.wait()
@@ -192,6 +193,13 @@ def test_nothing_usable_is_a_failure(root, tmp_path):
     for path in (root / "train/images").iterdir():
         path.write_bytes(b"no image")
     with pytest.raises(GeoClickError, match="No sample could be used"):
+        run(settings(root, tmp_path / "out"), DiscSegmenter())
+
+
+def test_a_broken_file_of_an_interrupted_job_is_named(root, tmp_path):
+    (tmp_path / "out/progress").mkdir(parents=True)
+    (tmp_path / "out/progress/job.json").write_text('{"a"')
+    with pytest.raises(GeoClickError, match=r"job\.json is broken; delete .*out and start"):
         run(settings(root, tmp_path / "out"), DiscSegmenter())
 
 

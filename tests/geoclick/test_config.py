@@ -14,7 +14,7 @@ class Options:
     seed: int = option(0, help="seed")
     rate: float = option(1e-4, help="learning rate of 10% steps")
     half: bool = option(True, help="half of 50%")
-    limit: int | None = option(None, help="at most")
+    limit: int | None = option(None, help="at most", minimum=1)
     mode: str = option("native", help="mode", choices=("native", "rmsin"))
     kinds: tuple[str, ...] = option(("a",), help="kinds", choices=("a", "b"))
     sizes: tuple[int, ...] = option((1, 2), help="sizes")
@@ -59,6 +59,7 @@ def test_written_config_reads_back(tmp_path):
         (["--output", "o", "--seed", "x"], "seed must be of type int, not 'x'"),
         (["--output", "o", "--seed", "1.5"], "seed must be of type int"),
         (["--output", "o", "--rate", "fast"], "rate must be of type float"),
+        (["--output", "o", "--limit", "0"], "--limit must be 1 or more, not 0"),
         (["--output", "o", "--mode", "coco"], "mode"),
         (["--output", "o", "--kinds", "a", "c"], "kinds"),
         (["--config", "no/such.yaml"], "does not exist"),
@@ -136,6 +137,7 @@ def fail(error):
         (GeoClickError("Broken; mend it."), 1, "error: Broken; mend it.\n"),
         (UsageError("Wrong; right it."), 2, "error: Wrong; right it.\n"),
         (OSError(28, "No space left on device", "x"), 1, "No space left on device: x"),
+        (OSError(28, "No space left on device"), 1, "error: No space left on device; free space"),
         (KeyboardInterrupt(), 1, "Interrupted"),
     ],
 )

@@ -136,6 +136,9 @@ def test_wrong_checkpoints_are_refused_in_one_sentence(official, sam, tmp_path):
         segmenters.load("sam_vit_b", checkpoint=path)
     with pytest.raises(GeoClickError, match="does not exist"):
         segmenters.load("sam_vit_b", checkpoint=tmp_path / "none.pth")
+    path.write_text("root: x\nsegmenter: embedded\n")
+    with pytest.raises(GeoClickError, match="no PyTorch weight file"):
+        segmenters.load("sam_vit_b", checkpoint=path)
     torch.save({"layer.weight": torch.zeros(2)}, path)
     with pytest.raises(GeoClickError, match="give a released segment-anything checkpoint"):
         segmenters.load("sam_vit_b", checkpoint=path)
@@ -171,3 +174,11 @@ def test_official_skeletons_are_those_of_segment_anything():
         with torch.device("meta"):
             counts.append(sum(p.numel() for p in build(config).parameters()))
     assert [round(count / 1e6) for count in counts] == [94, 312, 641]
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [("gpu", "Unknown device 'gpu'"), ("cuda:99", "no device cuda:99")]
+)
+def test_a_device_that_is_not_there_is_a_usage_error(device, words):
+    with pytest.raises(UsageError, match=words):
+        segmenters.load("embedded", device=device)
