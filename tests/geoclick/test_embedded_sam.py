@@ -12,7 +12,7 @@ from geoclick.masks import iou
 from geoclick.scenes import generate, render
 from geoclick.segmenters.clicking import Clicking
 
-SCENES = 8
+SCENES = 4
 
 
 @pytest.fixture(scope="module")
