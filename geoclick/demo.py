@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geoclick import config
+from geoclick import config, files
 from geoclick.config import option
 from geoclick.errors import GeoClickError
 
@@ -137,13 +137,13 @@ def run(settings: DemoConfig) -> None:
         began = time.perf_counter()
         run_step(f"{number}/{len(steps)}", words)
         seconds[name] = time.perf_counter() - began
-        marks.write_text(json.dumps(wanted | {"seconds": seconds}, indent=2), encoding="utf-8")
+        files.write_whole(marks, json.dumps(wanted | {"seconds": seconds}, indent=2))
     scores = {name: json.loads((out / name / "metrics.json").read_text(encoding="utf-8")) for name in RUNS}
     summary = {f"{name}_miou": scores[name]["scores"]["miou"] for name in RUNS}
     summary |= {"samples": scores["lora"]["scores"]["n"], "seconds": sum(seconds.values()), "steps": seconds}
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    files.write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     text = table(scores)
-    (out / "report.html").write_text(page(text, summary), encoding="utf-8")
+    files.write_whole(out / "report.html", page(text, summary))
     print(f"\n{text}\n\n{summary['samples']} held-out samples, {summary['seconds']:.0f} s")
     print(f"report: {out / 'report.html'}")
 

@@ -21,19 +21,23 @@ if TYPE_CHECKING:
     import torch
     from transformers import Qwen3VLForConditionalGeneration
 
+WEIGHTS = {"answer": 1.0, "dense": 0.5, "look": 0.2, "point": 4.0}
+"""Of the losses, see `losses`."""
+
 
 @dataclass(frozen=True)
 class EmbeddedVlmConfig:
     """What `python -m train.embedded_vlm` takes."""
 
     output: str = option("runs/embedded_vlm", help="run folder; the finished model is in its subfolder model")
+    start: str | None = option(
+        None, help="run folder whose model this one starts from, instead of random weights"
+    )
     cache: str = option("runs/scene_cache", help="folder for the drawn scenes")
     scenes: int = option(12000, help="full scenes to train on; a third as many easier ones come beside")
-    steps: int = option(1600, help="optimiser steps")
+    steps: int = option(1700, help="optimiser steps")
     questions: int = option(144, help="questions a step, several about each image")
     learning_rate: float = option(1.5e-3, help="peak learning rate")
-    dense_weight: float = option(0.5, help="weight of the dense labels beside the answers")
-    look_weight: float = option(0.2, help="weight of looking at the target while answering")
     seed: int = option(0, help="seed of the weights, scenes and questions")
     threads: int = option(1, help="threads of the CPU; another process draws the lessons")
     save_every: int = option(200, help="steps between resumable checkpoints")
@@ -56,6 +60,7 @@ def build(vocabulary: int, special: dict[str, int]) -> "Qwen3VLForConditionalGen
             text_config={
                 "vocab_size": vocabulary,
                 "hidden_size": 192,
+                "initializer_range": 0.07,  # 1 / sqrt(width); 0.02 is for wide models
                 "intermediate_size": 512,
                 "num_hidden_layers": 5,
                 "num_attention_heads": 6,
@@ -70,6 +75,7 @@ def build(vocabulary: int, special: dict[str, int]) -> "Qwen3VLForConditionalGen
             vision_config={
                 "depth": 5,
                 "hidden_size": 128,
+                "initializer_range": 0.07,
                 "intermediate_size": 512,
                 "num_heads": 4,
                 "patch_size": PATCH,
@@ -101,20 +107,25 @@ def waves(side: int, width: int) -> "torch.Tensor":
     return torch.cat([line.repeat_interleave(side, 0), line.repeat(side, 1)], 1)
 
 
-def losses(
-    model: "Qwen3VLForConditionalGeneration", heads: "torch.nn.Linear", batch: dict
-) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
-    """Mean cross-entropy of the answer tokens, the sum of the dense losses, and that of looking elsewhere."""
+def losses(model: "Qwen3VLForConditionalGeneration", heads: "torch.nn.ModuleList", batch: dict) -> dict:
+    """The losses of a batch by name, each a scalar tensor.
+
+    `answer` is the mean cross-entropy of the answer's tokens. The others are gone once training is over: `dense` of
+    what the vision tower says of every patch, `look` of attention beside the target, `point` of where the middle
+    layers take the click to be, as mean absolute error in units of the image side.
+    """
     from torch.nn import functional as F
 
-    from train.pointing import COLOURS, KIND_INDEX, answer_states, look_loss
+    from train.pointing import COLOURS, KIND_INDEX, LOOKING, answer_states, look_loss
 
-    hidden, tokens, attentions = answer_states(model, batch)
+    patch_head, point_head = heads
+    states = answer_states(model, batch)
+    hidden, tokens = states.hidden[-1], states.visual
     wanted = batch["labels"][:, 1:] != -100
     answer = F.cross_entropy(model.lm_head(hidden[:, :-1][wanted]).float(), batch["labels"][:, 1:][wanted])
     images, side = len(tokens), int(tokens.shape[1] ** 0.5)
     patches = (
-        heads(tokens)
+        patch_head(tokens)
         .float()
         .view(images, side, side, 2, 2, -1)
         .transpose(2, 3)
@@ -127,7 +138,9 @@ def losses(
         + F.cross_entropy(colours[there], batch["colours"][there])
         + 4 * F.l1_loss(offsets[there], batch["offsets"][there])
     )
-    return answer, dense, look_loss(batch, attentions)
+    told = point_head(states.hidden[LOOKING[-1] + 1][:, :-1]).float()
+    point = (told - batch["points"][:, None]).abs().mean(-1)[wanted].mean()
+    return {"answer": answer, "dense": dense, "look": look_loss(batch, states.attentions), "point": point}
 
 
 def pointing_accuracy(
@@ -193,7 +206,8 @@ def run(settings: EmbeddedVlmConfig) -> None:
         len(words.tokenizer), {name: words.tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
     )
     model.set_attn_implementation("eager")  # on a CPU, short rows in bf16 train twice as fast this way
-    heads = torch.nn.Linear(192, 4 * (len(KIND_INDEX) + 1 + len(COLOURS) + 2))
+    patch_head = torch.nn.Linear(192, 4 * (len(KIND_INDEX) + 1 + len(COLOURS) + 2))
+    heads = torch.nn.ModuleList([patch_head, torch.nn.Linear(192, 2)])
     parameters = [*model.parameters(), *heads.parameters()]
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(words.tokenizer)} tokens")
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
@@ -205,6 +219,8 @@ def run(settings: EmbeddedVlmConfig) -> None:
         pct_start=warm_up / settings.steps,
         cycle_momentum=False,
     )
+    if settings.start:
+        model.load_state_dict(torch.load(Path(settings.start) / "state.pt", weights_only=True)["model"])
     first = _resume(output, model, heads, optimizer, schedule)
     lessons = Lessons(caches, words, steps=settings.steps, questions=settings.questions, seed=settings.seed)
     loader = DataLoader(
@@ -213,15 +229,14 @@ def run(settings: EmbeddedVlmConfig) -> None:
     begun, log = time.time(), (output / "log.jsonl").open("a", encoding="utf-8")
     for step, batch in enumerate(loader, start=first + 1):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            answer, dense, look = losses(model, heads, batch)
-        (answer + settings.dense_weight * dense + settings.look_weight * look).backward()
+            parts = losses(model, heads, batch)
+        sum(WEIGHTS[name] * part for name, part in parts.items()).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         if step % 50 == 0 or step == settings.steps:
-            row = {"step": step, "answer_loss": round(answer.item(), 4), "dense_loss": round(dense.item(), 4)}
-            row["look_loss"] = round(look.item(), 4)
+            row = {"step": step} | {name: round(part.item(), 4) for name, part in parts.items()}
             row["seconds_per_step"] = round((time.time() - begun) / (step - first), 2)
             if step % settings.save_every == 0 or step == settings.steps:
                 row["pointing_accuracy"] = pointing_accuracy(model, words, held_out, 100)

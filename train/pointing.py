@@ -76,6 +76,7 @@ class Lesson:
         offsets: from each patch's middle to the click point of its object, in units of the image side,
             float32 [GRID, GRID, 2] as (x, y); nan on the ground.
         looks: share of each question's target in each visual token, float32 [questions, tokens], rows sum to 1.
+        points: each question's click point in units of the image side, float32 [questions, 2] as (x, y).
     """
 
     image: np.ndarray
@@ -84,6 +85,7 @@ class Lesson:
     colours: np.ndarray
     offsets: np.ndarray
     looks: np.ndarray
+    points: np.ndarray
 
 
 def turned(seen: Seen, turns: int, mirror: bool) -> Seen:
@@ -150,9 +152,10 @@ def lesson(
         return None
     side = GRID // MERGE
     shown = [(ids == query.target + 1).reshape(side, -1, side, SIZE // side).sum((1, 3)) for query in asked]
+    clicked = np.array([points[query.target] for query in asked], np.float32) / SIZE
     looks = np.stack([part.ravel() / part.sum() for part in shown]).astype(np.float32)
     texts = [turn_text(query, ids == query.target + 1, points[query.target], form) for query in asked]
-    return Lesson(image.copy(), texts, *_dense(ids, seen), looks)
+    return Lesson(image.copy(), texts, *_dense(ids, seen), looks, clicked)
 
 
 class Lessons(Dataset):
@@ -210,20 +213,30 @@ class Lessons(Dataset):
             "image_grid_thw": pixels["image_grid_thw"],
             "kinds": torch.from_numpy(np.stack([made.kinds for made in lessons])),
             "colours": torch.from_numpy(np.stack([made.colours for made in lessons])),
+            "points": torch.from_numpy(np.concatenate([made.points for made in lessons])),
             "looks": torch.from_numpy(np.concatenate([made.looks for made in lessons])),
             "offsets": torch.from_numpy(np.stack([made.offsets for made in lessons])).float(),
         }
 
 
-def answer_states(
-    model: "Qwen3VLForConditionalGeneration", batch: dict
-) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Run a batch of `Lessons`: each image once, then its questions from the keys and values that it leaves.
+@dataclass(frozen=True)
+class States:
+    """What a batch of `Lessons` leaves in the model.
 
-    Returns:
-        The last hidden states of the questions' tokens [Q, L, D], the visual tokens [B, N, D], and the attention of
-        every layer [Q, heads, L, prefix + L].
+    Attributes:
+        hidden: output of every layer for the questions' tokens, the input first and the normed last output last,
+            [Q, L, D] each.
+        attentions: of every layer, [Q, heads, L, prefix + L] each.
+        visual: the visual tokens, [B, N, D].
     """
+
+    hidden: tuple[torch.Tensor, ...]
+    attentions: tuple[torch.Tensor, ...]
+    visual: torch.Tensor
+
+
+def answer_states(model: "Qwen3VLForConditionalGeneration", batch: dict) -> States:
+    """Run a batch of `Lessons`: each image once, then its questions from the keys and values that it leaves."""
     seen = model.model.get_image_features(batch["pixel_values"], batch["image_grid_thw"], return_dict=True)
     image = model.model(
         input_ids=batch["prefix"],
@@ -240,8 +253,9 @@ def answer_states(
         position_ids=batch["positions"],
         past_key_values=image,
         output_attentions=True,
+        output_hidden_states=True,
     )
-    return out.last_hidden_state, torch.stack(list(seen.pooler_output)), out.attentions
+    return States(out.hidden_states, out.attentions, torch.stack(list(seen.pooler_output)))
 
 
 def look_loss(batch: dict, attentions: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from geoclick import config, images, masks
+from geoclick import config, files, images, masks
 from geoclick.config import option
 from geoclick.errors import UsageError
 from geoclick.scenes import SIZE, generate, render
@@ -27,11 +27,11 @@ class ScenesConfig:
     """What `geoclick scenes` takes."""
 
     output: str = option(positional=True, help="folder to write; each split is a folder in it")
-    count: int = option(300, help="number of samples")
+    count: int = option(300, help="number of samples", minimum=1)
     split: str = option("train", help="name of the split; each split has scenes of its own for the same seed")
-    seed: int = option(0, help="the same seed gives the same files")
+    seed: int = option(0, help="the same seed gives the same files", minimum=0)
     tasks: tuple[str, ...] = option(TASKS, help="kinds of query, asked in turn of every scene", choices=TASKS)
-    workers: int = option(os.cpu_count() or 1, help="processes that draw")
+    workers: int = option(os.cpu_count() or 1, help="processes that draw", minimum=1)
 
 
 def sample_scene(
@@ -73,8 +73,6 @@ def _write(index: int, *, folder: Path, settings: ScenesConfig) -> list[dict]:
 
 def run(settings: ScenesConfig) -> None:
     """Draw the scenes in parallel; `samples.jsonl` is written last, so that a folder that has it is whole."""
-    if settings.count < 1 or settings.workers < 1:
-        raise UsageError("--count and --workers must be at least 1.")
     folder = Path(settings.output) / settings.split
     index = folder / "samples.jsonl"
     if index.exists():
@@ -86,10 +84,8 @@ def run(settings: ScenesConfig) -> None:
         rows = [row for found in track(results, "Drawing scenes", total=scenes) for row in found][
             : settings.count
         ]
-    partial_index = index.with_suffix(".partial")
-    partial_index.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     config.write_config(settings, folder)
-    partial_index.replace(index)
+    files.write_whole(index, "".join(json.dumps(row) + "\n" for row in rows))
     print(f"{len(rows)} samples of {scenes} scenes in {folder}")
 
 

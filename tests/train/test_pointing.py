@@ -30,8 +30,7 @@ def test_a_question_on_the_shared_image_is_the_chat_that_it_is_alone(cache, word
     model = build(len(tokenizer), {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}).eval()
     batch = lessons(cache, words)[70]
     with torch.no_grad():
-        hidden, _, _ = pointing.answer_states(model, batch)
-        shared = model.lm_head(hidden)
+        shared = model.lm_head(pointing.answer_states(model, batch).hidden[-1])
     prefix, alone = batch["prefix"].shape[1], 0
     for i in range(len(batch["tokens"])):
         length = int((batch["labels"][i] != -100).nonzero().max()) + 1
