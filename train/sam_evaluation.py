@@ -1,7 +1,9 @@
 """How well a SAM answers clicks of the centre rule on held-out objects, and the card that tells it."""
 
+import datetime
 import platform
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,7 +80,8 @@ def evaluate(sam: Sam, examples: list[Example]) -> dict[str, float]:
 
 def model_card(settings: "EmbeddedSamConfig", metrics: dict) -> str:
     """The README of the embedded SAM: what it is, from what, how well, and where it ends."""
-    options = "\n".join(f"    {key}: {value}" for key, value in asdict(settings).items())
+    options = asdict(settings) | {"tiles": settings.tiles and Path(settings.tiles).name}
+    shown = "\n".join(f"    {k}: {v}" for k, v in options.items() if k not in ("output", "cache"))
     rows = "\n".join(
         f"| {name} | {m['objects']} | {m['iou@1']:.3f} | {m['iou@3']:.3f} | {m['iou@6']:.3f} |"
         for name, m in metrics.items()
@@ -97,9 +100,10 @@ were used.
 
 ## Training
 `python -m train.embedded_sam --config configs/embedded_sam/default.yaml`: {metrics["steps"]} steps in
-{metrics["minutes"]:.0f} minutes on {settings.threads} thread(s) of a CPU ({platform.machine()}), with the options
+{metrics["minutes"]:.0f} minutes on {settings.threads} thread of a CPU ({platform.machine()}),
+{datetime.date.today():%d %B %Y}, with the options
 
-{options}
+{shown}
 
 ## Measured
 Mean IoU after 1, 3 and 6 clicks of the centre rule on held-out data, best of three on the first click, then
