@@ -30,9 +30,14 @@ KIND_INDEX = {kind: i + 1 for i, kind in enumerate(KINDS)}
 COLOURS = sorted({colour for kind in KINDS.values() for colour in kind.colours})
 TURN = ("<|im_start|>user\n<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 ASSISTANT, END = "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n"
-FORMS = (("Point to: {query}", 0.6), (INSTRUCTIONS["json"], 0.25), ("Box of: {query}", 0.15))
-"""What a batch asks, and how often once all of it is asked: a point in short, a point with the instruction of
-zero-shot models, a box."""
+FORMS = (
+    ("Point to: {query}", 0.25, 0.5),
+    (INSTRUCTIONS["compact"], 0.4, 0.5),
+    (INSTRUCTIONS["json"], 0.25, 0.0),
+    ("Box of: {query}", 0.1, 0.0),
+)
+"""What a batch asks, how often, and how often in the early stages: a point in short, a point as a tuned model writes
+a click, a point with the instruction of zero-shot models, a box."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Stage:
     Attributes:
         until: share of all steps at which it ends.
         shares: how often a batch holds single objects, a few objects, full scenes.
-        forms: whether all forms are asked, or points in short only.
+        forms: whether all forms are asked, or the short ones only.
     """
 
     until: float
@@ -56,7 +61,7 @@ STAGES = (
     Stage(0.30, (0.05, 0.15, 0.8), False),
     Stage(1.00, (0.03, 0.07, 0.9), True),
 )
-"""From single objects to full scenes, from points in short to all forms."""
+"""From single objects to full scenes, from the short forms to all."""
 
 LOOKING = (2, 3)
 """The layers of which every third head is taught where to look."""
@@ -106,7 +111,10 @@ def turn_text(query: Query, mask: np.ndarray, point: tuple[int, int], form: str)
         corners = ", ".join(str(round(v * 1000 / SIZE)) for v in box)
         answer = f'[{{"bbox_2d": [{corners}], "label": "positive"}}]'
     else:
-        answer = encode([Click(*point)], family="qwen3_vl", answer_format="json", image_size=(SIZE, SIZE))
+        answer_format = "compact" if form == INSTRUCTIONS["compact"] else "json"
+        answer = encode(
+            [Click(*point)], family="qwen3_vl", answer_format=answer_format, image_size=(SIZE, SIZE)
+        )
     return form.format(query=query.text), answer
 
 
@@ -182,7 +190,7 @@ class Lessons(Dataset):
         rng = np.random.default_rng([self.seed, step])
         stage = next(stage for stage in STAGES if step < stage.until * self.steps)
         difficulty = int(rng.choice(3, p=stage.shares))
-        shares = [share for _, share in FORMS] if stage.forms else [1, 0, 0]
+        shares = [late if stage.forms else early for _, late, early in FORMS]
         form = FORMS[rng.choice(len(FORMS), p=shares)][0]
         cache, each = self.caches[difficulty], QUESTIONS[difficulty]
         images = min(self.questions // each, self.questions // 4)
