@@ -36,9 +36,9 @@ class DemoConfig:
     """What `geoclick demo` takes."""
 
     output: str = option("runs/demo", help="folder for everything that the demo makes")
-    train_samples: int = option(4500, help="samples that the adapter learns from")
+    train_samples: int = option(2400, help="samples that the adapter learns from")
     test_samples: int = option(300, help="held-out samples that the table is about")
-    epochs: float = option(4.0, help="passes over the training samples")
+    epochs: float = option(3.0, help="passes over the training samples")
     seed: int = option(0, help="seed of the scenes and of the training")
 
 

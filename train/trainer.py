@@ -39,7 +39,9 @@ class ClickTrainer(SFTTrainer):
         if not self.args.should_save:
             return
         folder = Path(output_dir or self.args.output_dir)
-        self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
+        model = self.accelerator.unwrap_model(self.model)
+        # LoRA leaves the vocabulary alone; asked to find that out, PEFT would look the base model up on the hub.
+        model.save_pretrained(folder, state_dict=state_dict, save_embedding_layers=False)
         write_record(folder, self.record)
 
 

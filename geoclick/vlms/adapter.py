@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import subprocess
+import warnings
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -164,13 +165,21 @@ def attach(model: nn.Module, folder: str | Path) -> nn.Module:
     if not isinstance(config, LoraConfig):
         raise GeoClickError(f"Adapter {folder} is {config.peft_type}, not LoRA; give a LoRA adapter.")
     config.inference_mode = True
+    # The record has checked the base; PEFT would only warn that the adapter knows it by another name.
+    config.base_model_name_or_path = model.name_or_path
     try:
-        wrapped = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # Deprecations between PEFT and transformers, which no user of an adapter can mend.
+            warnings.simplefilter("ignore", FutureWarning)
+            wrapped = get_peft_model(model, config)
     except ValueError as error:
         raise GeoClickError(
             f"Adapter {folder} does not match the model's modules ({_first_line(error)}); {again}."
         ) from error
-    expected = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(wrapped).items()}
+    expected = {
+        name: tuple(value.shape)
+        for name, value in get_peft_model_state_dict(wrapped, save_embedding_layers=False).items()
+    }
     found = {name: tuple(value.shape) for name, value in weights.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
