@@ -139,7 +139,9 @@ def losses(model: "Qwen3VLForConditionalGeneration", heads: "torch.nn.ModuleList
         + 4 * F.l1_loss(offsets[there], batch["offsets"][there])
     )
     told = point_head(states.hidden[LOOKING[-1] + 1][:, :-1]).float()
-    point = (told - batch["points"][:, None]).abs().mean(-1)[wanted].mean()
+    missed = (told - batch["points"][:, None]).abs().mean(-1)[wanted]
+    missed = missed[~missed.isnan()]
+    point = missed.mean() if len(missed) else told.sum() * 0
     return {"answer": answer, "dense": dense, "look": look_loss(batch, states.attentions), "point": point}
 
 

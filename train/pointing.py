@@ -30,14 +30,16 @@ KIND_INDEX = {kind: i + 1 for i, kind in enumerate(KINDS)}
 COLOURS = sorted({colour for kind in KINDS.values() for colour in kind.colours})
 TURN = ("<|im_start|>user\n<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 ASSISTANT, END = "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n"
+COUNTING = "How many: {query}"
 FORMS = (
-    ("Point to: {query}", 0.25, 0.5),
-    (INSTRUCTIONS["compact"], 0.4, 0.5),
-    (INSTRUCTIONS["json"], 0.25, 0.0),
-    ("Box of: {query}", 0.1, 0.0),
+    ("Point to: {query}", 0.2, 0.4),
+    (INSTRUCTIONS["compact"], 0.3, 0.4),
+    (INSTRUCTIONS["json"], 0.15, 0.0),
+    ("Box of: {query}", 0.05, 0.0),
+    (COUNTING, 0.3, 0.2),
 )
 """What a batch asks, how often, and how often in the early stages: a point in short, a point as a tuned model writes
-a click, a point with the instruction of zero-shot models, a box."""
+a click, a point with the instruction of zero-shot models, a box, a number."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,10 @@ class Lesson:
         kinds, colours: class of each patch, int64 [GRID, GRID]; 0 is the ground, colours -1 there.
         offsets: from each patch's middle to the click point of its object, in units of the image side,
             float32 [GRID, GRID, 2] as (x, y); nan on the ground.
-        looks: share of each question's target in each visual token, float32 [questions, tokens], rows sum to 1.
-        points: each question's click point in units of the image side, float32 [questions, 2] as (x, y).
+        looks: share of each question's objects in each visual token, float32 [questions, tokens]; rows sum to 1, or
+            to 0 where there is none.
+        points: each question's click point in units of the image side, float32 [questions, 2] as (x, y);
+            nan for a number.
     """
 
     image: np.ndarray
@@ -118,6 +122,15 @@ def turn_text(query: Query, mask: np.ndarray, point: tuple[int, int], form: str)
     return form.format(query=query.text), answer
 
 
+def counting_turn(seen: list[Seen], rng: np.random.Generator) -> tuple[str, str, list[int]]:
+    """How many there are of a kind, half the time of one that is absent: question, answer, and which objects."""
+    present = sorted({item.fact.kind for item in seen})
+    absent = [kind for kind in KINDS if kind not in present]
+    kind = str(rng.choice(absent if absent and rng.random() < 0.5 else present))
+    which = [item.fact.index for item in seen if item.fact.kind == kind]
+    return COUNTING.format(query=kind), str(len(which)) if which else "none", which
+
+
 def _dense(ids: np.ndarray, seen: list[Seen]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What each patch shows most of, as `Lesson` describes it; small objects weigh more."""
     count = max(item.fact.index for item in seen) + 2
@@ -149,21 +162,36 @@ def lesson(
     cache: SceneCache, index: int, rng: np.random.Generator, form: str, questions: int
 ) -> Lesson | None:
     """A scene of the cache, turned and mirrored at random, with its questions; None when nothing can be asked."""
-    turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
-    image, ids = np.rot90(cache.images[index], turns), np.rot90(cache.ids[index], turns)
+    quarters, mirror = int(rng.integers(4)), bool(rng.integers(2))
+    image, ids = np.rot90(cache.images[index], quarters), np.rot90(cache.ids[index], quarters)
     if mirror:
         image, ids = image[:, ::-1], ids[:, ::-1]
-    seen = [turned(item, turns, mirror) for item in cache.seen[index]]
-    facts, points = [item.fact for item in seen], {item.fact.index: item.point for item in seen}
-    asked = [query for _ in range(questions) if (query := ask(facts, rng, "referring"))]
-    if len(asked) < questions:
+    seen = [turned(item, quarters, mirror) for item in cache.seen[index]]
+    if not seen:
         return None
-    side = GRID // MERGE
-    shown = [(ids == query.target + 1).reshape(side, -1, side, SIZE // side).sum((1, 3)) for query in asked]
-    clicked = np.array([points[query.target] for query in asked], np.float32) / SIZE
-    looks = np.stack([part.ravel() / part.sum() for part in shown]).astype(np.float32)
-    texts = [turn_text(query, ids == query.target + 1, points[query.target], form) for query in asked]
-    return Lesson(image.copy(), texts, *_dense(ids, seen), looks, clicked)
+    facts, points = [item.fact for item in seen], {item.fact.index: item.point for item in seen}
+    nowhere = (np.nan, np.nan)
+    turns: list[tuple[str, str]] = []
+    looks, clicked = (
+        np.zeros((questions, (GRID // MERGE) ** 2), np.float32),
+        np.full((questions, 2), np.nan, np.float32),
+    )
+    for i in range(questions):
+        if form == COUNTING:
+            question, answer, which = counting_turn(seen, rng)
+        else:
+            query = ask(facts, rng, "referring")
+            if query is None:
+                return None
+            which = [query.target]
+            question, answer = turn_text(query, ids == query.target + 1, points[query.target], form)
+        turns.append((question, answer))
+        shown = np.isin(ids, [index + 1 for index in which]).reshape(
+            GRID // MERGE, -1, GRID // MERGE, PATCH * MERGE
+        )
+        looks[i] = (shown.sum((1, 3)) / max(shown.sum(), 1)).ravel()
+        clicked[i] = np.array(points[which[0]], np.float32) / SIZE if form != COUNTING else nowhere
+    return Lesson(image.copy(), turns, *_dense(ids, seen), looks, clicked)
 
 
 class Lessons(Dataset):

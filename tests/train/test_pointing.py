@@ -80,6 +80,22 @@ def test_every_answer_and_every_look_is_on_the_target(cache):
     assert asked >= 20
 
 
+def test_numbers_are_right_and_absent_kinds_are_none(cache):
+    answers = []
+    for index in range(12):
+        made = pointing.lesson(cache, index, np.random.default_rng(index), pointing.COUNTING, 4)
+        if made is None:
+            continue
+        for (question, answer), look, point in zip(made.turns, made.looks, made.points, strict=True):
+            kind = question.removeprefix("How many: ")
+            count = sum(item.fact.kind == kind for item in cache.seen[index])
+            assert answer == (str(count) if count else "none")
+            assert look.sum() == pytest.approx(float(count > 0))
+            assert np.isnan(point).all()
+            answers.append(answer)
+    assert {"none", "1"} < set(answers)
+
+
 def test_dense_labels_are_those_of_the_objects(cache):
     made = pointing.lesson(cache, 0, np.random.default_rng(0), pointing.FORMS[0][0], 2)
     kinds = {item.fact.kind for item in cache.seen[0]}
