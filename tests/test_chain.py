@@ -37,7 +37,7 @@ def test_the_stored_clicks_find_their_masks(folder):
 def test_the_base_points_at_named_things(folder):
     base = metrics(folder, "base")
     assert base["protocol"]["answer_format"] == "json"
-    assert base["answers"]["parse_rate"] > 0.9
+    assert base["answers"]["parse_rate"] > 0.8  # 0.91 on the demo's 300 samples
     assert base["by_task"]["referring"]["miou"] > 0.4
 
 

@@ -55,9 +55,9 @@ def test_required_options_are_asked_for():
         parse(["--clicks", "c"])
 
 
-@pytest.mark.parametrize("recipe", ["embedded", "qwen3_vl_2b"])
-def test_recipes_parse(recipe):
+@pytest.mark.parametrize(("recipe", "clicks"), [("embedded", 2), ("qwen3_vl_2b", 6)])
+def test_recipes_parse(recipe, clicks):
     options, settings = parse(["--config", f"configs/sft/{recipe}.yaml", *REQUIRED])
-    assert options.max_clicks == 6
+    assert options.max_clicks == clicks
     assert options.lora_r == 32
     assert settings["num_train_epochs"] >= 3
