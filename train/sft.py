@@ -173,7 +173,7 @@ def write_metrics(
     left_out: dict[str, int],
     known: dict | None,
 ) -> None:
-    """Write metrics.json: the loss curve, the speed of this session and what was trained on what."""
+    """Write metrics.json: the loss curve, the speed of this start and what was trained on what."""
     curve = [
         {key: entry[key] for key in ("step", "epoch", "loss", "learning_rate", "mean_token_accuracy")}
         for entry in trainer.state.log_history
