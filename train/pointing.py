@@ -170,7 +170,6 @@ def lesson(
     if not seen:
         return None
     facts, points = [item.fact for item in seen], {item.fact.index: item.point for item in seen}
-    nowhere = (np.nan, np.nan)
     turns: list[tuple[str, str]] = []
     looks, clicked = (
         np.zeros((questions, (GRID // MERGE) ** 2), np.float32),
@@ -190,7 +189,8 @@ def lesson(
             GRID // MERGE, -1, GRID // MERGE, PATCH * MERGE
         )
         looks[i] = (shown.sum((1, 3)) / max(shown.sum(), 1)).ravel()
-        clicked[i] = np.array(points[which[0]], np.float32) / SIZE if form != COUNTING else nowhere
+        if form != COUNTING:
+            clicked[i] = np.array(points[which[0]], np.float32) / SIZE
     return Lesson(image.copy(), turns, *_dense(ids, seen), looks, clicked)
 
 

@@ -74,14 +74,14 @@ def _build(folder: Path, *, count: int, seed: int, difficulty: int) -> None:
     ids = np.lib.format.open_memmap(folder / "ids.npy", "w+", np.uint8, (count, SIZE, SIZE))
     starts = range(0, count, CHUNK)
     seeds = [[(seed, difficulty, i) for i in range(a, min(a + CHUNK, count))] for a in starts]
-    seen = []
+    index = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         chunks = pool.map(_draw, seeds, [difficulty] * len(seeds))
         for start, (drawn, maps, seen) in track(
             zip(starts, chunks, strict=True), "Drawing scenes", len(seeds)
         ):
             images[start : start + len(drawn)], ids[start : start + len(maps)] = drawn, maps
-            seen += seen
+            index += seen
     images.flush()
     ids.flush()
-    (folder / "seen.json").write_text(json.dumps(seen), encoding="utf-8")
+    (folder / "seen.json").write_text(json.dumps(index), encoding="utf-8")

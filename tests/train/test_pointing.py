@@ -52,6 +52,15 @@ def test_a_question_on_the_shared_image_is_the_chat_that_it_is_alone(cache, word
     assert alone == 12
 
 
+def test_the_index_of_a_cache_is_that_of_its_pictures_across_chunks(tmp_path):
+    count = scene_cache.CHUNK + 3
+    drawn = scene_cache.load(tmp_path, count=count, seed=3)
+    assert len(drawn.seen) == len(drawn.ids) == count
+    for ids, seen in zip(drawn.ids, drawn.seen, strict=True):
+        shown = {int(i): int((ids == i).sum()) for i in np.unique(ids) if i}
+        assert {item.fact.index + 1: item.fact.area for item in seen} == shown
+
+
 def test_what_is_seen_turns_with_the_picture(cache):
     for index, (turns, mirror) in enumerate([(t, m) for t in range(4) for m in (False, True)]):
         ids = np.rot90(cache.ids[index], turns)
