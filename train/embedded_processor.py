@@ -50,7 +50,6 @@ CHAT_TEMPLATE = """\
 
 ANSWERS = (
     '[{"point_2d": [1, 2], "label": "positive"}, {"point_2d": [3, 4], "label": "negative"}]',
-    '[{"bbox_2d": [1, 2, 3, 4], "label": "positive"}]',
     "+(1,2) -(3,4) +(5,6)",
     "[] none",
 )
@@ -69,7 +68,7 @@ def corpus() -> Iterator[str]:
             yield template.format(purpose)
         for extreme, place in itertools.product(EXTREMES, PLACES):
             yield f"the {extreme} {kind.name} in the {place}, the {extreme} one, the one in the {place}"
-            yield f"Point to: the {kind.name} closest to the {kind.name}\nBox of: {kind.name}"
+            yield f"the {kind.name} closest to the {kind.name}\nHow many: {kind.name}"
 
 
 def tokenizer() -> Qwen2Tokenizer:

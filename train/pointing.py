@@ -31,15 +31,11 @@ COLOURS = sorted({colour for kind in KINDS.values() for colour in kind.colours})
 TURN = ("<|im_start|>user\n<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 ASSISTANT, END = "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n"
 COUNTING = "How many: {query}"
-FORMS = (
-    ("Point to: {query}", 0.2, 0.4),
-    (INSTRUCTIONS["compact"], 0.3, 0.4),
-    (INSTRUCTIONS["json"], 0.15, 0.0),
-    ("Box of: {query}", 0.05, 0.0),
-    (COUNTING, 0.3, 0.2),
-)
-"""What a batch asks, how often, and how often in the early stages: a point in short, a point as a tuned model writes
-a click, a point with the instruction of zero-shot models, a box, a number."""
+"""The question for a number, answered with digits, or with `none`."""
+
+SHARES = {"json": 0.2, "counting": 0.25, "reasoning": 0.25}
+"""What is asked once all forms are: batches in the long form of zero-shot models; of the others, images about which
+numbers are asked; of all points, those by purpose. The rest are points as a tuned model writes a click."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Stage:
     Attributes:
         until: share of all steps at which it ends.
         shares: how often a batch holds single objects, a few objects, full scenes.
-        forms: whether all forms are asked, or the short ones only.
+        forms: whether all forms are asked, or only numbers and clicks on named things.
     """
 
     until: float
@@ -63,7 +59,7 @@ STAGES = (
     Stage(0.30, (0.05, 0.15, 0.8), False),
     Stage(1.00, (0.03, 0.07, 0.9), True),
 )
-"""From single objects to full scenes, from the short forms to all."""
+"""From single objects to full scenes, from named things to all forms."""
 
 LOOKING = (2, 3)
 """The layers of which every third head is taught where to look."""
@@ -107,28 +103,34 @@ def turned(seen: Seen, turns: int, mirror: bool) -> Seen:
     return Seen(replace(seen.fact, x=x, y=y), (px, py))
 
 
-def turn_text(query: Query, mask: np.ndarray, point: tuple[int, int], form: str) -> tuple[str, str]:
-    """A question and its answer in the family's native form."""
-    if form.startswith("Box"):
-        rows, columns = np.nonzero(mask)
-        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-        corners = ", ".join(str(round(v * 1000 / SIZE)) for v in box)
-        answer = f'[{{"bbox_2d": [{corners}], "label": "positive"}}]'
-    else:
-        answer_format = "compact" if form == INSTRUCTIONS["compact"] else "json"
-        answer = encode(
-            [Click(*point)], family="qwen3_vl", answer_format=answer_format, image_size=(SIZE, SIZE)
-        )
-    return form.format(query=query.text), answer
+def pointing_turn(query: Query, point: tuple[int, int], answer_format: str) -> tuple[str, str]:
+    """A question and its answer, one click, in the family's native frame."""
+    answer = encode([Click(*point)], family="qwen3_vl", answer_format=answer_format, image_size=(SIZE, SIZE))
+    return INSTRUCTIONS[answer_format].format(query=query.text), answer
 
 
 def counting_turn(seen: list[Seen], rng: np.random.Generator) -> tuple[str, str, list[int]]:
-    """How many there are of a kind, half the time of one that is absent: question, answer, and which objects."""
-    present = sorted({item.fact.kind for item in seen})
-    absent = [kind for kind in KINDS if kind not in present]
-    kind = str(rng.choice(absent if absent and rng.random() < 0.5 else present))
-    which = [item.fact.index for item in seen if item.fact.kind == kind]
-    return COUNTING.format(query=kind), str(len(which)) if which else "none", which
+    """How many there are of a kind, or of a kind in a colour, half the time of what is absent.
+
+    Returns:
+        Question, answer, and which objects are counted.
+    """
+    with_colour = rng.random() < 0.5
+    shown = {(item.fact.kind, item.fact.colour if with_colour else None) for item in seen}
+    every = {
+        (name, colour)
+        for name, kind in KINDS.items()
+        for colour in (kind.colours if with_colour else (None,))
+        if not with_colour or len(kind.colours) > 1
+    }
+    present, absent = sorted(shown & every), sorted(every - shown)
+    wanted = absent if absent and (not present or rng.random() < 0.5) else present
+    name, colour = wanted[int(rng.integers(len(wanted)))]
+    which = [
+        item.fact.index for item in seen if item.fact.kind == name and colour in (None, item.fact.colour)
+    ]
+    asked = f"{colour} {name}" if colour else name
+    return COUNTING.format(query=asked), str(len(which)) if which else "none", which
 
 
 def _dense(ids: np.ndarray, seen: list[Seen]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -159,9 +161,20 @@ def _dense(ids: np.ndarray, seen: list[Seen]) -> tuple[np.ndarray, np.ndarray, n
 
 
 def lesson(
-    cache: SceneCache, index: int, rng: np.random.Generator, form: str, questions: int
+    cache: SceneCache,
+    index: int,
+    rng: np.random.Generator,
+    form: str,
+    questions: int,
+    reasoning: float = 0.0,
 ) -> Lesson | None:
-    """A scene of the cache, turned and mirrored at random, with its questions; None when nothing can be asked."""
+    """A scene of the cache, turned and mirrored at random, with its questions; None when nothing can be asked.
+
+    Args:
+        form: an answer format, or `counting`.
+        questions: how many.
+        reasoning: share of the points that are asked for by purpose.
+    """
     quarters, mirror = int(rng.integers(4)), bool(rng.integers(2))
     image, ids = np.rot90(cache.images[index], quarters), np.rot90(cache.ids[index], quarters)
     if mirror:
@@ -176,21 +189,20 @@ def lesson(
         np.full((questions, 2), np.nan, np.float32),
     )
     for i in range(questions):
-        if form == COUNTING:
+        if form == "counting":
             question, answer, which = counting_turn(seen, rng)
         else:
-            query = ask(facts, rng, "referring")
+            query = ask(facts, rng, "reasoning" if rng.random() < reasoning else "referring")
             if query is None:
                 return None
             which = [query.target]
-            question, answer = turn_text(query, ids == query.target + 1, points[query.target], form)
+            question, answer = pointing_turn(query, points[query.target], form)
+            clicked[i] = np.array(points[query.target], np.float32) / SIZE
         turns.append((question, answer))
         shown = np.isin(ids, [index + 1 for index in which]).reshape(
             GRID // MERGE, -1, GRID // MERGE, PATCH * MERGE
         )
         looks[i] = (shown.sum((1, 3)) / max(shown.sum(), 1)).ravel()
-        if form != COUNTING:
-            clicked[i] = np.array(points[which[0]], np.float32) / SIZE
     return Lesson(image.copy(), turns, *_dense(ids, seen), looks, clicked)
 
 
@@ -218,13 +230,15 @@ class Lessons(Dataset):
         rng = np.random.default_rng([self.seed, step])
         stage = next(stage for stage in STAGES if step < stage.until * self.steps)
         difficulty = int(rng.choice(3, p=stage.shares))
-        shares = [late if stage.forms else early for _, late, early in FORMS]
-        form = FORMS[rng.choice(len(FORMS), p=shares)][0]
+        long = stage.forms and rng.random() < SHARES["json"]
+        reasoning = SHARES["reasoning"] if stage.forms else 0.0
         cache, each = self.caches[difficulty], QUESTIONS[difficulty]
         images = min(self.questions // each, self.questions // 4)
         lessons: list[Lesson] = []
         while len(lessons) < images:
-            made = lesson(cache, int(rng.integers(len(cache.seen))), rng, form, each)
+            short = "counting" if rng.random() < SHARES["counting"] else "compact"
+            index = int(rng.integers(len(cache.seen)))
+            made = lesson(cache, index, rng, "json" if long else short, each, reasoning)
             lessons += [made] if made else []
         return self._collate(lessons)
 

@@ -4,6 +4,7 @@ import torch
 
 from geoclick.codec import decode
 from geoclick.scenes import SIZE
+from geoclick.scenes.kinds import KINDS
 from train import pointing, scene_cache
 from train.embedded_processor import SPECIAL, processor
 from train.embedded_vlm import build, waves
@@ -75,7 +76,7 @@ def test_what_is_seen_turns_with_the_picture(cache):
 def test_every_answer_and_every_look_is_on_the_target(cache):
     asked = 0
     for index in range(12):
-        made = pointing.lesson(cache, index, np.random.default_rng(index), pointing.FORMS[0][0], 4)
+        made = pointing.lesson(cache, index, np.random.default_rng(index), "json", 4)
         if made is None:
             continue
         for (question, answer), look in zip(made.turns, made.looks, strict=True):
@@ -92,12 +93,13 @@ def test_every_answer_and_every_look_is_on_the_target(cache):
 def test_numbers_are_right_and_absent_kinds_are_none(cache):
     answers = []
     for index in range(12):
-        made = pointing.lesson(cache, index, np.random.default_rng(index), pointing.COUNTING, 4)
+        made = pointing.lesson(cache, index, np.random.default_rng(index), "counting", 4)
         if made is None:
             continue
         for (question, answer), look, point in zip(made.turns, made.looks, made.points, strict=True):
-            kind = question.removeprefix("How many: ")
-            count = sum(item.fact.kind == kind for item in cache.seen[index])
+            asked = question.removeprefix("How many: ")
+            facts = [item.fact for item in cache.seen[index]]
+            count = sum(asked in (fact.kind, f"{fact.colour} {fact.kind}") for fact in facts)
             assert answer == (str(count) if count else "none")
             assert look.sum() == pytest.approx(float(count > 0))
             assert np.isnan(point).all()
@@ -105,8 +107,18 @@ def test_numbers_are_right_and_absent_kinds_are_none(cache):
     assert {"none", "1"} < set(answers)
 
 
+def test_purposes_are_asked_for_in_their_share(cache):
+    asked = []
+    for index in range(12):
+        made = pointing.lesson(cache, index, np.random.default_rng(index), "compact", 20, reasoning=0.25)
+        asked += [question for question, _ in made.turns] if made else []
+    purposes = [purpose for kind in KINDS.values() for purpose in kind.purposes]
+    share = np.mean([any(purpose in question for purpose in purposes) for question in asked])
+    assert 0.15 < share < 0.35
+
+
 def test_dense_labels_are_those_of_the_objects(cache):
-    made = pointing.lesson(cache, 0, np.random.default_rng(0), pointing.FORMS[0][0], 2)
+    made = pointing.lesson(cache, 0, np.random.default_rng(0), "compact", 2)
     kinds = {item.fact.kind for item in cache.seen[0]}
     shown = {kind for kind, i in pointing.KIND_INDEX.items() if (made.kinds == i).any()}
     assert shown
