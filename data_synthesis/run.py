@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +32,11 @@ SHARD_SAMPLES = 2000
 class SynthConfig:
     """What `geoclick synth` takes."""
 
-    root: str = option(help="the dataset's folder")
     output: str = option(
         help="folder for the click store; the same command on it goes on where it was stopped"
     )
-    dataset: str = option("folder", help="layout of the dataset")
+    dataset: str = option("folder", help="layout of the dataset: folder, or scenes-v1, the benchmark inside")
+    root: str | None = option(None, help="the dataset's folder; scenes-v1 draws itself in runs when none")
     split: str = option("train", help="name of the split")
     segmenter: str = option("embedded", help="embedded, or sam_vit_b|l|h with --checkpoint")
     checkpoint: str | None = option(None, help="weights of the segmenter, a .pth file")
@@ -91,9 +91,10 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
     check(settings)
     from data_synthesis import progress
     from data_synthesis.job import Job, split_shards
-    from geoclick import segmenters
+    from geoclick import datasets, segmenters
     from geoclick.segmenters.clicking import Policy
 
+    settings = replace(settings, root=datasets.root_of(settings.dataset, settings.root))
     output = Path(settings.output)
     samples, left_out = _read_samples(settings)
     if segmenter is None:

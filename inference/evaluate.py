@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +33,9 @@ EXAMPLE = "geoclick evaluate --root data/scenes --split test --adapter runs/sft 
 class EvaluateConfig(ModelOptions):
     """Options of `geoclick evaluate`."""
 
-    root: str = option(help="the dataset's folder")
     output: str = option(help="run folder; an unfinished one is continued")
-    dataset: str = option("folder", help="layout of the dataset")
+    dataset: str = option("folder", help="layout of the dataset: folder, or scenes-v1, the benchmark inside")
+    root: str | None = option(None, help="the dataset's folder; scenes-v1 draws itself in runs when none")
     split: str = option("test", help="split of the dataset")
     predictor: str = option(
         "generative",
@@ -202,8 +202,10 @@ def run(config: EvaluateConfig) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
+    from geoclick import datasets
     from inference import records, results
 
+    config = replace(config, root=datasets.root_of(config.dataset, config.root))
     samples = read_samples(config)
     segmenter = load_segmenter(config)
     predictor, ask = PREDICTORS[config.predictor](config, samples, segmenter)

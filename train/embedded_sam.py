@@ -37,22 +37,22 @@ class EmbeddedSamConfig:
     tiles: str | None = option(None, help="folder of real tiles (images/, masks/, classes.json), or none")
     tile_share: float = option(0.3, help="share of frames that are crops of the tiles")
     held_out: str = option("tile6", help="tiles whose name begins so are for evaluation only")
-    minutes: float = option(65.0, help="training time, evaluation excluded")
+    steps: int = option(3000, help="optimiser steps")
     images: int = option(8, help="images a step")
     objects: int = option(4, help="objects to click on in each image")
     clicks: tuple[int, ...] = option((2, 3, 3, 4), help="clicks a step, one of these numbers drawn each time")
     feedback_share: float = option(0.8, help="share of steps that feed the last mask back")
     crop_share: float = option(
-        0.9, help="share of steps on quarter frames; falls to 0 from 60 to 90 % of the time"
+        0.9, help="share of steps on quarter frames; falls to 0 from 60 to 90 % of them"
     )
-    learning_rate: float = option(1e-3, help="peak learning rate")
+    learning_rate: float = option(2e-3, help="peak learning rate")
     warmup: int = option(200, help="steps to the peak")
     weight_decay: float = option(0.02, help="AdamW weight decay")
     average: float = option(0.998, help="decay of the running average of the weights, which is what is kept")
     seed: int = option(0, help="seed of the weights, scenes and clicks")
     threads: int = option(1, help="threads of the CPU")
-    save_minutes: float = option(3.0, help="minutes between checkpoints")
-    evaluate_minutes: float = option(10.0, help="minutes between evaluations")
+    save_every: int = option(200, help="steps between resumable checkpoints")
+    evaluate_every: int = option(500, help="steps between evaluations")
 
 
 POSITION_SCALE = 2.0
@@ -142,21 +142,25 @@ class Run:
 
         import torch
 
+        from train.optimisers import matrix_and_other
+
         self.settings, self.folder = settings, Path(settings.output)
         self.sam = untrained(settings.seed)
         self.average = copy.deepcopy(self.sam).eval().requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
+        encoder, decoder = self.sam.image_encoder, self.sam.mask_decoder
+        self.optimisers = matrix_and_other(
+            [encoder.blocks, decoder.transformer],
             self.sam.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            betas=(0.9, 0.98),
+            rate=settings.learning_rate,
+            decay=settings.weight_decay,
         )
         self.step, self.seconds = 0, 0.0
         if (self.folder / "checkpoint.pt").exists():
             state = torch.load(self.folder / "checkpoint.pt", weights_only=True)
             self.sam.load_state_dict(state["sam"])
             self.average.load_state_dict(state["average"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            for optimiser, part in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(part)
             self.step, self.seconds = state["step"], state["seconds"]
             print(f"going on from step {self.step}", flush=True)
 
@@ -169,7 +173,7 @@ class Run:
         state = {
             "sam": self.sam.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -179,8 +183,8 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """The used part of the training time, 0 to 1."""
-        return min(1.0, self.seconds / (60 * self.settings.minutes))
+        """The part of the steps that is done, 0 to 1."""
+        return self.step / self.settings.steps
 
     def learn(self, cache: "SceneCache", tiles: "list[Tile]") -> float:
         """One optimiser step; returns its loss."""
@@ -202,12 +206,12 @@ class Run:
         rate = min(1.0, (self.step + 1) / settings.warmup) * (
             0.01 + 0.495 * (1 + math.cos(math.pi * self.progress))
         )
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate
-        self.optimiser.zero_grad()
+        self.sam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.sam.parameters(), 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.param_groups[0]["lr"] = settings.learning_rate * rate
+            optimiser.step()
         # A young average follows faster, else it would hold on to the random start.
         decay = min(settings.average, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
@@ -219,7 +223,7 @@ class Run:
 
 
 def run(settings: EmbeddedSamConfig) -> None:
-    """Train until the time is used, then evaluate and write the model with its card."""
+    """Train, then evaluate and write the model with its card."""
     import torch
 
     from train.sam_evaluation import evaluate, held_out_scenes, held_out_tiles, model_card
@@ -236,10 +240,9 @@ def run(settings: EmbeddedSamConfig) -> None:
         root = Path(settings.tiles)
         tiles = read_tiles(root, lambda stem: not stem.startswith(settings.held_out))
         examples["tiles"] = held_out_tiles(read_tiles(root, lambda stem: stem.startswith(settings.held_out)))
-    state = Run(settings)
-    saved = evaluated = state.seconds
+    state, log = Run(settings), (folder / "log.jsonl").open("a", encoding="utf-8")
     masks, loss, since = 0, 0.0, state.seconds
-    while state.progress < 1.0:
+    while state.step < settings.steps:
         value = state.learn(cache, tiles)
         loss, masks = (
             value if loss == 0 else 0.98 * loss + 0.02 * value,
@@ -252,13 +255,12 @@ def run(settings: EmbeddedSamConfig) -> None:
                 flush=True,
             )
             masks, since = 0, state.seconds
-        if state.seconds - saved > 60 * settings.save_minutes:
+        if state.step % settings.save_every == 0:
             state.save()
-            saved = state.seconds
-        if state.seconds - evaluated > 60 * settings.evaluate_minutes:
-            for name, samples in examples.items():
-                print(f"step {state.step}  {name}  {evaluate(state.average, samples)}", flush=True)
-            evaluated = state.seconds
+        if state.step % settings.evaluate_every == 0:
+            row = {name: evaluate(state.average, samples) for name, samples in examples.items()}
+            print(json.dumps({"step": state.step} | row), file=log, flush=True)
+            print(f"step {state.step}  {row}", flush=True)
     state.save()
     metrics = {name: evaluate(state.average, samples) for name, samples in examples.items()}
     metrics |= {"steps": state.step, "minutes": state.seconds / 60}

@@ -3,14 +3,21 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from geoclick.datasets import folder
+from geoclick.datasets import folder, scenes_v1
 from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, raise_failures
 from geoclick.datasets.sample import TASKS, Sample
 from geoclick.errors import UsageError
 
-__all__ = ["READERS", "TASKS", "LeftOut", "ReadOptions", "Sample", "raise_failures", "read"]
+__all__ = ["READERS", "TASKS", "LeftOut", "ReadOptions", "Sample", "raise_failures", "read", "root_of"]
 
-READERS = {"folder": folder.read}
+READERS = {folder.NAME: folder.read, scenes_v1.NAME: scenes_v1.read}
+
+
+def root_of(dataset: str, root: str | None) -> str:
+    """The dataset's folder as a command takes it; only scenes-v1, which draws itself, needs none named."""
+    if root is None and dataset != scenes_v1.NAME:
+        raise UsageError("Missing --root; give it the dataset's folder.")
+    return root or str(scenes_v1.ROOT)
 
 
 def read(
@@ -36,6 +43,6 @@ def read(
     """
     if dataset not in READERS:
         raise UsageError(f"Unknown dataset {dataset!r}; choose one of {', '.join(READERS)}.")
-    if not Path(root).is_dir():
+    if dataset != scenes_v1.NAME and not Path(root).is_dir():
         raise UsageError(f"Dataset root {root} is not a folder; give --root an existing one.")
     return READERS[dataset](root, split, options=options, on_left_out=on_left_out)

@@ -16,8 +16,7 @@ def test_resumed_equals_uninterrupted(tmp_path):
     ids = np.zeros((2, 256, 256), np.uint8)
     ids[:, ::2] = ids[:, 1::2] = np.arange(256, dtype=np.uint8) // 40
     cache = SceneCache(rng.integers(0, 256, (2, 256, 256, 3), dtype=np.uint8), ids, ())
-    # So long that the clock does not show in the learning rate.
-    settings = EmbeddedSamConfig(output=str(tmp_path), minutes=1e9, images=1, objects=2, clicks=(2,))
+    settings = EmbeddedSamConfig(output=str(tmp_path), images=1, objects=2, clicks=(2,))
     through = Run(settings)
     through.learn(cache, [])
     through.save()
