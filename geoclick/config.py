@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from geoclick import files
 from geoclick.errors import GeoClickError, UsageError
 
 T = TypeVar("T")
@@ -197,8 +198,7 @@ def _shown(default: Any) -> str:
 def write_config(config: Any, folder: Path) -> None:
     """Write the resolved options as `config.yaml` in a run folder."""
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    files.write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
 
 
 def command(

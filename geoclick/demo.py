@@ -114,6 +114,22 @@ def page(text: str, summary: dict) -> str:
     )
 
 
+def finished_before(marks: Path, steps: dict[str, list[str]]) -> dict[str, float]:
+    """Seconds of the steps that an earlier start finished; raises GeoClickError if it had other settings."""
+    if not marks.exists():
+        return {}
+    try:
+        before = json.loads(marks.read_text(encoding="utf-8"))
+        same, seconds = before["config"] == steps, dict(before["seconds"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise GeoClickError(f"{marks} is damaged; remove {marks.parent} and start again.") from error
+    if not same:
+        raise GeoClickError(
+            f"{marks.parent} holds a demo with other settings; name another --output or remove it."
+        )
+    return seconds
+
+
 def run(settings: DemoConfig) -> None:
     """Run the chain, write summary.json and report.html, print the table."""
     if not RECIPE.exists():
@@ -123,13 +139,7 @@ def run(settings: DemoConfig) -> None:
     out = Path(settings.output)
     steps = commands(settings)
     marks = out / "finished.json"
-    before = (
-        json.loads(marks.read_text(encoding="utf-8")) if marks.exists() else {"config": None, "seconds": {}}
-    )
-    wanted = {"config": steps}
-    if before["config"] not in (None, wanted["config"]):
-        raise GeoClickError(f"{out} holds a demo with other settings; name another --output or remove it.")
-    seconds: dict[str, float] = before["seconds"]
+    seconds = finished_before(marks, steps)
     config.write_config(settings, out)
     for number, (name, words) in enumerate(steps.items(), start=1):
         if name in seconds:
@@ -137,7 +147,7 @@ def run(settings: DemoConfig) -> None:
         began = time.perf_counter()
         run_step(f"{number}/{len(steps)}", words)
         seconds[name] = time.perf_counter() - began
-        files.write_whole(marks, json.dumps(wanted | {"seconds": seconds}, indent=2))
+        files.write_whole(marks, json.dumps({"config": steps, "seconds": seconds}, indent=2))
     scores = {name: json.loads((out / name / "metrics.json").read_text(encoding="utf-8")) for name in RUNS}
     summary = {f"{name}_miou": scores[name]["scores"]["miou"] for name in RUNS}
     summary |= {"samples": scores["lora"]["scores"]["n"], "seconds": sum(seconds.values()), "steps": seconds}

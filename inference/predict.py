@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geoclick import files
 from geoclick.config import command, option, write_config
 from geoclick.errors import GeoClickError, UsageError
 from inference.options import ModelOptions, load_segmenter, load_vlm
@@ -67,7 +68,7 @@ def write(folder: Path, stem: str, image: "np.ndarray", prediction: "Prediction"
     write_png(folder / f"{stem}.mask.png", prediction.mask)
     write_png(folder / f"{stem}.overlay.png", overlay(image, prediction.mask, prediction.clicks))
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    (folder / f"{stem}.json").write_text(text, encoding="utf-8")
+    files.write_whole(folder / f"{stem}.json", text)
 
 
 def run(config: PredictConfig) -> None:

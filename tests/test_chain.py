@@ -49,6 +49,12 @@ def test_lora_learns_and_is_asked_in_its_own_format(folder):
     assert lora["answers"]["parse_rate"] > 0.9
 
 
+def test_a_damaged_account_of_what_is_done_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "finished.json").write_text('{"config": ')
+    assert demo.main(["--output", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_started_again_it_runs_nothing_twice(folder, capfd):
     assert demo.main(["--output", str(folder), *WORDS]) == 0
     printed = capfd.readouterr().out

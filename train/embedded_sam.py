@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoclick import config
+from geoclick import config, files
 from geoclick.config import option
 
 if TYPE_CHECKING:
@@ -264,8 +264,8 @@ def run(settings: EmbeddedSamConfig) -> None:
     state.save()
     metrics = {name: evaluate(state.average, samples) for name, samples in examples.items()}
     metrics |= {"steps": state.step, "minutes": state.seconds / 60}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    (folder / "model" / "README.md").write_text(model_card(settings, metrics), encoding="utf-8")
+    files.write_whole(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    files.write_whole(folder / "model" / "README.md", model_card(settings, metrics))
     print(json.dumps(metrics))
 
 

@@ -41,7 +41,9 @@ class EmbeddedVlmConfig:
     seed: int = option(0, help="seed of the weights, scenes and questions")
     threads: int = option(1, help="threads of the CPU; another process draws the lessons")
     save_every: int = option(100, help="steps between resumable checkpoints")
-    log_every: int = option(50, help="steps between two lines of the log; every fourth tells the pointing accuracy")
+    log_every: int = option(
+        50, help="steps between two lines of the log; every fourth tells the pointing accuracy"
+    )
 
 
 def build(vocabulary: int, special: dict[str, int]) -> "Qwen3VLForConditionalGeneration":

@@ -30,17 +30,21 @@ class Options:
     vlm: str = option("embedded", help="embedded, a hub id, or a folder")
     revision: str | None = option(None, help="branch, tag or commit of a hub model")
     answer_format: str = option("compact", help="how clicks are written", choices=("compact", "json"))
-    max_clicks: int = option(6, help="clicks of an answer at most")
-    min_iou: float = option(0.0, help="leave out rows whose stored mask is worse than this IoU")
-    min_pixels: int | None = option(None, help="least area of the resized image, else the checkpoint's")
-    max_pixels: int | None = option(None, help="largest area of the resized image, else the checkpoint's")
-    lora_r: int = option(32, help="rank")
-    lora_alpha: int = option(64, help="scale; the update is multiplied by alpha / rank")
-    lora_dropout: float = option(0.0, help="dropout before the update")
+    max_clicks: int = option(6, help="clicks of an answer at most", minimum=1)
+    min_iou: float = option(0.0, help="leave out rows whose stored mask is worse than this IoU", minimum=0)
+    min_pixels: int | None = option(
+        None, help="least area of the resized image, else the checkpoint's", minimum=1
+    )
+    max_pixels: int | None = option(
+        None, help="largest area of the resized image, else the checkpoint's", minimum=1
+    )
+    lora_r: int = option(32, help="rank", minimum=1)
+    lora_alpha: int = option(64, help="scale; the update is multiplied by alpha / rank", minimum=1)
+    lora_dropout: float = option(0.0, help="dropout before the update", minimum=0)
     use_dora: bool = option(False, help="decompose weights into magnitude and direction (DoRA)")
     use_rslora: bool = option(False, help="scale by alpha / sqrt(rank) instead")
     feature_memory_gb: float = option(
-        2.0, help="keep the frozen vision tower's features in memory if they fit in this; 0 never"
+        2.0, help="keep the frozen vision tower's features in memory if they fit in this; 0 never", minimum=0
     )
     resume: bool = option(False, help="go on from the last whole checkpoint in output, if there is one")
 

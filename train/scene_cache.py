@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from geoclick import files
 from geoclick.distance import distance_transform
 from geoclick.scenes import SIZE, generate, render
 from geoclick.scenes.queries import Fact, observe
@@ -84,4 +85,4 @@ def _build(folder: Path, *, count: int, seed: int, difficulty: int) -> None:
             index += seen
     images.flush()
     ids.flush()
-    (folder / "seen.json").write_text(json.dumps(index), encoding="utf-8")
+    files.write_whole(folder / "seen.json", json.dumps(index))

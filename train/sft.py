@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from geoclick import config
+from geoclick import config, files
 from geoclick.errors import GeoClickError
 from train.options import Options, parse
 
@@ -120,8 +120,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     if last:
         checkpoints.check_same(output, resolved)
     if arguments.process_index == 0:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+        files.write_whole(output / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
         print(
             f"Training {sum(trainable.values()):,} LoRA weights of {vlm.name} on {len(dataset):,} rows, "
             f"{'from ' + last.name if last else 'from the start'}, "
@@ -190,7 +189,7 @@ def write_metrics(
         "processes": trainer.args.world_size,
         "vision_features_bytes": sum(f.nbytes for f in known.values()) if known else 0,
     }
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    files.write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def read(
 ) -> Iterator[Sample]:
     """The samples in order; arguments and errors as in `folder.read`, and UsageError for a split other than `test`."""
     if split != SPLIT:
-        raise UsageError(f"{NAME} has the split {SPLIT} only, not {split}; it is for measuring, not for training.")
+        raise UsageError(
+            f"{NAME} has the split {SPLIT} only, not {split}; it is for measuring, not for training."
+        )
     draw(Path(root))
     samples = folder.read(root, split, options=options, on_left_out=on_left_out)
     return (replace(sample, dataset=NAME) for sample in samples)

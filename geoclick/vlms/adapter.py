@@ -13,6 +13,7 @@ import safetensors
 import safetensors.torch
 from torch import nn
 
+from geoclick import files
 from geoclick.errors import GeoClickError
 from geoclick.prompts import PROMPT_VERSION
 
@@ -74,11 +75,8 @@ def git_commit() -> str:
 
 
 def write_record(folder: str | Path, record: AdapterRecord) -> None:
-    """Write geoclick.json into an adapter folder, through a temporary name."""
-    path = Path(folder) / RECORD
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write geoclick.json into an adapter folder, whole or not at all."""
+    files.write_whole(Path(folder) / RECORD, json.dumps(dataclasses.asdict(record), indent=2) + "\n")
 
 
 def read_record(folder: str | Path) -> AdapterRecord:

@@ -31,6 +31,8 @@ def test_file_and_flags_join_and_flags_win(tmp_path):
         (["--learning_rat", "1"], "did you mean 'learning_rate'"),
         (["--learning_rate", "fast"], "learning_rate"),
         (["--learning_rate", "1", "2"], "takes one value"),
+        (["--lora-r", "0"], "--lora-r must be 1 or more"),
+        (["--min-iou", "-0.1"], "--min-iou must be 0 or more"),
         (["--lora-r", "x"], "lora_r must be of type int"),
         (["--packing", "true"], "packing in the command line is set by GeoClick"),
         (["--output_dir", "x"], "use output instead"),
