@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import spearmanr
 from segment_anything.modeling import Sam
 
 from data_synthesis.next_click import next_click
+from geoclick.clicks import ClickSequence
 from geoclick.masks import iou
+from geoclick.segmenters.base import Embedding, Prompt
 from geoclick.segmenters.clicking import Clicking
 from geoclick.segmenters.sam import SamSegmenter
 from train.sam_frames import SMALLEST, Tile, components
@@ -54,9 +57,15 @@ def held_out_tiles(tiles: list[Tile], count: int = 30) -> list[Example]:
 
 
 def evaluate(sam: Sam, examples: list[Example]) -> dict[str, float]:
-    """Mean IoU after 1, 3 and 6 clicks of the centre rule, with the default policy of Clicking."""
+    """How well clicks of the centre rule are answered, with the default policy of Clicking.
+
+    Returns:
+        `iou@1` to `iou@6`, the mean IoU after so many clicks; `objects`, their number; and of the three masks that
+        the first click gives: `chosen`, the mean IoU of the one that the SAM scores highest, `best` that of the best,
+        `any` that of all three, and `rank_correlation`, Spearman's, of predicted and true IoU over all of them.
+    """
     segmenter = SamSegmenter(sam, name="embedded", image_batch=4)
-    curves = []
+    curves, scored = [], []
     for example in examples:
         embedding = segmenter.embed([example.image])[0]
         clicking = Clicking(segmenter, [embedding] * len(example.targets))
@@ -74,18 +83,44 @@ def evaluate(sam: Sam, examples: list[Example]) -> dict[str, float]:
                 [iou(m, t, example.valid) for m, t in zip(clicking.masks, example.targets, strict=True)]
             )
         curves += np.array(history).T.tolist()
+        scored += _three_masks(segmenter, embedding, example, [s[:1] for s in clicking.sequences])
     means = np.mean(curves, axis=0)
-    return {f"iou@{n}": round(float(means[n - 1]), 4) for n in (1, 3, 6)} | {"objects": len(curves)}
+    measured = {f"iou@{n}": round(float(mean), 4) for n, mean in enumerate(means, start=1)}
+    predicted, true = np.array(scored).transpose(1, 0, 2)
+    chosen = np.take_along_axis(true, predicted.argmax(1)[:, None], 1)
+    measured |= {"chosen": chosen.mean(), "best": true.max(1).mean(), "any": true.mean()}
+    measured["rank_correlation"] = spearmanr(predicted.ravel(), true.ravel()).statistic
+    return {name: round(float(value), 4) for name, value in measured.items()} | {"objects": len(curves)}
+
+
+def _three_masks(
+    segmenter: SamSegmenter, embedding: Embedding, example: Example, sequences: list[ClickSequence]
+) -> list[list[list[float]]]:
+    """Predicted and true IoUs, three each, of the masks that one click gives, for each target."""
+    prompts = [Prompt(sequence) for sequence in sequences]
+    scored = []
+    for decoded, target in zip(
+        segmenter.decode([embedding] * len(prompts), prompts, multimask=True), example.targets, strict=True
+    ):
+        masks = (segmenter.upscale(decoded.low_res[:, None], embedding) > 0).numpy()
+        scored.append([decoded.scores.tolist(), [iou(mask, target, example.valid) for mask in masks]])
+    return scored
 
 
 def model_card(settings: "EmbeddedSamConfig", metrics: dict) -> str:
     """The README of the embedded SAM: what it is, from what, how well, and where it ends."""
     options = asdict(settings) | {"tiles": settings.tiles and Path(settings.tiles).name}
     shown = "\n".join(f"    {k}: {v}" for k, v in options.items() if k not in ("output", "cache"))
+    held_out = {name: m for name, m in metrics.items() if isinstance(m, dict)}
     rows = "\n".join(
-        f"| {name} | {m['objects']} | {m['iou@1']:.3f} | {m['iou@3']:.3f} | {m['iou@6']:.3f} |"
-        for name, m in metrics.items()
-        if isinstance(m, dict)
+        f"| {name} | {m['objects']} | "
+        + " | ".join(f"{m[f'iou@{n}']:.3f}" for n in range(1, CLICKS + 1))
+        + " |"
+        for name, m in held_out.items()
+    )
+    ranks = "\n".join(
+        f"| {name} | {m['chosen']:.3f} | {m['best']:.3f} | {m['any']:.3f} | {m['rank_correlation']:.3f} |"
+        for name, m in held_out.items()
     )
     return f"""# The embedded SAM of GeoClick
 
@@ -106,12 +141,19 @@ were used.
 {shown}
 
 ## Measured
-Mean IoU after 1, 3 and 6 clicks of the centre rule on held-out data, best of three on the first click, then
-the single mask with feedback:
+Mean IoU after so many clicks of the centre rule on held-out data, best of three on the first click, then the
+single mask with feedback:
 
-| held out | objects | 1 click | 3 clicks | 6 clicks |
-|---|---|---|---|---|
+| held out | objects | 1 | 2 | 3 | 4 | 5 | 6 |
+|---|---|---|---|---|---|---|---|
 {rows}
+
+Of the three masks that the first click gives: mean IoU of the one with the highest predicted IoU, of the best, of
+all; and the rank correlation of predicted and true IoU.
+
+| held out | chosen | best | any | rank correlation |
+|---|---|---|---|---|
+{ranks}
 
 ## Limits
 Images are scaled to 256 pixels: on large tiles small things vanish. Never trained on anything but the scenes

@@ -12,6 +12,7 @@ from geoclick.config import read_yaml
 from geoclick.segmenters.sam import build
 from train.embedded_sam import EmbeddedSamConfig, architecture, untrained
 from train.sam_frames import OUTSIDE, Frame, Tile, components, cropped, pick_objects, tile_frame
+from train.sam_evaluation import Example, evaluate, model_card
 from train.sam_learning import clicking_loss, collate, encode, mask_loss, simulated_click, true_iou
 
 
@@ -132,3 +133,17 @@ def test_default_recipe_is_the_default_of_the_options():
     for key, value in recipe.items():
         default = getattr(options, key)
         assert (list(default) if isinstance(default, tuple) else default) == value, key
+
+
+def test_evaluation_ranks_the_three_masks_by_what_the_model_says_of_them():
+    frame = square(image_size=256)
+    example = Example(frame.image, [frame.ids > 0], np.ones((256, 256), bool))
+    measured = evaluate(untrained(0).eval(), [example])
+    assert measured["objects"] == 1
+    assert measured["any"] <= measured["best"]
+    assert measured["chosen"] <= measured["best"]
+    assert measured["chosen"] == pytest.approx(measured["iou@1"], abs=1e-3)
+    metrics = {"scenes": measured, "steps": 3, "minutes": 1.0}
+    card = model_card(EmbeddedSamConfig(), metrics)
+    assert f"{measured['iou@6']:.3f} |" in card
+    assert f"{measured['rank_correlation']:.3f} |" in card
