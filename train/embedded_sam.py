@@ -50,6 +50,7 @@ class EmbeddedSamConfig:
     weight_decay: float = option(0.02, help="AdamW weight decay")
     average: float = option(0.998, help="decay of the running average of the weights, which is what is kept")
     seed: int = option(0, help="seed of the weights, scenes and clicks")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
     threads: int = option(1, help="threads of the CPU")
     save_every: int = option(200, help="steps between resumable checkpoints")
     evaluate_every: int = option(500, help="steps between evaluations")
@@ -142,10 +143,11 @@ class Run:
 
         import torch
 
+        from geoclick import devices
         from train.optimisers import matrix_and_other
 
         self.settings, self.folder = settings, Path(settings.output)
-        self.sam = untrained(settings.seed)
+        self.sam = untrained(settings.seed).to(devices.choose(settings.device))
         self.average = copy.deepcopy(self.sam).eval().requires_grad_(False)
         encoder, decoder = self.sam.image_encoder, self.sam.mask_decoder
         self.optimisers = matrix_and_other(
@@ -156,7 +158,7 @@ class Run:
         )
         self.step, self.seconds = 0, 0.0
         if (self.folder / "checkpoint.pt").exists():
-            state = torch.load(self.folder / "checkpoint.pt", weights_only=True)
+            state = torch.load(self.folder / "checkpoint.pt", map_location="cpu", weights_only=True)
             self.sam.load_state_dict(state["sam"])
             self.average.load_state_dict(state["average"])
             for optimiser, part in zip(self.optimisers, state["optimisers"], strict=True):
@@ -200,7 +202,7 @@ class Run:
         rng = np.random.default_rng((settings.seed, self.step))
         quarter = rng.random() < settings.crop_share * min(1.0, max(0.0, (0.9 - self.progress) / 0.3))
         batch = draw_batch(self.sam, cache, tiles, rng, settings, quarter)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(self.sam.device.type, dtype=torch.bfloat16):
             clicks, feedback = int(rng.choice(settings.clicks)), rng.random() < settings.feedback_share
             loss = clicking_loss(self.sam, batch, clicks, feedback, rng)
         rate = min(1.0, (self.step + 1) / settings.warmup) * (

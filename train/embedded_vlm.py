@@ -39,6 +39,7 @@ class EmbeddedVlmConfig:
     questions: int = option(144, help="questions a step, several about each image")
     learning_rate: float = option(1.5e-3, help="peak learning rate")
     seed: int = option(0, help="seed of the weights, scenes and questions")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
     threads: int = option(1, help="threads of the CPU; another process draws the lessons")
     save_every: int = option(100, help="steps between resumable checkpoints")
     log_every: int = option(
@@ -173,7 +174,7 @@ def pointing_accuracy(
         padding=True,
         padding_side="left",
         return_tensors="pt",
-    )
+    ).to(model.device)
     model.eval()
     with torch.no_grad():
         made = model.generate(**inputs, max_new_tokens=32, do_sample=False)
@@ -191,12 +192,13 @@ def run(settings: EmbeddedVlmConfig) -> None:
     import torch
     from torch.utils.data import DataLoader, Subset
 
+    from geoclick import devices
     from train import scene_cache
     from train.embedded_processor import SPECIAL, processor
     from train.optimisers import matrix_and_other
     from train.pointing import COLOURS, KIND_INDEX, Lessons
 
-    output, cache = Path(settings.output), Path(settings.cache)
+    output, cache, device = Path(settings.output), Path(settings.cache), devices.choose(settings.device)
     config.write_config(settings, output)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -210,10 +212,10 @@ def run(settings: EmbeddedVlmConfig) -> None:
     words = processor()
     model = build(
         len(words.tokenizer), {name: words.tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
-    )
+    ).to(device)
     model.set_attn_implementation("eager")  # on a CPU, short rows in bf16 train twice as fast this way
     patch_head = torch.nn.Linear(192, 4 * (len(KIND_INDEX) + 1 + len(COLOURS) + 2))
-    heads = torch.nn.ModuleList([patch_head, torch.nn.Linear(192, 2)])
+    heads = torch.nn.ModuleList([patch_head, torch.nn.Linear(192, 2)]).to(device)
     parameters = [*model.parameters(), *heads.parameters()]
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(words.tokenizer)} tokens")
     seeing = model.model.visual
@@ -234,7 +236,9 @@ def run(settings: EmbeddedVlmConfig) -> None:
     parts |= {f"optimizer{i}": part for i, part in enumerate(optimizers)}
     parts |= {f"schedule{i}": part for i, part in enumerate(schedules)}
     if settings.start:
-        model.load_state_dict(torch.load(Path(settings.start) / "state.pt", weights_only=True)["model"])
+        model.load_state_dict(
+            torch.load(Path(settings.start) / "state.pt", map_location="cpu", weights_only=True)["model"]
+        )
     first = _resume(output, parts)
     lessons = Lessons(caches, words, steps=settings.steps, questions=settings.questions, seed=settings.seed)
     loader = DataLoader(
@@ -242,7 +246,8 @@ def run(settings: EmbeddedVlmConfig) -> None:
     )
     begun, log = time.time(), (output / "log.jsonl").open("a", encoding="utf-8")
     for step, batch in enumerate(loader, start=first + 1):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        batch = {name: part.to(device, non_blocking=True) for name, part in batch.items()}
+        with torch.autocast(device.type, dtype=torch.bfloat16):
             loss = losses(model, heads, batch)
         sum(WEIGHTS[name] * part for name, part in loss.items()).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -281,7 +286,7 @@ def _resume(output: Path, parts: dict) -> int:
 
     if not (output / "state.pt").exists():
         return 0
-    state = torch.load(output / "state.pt", weights_only=True)
+    state = torch.load(output / "state.pt", map_location="cpu", weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return state["step"]

@@ -299,7 +299,7 @@ def answer_states(model: "Qwen3VLForConditionalGeneration", batch: dict) -> Stat
     image.batch_repeat_interleave(questions // len(batch["prefix"]))
     out = model.model(
         input_ids=batch["tokens"],
-        attention_mask=torch.ones(questions, batch["prefix"].shape[1] + length, dtype=torch.long),
+        attention_mask=torch.ones_like(batch["tokens"][:, :1]).expand(-1, batch["prefix"].shape[1] + length),
         position_ids=batch["positions"],
         past_key_values=image,
         output_attentions=True,

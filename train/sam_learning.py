@@ -34,9 +34,9 @@ class Batch:
 
 def collate(sam: Sam, frames: list[Frame], targets: list[np.ndarray], offset: tuple[int, int]) -> Batch:
     """A batch of equal-sized frames, with `targets[i]` bool [K, S, S] of frame i."""
-    images = torch.from_numpy(np.stack([f.image for f in frames])).permute(0, 3, 1, 2)
+    images = torch.from_numpy(np.stack([f.image for f in frames])).to(sam.device).permute(0, 3, 1, 2)
     inside = np.stack([f.ids != OUTSIDE for f in frames])
-    normalised = (images - sam.pixel_mean) / sam.pixel_std * torch.from_numpy(inside)[:, None]
+    normalised = (images - sam.pixel_mean) / sam.pixel_std * torch.from_numpy(inside).to(sam.device)[:, None]
     return Batch(normalised, np.concatenate(targets), np.repeat(inside, len(targets[0]), axis=0), offset)
 
 
@@ -107,28 +107,33 @@ def clicking_loss(sam: Sam, batch: Batch, clicks: int, feedback: bool, rng: np.r
     features, positions = encode(sam, batch.images, batch.offset)
     features = features.repeat_interleave(len(batch.targets) // len(features), 0)
     side = positions.shape[-1] * 4
-    target = functional.adaptive_avg_pool2d(torch.from_numpy(batch.targets)[:, None].float(), side)
-    valid = functional.adaptive_avg_pool2d(torch.from_numpy(batch.valid)[:, None].float(), side).round()
+    target, valid = (
+        functional.adaptive_avg_pool2d(torch.from_numpy(maps)[:, None].to(sam.device).float(), side)
+        for maps in (batch.targets, batch.valid)
+    )
+    valid = valid.round()
     scale = batch.targets.shape[-1] // side
-    masks, low_res, loss = np.zeros_like(batch.targets), None, torch.zeros(())
+    masks, low_res, loss = np.zeros_like(batch.targets), None, torch.zeros((), device=sam.device)
     sequences: list[list[Click]] = [[] for _ in batch.targets]
     for turn in range(clicks):
         for sequence, wanted, mask, inside in zip(sequences, batch.targets, masks, batch.valid, strict=True):
             sequence.append(simulated_click(wanted, mask, inside, sequence, rng))
-        points = torch.tensor(sequences, dtype=torch.float)
-        coords = points[..., :2] + torch.tensor(batch.offset, dtype=torch.float)
+        points = torch.tensor(sequences, dtype=torch.float, device=sam.device)
+        coords = points[..., :2] + torch.tensor(batch.offset, dtype=torch.float, device=sam.device)
         logits, scores = decode_masks(sam, features, coords, points[..., 2].int(), low_res, positions)
         if turn:
             logits, scores = logits[:, :1], scores[:, :1]
         losses = mask_loss(logits, target, valid)
         chosen = (
-            losses.detach()[:, 1:].argmin(1) + 1 if turn == 0 else torch.zeros(len(logits), dtype=torch.long)
+            losses.detach()[:, 1:].argmin(1) + 1
+            if turn == 0
+            else torch.zeros(len(logits), dtype=torch.long, device=sam.device)
         )
-        rows = torch.arange(len(logits))
+        rows = torch.arange(len(logits), device=sam.device)
         loss = loss + losses[rows, chosen].mean() + (0.5 * losses[:, 0].mean() if turn == 0 else 0)
         loss = loss + (scores - true_iou(logits.detach(), target, valid)).square().mean()
         shown = scores.detach()[:, 1:].argmax(1) + 1 if turn == 0 else chosen
         kept = logits.detach()[rows, shown][:, None].clamp(-FEEDBACK_LIMIT, FEEDBACK_LIMIT)
         low_res = kept if feedback else None
-        masks = (kept[:, 0] > 0).numpy().repeat(scale, 1).repeat(scale, 2)
+        masks = (kept[:, 0] > 0).cpu().numpy().repeat(scale, 1).repeat(scale, 2)
     return loss / clicks

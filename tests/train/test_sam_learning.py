@@ -11,8 +11,8 @@ import torch
 from geoclick.config import read_yaml
 from geoclick.segmenters.sam import build
 from train.embedded_sam import EmbeddedSamConfig, architecture, untrained
-from train.sam_frames import OUTSIDE, Frame, Tile, components, cropped, pick_objects, tile_frame
 from train.sam_evaluation import Example, evaluate, model_card
+from train.sam_frames import OUTSIDE, Frame, Tile, components, cropped, pick_objects, tile_frame
 from train.sam_learning import clicking_loss, collate, encode, mask_loss, simulated_click, true_iou
 
 
