@@ -30,9 +30,6 @@ class EmbeddedVlmConfig:
     """What `python -m train.embedded_vlm` takes."""
 
     output: str = option("runs/embedded_vlm", help="run folder; the finished model is in its subfolder model")
-    start: str | None = option(
-        None, help="run folder whose model this one starts from, instead of random weights"
-    )
     cache: str = option("runs/scene_cache", help="folder for the drawn scenes")
     scenes: int = option(12000, help="full scenes to train on; a third as many easier ones come beside")
     steps: int = option(1700, help="optimiser steps")
@@ -235,10 +232,6 @@ def run(settings: EmbeddedVlmConfig) -> None:
     parts = {"model": model, "heads": heads}
     parts |= {f"optimizer{i}": part for i, part in enumerate(optimizers)}
     parts |= {f"schedule{i}": part for i, part in enumerate(schedules)}
-    if settings.start:
-        model.load_state_dict(
-            torch.load(Path(settings.start) / "state.pt", map_location="cpu", weights_only=True)["model"]
-        )
     first = _resume(output, parts)
     lessons = Lessons(caches, words, steps=settings.steps, questions=settings.questions, seed=settings.seed)
     loader = DataLoader(

@@ -64,7 +64,7 @@ def evaluate(sam: Sam, examples: list[Example]) -> dict[str, float]:
         the first click gives: `chosen`, the mean IoU of the one that the SAM scores highest, `best` that of the best,
         `any` that of all three, and `rank_correlation`, Spearman's, of predicted and true IoU over all of them.
     """
-    segmenter = SamSegmenter(sam, name="embedded", image_batch=4)
+    segmenter = SamSegmenter(sam, name="embedded", device=sam.device, image_batch=4)
     curves, scored = [], []
     for example in examples:
         embedding = segmenter.embed([example.image])[0]

@@ -124,12 +124,8 @@ def clicking_loss(sam: Sam, batch: Batch, clicks: int, feedback: bool, rng: np.r
         if turn:
             logits, scores = logits[:, :1], scores[:, :1]
         losses = mask_loss(logits, target, valid)
-        chosen = (
-            losses.detach()[:, 1:].argmin(1) + 1
-            if turn == 0
-            else torch.zeros(len(logits), dtype=torch.long, device=sam.device)
-        )
         rows = torch.arange(len(logits), device=sam.device)
+        chosen = losses.detach()[:, 1:].argmin(1) + 1 if turn == 0 else torch.zeros_like(rows)
         loss = loss + losses[rows, chosen].mean() + (0.5 * losses[:, 0].mean() if turn == 0 else 0)
         loss = loss + (scores - true_iou(logits.detach(), target, valid)).square().mean()
         shown = scores.detach()[:, 1:].argmax(1) + 1 if turn == 0 else chosen
