@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from data_synthesis.simulate import simulate
+from data_synthesis.policies import Clicker
+from data_synthesis.simulate import Simulated, simulate
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import GeoClickError
 from geoclick.segmenters.base import Embedding, Segmenter
@@ -27,9 +28,11 @@ class Job:
         max_clicks: clicks that a sequence has at most.
         iou_target: the IoU at which a sequence ends.
         policy: how the segmenter is prompted.
-        seed: recorded with every row.
-        batch: sequences that are decoded together.
+        seed: of all that is random; recorded with every row.
+        batch: prompts that are decoded together.
         image_batch: images that are embedded together.
+        clicker: where the clicks go.
+        sequences: sequences that each mask gets.
     """
 
     segmenter: Segmenter
@@ -39,21 +42,47 @@ class Job:
     seed: int
     batch: int
     image_batch: int
+    clicker: Clicker
+    sequences: int
 
     @property
     def policy_name(self) -> str:
-        """The rule and the prompting policy, as rows record them."""
-        return f"centre+{self.policy.name}"
+        """The rule, the prompting policy and the switches that are not as they are by default, as rows record them."""
+        return f"{self.clicker.rule}+{self.policy.name}{self.clicker.switches}"
+
+    @property
+    def at_once(self) -> int:
+        """Sequences that are clicked on together: each needs as many prompts a step as it has candidates."""
+        return max(1, self.batch // (self.clicker.candidates if self.clicker.policy == "lookahead" else 1))
 
 
 @dataclass(frozen=True)
 class Task:
-    """A sample whose image and mask were found good; no embedding when there is nothing to click on."""
+    """A sequence to make, of a sample whose image and mask were found good.
+
+    Attributes:
+        sample: with image, query and mask.
+        target: its mask, bool [H, W].
+        valid: the pixels that count, bool [H, W], or None when all do.
+        embedding: of its image; None when there is nothing to click on.
+        number: of the sequence among those of the sample, from 1.
+    """
 
     sample: Sample
     target: np.ndarray
     valid: np.ndarray | None
     embedding: Embedding | None = None
+    number: int = 1
+
+    @property
+    def row_id(self) -> str:
+        """The sample's id, with `#2` and so on from its second sequence on."""
+        return row_id(self.sample.sample_id, self.number)
+
+
+def row_id(sample_id: str, number: int) -> str:
+    """What identifies sequence `number`, from 1, of a sample in the store."""
+    return sample_id if number == 1 else f"{sample_id}#{number}"
 
 
 def split_shards(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
@@ -76,12 +105,12 @@ def run_shard(
     on_left_out: Callable[[LeftOut], None],
     advance: Callable[[], None],
 ) -> list[Row]:
-    """The rows of one shard, in the order of its samples.
+    """The rows of one shard, in the order of its samples, all sequences of a sample one after another.
 
     Args:
         job: what it is made with.
         samples: the shard's samples.
-        on_left_out: told of each sample that gives no row.
+        on_left_out: told of each sample or sequence that gives no row.
         advance: called once for each sample.
     """
 
@@ -90,7 +119,7 @@ def run_shard(
         advance()
 
     rows = {}
-    for tasks in _batches(_embedded(job, samples, leave_out), job.batch):
+    for tasks in _batches(_embedded(job, samples, leave_out), job.at_once):
         clicked = [task for task in tasks if task.embedding is not None]
         results = simulate(
             job.segmenter,
@@ -100,19 +129,28 @@ def run_shard(
             max_clicks=job.max_clicks,
             iou_target=job.iou_target,
             policy=job.policy,
+            clicker=job.clicker,
+            seed=job.seed,
+            sequence_ids=[(task.sample.sample_id, task.number) for task in clicked],
         )
-        found = {task.sample.sample_id: result for task, result in zip(clicked, results, strict=True)}
+        found = {task.row_id: result for task, result in zip(clicked, results, strict=True)}
         for task in tasks:
-            result = found.get(task.sample.sample_id)
-            clicks, ious = (result.clicks, result.ious) if result else ((), ())
-            rows[task.sample.sample_id] = _row(job, task.sample, clicks, ious)
-            advance()
-    return [rows[sample.sample_id] for sample in samples if sample.sample_id in rows]
+            result = found.get(task.row_id)
+            if result and not result.clicks:
+                # As a row it would say that the query has no target.
+                on_left_out(LeftOut(task.row_id, "no click improves"))
+            else:
+                rows[task.row_id] = _row(job, task, result)
+            if task.number == 1:
+                advance()
+    ids = [row_id(s.sample_id, number) for s in samples for number in range(1, job.sequences + 1)]
+    return [rows[one] for one in ids if one in rows]
 
 
-def _row(job: Job, sample: Sample, clicks: tuple, ious: tuple[float, ...]) -> Row:
+def _row(job: Job, task: Task, result: Simulated | None) -> Row:
+    sample = task.sample
     return Row(
-        sample_id=sample.sample_id,
+        sample_id=task.row_id,
         dataset=sample.dataset,
         split=sample.split,
         task=sample.task,
@@ -121,8 +159,8 @@ def _row(job: Job, sample: Sample, clicks: tuple, ious: tuple[float, ...]) -> Ro
         height=sample.size[0],
         query=sample.query,
         mask=sample.rle,
-        clicks=clicks,
-        ious=ious,
+        clicks=result.clicks if result else (),
+        ious=result.ious if result else (),
         segmenter=job.segmenter.name,
         segmenter_sha256=job.segmenter.sha256,
         policy=job.policy_name,
@@ -138,7 +176,7 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _embedded(job: Job, samples: Sequence[Sample], leave_out: Callable[..., None]) -> Iterator[Task]:
-    """Tasks image by image, each image read and embedded once."""
+    """Tasks image by image, each image read and embedded once; one a sample when there is nothing to click on."""
     groups = defaultdict(list)
     for sample in samples:
         groups[sample.image, sample.size].append(sample)
@@ -149,7 +187,11 @@ def _embedded(job: Job, samples: Sequence[Sample], leave_out: Callable[..., None
         for _, tasks in ready:
             embedding = next(embeddings) if any(task.target.any() for task in tasks) else None
             for task in tasks:
-                yield replace(task, embedding=embedding) if task.target.any() else task
+                if not task.target.any():
+                    yield task
+                    continue
+                for number in range(1, job.sequences + 1):
+                    yield replace(task, embedding=embedding, number=number)
 
 
 def _load(group: Sequence[Sample], leave_out: Callable[..., None]) -> tuple[np.ndarray | None, list[Task]]:

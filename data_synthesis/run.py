@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,12 @@ from geoclick.files import write_whole
 
 if TYPE_CHECKING:
     from data_synthesis.job import Job
+    from data_synthesis.policies import Clicker
     from geoclick.datasets import LeftOut, Sample
     from geoclick.segmenters.base import Segmenter
 
 SHARD_SAMPLES = 2000
+MAX_CLICKS = 16
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,35 @@ class SynthConfig:
         help="arithmetic of the segmenter; bfloat16 is fast on GPUs",
         choices=("float32", "bfloat16"),
     )
-    clicks: int = option(6, help="clicks that a sequence has at most", minimum=1)
+    policy: str = option(
+        "center",
+        help="where the clicks go: the centre of the largest mistake, any mistake, human-like around the centre, "
+        "or where the segmenter does best with them",
+        choices=("center", "random", "robust", "lookahead"),
+    )
+    candidates: int = option(6, help="clicks that lookahead tries at most in one step", minimum=1)
+    clicks: int = option(6, help=f"clicks that a sequence has at most, 1 to {MAX_CLICKS}", minimum=1)
     iou_target: float = option(0.9, help="a sequence ends when its mask has this IoU")
+    keep_improving: bool = option(
+        False, help="drop the first click that does not raise the IoU, and end the sequence there"
+    )
+    tie: str = option(
+        "negative",
+        help="sign of a click when what is missing and what is too much reach equally far",
+        choices=("negative", "positive"),
+    )
+    positive_only: bool = option(False, help="never click on what is too much")
+    jitter: int = option(
+        0, help="pixels by which a click is moved at random at most, within its mistake", minimum=0
+    )
+    sequences: int = option(1, help="sequences that each mask gets; they differ by chance", minimum=1)
     multimask: str = option(
         "first",
         help="on which clicks the best of three masks is taken",
         choices=("first", "never", "always"),
     )
     feedback: bool = option(True, help="give the last mask's logits to the next click")
-    batch: int = option(32, help="sequences decoded together; changes rounding only", minimum=1)
+    batch: int = option(32, help="prompts decoded together; changes rounding only", minimum=1)
     image_batch: int = option(4, help="images embedded together; changes rounding only", minimum=1)
     min_area: int = option(256, help="pixels that a component of a colour mask has at least", minimum=0)
     max_area_fraction: float = option(
@@ -65,7 +87,7 @@ class SynthConfig:
     shards: int | None = option(
         None, help=f"files of the store; none makes one for {SHARD_SAMPLES} samples", minimum=1
     )
-    seed: int = option(0, help="recorded with every row; picks the sequences of the sheet", minimum=0)
+    seed: int = option(0, help="of all that is random, the pick for the sheet too; in every row", minimum=0)
     sheet: int = option(8, help="sequences on sheet.png; 0 for no sheet", minimum=0)
 
 
@@ -74,11 +96,25 @@ FREE = ("root", "output", "checkpoint", "device", "batch", "image_batch", "sheet
 
 
 def check(settings: SynthConfig) -> None:
-    """Raise UsageError for a number out of its range."""
+    """Raise UsageError for a number out of its range, or options that make no sense together."""
+    if settings.clicks > MAX_CLICKS:
+        raise UsageError(f"--clicks must be at most {MAX_CLICKS}, not {settings.clicks}.")
+    if settings.sequences > 1 and not clicker_of(settings).is_random:
+        raise UsageError(
+            f"--sequences {settings.sequences} with --policy {settings.policy} would be the same ones; add "
+            "--jitter, or take --policy random, robust or lookahead."
+        )
     for name in ("iou_target", "max_area_fraction"):
         value = getattr(settings, name)
         if not 0 < value <= 1:
             raise UsageError(f"--{name.replace('_', '-')} must be above 0 and at most 1, not {value}.")
+
+
+def clicker_of(settings: SynthConfig) -> "Clicker":
+    """Where the clicks go, by the options."""
+    from data_synthesis.policies import Clicker
+
+    return Clicker(**{field.name: getattr(settings, field.name) for field in fields(Clicker)})
 
 
 def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
@@ -106,7 +142,7 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
             device=settings.device,
             dtype=None if settings.precision == "float32" else getattr(torch, settings.precision),
         )
-    count = settings.shards or max(1, -(-len(samples) // SHARD_SAMPLES))
+    count = settings.shards or max(1, -(-len(samples) * settings.sequences // SHARD_SAMPLES))
     begun = {k: v for k, v in vars(settings).items() if k not in FREE} | {
         "shards": count,
         "segmenter": segmenter.name,
@@ -127,15 +163,18 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
         seed=settings.seed,
         batch=settings.batch,
         image_batch=settings.image_batch,
+        clicker=clicker_of(settings),
+        sequences=settings.sequences,
     )
     _write_shards(output, job, split_shards(samples, count))
     _finish(settings, job, begun, left_out)
 
 
 def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]":
-    """The samples in the reader's order, and what the reader left out."""
+    """The samples in the reader's order, and what the reader left out; raises UsageError for ids that would clash."""
     from itertools import islice
 
+    from data_synthesis.job import row_id
     from geoclick import datasets
 
     options = datasets.ReadOptions(settings.min_area, settings.max_area_fraction, settings.query)
@@ -143,7 +182,15 @@ def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]"
     samples = datasets.read(
         settings.dataset, settings.root, settings.split, options=options, on_left_out=left_out.append
     )
-    return list(islice(samples, settings.limit)), left_out
+    kept = list(islice(samples, settings.limit))
+    ids = {sample.sample_id for sample in kept}
+    for number in range(2, settings.sequences + 1):
+        if clash := next((i for i in ids if row_id(i, number) in ids), None):
+            raise UsageError(
+                f"{clash} and {row_id(clash, number)} are both samples, so the second of --sequences has no name; "
+                "rename one."
+            )
+    return kept, left_out
 
 
 def _write_shards(output: Path, job: "Job", shards: "list[list[Sample]]") -> None:
@@ -219,9 +266,9 @@ def summarise(rows: "Any", max_clicks: int, iou_target: float) -> dict[str, Any]
         iou_target: what counts as reached.
 
     Returns:
-        `samples`; `no_target`; `sequences`, those with clicks, over which the others run; `mean_clicks`;
-        `reached_target`, their share; `mean_iou_after_clicks`, for 1 to `max_clicks`, where a sequence that
-        ended earlier keeps its last IoU.
+        `samples`, the rows: a sample with several sequences has as many; `no_target`; `sequences`, those with
+        clicks, over which the others run; `mean_clicks`; `reached_target`, their share; `mean_iou_after_clicks`,
+        for 1 to `max_clicks`, where a sequence that ended earlier keeps its last IoU.
     """
     samples = sequences = clicks = reached = 0
     sums = [0.0] * max_clicks
@@ -248,7 +295,7 @@ def _told(metrics: dict[str, Any], output: Path) -> str:
     """The final lines."""
     ious = metrics["mean_iou_after_clicks"]
     lines = [
-        f"{metrics['samples']} samples in {output}: mean IoU {ious[0]:.3f} after 1 click, "
+        f"{metrics['samples']} rows in {output}: mean IoU {ious[0]:.3f} after 1 click, "
         f"{ious[-1]:.3f} after {len(ious)}; {metrics['masks_per_second']:.1f} masks/s"
     ]
     if metrics["dropped"]:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_synthesis.next_click import next_click
+from data_synthesis.policies import Clicker, draws, propose
 from geoclick.clicks import Click, ClickSequence
 from geoclick.masks import iou
 from geoclick.segmenters.base import Embedding, Segmenter
-from geoclick.segmenters.clicking import Clicking, Policy
+from geoclick.segmenters.clicking import Attempt, Clicking, Policy
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Simulated:
     """One sequence and how well it does.
 
     Attributes:
-        clicks: the clicks in order; empty when the target is.
+        clicks: the clicks in order; empty when the target is, and when no first click was worth keeping.
         ious: the IoU with the target after each click.
         mask: the prediction after the last click, bool [H, W].
     """
@@ -36,11 +36,15 @@ def simulate(
     max_clicks: int = 6,
     iou_target: float = 0.9,
     policy: Policy | None = None,
+    clicker: Clicker | None = None,
+    seed: int = 0,
+    sequence_ids: Sequence[tuple[str, int]] | None = None,
 ) -> list[Simulated]:
     """Click on a batch of masks until each reaches the IoU target, has all its clicks or is beyond help.
 
-    The first prediction is empty, so that the first click is positive and in the centre of the target. The
-    sequences are decoded together; they share nothing else, so that batching changes rounding only.
+    The first prediction is empty, so that the first click is positive and, by the centre rule, in the centre of
+    the target. The sequences are decoded together; they share nothing else, so that batching changes rounding only.
+    A policy that looks ahead has all its candidates decoded together and takes the one with the best IoU.
 
     Args:
         segmenter: decodes the clicks.
@@ -50,28 +54,43 @@ def simulate(
         max_clicks: clicks that a sequence has at most.
         iou_target: the IoU at which a sequence ends.
         policy: how the segmenter is prompted; None takes its default.
+        clicker: where the clicks go; None is the centre rule. When it keeps improving clicks only, the first click
+            that does not raise the IoU is dropped, the mask before it stays, and the sequence ends.
+        seed: of all that is random.
+        sequence_ids: for each target its sample and the number of the sequence, on which with the seed its random
+            choices depend; None takes the places in `targets`, so that the same target has others elsewhere.
 
     Returns:
         One result for each target, in order.
 
     Source:
-        The loop of RITM's evaluation (Sofiiuk et al., 2021).
+        The loop of RITM's evaluation (Sofiiuk et al., 2021); keeping improving clicks is SegAgent's rule.
     """
     valids = valids or [None] * len(targets)
+    ids = sequence_ids or [(str(i), 1) for i in range(len(targets))]
+    clicker = clicker or Clicker()
     state = Clicking(segmenter, embeddings, policy or Policy())
-    clicks: list[list[Click]] = [[] for _ in targets]
     ious: list[list[float]] = [[] for _ in targets]
     active = list(range(len(targets)))
-    for _ in range(max_clicks):
-        step: list[Click | None] = [None] * len(targets)
+    for turn in range(max_clicks):
+        proposals: list[list[Click]] = [[] for _ in targets]
         for i in active:
-            step[i] = next_click(targets[i], state.masks[i], clicks[i], valids[i])
-        active = [i for i in active if step[i] is not None]
+            proposals[i] = propose(
+                clicker, targets[i], state.masks[i], state.sequences[i], valids[i], draws(seed, *ids[i], turn)
+            )
+        taken: list[Attempt | None] = [None] * len(targets)
+        for i, attempts in enumerate(state.attempt(proposals)):
+            found = [iou(attempt.mask, targets[i], valids[i]) for attempt in attempts]
+            best = max(found, default=0.0)
+            # An empty prediction, where all begin, has an IoU of 0 with what can be clicked on.
+            if attempts and (not clicker.keep_improving or best > max(ious[i], default=0.0)):
+                taken[i] = attempts[found.index(best)]
+                ious[i].append(best)
+        state.take(taken)
+        active = [i for i in active if taken[i] is not None and ious[i][-1] < iou_target]
         if not active:
             break
-        state.step(step)
-        for i in active:
-            clicks[i].append(step[i])
-            ious[i].append(iou(state.masks[i], targets[i], valids[i]))
-        active = [i for i in active if ious[i][-1] < iou_target]
-    return [Simulated(tuple(c), tuple(s), m) for c, s, m in zip(clicks, ious, state.masks, strict=True)]
+    return [
+        Simulated(sequence, tuple(s), mask)
+        for sequence, s, mask in zip(state.sequences, ious, state.masks, strict=True)
+    ]

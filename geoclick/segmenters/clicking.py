@@ -40,6 +40,23 @@ class Policy:
         return self.multimask == "always" or (self.multimask == "first" and clicks == 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What one more click makes of a sequence.
+
+    Attributes:
+        sequence: the clicks with the new one, in order.
+        mask: bool [H, W], at the size of its image.
+        score: the predicted IoU of that mask.
+        low_res: its logits [1, h, w] on the segmenter's device.
+    """
+
+    sequence: ClickSequence
+    mask: np.ndarray
+    score: float
+    low_res: torch.Tensor
+
+
 class Clicking:
     """Sequences that grow by one click a step, decoded in one batch a step.
 
@@ -60,16 +77,34 @@ class Clicking:
 
     def step(self, clicks: Sequence[Click | None]) -> None:
         """Add `clicks[i]` to sequence i and decode it anew; None leaves sequence and mask as they are."""
-        active = [i for i, click in enumerate(clicks) if click is not None]
-        for i in active:
-            self.sequences[i] = (*self.sequences[i], clicks[i])
-        prompts = [Prompt(self.sequences[i], self._low_res[i]) for i in active]
-        chosen = _decode_best(self._segmenter, [self._embeddings[i] for i in active], prompts, self._policy)
-        masks = _masks(self._segmenter, [self._embeddings[i] for i in active], [c.low_res for c in chosen])
-        for i, decoded, mask in zip(active, chosen, masks, strict=True):
-            self.masks[i], self.scores[i] = mask, float(decoded.scores[0])
+        attempts = self.attempt([[] if click is None else [click] for click in clicks])
+        self.take([found[0] if found else None for found in attempts])
+
+    def attempt(self, clicks: Sequence[Sequence[Click]]) -> list[list[Attempt]]:
+        """Decode sequence i with each of `clicks[i]` in its turn, all in one batch, and change nothing."""
+        rows = [i for i, candidates in enumerate(clicks) for _ in candidates]
+        sequences = [
+            (*sequence, click)
+            for sequence, candidates in zip(self.sequences, clicks, strict=True)
+            for click in candidates
+        ]
+        embeddings = [self._embeddings[i] for i in rows]
+        prompts = [Prompt(s, self._low_res[i]) for s, i in zip(sequences, rows, strict=True)]
+        chosen = _decode_best(self._segmenter, embeddings, prompts, self._policy)
+        masks = _masks(self._segmenter, embeddings, [c.low_res for c in chosen])
+        attempts: list[list[Attempt]] = [[] for _ in clicks]
+        for i, sequence, decoded, mask in zip(rows, sequences, chosen, masks, strict=True):
+            attempts[i].append(Attempt(sequence, mask, float(decoded.scores[0]), decoded.low_res))
+        return attempts
+
+    def take(self, attempts: Sequence[Attempt | None]) -> None:
+        """Go on with `attempts[i]` in sequence i; None leaves sequence and mask as they are."""
+        for i, attempt in enumerate(attempts):
+            if attempt is None:
+                continue
+            self.sequences[i], self.masks[i], self.scores[i] = attempt.sequence, attempt.mask, attempt.score
             if self._policy.feedback:
-                self._low_res[i] = decoded.low_res.clamp(-FEEDBACK_LIMIT, FEEDBACK_LIMIT)
+                self._low_res[i] = attempt.low_res.clamp(-FEEDBACK_LIMIT, FEEDBACK_LIMIT)
 
 
 def replay(

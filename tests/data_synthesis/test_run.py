@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,88 @@ def test_batch_and_shards_change_no_row(root, tmp_path, batch):
     assert list(store.read(tmp_path / "a")) == list(store.read(tmp_path / "b"))
 
 
+RANDOM = {"policy": "random", "jitter": 2, "sequences": 2}
+
+
+@pytest.mark.parametrize("options", [RANDOM, {"policy": "lookahead"}, {"policy": "robust", "seed": 7}])
+def test_batch_and_shards_change_no_random_row(root, tmp_path, options):
+    run(settings(root, tmp_path / "a", **options), DiscSegmenter())
+    other = {"batch": 1, "image_batch": 1, "shards": 5, "sheet": 0}
+    run(settings(root, tmp_path / "b", **options, **other), DiscSegmenter())
+    assert list(store.read(tmp_path / "a")) == list(store.read(tmp_path / "b"))
+
+
+def test_an_interrupted_random_job_goes_on_to_the_same_bytes(root, tmp_path, monkeypatch):
+    run(settings(root, tmp_path / "whole", **RANDOM), DiscSegmenter())
+    write, output = store.write_shard, tmp_path / "out"
+
+    def killed(folder, index, count, rows):
+        if index == 1:
+            raise KeyboardInterrupt
+        return write(folder, index, count, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("geoclick.store.write_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(settings(root, output, **RANDOM), DiscSegmenter())
+    assert len(list(output.glob("*.parquet"))) == 1
+    run(settings(root, output, **RANDOM, batch=5), DiscSegmenter())
+    assert store_bytes(output) == store_bytes(tmp_path / "whole")
+
+
+def test_several_sequences_of_a_mask_begin_with_that_of_a_single_run(root, tmp_path):
+    run(settings(root, tmp_path / "one", policy="robust"), DiscSegmenter())
+    run(settings(root, tmp_path / "three", policy="robust", sequences=3), DiscSegmenter())
+    one, three = (list(store.read(tmp_path / name)) for name in ("one", "three"))
+    ids = [row.sample_id for row in three]
+    # A sample without a target has nothing to vary.
+    assert ids[:4] == ["s00", "s00#2", "s00#3", "s01"]
+    assert len(ids) == len(set(ids)) == 3 * 10 + 2
+    assert [row for row in three if "#" not in row.sample_id] == one
+    first, second, third = (
+        [row.clicks for row in three if row.sample_id in (f"s00{n}",)] for n in ("", "#2", "#3")
+    )
+    assert first != second != third != first
+
+
+def test_ids_that_the_second_sequence_would_repeat_are_refused(root, tmp_path):
+    lines = read_lines(root / "train/samples.jsonl")
+    lines[3]["sample_id"] = "s01#2"
+    write_lines(root, lines)
+    with pytest.raises(UsageError, match="s01 and s01#2 are both samples"):
+        run(settings(root, tmp_path / "out", **RANDOM), DiscSegmenter())
+    run(settings(root, tmp_path / "out"), DiscSegmenter())
+
+
+def test_rows_name_the_policy_and_the_switches(root, tmp_path):
+    options = {"policy": "lookahead", "candidates": 3, "tie": "positive", "feedback": False}
+    run(settings(root, tmp_path / "out", **options), DiscSegmenter())
+    assert {row.policy for row in store.read(tmp_path / "out")} == {
+        "lookahead-3+multimask-first+tie-positive"
+    }
+
+
+def test_a_sequence_without_a_click_worth_keeping_is_dropped_not_written(root, tmp_path):
+    class Deaf(DiscSegmenter):
+        """Finds nothing on the third image, that of sample 4 without a target and of sample 5."""
+
+        def embed(self, images):
+            found = super().embed(images)
+            places = range(len(self.embedded) - len(images), len(self.embedded))
+            return [replace(e, features=e.features + (n == 2)) for e, n in zip(found, places, strict=True)]
+
+        def _decode(self, embedding, prompt, radii):
+            decoded = super()._decode(embedding, prompt, radii)
+            return replace(decoded, low_res=decoded.low_res - 99 * embedding.features.mean())
+
+    run(settings(root, tmp_path / "out", keep_improving=True), Deaf())
+    ids = [row.sample_id for row in store.read(tmp_path / "out")]
+    assert ids == [f"s{index:02d}" for index in range(12) if index != 5]
+    assert read_lines(tmp_path / "out/dropped.jsonl") == [
+        {"item": "s05", "reason": "no click improves", "count": 1}
+    ]
+
+
 SLOW_JOB = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -142,7 +225,21 @@ def test_a_killed_job_goes_on_to_the_same_bytes(root, tmp_path):
 def test_other_options_on_the_same_output_are_refused(root, tmp_path, capsys):
     run(settings(root, tmp_path / "out"), DiscSegmenter())
     before = store_bytes(tmp_path / "out")
-    for change in ({"clicks": 3}, {"iou_target": 0.5}, {"shards": 2}, {"multimask": "never"}, {"limit": 3}):
+    for change in (
+        {"clicks": 3},
+        {"iou_target": 0.5},
+        {"shards": 2},
+        {"multimask": "never"},
+        {"limit": 3},
+        {"policy": "random"},
+        {"candidates": 8},
+        {"tie": "positive"},
+        {"keep_improving": True},
+        {"positive_only": True},
+        {"jitter": 1},
+        {"jitter": 1, "sequences": 2},
+        {"seed": 1},
+    ):
         with pytest.raises(UsageError, match=r"was begun with .* name another --output"):
             run(settings(root, tmp_path / "out", **change), DiscSegmenter())
     lines = read_lines(root / "train/samples.jsonl")
@@ -231,7 +328,20 @@ def test_early_endings_keep_their_last_iou():
 
 @pytest.mark.parametrize(
     "flags",
-    [["--clicks", "0"], ["--iou-target", "2"], ["--batch", "0"], ["--clickz", "3"], ["--split", "no"]],
+    [
+        ["--clicks", "0"],
+        ["--clicks", "17"],
+        ["--iou-target", "2"],
+        ["--batch", "0"],
+        ["--clickz", "3"],
+        ["--split", "no"],
+        ["--policy", "centre"],
+        ["--candidates", "0"],
+        ["--jitter", "-1"],
+        ["--sequences", "0"],
+        ["--sequences", "2"],
+        ["--sequences", "2", "--policy", "lookahead", "--candidates", "1"],
+    ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(root, tmp_path, flags, capsys):
     assert main(["--root", str(root), "--output", str(tmp_path / "out"), *flags]) == 2

@@ -133,3 +133,26 @@ def test_a_finished_sequence_keeps_its_mask(segmenter, images):
     clicking.step([None, Click(2, 2, False)])
     np.testing.assert_array_equal(clicking.masks[0], before)
     assert [len(s) for s in clicking.sequences] == [1, 2]
+
+
+def test_attempts_change_nothing_until_one_is_taken(segmenter, images):
+    state = Clicking(segmenter, segmenter.embed(images[:2]))
+    state.step([Click(3, 5), Click(30, 30)])
+    before, scores = list(state.masks), list(state.scores)
+    tried = state.attempt([[Click(20, 20), Click(50, 10, False)], []])
+    assert [len(found) for found in tried] == [2, 0]
+    assert all(after is mask for after, mask in zip(state.masks, before, strict=True))
+    assert (state.sequences, state.scores) == ([(Click(3, 5),), (Click(30, 30),)], scores)
+    state.take([tried[0][1], None])
+    assert state.sequences == [(Click(3, 5), Click(50, 10, False)), (Click(30, 30),)]
+    assert state.masks[1] is before[1]
+
+
+def test_taking_an_attempt_is_a_step(segmenter, images):
+    embeddings = segmenter.embed(images[:2])
+    stepped, taken = Clicking(segmenter, embeddings), Clicking(segmenter, embeddings)
+    for clicks, others in (((3, 5), (30, 20)), ((20, 20), (9, 60)), ((50, 40), (33, 3))):
+        stepped.step([Click(*clicks), None])
+        taken.take([taken.attempt([[Click(*others), Click(*clicks)], []])[0][1], None])
+        np.testing.assert_array_equal(stepped.masks[0], taken.masks[0])
+        assert stepped.scores == pytest.approx(taken.scores, abs=1e-5)

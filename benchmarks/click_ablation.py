@@ -1,0 +1,116 @@
+"""What clicks are worth: one to six of them, positive only or of both signs, replayed or all in one prompt.
+
+    python -m benchmarks.click_ablation --output runs/ablation
+
+The clicks are those of the centre rule with the segmenter in the loop, on every sample with a target; no VLM is asked.
+Writes ablation.json and prints a table of mean IoU after so many clicks.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoclick import config, files
+from geoclick.config import option
+
+if TYPE_CHECKING:
+    from geoclick.datasets import Sample
+    from geoclick.segmenters import Segmenter
+
+NEVER = 2.0
+"""An IoU target that no mask reaches: every sequence gets all its clicks."""
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """What `python -m benchmarks.click_ablation` takes."""
+
+    output: str = option(help="folder for ablation.json")
+    dataset: str = option("scenes-v1", help="layout of the dataset: folder or scenes-v1")
+    root: str | None = option(None, help="the dataset's folder; scenes-v1 draws itself in runs when none")
+    split: str = option("test", help="name of the split")
+    segmenter: str = option("embedded", help="embedded, or sam_vit_b|l|h with --checkpoint")
+    checkpoint: str | None = option(None, help="weights of the segmenter, a .pth file")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
+    clicks: int = option(6, help="clicks of a sequence", minimum=1)
+    limit: int | None = option(None, help="only the first samples of the split", minimum=1)
+
+
+def curves(segmenter: "Segmenter", samples: "Sequence[Sample]", clicks: int, *, positive_only: bool) -> dict:
+    """IoU after 1 to `clicks` clicks of samples of one image, by decoding: lists [samples, clicks]."""
+    from data_synthesis.policies import Clicker
+    from data_synthesis.simulate import simulate
+    from geoclick.masks import iou
+    from geoclick.segmenters import clicking
+
+    embeddings = segmenter.embed([samples[0].read_image()]) * len(samples)
+    targets, valids = [s.mask for s in samples], [s.valid for s in samples]
+    simulated = simulate(
+        segmenter,
+        embeddings,
+        targets,
+        valids,
+        max_clicks=clicks,
+        iou_target=NEVER,
+        clicker=Clicker(positive_only=positive_only),
+    )
+    # A sequence that ends early, because nothing is left to click on, keeps its last mask.
+    replayed = [[s.ious[min(k, len(s.ious) - 1)] for k in range(clicks)] for s in simulated]
+    joint = []
+    for count in range(1, clicks + 1):
+        masks = clicking.joint(segmenter, embeddings, [s.clicks[:count] for s in simulated])
+        joint.append([iou(*given) for given in zip(masks, targets, valids, strict=True)])
+    return {"replay": replayed, "joint": np.transpose(joint).tolist()}
+
+
+def run(settings: AblationConfig) -> None:
+    """Click, decode in both ways, write the means."""
+    from itertools import islice
+
+    from rich.progress import track
+
+    from geoclick import datasets, segmenters
+
+    root = datasets.root_of(settings.dataset, settings.root)
+    samples = list(islice(datasets.read(settings.dataset, root, settings.split), settings.limit))
+    samples = [sample for sample in samples if sample.task != "no_target"]
+    segmenter = segmenters.load(settings.segmenter, checkpoint=settings.checkpoint, device=settings.device)
+    images = [list(group) for _, group in groupby(samples, key=lambda sample: sample.image)]
+    found: dict[str, list] = {}
+    for group in track(images, "Clicking"):
+        for signs, positive_only in (("both signs", False), ("positive only", True)):
+            of_group = curves(segmenter, group, settings.clicks, positive_only=positive_only)
+            for decoding, rows in of_group.items():
+                found.setdefault(f"{signs}, {decoding}", []).extend(rows)
+    means = {name: np.mean(rows, axis=0).round(4).tolist() for name, rows in found.items()}
+    made = {"samples": len(samples), "segmenter": segmenter.name, "segmenter_sha256": segmenter.sha256}
+    config.write_config(settings, Path(settings.output))
+    files.write_whole(
+        Path(settings.output) / "ablation.json", json.dumps(made | {"miou": means}, indent=2) + "\n"
+    )
+    print(f"{'':<24}" + "".join(f"{k:>8}" for k in range(1, settings.clicks + 1)))
+    for name, row in means.items():
+        print(f"{name:<24}" + "".join(f"{value:>8.3f}" for value in row))
+    print(f"mean IoU of {len(samples)} samples after so many clicks")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return config.command(
+        AblationConfig,
+        run,
+        argv,
+        prog="python -m benchmarks.click_ablation",
+        description="Measure what clicks are worth, by number, signs and decoding.",
+        example="python -m benchmarks.click_ablation --output runs/ablation",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
