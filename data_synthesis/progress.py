@@ -33,6 +33,7 @@ def begin(output: Path, settings: dict[str, Any]) -> bool:
         UsageError: the folder belongs to a job with other settings, or to another command.
     """
     whole, begun = (output / "manifest.json").is_file(), output / FOLDER / "job.json"
+    settings = json.loads(json.dumps(settings))  # as they are read back: no tuples
     if whole or begun.is_file():
         old = store.read_manifest(output) if whole else _kept(begun)
         for key, value in settings.items():

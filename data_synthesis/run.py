@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoclick import config
 from geoclick.config import option
+from geoclick.dataset_options import DatasetOptions
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import write_whole
 
@@ -30,15 +31,13 @@ SHARD_SAMPLES = 2000
 MAX_CLICKS = 16
 
 
-@dataclass(frozen=True)
-class SynthConfig:
+@dataclass(frozen=True, kw_only=True)
+class SynthConfig(DatasetOptions):
     """What `geoclick synth` takes."""
 
     output: str = option(
         help="folder for the click store; the same command on it goes on where it was stopped"
     )
-    dataset: str = option("folder", help="layout of the dataset: folder, or scenes-v1, the benchmark inside")
-    root: str | None = option(None, help="the dataset's folder; scenes-v1 draws itself in runs when none")
     split: str = option("train", help="name of the split")
     segmenter: str = option("embedded", help="embedded, or sam_vit_b|l|h with --checkpoint")
     checkpoint: str | None = option(None, help="weights of the segmenter, a .pth file")
@@ -78,11 +77,6 @@ class SynthConfig:
     feedback: bool = option(True, help="give the last mask's logits to the next click")
     batch: int = option(32, help="prompts decoded together; changes rounding only", minimum=1)
     image_batch: int = option(4, help="images embedded together; changes rounding only", minimum=1)
-    min_area: int = option(256, help="pixels that a component of a colour mask has at least", minimum=0)
-    max_area_fraction: float = option(
-        0.5, help="share of the image that a component of a colour mask has at most"
-    )
-    query: str = option("the object", help="what is asked of masks without classes")
     limit: int | None = option(None, help="take only so many samples, the first ones", minimum=1)
     shards: int | None = option(
         None, help=f"files of the store; none makes one for {SHARD_SAMPLES} samples", minimum=1
@@ -104,10 +98,9 @@ def check(settings: SynthConfig) -> None:
             f"--sequences {settings.sequences} with --policy {settings.policy} would be the same ones; add "
             "--jitter, or take --policy random, robust or lookahead."
         )
-    for name in ("iou_target", "max_area_fraction"):
-        value = getattr(settings, name)
-        if not 0 < value <= 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be above 0 and at most 1, not {value}.")
+    if not 0 < settings.iou_target <= 1:
+        raise UsageError(f"--iou-target must be above 0 and at most 1, not {settings.iou_target}.")
+    settings.reading()
 
 
 def clicker_of(settings: SynthConfig) -> "Clicker":
@@ -177,10 +170,13 @@ def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]"
     from data_synthesis.job import row_id
     from geoclick import datasets
 
-    options = datasets.ReadOptions(settings.min_area, settings.max_area_fraction, settings.query)
     left_out: list[LeftOut] = []
     samples = datasets.read(
-        settings.dataset, settings.root, settings.split, options=options, on_left_out=left_out.append
+        settings.dataset,
+        settings.root,
+        settings.split,
+        options=settings.reading(),
+        on_left_out=left_out.append,
     )
     kept = list(islice(samples, settings.limit))
     ids = {sample.sample_id for sample in kept}

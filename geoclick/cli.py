@@ -10,6 +10,8 @@ COMMANDS = {
     "demo": ("geoclick.demo", "the whole chain, offline, on the embedded models"),
     "scenes": ("geoclick.scenes.run", "procedural overhead scenes with masks and queries"),
     "synth": ("data_synthesis.run", "ground-truth masks to click sequences, with a frozen SAM in the loop"),
+    "export": ("data_synthesis.export", "a click store as chat JSONL for LLaMA-Factory or ms-swift"),
+    "quality": ("data_synthesis.quality", "how good the clicks of a store are, and which are suspect"),
     "train sft": ("train.sft", "LoRA-tune a Qwen-VL to write the clicks"),
     "predict": ("inference.predict", "masks of images from a sentence"),
     "evaluate": ("inference.evaluate", "score a checkpoint on a dataset"),

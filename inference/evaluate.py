@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoclick import __version__
 from geoclick.config import command, option, write_config
+from geoclick.dataset_options import DatasetOptions
 from geoclick.errors import GeoClickError, UsageError
 from inference.options import ModelOptions, load_segmenter, load_vlm
 
@@ -30,12 +31,10 @@ EXAMPLE = "geoclick evaluate --root data/scenes --split test --adapter runs/sft 
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ModelOptions):
+class EvaluateConfig(ModelOptions, DatasetOptions):
     """Options of `geoclick evaluate`."""
 
     output: str = option(help="run folder; an unfinished one is continued")
-    dataset: str = option("folder", help="layout of the dataset: folder, or scenes-v1, the benchmark inside")
-    root: str | None = option(None, help="the dataset's folder; scenes-v1 draws itself in runs when none")
     split: str = option("test", help="split of the dataset")
     predictor: str = option(
         "generative",
@@ -51,9 +50,6 @@ class EvaluateConfig(ModelOptions):
     temperature: float = option(0.0, help="0 takes the likeliest token", minimum=0)
     batch_size: int = option(16, help="samples answered together", minimum=1)
     limit: int | None = option(None, help="only the first samples of the split", minimum=1)
-    query: str = option("the object", help="what to ask of masks that have no classes")
-    min_area: int = option(256, help="pixels that a component of a colour mask has at least", minimum=0)
-    max_area_fraction: float = option(0.5, help="share of the image that such a component covers at most")
     gallery: int = option(6, help="samples in each group of the report's gallery", minimum=0)
     seed: int = option(0, help="of sampling and of the bootstrap", minimum=0)
 
@@ -142,10 +138,7 @@ def read_samples(config: EvaluateConfig) -> list["Sample"]:
     """The samples to score, in the dataset's order; raises UsageError when there are none."""
     from geoclick import datasets
 
-    options = datasets.ReadOptions(
-        min_area=config.min_area, max_area_fraction=config.max_area_fraction, query=config.query
-    )
-    stream = datasets.read(config.dataset, config.root, config.split, options=options)
+    stream = datasets.read(config.dataset, config.root, config.split, options=config.reading())
     samples = list(islice(stream, config.limit))
     if not samples:
         raise UsageError(f"{config.root} holds no samples in split {config.split}; check --root and --split.")

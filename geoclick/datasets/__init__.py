@@ -3,14 +3,19 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from geoclick.datasets import folder, scenes_v1
+from geoclick.datasets import coco, folder, raster, scenes_v1
 from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, raise_failures
 from geoclick.datasets.sample import TASKS, Sample
 from geoclick.errors import UsageError
 
 __all__ = ["READERS", "TASKS", "LeftOut", "ReadOptions", "Sample", "raise_failures", "read", "root_of"]
 
-READERS = {folder.NAME: folder.read, scenes_v1.NAME: scenes_v1.read}
+READERS = {
+    folder.NAME: folder.read,
+    coco.NAME: coco.read,
+    raster.NAME: raster.read,
+    scenes_v1.NAME: scenes_v1.read,
+}
 
 
 def root_of(dataset: str, root: str | None) -> str:

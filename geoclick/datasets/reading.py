@@ -14,14 +14,23 @@ class ReadOptions:
     """Choices of a reader whose dataset leaves something open.
 
     Attributes:
-        min_area: pixels that a component of a colour mask has at least.
+        min_area: pixels that a component of a colour mask, or a piece of what a tile's border cuts, has at least.
         max_area_fraction: share of the image that a component of a colour mask covers at most.
         query: what is asked of masks that have no classes.
+        tile: side of the tiles that a large raster is cut to, in pixels.
+        overlap: pixels that neighbouring tiles share at least.
+        bands: of a raster, shown as red, green and blue, counted from 1; one is shown in grey, none leaves it to
+            the file.
+        stretch: percentiles of a raster's values that become black and white; bytes are shown as they are.
     """
 
     min_area: int = 256
     max_area_fraction: float = 0.5
     query: str = "the object"
+    tile: int = 1024
+    overlap: int = 128
+    bands: tuple[int, ...] = ()
+    stretch: tuple[float, float] = (2.0, 98.0)
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def test_a_split_may_not_leave_the_root(tmp_path, split):
 
 def test_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="choose one of folder"):
-        read("coco", tmp_path, "val")
+        read("dota", tmp_path, "val")
     with pytest.raises(UsageError, match="not a folder"):
         read("folder", tmp_path / "none", "val")
     with pytest.raises(UsageError, match=r"neither samples\.jsonl nor"):

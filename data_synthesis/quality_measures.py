@@ -1,0 +1,221 @@
+"""The numbers of every sequence in a click store, read once as a stream: all that a quality report is made of."""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from geoclick import masks
+from geoclick.clicks import Click
+from geoclick.codec import FAMILIES, FORMATS
+from geoclick.distance import distance_transform
+from geoclick.errors import GeoClickError
+from geoclick.store import Row
+
+GROUPS = ("dataset", "task", "category")
+"""The columns of a store by which figures are also given apart."""
+
+CODECS = tuple((family, answer_format) for family in FAMILIES for answer_format in FORMATS)
+"""The ways to write an answer, in the order of the column `tokens`."""
+
+UNCOUNTED = -1
+"""In the column `tokens`: this codec cannot write the answer."""
+
+ROW = np.dtype(
+    [(group, "i4") for group in GROUPS]
+    + [(identity, "i8") for identity in ("sample", "image", "query", "mask")]
+    + [
+        ("clicks", "i4"),
+        ("best_iou", "f8"),
+        ("area", "i8"),
+        ("box", "i4", 4),
+        ("radius", "f8"),
+        ("tokens", "i4", len(CODECS)),
+    ]
+)
+CLICK = np.dtype(
+    [
+        ("row", "i8"),
+        ("position", "i4"),
+        ("iou", "f8"),
+        ("positive", "?"),
+        ("x", "f4"),
+        ("y", "f4"),
+        ("distance", "f4"),
+    ]
+)
+_BATCH = 256
+_LATER = re.compile(r"(.+)#([2-9]|[1-9][0-9]{1,5})", re.DOTALL)
+
+CountTokens = Callable[[Sequence[Row]], np.ndarray]
+"""Rows [n] to the tokens of their answers, int [n, codecs]."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """A store in numbers, some 200 bytes a row and 30 a click.
+
+    Attributes:
+        rows: ROW [N], in the store's order. `dataset`, `task` and `category` are places in `names`; `sample`,
+            `image`, `query` and `mask` are hashes, equal where the things are. `best_iou` is 0 without clicks;
+            `area` counts target pixels, 0 where there is no target; `box` is the target's (top, left, bottom,
+            right) in pixels, ends excluded; `radius` is the largest distance in it, in pixels, from the centre of a
+            target pixel to that of the nearest other one, what lies beyond the image being no target.
+        clicks: CLICK [M], row by row, in their order. `row` is a place in `rows`, `position` counts from 0; `x`
+            and `y` are fractions of the image's width and height; `distance` is that of `border_distances`.
+        names: the datasets, tasks and categories by their numbers.
+    """
+
+    rows: np.ndarray
+    clicks: np.ndarray
+    names: dict[str, list[str]]
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Which rows have a target, bool [N]."""
+        return self.rows["area"] > 0
+
+
+def measure(
+    rows: Iterable[Row], count_tokens: CountTokens, advance: Callable[[], None], *, sequences: int = 1
+) -> Measures:
+    """Measure a stream of rows.
+
+    Args:
+        rows: of a store.
+        count_tokens: counts the answers of a few hundred rows at once.
+        advance: called once for each row.
+        sequences: how many sequences the store was to have of each sample.
+
+    Raises:
+        GeoClickError: a row contradicts itself.
+    """
+    codes: dict[str, dict[str, int]] = {group: {} for group in GROUPS}
+    row_parts, click_parts = [np.empty(0, ROW)], [np.empty(0, CLICK)]
+    place = 0
+    for batch in _batches(iter(rows)):
+        measured, clicks = [], []
+        for row, tokens in zip(batch, count_tokens(batch), strict=True):
+            numbers, of_clicks = _measure(row, place + len(measured), sequences)
+            groups = (codes[g].setdefault(getattr(row, g), len(codes[g])) for g in GROUPS)
+            measured.append((*groups, *numbers, tokens))
+            clicks += of_clicks
+            advance()
+        place += len(measured)
+        row_parts.append(np.array(measured, ROW))
+        click_parts.append(np.array(clicks, CLICK))
+    names = {group: list(found) for group, found in codes.items()}
+    return Measures(np.concatenate(row_parts), np.concatenate(click_parts), names)
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while batch := list(islice(rows, _BATCH)):
+        yield batch
+
+
+def _hash(*parts: object) -> int:
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8)
+    return int.from_bytes(digest.digest(), signed=True)
+
+
+def sample_of(row_id: str, sequences: int) -> str:
+    """The sample of a row: without the `#2` and so on of its later ones where samples have several sequences."""
+    match = _LATER.fullmatch(row_id)
+    return match[1] if match and int(match[2]) <= sequences else row_id
+
+
+def _measure(row: Row, place: int, sequences: int) -> tuple[tuple, list[tuple]]:
+    """The columns of a row from `sample` to `radius`, and its clicks."""
+    target = _checked_target(row)
+    box = bounding_box(target)
+    crop = target[box[0] : box[2], box[1] : box[3]]
+    depth = distance_transform(crop)
+    distances = border_distances(depth, box, [nearest_pixel(click, target.shape) for click in row.clicks])
+    numbers = (
+        _hash(row.dataset, row.split, sample_of(row.sample_id, sequences)),
+        _hash(row.image),
+        _hash(row.query),
+        _hash(row.mask["size"], row.mask["counts"]),
+        len(row.clicks),
+        max(row.ious, default=0.0),
+        int(np.count_nonzero(crop)),
+        box,
+        float(depth.max(initial=0)),
+    )
+    clicks = [
+        (place, k, iou, c.positive, (c.x + 0.5) / row.width, (c.y + 0.5) / row.height, distance)
+        for k, (c, iou, distance) in enumerate(zip(row.clicks, row.ious, distances, strict=True))
+    ]
+    return numbers, clicks
+
+
+def _checked_target(row: Row) -> np.ndarray:
+    """The target, bool [H, W]; raises GeoClickError when the row contradicts itself."""
+    try:
+        target = masks.decode_rle(row.mask)
+    except GeoClickError as error:
+        raise _broken(row, "has a broken mask") from error
+    if target.shape != (row.height, row.width):
+        raise _broken(row, f"is {row.width}x{row.height} but its mask {target.shape[1]}x{target.shape[0]}")
+    if len(row.clicks) != len(row.ious):
+        raise _broken(row, f"has {len(row.clicks)} clicks but {len(row.ious)} IoUs")
+    # Turned round so that a NaN is refused too.
+    if not all(0 <= iou <= 1 for iou in row.ious):
+        raise _broken(row, "has an IoU outside 0 to 1")
+    if not all(-0.5 <= x <= row.width - 0.5 and -0.5 <= y <= row.height - 0.5 for x, y, _ in row.clicks):
+        raise _broken(row, "has a click outside the image")
+    if row.clicks and not target.any():
+        raise _broken(row, "has clicks but an empty mask")
+    return target
+
+
+def _broken(row: Row, what: str) -> GeoClickError:
+    return GeoClickError(f"Sample {row.sample_id!r} of the store {what}; make the store again.")
+
+
+def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of the true pixels of a bool [H, W], ends excluded; zeros when there are none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return 0, 0, 0, 0
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def nearest_pixel(click: Click, size: tuple[int, int]) -> tuple[int, int]:
+    """The (row, column) of the pixel of an image of `size` (height, width) in which a click lies."""
+    row, column = (
+        min(max(math.floor(value + 0.5), 0), side - 1)
+        for value, side in zip((click.y, click.x), size, strict=True)
+    )
+    return row, column
+
+
+def border_distances(
+    depth: np.ndarray, box: tuple[int, int, int, int], pixels: Sequence[tuple[int, int]]
+) -> list[float]:
+    """How far pixels lie from the border of a target: above 0 inside it, below 0 outside.
+
+    Inside it is the distance to the nearest pixel that is no target or lies beyond the image, outside that to the
+    nearest target pixel; both between pixels' centres, so that no value lies between -1 and 1.
+
+    Args:
+        depth: the distance transform of the target within its bounding box, float [h, w].
+        box: that (top, left, bottom, right), ends excluded.
+        pixels: (row, column) in the image.
+    """
+    top, left, bottom, right = box
+    distances, edge = [], None
+    for row, column in pixels:
+        within = top <= row < bottom and left <= column < right
+        if within and depth[row - top, column - left] > 0:
+            distances.append(float(depth[row - top, column - left]))
+            continue
+        if edge is None:
+            # The target pixel nearest to one outside has a neighbour that is no target, so it has depth 1.
+            edge = np.argwhere(depth == 1) + np.array((top, left))
+        distances.append(-math.sqrt(((edge - (row, column)) ** 2).sum(axis=1).min()))
+    return distances

@@ -1,0 +1,318 @@
+"""GeoTIFFs with vector labels: large rasters cut to tiles, one sample for each labelled polygon.
+
+    ROOT/SPLIT/NAME.tif            any number of them
+    ROOT/SPLIT/NAME.gpkg           its labels, or NAME.geojson; where there are none of its own:
+    ROOT/SPLIT/labels.gpkg         labels of all, or labels.geojson, or either in ROOT
+
+Labels are reprojected to the raster's coordinate reference system. The query is the class in lower case, taken from the
+first attribute of `class`, `category`, `label` and `name` that is there; where there is none, it is `options.query`.
+
+A raster is cut to tiles that overlap, see `options.tile` and `options.overlap`. An instance that fits into a tile is a
+sample of one tile only, of those that hold it whole the one where it is nearest the middle; so the overlap should be
+the size of the usual instance. One that no tile holds becomes a sample in each of the tiles that it takes to show it
+all, its mask what is to be seen there: together they are the whole mask, but for pieces of less than `options.min_area`
+pixels. Of each, the pixels that the borders of its tile cut off are counted, and the share that is left is told.
+
+Tiles are written as PNGs below `ROOT/SPLIT/.tiles` when a sample first needs them, and kept for the next time; their
+folder's name changes with the raster's size and time of change and with how it is shown. Pixels without data do not
+count.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from geoclick import images, masks, rasters, tiles, vectors
+from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, inside, raise_failures
+from geoclick.datasets.sample import Sample
+from geoclick.errors import GeoClickError, UsageError
+from geoclick.files import whole
+from geoclick.tiles import Tile, Window
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+NAME = "raster"
+SUFFIXES = (".tif", ".tiff")
+TILES = ".tiles"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The features of a file that can be targets.
+
+    Attributes:
+        features: all of them.
+        usable: bool [N], polygons with a class.
+        met: bool [N], those that a raster meets; set while rasters are read.
+    """
+
+    features: vectors.Features
+    usable: np.ndarray
+    met: np.ndarray
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A polygon in a raster.
+
+    Attributes:
+        name: of the raster and the feature's number, unique within the split.
+        category: its class, empty where the labels have none.
+        shape: in pixels of the raster.
+        box: where its pixels are.
+        tiles: those that it takes to show it; one when that holds it whole.
+        area: its pixels, where several tiles show it.
+    """
+
+    name: str
+    category: str
+    shape: Any
+    box: Window
+    tiles: list[Tile]
+    area: int | None
+
+
+def read(
+    root: str | Path,
+    split: str,
+    *,
+    options: ReadOptions | None = None,
+    on_left_out: OnLeftOut = raise_failures,
+) -> Iterator[Sample]:
+    """The samples of one split: rasters by name, tiles row by row, features in their file's order.
+
+    Args:
+        root: the dataset's folder; `Sample.image` is relative to it.
+        split: a folder in it.
+        options: see ReadOptions; None takes its defaults.
+        on_left_out: told of everything that is not yielded.
+
+    Raises:
+        UsageError: the folder holds no GeoTIFF, or an option is out of its range.
+        GeoClickError: the extra `geo` is missing; or a file is broken, unless `on_left_out` takes failures.
+    """
+    root, options = Path(root), options or ReadOptions()
+    if not 0 <= options.overlap < options.tile:
+        raise UsageError(
+            f"The overlap of tiles must be 0 or more and below their side {options.tile}, not {options.overlap}."
+        )
+    low, high = options.stretch
+    if not 0 <= low < high <= 100:
+        raise UsageError(f"The stretch must be two rising percentiles of 0 to 100, not {low:g} and {high:g}.")
+    rasters.check_installed()
+    folder = inside(root, split)
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = [name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+    if not names:
+        raise UsageError(f"{folder} holds no GeoTIFF (*.tif); name another --root or --split.")
+    return _samples(root, split, names, options, on_left_out)
+
+
+def _samples(
+    root: Path, split: str, names: list[str], options: ReadOptions, on_left_out: OnLeftOut
+) -> Iterator[Sample]:
+    shared: dict[Path, Labels | None] = {}
+    stems = set()
+    for name in names:
+        item, stem = f"{split}/{name}", Path(name).stem
+        try:
+            if stem in stems:
+                raise GeoClickError(f"{item} shares its name with another raster; rename one of the two.")
+            stems.add(stem)
+            path = _labels_path(root, split, stem)
+            own = path.stem == stem
+            labels = shared[path] if path in shared else _labels(path, on_left_out)
+            if not own:
+                shared[path] = labels
+            # A broken file of labels was told of when it was opened.
+            if labels is not None:
+                with rasters.open_raster(inside(root, item)) as raster:
+                    yield from _of_raster(raster, root, split, stem, labels, options, on_left_out)
+                if own:
+                    _tell_unmet(labels, on_left_out)
+        except UsageError:
+            raise
+        except GeoClickError as error:
+            on_left_out(LeftOut(item, "broken raster or labels", str(error)))
+    for labels in shared.values():
+        if labels is not None:
+            _tell_unmet(labels, on_left_out)
+
+
+def _labels_path(root: Path, split: str, stem: str) -> Path:
+    """The file with a raster's labels; raises GeoClickError when there is none."""
+    for base in (f"{split}/{stem}", f"{split}/labels", "labels"):
+        for suffix in vectors.SUFFIXES:
+            path = inside(root, base + suffix)
+            if path.is_file():
+                return path
+    raise GeoClickError(
+        f"{split}/{stem} has no labels; add {stem}.gpkg or {stem}.geojson beside it, or one labels.gpkg for all."
+    )
+
+
+def _labels(path: Path, on_left_out: OnLeftOut) -> Labels | None:
+    """The labels in a file, or None when it is broken; features that can be no target are counted."""
+    import shapely
+
+    try:
+        features = vectors.read_features(path)
+    except GeoClickError as error:
+        on_left_out(LeftOut(path.name, "broken labels", str(error)))
+        return None
+    for number in features.ids[features.broken]:
+        error = f"The geometry of feature {number} in {path} is broken; mend it with 'ogr2ogr -makevalid'."
+        on_left_out(LeftOut(f"{path.name} feature {number}", "broken geometry", error))
+    empty = shapely.is_missing(features.shapes) | shapely.is_empty(features.shapes)
+    kinds = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+    polygonal = np.isin(shapely.get_type_id(features.shapes), kinds)
+    named = np.ones(len(empty), bool)
+    if features.classes is not None:
+        named[:] = [bool(name) for name in features.classes]
+    for reason, concerned in (
+        ("no geometry", empty & ~features.broken),
+        ("no polygon", ~empty & ~polygonal),
+        ("no class", ~empty & polygonal & ~named),
+    ):
+        if concerned.any():
+            on_left_out(LeftOut(path.name, reason, count=int(concerned.sum())))
+    usable = ~empty & polygonal & named
+    return Labels(features, usable, np.zeros_like(usable))
+
+
+def _tell_unmet(labels: Labels, on_left_out: OnLeftOut) -> None:
+    """Count the polygons that no raster meets."""
+    if missed := int((labels.usable & ~labels.met).sum()):
+        on_left_out(LeftOut(labels.features.path.name, "outside every raster", count=missed))
+
+
+def _of_raster(
+    raster: "DatasetReader",
+    root: Path,
+    split: str,
+    stem: str,
+    labels: Labels,
+    options: ReadOptions,
+    on_left_out: OnLeftOut,
+) -> Iterator[Sample]:
+    """The samples of one raster, tile by tile."""
+    vectors.check_georeferenced(raster)
+    bands = rasters.choose_bands(raster, options.bands)
+    folder = inside(root, f"{split}/{TILES}/{stem}-{_key(raster, bands, options)}")
+    grid = tiles.cut(raster.shape, options.tile, options.overlap)
+    by_tile: dict[Tile, list[Instance]] = defaultdict(list)
+    for instance in _instances(raster, stem, labels, grid, on_left_out):
+        for tile in instance.tiles:
+            by_tile[tile].append(instance)
+    limits = None
+    for tile in sorted(by_tile):
+        window = tiles.window(grid, tile)
+        parts = (_part(instance, window, options, on_left_out) for instance in by_tile[tile])
+        found = [part for part in parts if part is not None]
+        if not found:
+            continue
+        path = folder / f"{window.row}-{window.column}-{window.height}x{window.width}.png"
+        image = path.relative_to(root.resolve()).as_posix()
+        try:
+            if not path.is_file():
+                if limits is None:
+                    limits = rasters.stretch_limits(raster, bands, options.stretch)
+                _write(path, rasters.read_window(raster, window, bands, limits))
+            valid = rasters.read_valid(raster, window, bands)
+        except GeoClickError as error:
+            on_left_out(LeftOut(image, "broken image", str(error), len(found)))
+            continue
+        valid_rle = None if valid is None else masks.encode_rle(valid)
+        for name, category, rle in found:
+            yield Sample(
+                sample_id=name,
+                dataset=NAME,
+                split=split,
+                task="semantic",
+                query=category.lower() or options.query,
+                root=root,
+                image=image,
+                size=(window.height, window.width),
+                rle=rle,
+                valid_rle=valid_rle,
+                category=category,
+            )
+
+
+def _part(
+    instance: Instance, window: Window, options: ReadOptions, on_left_out: OnLeftOut
+) -> tuple[str, str, dict] | None:
+    """The name, the class and the RLE of the sample that an instance makes in a tile, or None."""
+    mask = vectors.rasterise(instance.shape, instance.box, window)
+    pixels = int(mask.sum())
+    if instance.area is None:
+        if pixels:
+            return instance.name, instance.category, masks.encode_rle(mask)
+        on_left_out(LeftOut(instance.name, "no pixel's centre in it"))
+        return None
+    name = f"{instance.name}-r{window.row}c{window.column}"
+    if pixels < max(options.min_area, 1):
+        if pixels:
+            on_left_out(LeftOut(name, "piece smaller than min_area"))
+        return None
+    if pixels < instance.area:
+        told = f"{name}, {pixels / instance.area:.1%} visible"
+        on_left_out(LeftOut(told, "pixels cut off by a tile's border", count=instance.area - pixels))
+    return name, instance.category, masks.encode_rle(mask)
+
+
+def _instances(
+    raster: "DatasetReader", stem: str, labels: Labels, grid: tiles.Grid, on_left_out: OnLeftOut
+) -> Iterator[Instance]:
+    """The polygons that a raster shows, with the tiles that they belong to; sets `labels.met`."""
+    import shapely
+
+    features = labels.features
+    numbers = np.array([n for n in vectors.near(features, raster) if labels.usable[n]], int)
+    shapes = vectors.to_pixels(features.shapes[numbers], features.crs, raster)
+    for number, shape in zip(numbers, shapes, strict=True):
+        name = f"{stem}-{features.ids[number]}"
+        if shape is None:
+            labels.met[number] = True
+            error = (
+                f"Feature {features.ids[number]} of {features.path} has no place in the coordinates of "
+                f"{raster.name}; mend its geometry."
+            )
+            on_left_out(LeftOut(name, "broken geometry", error))
+            continue
+        left, top, right, bottom = shapely.bounds(shape)
+        if right <= 0 or bottom <= 0 or left >= raster.width or top >= raster.height:
+            continue
+        labels.met[number] = True
+        box = vectors.box_of(shape, raster.shape)
+        if box is None:
+            on_left_out(LeftOut(name, "no pixel's centre in it"))
+            continue
+        shown = tiles.showing(grid, box)
+        category = "" if features.classes is None else features.classes[number]
+        area = vectors.area(shape, box) if len(shown) > 1 else None
+        yield Instance(name, category, shape, box, shown, area)
+
+
+def _key(raster: "DatasetReader", bands: tuple[int, ...], options: ReadOptions) -> str:
+    """What the pixels of a raster's tiles depend on, as 12 hexadecimal digits."""
+    facts = Path(raster.name).stat()
+    content = [facts.st_size, facts.st_mtime_ns, bands, options.stretch]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    """Write a tile whole, under a name of its own first: several processes may be at it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = path.with_name(f".{uuid4().hex}")
+    with whole(own) as partial:
+        images.write_png(partial, image)
+    own.replace(path)
