@@ -1,13 +1,18 @@
-"""What an interrupted job leaves for the next start: its settings and the accounts of its shards."""
+"""What a job keeps beside its store until that is whole: its settings, the accounts of its shards, who claims which.
+
+An interrupted job leaves it to the next start, with as many processes as that may have.
+"""
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from data_synthesis import processes
 from geoclick import store
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import GeoClickError, UsageError
@@ -15,6 +20,8 @@ from geoclick.files import write_whole
 
 FOLDER = "progress"
 """Inside the output; removed when the store is whole."""
+LEAD = 0
+"""The byte of the claims that process 0 holds while it works; byte 1 + i is shard i."""
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
@@ -32,21 +39,126 @@ def begin(output: Path, settings: dict[str, Any]) -> bool:
     Raises:
         UsageError: the folder belongs to a job with other settings, or to another command.
     """
-    whole, begun = (output / "manifest.json").is_file(), output / FOLDER / "job.json"
-    settings = json.loads(json.dumps(settings))  # as they are read back: no tuples
+    whole, begun = is_whole(output), output / FOLDER / "job.json"
     if whole or begun.is_file():
         old = store.read_manifest(output) if whole else _kept(begun)
-        for key, value in settings.items():
-            if old.get(key) != value:
-                raise UsageError(
-                    f"{output} was begun with {key} {old.get(key)!r}, not {value!r}; "
-                    "start it again with the same options, or name another --output."
-                )
+        if other := _difference(old, settings):
+            key, value = other
+            raise UsageError(
+                f"{output} was begun with {key} {old.get(key)!r}, not {value!r}; "
+                "start it again with the same options, or name another --output."
+            )
         return whole
     if (output / "config.yaml").exists() or list(output.glob("clicks-*.parquet")):
         raise UsageError(f"{output} holds another run; name another --output.")
     write_whole(begun, json.dumps(settings, indent=2) + "\n")
     return False
+
+
+def is_whole(output: Path) -> bool:
+    """Whether the store is whole."""
+    return (output / "manifest.json").is_file()
+
+
+def _difference(old: dict[str, Any], settings: dict[str, Any]) -> tuple[str, Any] | None:
+    """The first key of the settings that is not as it was, with its value now."""
+    settings = json.loads(json.dumps(settings))  # as they are read back: no tuples
+    return next(((key, value) for key, value in settings.items() if old.get(key) != value), None)
+
+
+def join(output: Path, settings: dict[str, Any]) -> BinaryIO | None:
+    """Take part in a job: process 0 opens it, new or interrupted, the others wait until it has.
+
+    Args:
+        output: the folder of the store.
+        settings: what its rows depend on.
+
+    Returns:
+        The claims, to be closed at the end; None when the store is whole already.
+
+    Raises:
+        UsageError: as `begin`, in process 0.
+        GeoClickError: another job is writing there, or process 0 does not open this one.
+    """
+    if not processes.is_first():
+        return _follow(output, settings)
+    if begin(output, settings):
+        return None
+    claims = _claims(output).open("a+b")
+    for _ in range(10):  # another process that looks whether it is taken holds it for a moment
+        if processes.take(claims, LEAD):
+            return claims
+        time.sleep(processes.GLANCE)
+    claims.close()
+    raise GeoClickError(f"Another job is writing {output}; wait until it has ended, or stop it.")
+
+
+def _follow(output: Path, settings: dict[str, Any]) -> BinaryIO | None:
+    opened: list[BinaryIO] = []
+
+    def is_open() -> bool:
+        if is_whole(output):
+            return True
+        try:
+            # What an earlier job left may have other settings: process 0 tells.
+            if _difference(_kept(output / FOLDER / "job.json"), settings):
+                return False
+            claims = _claims(output).open("r+b")
+        except FileNotFoundError:
+            return False
+        if processes.is_taken(claims, LEAD):
+            opened.append(claims)
+        else:
+            claims.close()
+        return bool(opened)
+
+    processes.wait_for(is_open, f"begun to write {output}")
+    return opened[0] if opened else None
+
+
+def _claims(output: Path) -> Path:
+    return output / FOLDER / "claims"
+
+
+def claim_shards(
+    output: Path, count: int, claims: BinaryIO, on_finished: Callable[[int], None]
+) -> Iterator[int]:
+    """The shards that this process is to write, until all are there.
+
+    Each is claimed until the next one is asked for. Fast processes so take more than slow ones, and those of one that
+    dies are taken by another.
+
+    Args:
+        output: the store.
+        count: of its shards.
+        claims: what `join` gave.
+        on_finished: told of each shard that is found finished and was not yielded, once.
+    """
+    told: set[int] = set()
+    while True:
+        finished = store.finished_shards(output, count)
+        for index in sorted(finished - told):
+            on_finished(index)
+        told |= finished
+        missing = sorted(set(range(count)) - finished)
+        if not missing:
+            return
+        index = next((index for index in missing if processes.take(claims, 1 + index)), None)
+        if index is None:
+            time.sleep(processes.GLANCE)
+            continue
+        # Its last holder may have finished it between the look and the claim.
+        if not (output / store.shard_name(index, count)).is_file():
+            told.add(index)
+            yield index
+        processes.give_back(claims, 1 + index)
+
+
+def wait_until_whole(output: Path, claims: BinaryIO) -> None:
+    """Wait until process 0 has finished the store; raises processes.Ended when it ends without."""
+    processes.wait_for_holder(claims, LEAD)
+    if not is_whole(output):
+        raise processes.Ended
 
 
 def _kept(path: Path) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
     geoclick synth --dataset folder --root DATA --split train --segmenter embedded --output runs/synth
 
+    accelerate launch --config_file accelerate_configs/multi_gpu.yaml -m data_synthesis.run ...   (or torchrun)
+
 The output is a click store (clicks-*.parquet, manifest.json) with metrics.json, failures.jsonl,
-dropped.jsonl, config.yaml and sheet.png. A job that was killed goes on when the same command is given again.
+dropped.jsonl, config.yaml and sheet.png. A job that was killed goes on when the same command is given again,
+with as many processes as that starts: they share the shards, and the bytes are those of one process.
 """
 
 import json
@@ -13,8 +16,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from data_synthesis import processes
 from geoclick import config
 from geoclick.config import option
 from geoclick.dataset_options import DatasetOptions
@@ -132,7 +136,7 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
         segmenter = segmenters.load(
             settings.segmenter,
             checkpoint=settings.checkpoint,
-            device=settings.device,
+            device=processes.device(settings.device),
             dtype=None if settings.precision == "float32" else getattr(torch, settings.precision),
         )
     count = settings.shards or max(1, -(-len(samples) * settings.sequences // SHARD_SAMPLES))
@@ -143,11 +147,6 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
         "samples_read": len(samples),
         "samples_sha256": progress.fingerprint(samples),
     }
-    if progress.begin(output, begun):
-        progress.end(output)
-        print(f"{output} is whole already; nothing to do.")
-        return
-    config.write_config(settings, output)
     job = Job(
         segmenter=segmenter,
         max_clicks=settings.clicks,
@@ -159,8 +158,20 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
         clicker=clicker_of(settings),
         sequences=settings.sequences,
     )
-    _write_shards(output, job, split_shards(samples, count))
-    _finish(settings, job, begun, left_out)
+    claims = progress.join(output, begun)
+    if claims is None:
+        if processes.is_first():
+            progress.end(output)
+            print(f"{output} is whole already; nothing to do.")
+        return
+    with claims, processes.one_voice(output / progress.FOLDER, output):
+        if processes.is_first():
+            config.write_config(settings, output)
+        _write_shards(output, job, split_shards(samples, count), claims)
+        if processes.is_first():
+            _finish(settings, job, begun, left_out)
+        else:
+            progress.wait_until_whole(output, claims)
 
 
 def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]":
@@ -169,7 +180,12 @@ def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]"
 
     from data_synthesis.job import row_id
     from geoclick import datasets
+    from geoclick.datasets import scenes_v1
 
+    if (settings.dataset, settings.split) == (scenes_v1.NAME, scenes_v1.SPLIT) and not processes.is_first():
+        # It draws itself where it is first read: once is enough.
+        drawn = Path(settings.root) / scenes_v1.SPLIT / "samples.jsonl"
+        processes.wait_for(drawn.exists, f"drawn {drawn}")
     left_out: list[LeftOut] = []
     samples = datasets.read(
         settings.dataset,
@@ -189,8 +205,8 @@ def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]"
     return kept, left_out
 
 
-def _write_shards(output: Path, job: "Job", shards: "list[list[Sample]]") -> None:
-    """Write the shards that are not there yet, each whole."""
+def _write_shards(output: Path, job: "Job", shards: "list[list[Sample]]", claims: BinaryIO) -> None:
+    """Write the shards that are not there yet, each whole; returns when those of the other processes are there too."""
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -198,12 +214,14 @@ def _write_shards(output: Path, job: "Job", shards: "list[list[Sample]]") -> Non
     from data_synthesis.job import run_shard
     from geoclick import store
 
-    done = store.finished_shards(output, len(shards))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
+    with Progress(*columns, disable=not processes.is_first()) as bar:
         line = bar.add_task("Clicking", total=sum(map(len, shards)))
-        bar.advance(line, sum(len(shards[index]) for index in done))
-        for index in sorted(set(range(len(shards))) - done):
+
+        def advance_by_shard(index: int) -> None:
+            bar.advance(line, len(shards[index]))
+
+        for index in progress.claim_shards(output, len(shards), claims, advance_by_shard):
             begun, left_out = time.perf_counter(), []
             try:
                 rows = run_shard(
@@ -293,6 +311,7 @@ def _told(metrics: dict[str, Any], output: Path) -> str:
     lines = [
         f"{metrics['samples']} rows in {output}: mean IoU {ious[0]:.3f} after 1 click, "
         f"{ious[-1]:.3f} after {len(ious)}; {metrics['masks_per_second']:.1f} masks/s"
+        + (" a process" if processes.count() > 1 else "")
     ]
     if metrics["dropped"]:
         lines.append("dropped: " + ", ".join(f"{n} {reason}" for reason, n in metrics["dropped"].items()))
@@ -303,13 +322,19 @@ def _told(metrics: dict[str, Any], output: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return config.command(
-        SynthConfig,
-        run,
+    return config.run_command(
+        lambda: processes.told_by_first(
+            lambda: run(
+                config.parse(
+                    SynthConfig,
+                    argv,
+                    prog="geoclick synth",
+                    description="Turn masks into click sequences, with a frozen segmenter in the loop.",
+                    example="geoclick synth --root runs/scenes --split train --output runs/synth",
+                )
+            )
+        ),
         argv,
-        prog="geoclick synth",
-        description="Turn masks into click sequences, with a frozen segmenter in the loop.",
-        example="geoclick synth --root runs/scenes --split train --output runs/synth",
     )
 
 

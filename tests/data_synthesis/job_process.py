@@ -1,0 +1,54 @@
+"""One process of a job for the tests, with the segmenter of discs: `start` is called, the rest is what it runs."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def start(root, output, rank, world, *, at_embed="", delay=0.0):
+    """Process `rank` of `world`, as a launcher starts it; `at_embed` is code that it runs when it embeds."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(world)}
+    return subprocess.Popen(
+        [sys.executable, __file__, root, output, at_embed, str(delay)],
+        env=environment | {"PYTHONPATH": f"{HERE}:{HERE.parents[1]}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(condition, *jobs):
+    """Wait for a condition, two minutes beside a training run; a job that ended ends the wait."""
+    deadline = time.time() + 240
+    while not condition() and time.time() < deadline and all(job.poll() is None for job in jobs):
+        time.sleep(0.005)
+    assert condition(), [job.communicate() for job in jobs if job.poll() is not None]
+
+
+def main():
+    """Run the job and leave how many images it embedded beside the output."""
+    from disc_segmenter import DiscSegmenter
+
+    from data_synthesis.run import SynthConfig, run
+    from geoclick import config
+
+    root, output, at_embed, delay = sys.argv[1:]
+
+    class Segmenter(DiscSegmenter):
+        def embed(self, images):
+            exec(at_embed, {"output": Path(output), "rank": int(os.environ["RANK"])})
+            return super().embed(images)
+
+    segmenter = Segmenter(float(delay))
+    settings = SynthConfig(root=root, output=output, split="train", shards=6, batch=1, sheet=0)
+    code = config.run_command(lambda: run(settings, segmenter))
+    Path(f"{output}.embedded-{os.environ['RANK']}").write_text(str(len(segmenter.embedded)))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
