@@ -25,6 +25,9 @@ def test_both_step_by_about_the_rate():
     layer(torch.randn(256, 64)).square().sum().backward()
     for optimiser in optimisers:
         optimiser.step()
-    moved = [float((p.detach() - b).square().mean().sqrt()) for p, b in zip(layer.parameters(), before, strict=True)]
+    moved = [
+        float((p.detach() - b).square().mean().sqrt())
+        for p, b in zip(layer.parameters(), before, strict=True)
+    ]
     assert moved[1] == pytest.approx(1e-2, rel=0.05)
     assert moved[0] == pytest.approx(2e-3, rel=0.3)
