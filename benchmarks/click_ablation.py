@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from geoclick import config, files
 from geoclick.config import option
+from geoclick.dataset_options import DatasetOptions
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
@@ -27,13 +28,12 @@ NEVER = 2.0
 """An IoU target that no mask reaches: every sequence gets all its clicks."""
 
 
-@dataclass(frozen=True)
-class AblationConfig:
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig(DatasetOptions):
     """What `python -m benchmarks.click_ablation` takes."""
 
     output: str = option(help="folder for ablation.json")
-    dataset: str = option("scenes-v1", help="layout of the dataset: folder or scenes-v1")
-    root: str | None = option(None, help="the dataset's folder; scenes-v1 draws itself in runs when none")
+    dataset: str = option("scenes-v1", help="layout of the dataset: folder, coco, raster, or scenes-v1")
     split: str = option("test", help="name of the split")
     segmenter: str = option("embedded", help="embedded, or sam_vit_b|l|h with --checkpoint")
     checkpoint: str | None = option(None, help="weights of the segmenter, a .pth file")
@@ -71,15 +71,13 @@ def curves(segmenter: "Segmenter", samples: "Sequence[Sample]", clicks: int, *, 
 
 def run(settings: AblationConfig) -> None:
     """Click, decode in both ways, write the means."""
-    from itertools import islice
-
     from rich.progress import track
 
     from geoclick import datasets, segmenters
 
     root = datasets.root_of(settings.dataset, settings.root)
-    samples = list(islice(datasets.read(settings.dataset, root, settings.split), settings.limit))
-    samples = [sample for sample in samples if sample.task != "no_target"]
+    samples = datasets.read(settings.dataset, root, settings.split, options=settings.reading())
+    samples = [sample for sample in islice(samples, settings.limit) if sample.task != "no_target"]
     segmenter = segmenters.load(settings.segmenter, checkpoint=settings.checkpoint, device=settings.device)
     images = [list(group) for _, group in groupby(samples, key=lambda sample: sample.image)]
     found: dict[str, list] = {}

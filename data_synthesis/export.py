@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_synthesis import resizing
 from geoclick import codec, config, prompts
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
@@ -37,12 +38,6 @@ PIXEL_LIMITS = {"llama-factory": (32 * 32, 768 * 768), "ms-swift": (4 * 28 * 28,
 LLaMA-Factory: `image_min_pixels` and `image_max_pixels` of its ProcessorArguments. ms-swift: MIN_PIXELS and MAX_PIXELS
 of qwen_vl_utils, by which its Qwen-VL templates fetch images.
 """
-
-QWEN_LIMITS = 4 * 28 * 28, 16384 * 28 * 28
-"""The area that Qwen2.5-VL's own processor keeps to, which in LLaMA-Factory comes second (preprocessor_config.json)."""
-
-FACTOR = 28
-"""Qwen2.5-VL sees images whose sides are multiples of this."""
 
 TAGS = ("<image>", "<video>", "<audio>", "<bbox>", "<ref-object>")
 """What the tools put something else for, wherever it stands."""
@@ -98,7 +93,7 @@ def run(settings: ExportConfig) -> None:
         entry = {settings.name: dataset_info(lines.name)}
         write_whole(output / "dataset_info.json", json.dumps(entry, indent=2) + "\n")
     config.write_config(settings, output)
-    absolute = settings.family == "qwen2_5_vl"
+    absolute = settings.family == resizing.FAMILY
     manifest = {
         "layout": settings.layout,
         "file": lines.name,
@@ -159,6 +154,8 @@ def records(
     Raises:
         GeoClickError: an image is missing or outside the root.
     """
+    from geoclick.store import existing_image
+
     found: dict[str, str] = {}
     limits = pixel_limits(settings)
     for row in rows:
@@ -167,13 +164,13 @@ def records(
             left_out[reason] += 1
             continue
         size, resized = (row.height, row.width), None
-        if settings.family == "qwen2_5_vl":
+        if settings.family == resizing.FAMILY:
             resized = resized_size(size, settings.layout, limits)
             if resized is None:
                 left_out["too narrow for Qwen-VL"] += 1
                 continue
         if row.image not in found:
-            found[row.image] = existing(Path(settings.root), row.image)
+            found[row.image] = str(existing_image(Path(settings.root), row.image))
         answer = codec.encode(
             sequence,
             family=settings.family,
@@ -191,34 +188,18 @@ def records(
 
 
 def unusable(row: "Row", clicks: int, min_iou: float) -> str:
-    """Why a row, of which so many clicks are taken, gives no line; empty when it does.
+    """Why a row, of which so many clicks are taken, gives no line; empty when it does."""
+    from geoclick.store import why_left_out
 
-    The first two reasons are those of `geoclick train sft`, so that both train on the same rows.
-    """
-    if not clicks and row.task != "no_target":
-        return "no clicks for a target"
-    if clicks and row.ious[clicks - 1] < min_iou:
-        return "below min_iou"
-    if any(tag in row.query for tag in TAGS):
-        return "a tag of the tools in the query"
-    return ""
+    # First the reasons of `geoclick train sft`, so that both train on the same rows.
+    if reason := why_left_out(row, clicks, min_iou):
+        return reason
+    return "a tag of the tools in the query" if any(tag in row.query for tag in TAGS) else ""
 
 
 def flat(content: list[dict[str, str]]) -> str:
     """The parts of a turn as one text, where the tools' tag stands for the image."""
     return "".join("<image>" if part["type"] == "image" else part["text"] for part in content)
-
-
-def existing(root: Path, image: str) -> str:
-    """The absolute path of an image; raises GeoClickError when it is not there or outside the root."""
-    from geoclick.datasets.reading import inside
-
-    path = inside(root, image)
-    if not path.is_file():
-        raise GeoClickError(
-            f"{path} does not exist though the click store names it; give --root the folder of the dataset."
-        )
-    return str(path)
 
 
 def resized_size(size: tuple[int, int], layout: str, limits: tuple[int, int]) -> tuple[int, int] | None:
@@ -233,18 +214,13 @@ def resized_size(size: tuple[int, int], layout: str, limits: tuple[int, int]) ->
         layout: the tool.
         limits: least and largest area that it is told.
     """
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
-
     if layout == "llama-factory":
         for limit, beyond in ((limits[1], int.__gt__), (limits[0], int.__lt__)):
             if beyond(size[0] * size[1], limit):
                 scale = math.sqrt(limit / (size[0] * size[1]))
                 size = int(size[0] * scale), int(size[1] * scale)
-        size, limits = (max(size[0], FACTOR), max(size[1], FACTOR)), QWEN_LIMITS
-    try:
-        return smart_resize(*size, factor=FACTOR, min_pixels=limits[0], max_pixels=limits[1])
-    except ValueError:
-        return None
+        size, limits = (max(size[0], resizing.FACTOR), max(size[1], resizing.FACTOR)), resizing.LIMITS
+    return resizing.resized_size(size, limits)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -156,24 +156,17 @@ def _line(bar: "Progress", words: str, total: int | None) -> Iterator[Callable[[
     """One bar, full when its block ends well; gives the function that moves it by one."""
     task = bar.add_task(words, total=total)
     yield lambda: bar.advance(task)
-    done = bar.tasks[task].completed
-    bar.update(task, total=bar.tasks[task].total or done or 1, completed=bar.tasks[task].total or done or 1)
+    full = bar.tasks[task].total or bar.tasks[task].completed or 1
+    bar.update(task, total=full, completed=full)
 
 
 def with_images(rows: "Iterable[Row]", root: Path) -> "Iterator[Row]":
     """The same rows; raises GeoClickError at the first whose image is not in `root`, before time is spent."""
-    from geoclick.datasets.reading import inside
+    from geoclick.store import existing_image
 
-    @lru_cache(maxsize=4096)
-    def find(image: str) -> None:
-        path = inside(root, image)
-        if not path.is_file():
-            raise GeoClickError(
-                f"{path} does not exist though the click store names it; give --root the folder of the dataset."
-            )
-
+    find = lru_cache(maxsize=4096)(existing_image)
     for row in rows:
-        find(row.image)
+        find(root, row.image)
         yield row
 
 

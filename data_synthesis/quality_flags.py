@@ -11,7 +11,6 @@ from geoclick import masks
 from geoclick.store import Row
 
 LOW_IOU, DUPLICATE, SLIVER = "low-iou", "duplicate", "sliver"
-REASONS = (LOW_IOU, DUPLICATE, SLIVER)
 
 
 @dataclass(frozen=True)

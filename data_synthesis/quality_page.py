@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from data_synthesis.quality_charts import NEGATIVE, POSITIVE, bar_chart, heat_map, iou_chart
+from data_synthesis.quality_charts import MAIN, NEGATIVE, POSITIVE, bar_chart, heat_map, iou_chart
 from data_synthesis.quality_figures import LEVELS
 from data_synthesis.quality_flags import DUPLICATE, LOW_IOU, SLIVER
 from data_synthesis.quality_measures import CODECS, GROUPS
@@ -137,7 +137,7 @@ def _charts(block: Mapping[str, Any]) -> str:
             bar_chart(
                 "Sequences by length",
                 [str(k) for k in range(longest + 1)],
-                [("sequences of", "#33658a", [lengths.get(str(k), 0) for k in range(longest + 1)])],
+                [("sequences of", MAIN, [lengths.get(str(k), 0) for k in range(longest + 1)])],
                 "clicks in a sequence",
             ),
             f"{block['without_clicks']} sequences have a target and yet no click.",

@@ -11,7 +11,7 @@ import numpy as np
 from data_synthesis.quality_charts import data_uri
 from data_synthesis.quality_flags import DUPLICATE, SLIVER, Duplicates
 from data_synthesis.quality_measures import GROUPS, Measures
-from data_synthesis.sheet import _cell, _window
+from data_synthesis.sheet import draw_cell, window_of
 from geoclick import images, masks
 from geoclick.datasets.reading import inside
 from geoclick.store import Row
@@ -79,11 +79,11 @@ def draw_figure(row: Row, root: Path, duplicates: Duplicates, place: int, earlie
     """
     picture = images.read_image(inside(root, row.image), size=(row.height, row.width))
     target = masks.decode_rle(row.mask)
-    window = _window(target, row.clicks)
+    window = window_of(target, row.clicks)
     other = None if earlier is None else masks.decode_rle(earlier.mask)
     cells = [
-        _cell(picture, target, None, (), window),
-        _cell(picture, target, other, row.clicks if earlier is None else (), window),
+        draw_cell(picture, target, None, (), window),
+        draw_cell(picture, target, other, row.clicks if earlier is None else (), window),
     ]
     pictures = "".join(f'<img src="{data_uri(cell, "JPEG")}" alt="" loading="lazy">' for cell in cells)
     ious = " &rarr; ".join(f"{iou:.2f}" for iou in row.ious) or "no clicks"

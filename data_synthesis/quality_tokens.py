@@ -1,12 +1,12 @@
 """How many tokens the answers of a store have: each VLM family and format, by a tokenizer of one's choice."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_synthesis import resizing
 from data_synthesis.quality_measures import CODECS, UNCOUNTED, CountTokens
 from geoclick import embedded
 from geoclick.codec import encode
@@ -15,12 +15,6 @@ from geoclick.store import Row
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-ABSOLUTE = "qwen2_5_vl"
-"""The family whose coordinates are pixels of the resized image."""
-
-PIXELS = (56 * 56, 14 * 14 * 4 * 16384)
-"""Least and largest area of a resized image, in pixels, of the published Qwen2.5-VL checkpoints."""
 
 
 def load_tokenizer(name: str) -> "Tokenizer":
@@ -65,25 +59,10 @@ def answers(row: Row) -> list[str | None]:
     """The answer of a row by each of CODECS; None where the image is too narrow for the family."""
     size, texts = (row.height, row.width), []
     for family, answer_format in CODECS:
-        resized = resized_size(*size, family) if family == ABSOLUTE else None
-        if family == ABSOLUTE and resized is None:
+        resized = resizing.resized_size(size) if family == resizing.FAMILY else None
+        if family == resizing.FAMILY and resized is None:
             texts.append(None)
         else:
             codec = {"family": family, "answer_format": answer_format}
             texts.append(encode(row.clicks, **codec, image_size=size, resized_size=resized))
     return texts
-
-
-@lru_cache(maxsize=4096)
-def resized_size(height: int, width: int, family: str) -> tuple[int, int] | None:
-    """The (height, width) that a published checkpoint resizes an image to; None for one that it refuses."""
-    # Both import torch, which takes seconds.
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
-
-    from geoclick.vlms.families import FAMILIES
-
-    factor = FAMILIES[family].coordinate_factor
-    try:
-        return smart_resize(height, width, factor=factor, min_pixels=PIXELS[0], max_pixels=PIXELS[1])
-    except ValueError:
-        return None

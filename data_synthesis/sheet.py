@@ -12,6 +12,7 @@ from scipy import ndimage
 from geoclick import images, masks, store
 from geoclick.clicks import Click
 from geoclick.datasets.reading import inside
+from geoclick.files import whole
 
 if TYPE_CHECKING:
     from data_synthesis.job import Job
@@ -53,9 +54,8 @@ def write_sheet(output: Path, root: str | Path, job: "Job", *, count: int) -> No
     embeddings = job.segmenter.embed(pictures)
     history = replay(job.segmenter, embeddings, [row.clicks for row in rows], job.policy)
     sheet = draw_sheet(rows, pictures, history, columns=1 + job.max_clicks)
-    partial = output / "sheet.png.partial"
-    sheet.save(partial, format="PNG", optimize=True)
-    partial.replace(output / "sheet.png")
+    with whole(output / "sheet.png") as partial:
+        sheet.save(partial, format="PNG", optimize=True)
 
 
 def pick(rows: Iterable[store.Row], count: int, seed: int) -> list[store.Row]:
@@ -93,9 +93,10 @@ def draw_sheet(
         place = f"{row.sample_id}, {row.width}x{row.height} pixels"
         _line(sheet, (GAP, top - 24), ((row.query, INK, 17), (place, FAINT, 13)), width - 2 * GAP)
         target = masks.decode_rle(row.mask)
-        window = _window(target, row.clicks)
+        window = window_of(target, row.clicks)
         for column in range(len(after) + 1):
-            cell = _cell(picture, target, after[column - 1] if column else None, row.clicks[:column], window)
+            shown = after[column - 1] if column else None
+            cell = draw_cell(picture, target, shown, row.clicks[:column], window)
             left = GAP + column * (CELL + GAP)
             sheet.paste(cell, (left, top))
             _line(sheet, (left, top + CELL + 6), _caption(row, column), CELL)
@@ -113,8 +114,16 @@ def _caption(row: store.Row, column: int) -> Pieces:
     )
 
 
-def _window(target: np.ndarray, clicks: Sequence[Click]) -> tuple[int, int, int]:
-    """A square (left, top, side) around the target and the clicks, over the border only where they must."""
+def window_of(target: np.ndarray, clicks: Sequence[Click]) -> tuple[int, int, int]:
+    """A square around a target and clicks, over the image's border only where they need it.
+
+    Args:
+        target: bool [H, W].
+        clicks: in pixels of the image.
+
+    Returns:
+        (left, top, side) in pixels of the image.
+    """
     ys, xs = np.nonzero(target)
     xs = np.append(xs, [click.x for click in clicks])
     ys = np.append(ys, [click.y for click in clicks])
@@ -152,14 +161,25 @@ def _ring(mask: np.ndarray, width: int) -> np.ndarray:
     return mask & ~ndimage.binary_erosion(mask, iterations=width)
 
 
-def _cell(
+def draw_cell(
     picture: np.ndarray,
     target: np.ndarray,
     prediction: np.ndarray | None,
     clicks: Sequence[Click],
     window: tuple[int, int, int],
 ) -> Image.Image:
-    """One cell: the image, the target's edge, the prediction's tint and edge, the clicks."""
+    """One cell: the image, the target's edge, the prediction's tint and edge, the clicks.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        target: bool [H, W].
+        prediction: bool [H, W], or None for none.
+        clicks: in pixels of the image, numbered in this order.
+        window: the part that is shown, see `window_of`.
+
+    Returns:
+        An image of CELL x CELL pixels.
+    """
     size = CELL * SCALE
     pixels = _cut(picture, window, size, Image.Resampling.BICUBIC).astype(np.float32)
     wanted = _cut(target, window, size, Image.Resampling.BILINEAR)
@@ -178,18 +198,16 @@ def _cell(
     return cell.resize((CELL, CELL), Image.Resampling.LANCZOS)
 
 
-def _mark(
-    draw: ImageDraw.ImageDraw, x: float, y: float, text: str, positive: bool, scale: int = SCALE
-) -> None:
+def _mark(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, positive: bool) -> None:
     """A numbered dot."""
-    radius = 8 * scale
+    radius = 8 * SCALE
     draw.ellipse(
         (x - radius, y - radius, x + radius, y + radius),
         fill=POSITIVE if positive else NEGATIVE,
         outline=(255, 255, 255),
-        width=2 * scale,
+        width=2 * SCALE,
     )
-    draw.text((x, y), text, fill=(255, 255, 255), anchor="mm", font=ImageFont.load_default(11 * scale))
+    draw.text((x, y), text, fill=(255, 255, 255), anchor="mm", font=ImageFont.load_default(11 * SCALE))
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
-    """What `geoclick synth` and `geoclick evaluate` share."""
+    """What the commands that read a dataset share."""
 
     dataset: str = option(
         "folder", help="layout of the dataset: folder, coco, raster, or scenes-v1, which is inside"

@@ -135,7 +135,11 @@ def to_bytes(pixels: np.ndarray, limits: np.ndarray | None) -> np.ndarray:
 
 
 def read_window(
-    raster: "DatasetReader", window: Window, bands: Sequence[int], limits: np.ndarray | None
+    raster: "DatasetReader",
+    window: Window,
+    bands: Sequence[int],
+    limits: np.ndarray | None,
+    valid: np.ndarray | None,
 ) -> np.ndarray:
     """A window as uint8 [H, W, 3] RGB, black where there is no data.
 
@@ -144,6 +148,7 @@ def read_window(
         window: a part of it.
         bands: three numbers, see `choose_bands`.
         limits: see `stretch_limits`.
+        valid: the pixels of the window that hold data, see `read_valid`.
 
     Raises:
         GeoClickError: the file is broken there.
@@ -151,7 +156,6 @@ def read_window(
     with _explained(raster.name):
         pixels = raster.read(list(bands), window=_slices(window))
     image = to_bytes(pixels, limits).transpose(1, 2, 0)
-    valid = read_valid(raster, window, bands)
     return np.ascontiguousarray(image if valid is None else image * valid[..., None])
 
 

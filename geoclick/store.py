@@ -155,6 +155,33 @@ def read(folder: str | Path) -> Iterator[Row]:
             ) from error
 
 
+def why_left_out(row: Row, clicks: int, min_iou: float) -> str:
+    """Why a row, of which the first `clicks` clicks are taken, is not trained on; empty when it is.
+
+    Args:
+        row: of a store.
+        clicks: as many as the row has, or less.
+        min_iou: the mask after those clicks has this IoU at least; rows without a target always stay.
+    """
+    if not clicks and row.task != "no_target":
+        return "no clicks for a target"
+    if clicks and row.ious[clicks - 1] < min_iou:
+        return "below min_iou"
+    return ""
+
+
+def existing_image(root: Path, image: str) -> Path:
+    """The file of a row's image; raises GeoClickError when it is not there or outside the dataset's root."""
+    from geoclick.datasets.reading import inside
+
+    path = inside(root, image)
+    if not path.is_file():
+        raise GeoClickError(
+            f"{path} does not exist though the click store names it; give --root the folder of the dataset."
+        )
+    return path
+
+
 def _shards(folder: Path) -> list[Path]:
     """The shards of a whole store, in order."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []

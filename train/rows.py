@@ -7,7 +7,6 @@ from typing import Any
 from datasets import Dataset
 
 from geoclick import codec, prompts, store
-from geoclick.datasets.reading import inside
 from geoclick.errors import GeoClickError
 from geoclick.vlms import Vlm, resized_size
 
@@ -43,17 +42,14 @@ def build(
     root = Path(root)
     columns: dict[str, list] = {"images": [], "size": [], "prompt": [], "completion": []}
     left_out: Counter[str] = Counter()
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     for row in store.read(clicks):
         sequence = row.clicks[:max_clicks]
-        if not sequence and row.task != "no_target":
-            left_out["no clicks for a target"] += 1
-            continue
-        if sequence and row.ious[len(sequence) - 1] < min_iou:
-            left_out["below min_iou"] += 1
+        if reason := store.why_left_out(row, len(sequence), min_iou):
+            left_out[reason] += 1
             continue
         if row.image not in found:
-            found[row.image] = _existing(root, row.image)
+            found[row.image] = str(store.existing_image(root, row.image))
         size = (row.height, row.width)
         answer = codec.encode(
             sequence,
@@ -63,7 +59,7 @@ def build(
             resized_size=resized_size(vlm.processor, size),
         )
         prompt, completion = render(vlm.processor, row.query, answer, answer_format)
-        columns["images"].append([str(found[row.image])])
+        columns["images"].append([found[row.image]])
         columns["size"].append(list(size))
         columns["prompt"].append(prompt)
         columns["completion"].append(completion)
@@ -88,12 +84,3 @@ def render(processor: Any, query: str, answer: str, answer_format: str) -> tuple
             "train an Instruct checkpoint instead of a Thinking one."
         )
     return prompt, whole[len(prompt) :]
-
-
-def _existing(root: Path, image: str) -> Path:
-    path = inside(root, image)
-    if not path.is_file():
-        raise GeoClickError(
-            f"{path} does not exist though the click store names it; give --root the folder of the dataset."
-        )
-    return path

@@ -222,11 +222,11 @@ def _of_raster(
         path = folder / f"{window.row}-{window.column}-{window.height}x{window.width}.png"
         image = path.relative_to(root.resolve()).as_posix()
         try:
+            valid = rasters.read_valid(raster, window, bands)
             if not path.is_file():
                 if limits is None:
                     limits = rasters.stretch_limits(raster, bands, options.stretch)
-                _write(path, rasters.read_window(raster, window, bands, limits))
-            valid = rasters.read_valid(raster, window, bands)
+                _write(path, rasters.read_window(raster, window, bands, limits, valid))
         except GeoClickError as error:
             on_left_out(LeftOut(image, "broken image", str(error), len(found)))
             continue
@@ -276,7 +276,8 @@ def _instances(
     import shapely
 
     features = labels.features
-    numbers = np.array([n for n in vectors.near(features, raster) if labels.usable[n]], int)
+    numbers = vectors.near(features, raster)
+    numbers = numbers[labels.usable[numbers]]
     shapes = vectors.to_pixels(features.shapes[numbers], features.crs, raster)
     for number, shape in zip(numbers, shapes, strict=True):
         name = f"{stem}-{features.ids[number]}"

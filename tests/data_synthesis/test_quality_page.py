@@ -5,7 +5,7 @@ import pytest
 from click_rows import make_row, measure, random_rows
 
 from data_synthesis.quality_figures import all_figures
-from data_synthesis.quality_flags import DUPLICATE, REASONS, SLIVER
+from data_synthesis.quality_flags import DUPLICATE, LOW_IOU, SLIVER
 from data_synthesis.quality_measures import GROUPS
 from data_synthesis.quality_page import render
 from data_synthesis.quality_pictures import ALL, largest_groups
@@ -43,7 +43,7 @@ class Reader(HTMLParser):
 
 def quality_of(rows, **changes):
     measures = measure(rows)
-    flags = {reason: np.arange(len(rows)) % 3 == 0 for reason in (*REASONS, "any")}
+    flags = {reason: np.arange(len(rows)) % 3 == 0 for reason in (LOW_IOU, DUPLICATE, SLIVER, "any")}
     quality = {
         "store": "runs/synth",
         "made_with": {"segmenter": "embedded"},

@@ -6,7 +6,8 @@ from click_rows import make_row
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from data_synthesis.quality_measures import CODECS, UNCOUNTED
-from data_synthesis.quality_tokens import answers, load_tokenizer, resized_size, token_counter
+from data_synthesis.quality_tokens import answers, load_tokenizer, token_counter
+from data_synthesis.resizing import resized_size
 from geoclick.clicks import Click
 from geoclick.codec import NO_TARGET, decode
 from geoclick.errors import GeoClickError, UsageError
@@ -17,8 +18,8 @@ CLICKS = [Click(3, 4), Click(80.5, 55, False), Click(0, 59)]
 
 def test_every_codec_writes_the_clicks_that_are_stored():
     row = make_row(SQUARE, CLICKS, [0.5] * 3)
+    resized = resized_size((60, 90))
     for (family, answer_format), text in zip(CODECS, answers(row), strict=True):
-        resized = resized_size(60, 90, family)
         frame = {"family": family, "answer_format": answer_format, "image_size": (60, 90)}
         answer = decode(text, **frame, resized_size=resized)
         assert answer.status == "ok"

@@ -1,29 +1,13 @@
 import numpy as np
+from click_rows import make_row
 
-from data_synthesis.sheet import CELL, GAP, HEADER, NEGATIVE, POSITIVE, TITLE, _window, draw_sheet, pick
-from geoclick import masks
+from data_synthesis.sheet import CELL, GAP, HEADER, NEGATIVE, POSITIVE, TITLE, draw_sheet, pick, window_of
 from geoclick.clicks import Click
-from geoclick.store import Row
 
 
 def row(mask, clicks, ious):
-    return Row(
-        sample_id="a",
-        dataset="folder",
-        split="train",
-        task="referring",
-        image="a.png",
-        width=mask.shape[1],
-        height=mask.shape[0],
-        query="a query that is far too long for the space that a caption has below its cell",
-        mask=masks.encode_rle(mask),
-        clicks=clicks,
-        ious=ious,
-        segmenter="disc",
-        segmenter_sha256="0" * 64,
-        policy="centre",
-        seed=0,
-    )
+    query = "a query that is far too long for the space that a caption has below its cell"
+    return make_row(mask, clicks, ious, query=query)
 
 
 def test_clicks_are_drawn_where_they_are_in_their_colour():
@@ -34,7 +18,7 @@ def test_clicks_are_drawn_where_they_are_in_their_colour():
         [row(mask, clicks, (0.5, 0.6))], [np.full((100, 100, 3), 90, np.uint8)], [[mask, mask]], columns=3
     )
     assert sheet.width == 3 * (CELL + GAP) + GAP
-    left, top, side = _window(mask, clicks)
+    left, top, side = window_of(mask, clicks)
     for column, shown in ((0, 0), (1, 1), (2, 2)):
         for number, click in enumerate(clicks):
             # Beside the dot's number, well inside the dot.
@@ -48,13 +32,13 @@ def test_clicks_are_drawn_where_they_are_in_their_colour():
 def test_the_window_holds_target_and_clicks_and_stays_in_the_image_where_it_fits():
     mask = np.zeros((300, 400), bool)
     mask[5:40, 350:395] = True
-    left, top, side = _window(mask, [Click(340, 90)])
+    left, top, side = window_of(mask, [Click(340, 90)])
     assert left >= 0
     assert top >= 0
     assert left + side <= 400
     assert left <= 340
     assert top + side > 90
-    assert _window(np.ones((300, 400), bool), [])[2] >= 400
+    assert window_of(np.ones((300, 400), bool), [])[2] >= 400
 
 
 def test_picking_is_fair_ordered_and_repeatable():

@@ -25,7 +25,8 @@ def shown(path, pixels, *, bands=(), percentiles=(0, 100), window=ALL, **profile
     with written(path, pixels, **profile) as raster:
         chosen = rasters.choose_bands(raster, bands)
         limits = rasters.stretch_limits(raster, chosen, percentiles)
-        return rasters.read_window(raster, window, chosen, limits), rasters.read_valid(raster, window, chosen)
+        valid = rasters.read_valid(raster, window, chosen)
+        return rasters.read_window(raster, window, chosen, limits, valid), valid
 
 
 def test_bytes_are_shown_as_they_are(tmp_path):
@@ -185,9 +186,10 @@ def test_a_virtual_raster_that_names_another_file_is_not_followed(tmp_path):
 def test_a_truncated_file_is_one_sentence(tmp_path):
     path = geotiffs.write_raster(tmp_path / "a.tif", geotiffs.noise(400, 600, dtype="uint16"))
     path.write_bytes(path.read_bytes()[:200_000])
+    window, limits = Window(300, 500, 90, 90), np.array([[0, 1]] * 3)
     with rasters.open_raster(path) as raster:
         for work in (
-            lambda: rasters.read_window(raster, Window(300, 500, 90, 90), (1, 2, 3), np.array([[0, 1]] * 3)),
+            lambda: rasters.read_window(raster, window, (1, 2, 3), limits, None),
             lambda: rasters.stretch_limits(raster, (1, 2, 3), (2, 98)),
         ):
             with pytest.raises(GeoClickError, match=r"a\.tif cannot be read as a GeoTIFF"):

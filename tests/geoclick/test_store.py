@@ -207,3 +207,24 @@ def test_manifest(tmp_path):
 def test_rows_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         row(0).seed = 1
+
+
+def test_rows_are_left_out_for_a_missing_click_or_a_poor_mask():
+    clicks = [Click(0, 0), Click(1, 1)]
+    assert store.why_left_out(row(0, clicks), 2, 0.5) == ""
+    assert store.why_left_out(row(0, clicks), 2, 0.6) == "below min_iou"
+    better = dataclasses.replace(row(0, clicks), ious=(0.5, 0.7))
+    assert [store.why_left_out(better, taken, 0.6) for taken in (1, 2)] == ["below min_iou", ""]
+    assert store.why_left_out(row(0), 0, 0.0) == "no clicks for a target"
+    assert store.why_left_out(dataclasses.replace(row(0), task="no_target"), 0, 0.9) == ""
+
+
+def test_images_are_there_and_inside_the_root(tmp_path):
+    (tmp_path / "root").mkdir()
+    for folder in (tmp_path, tmp_path / "root"):
+        (folder / "a.png").touch()
+    assert store.existing_image(tmp_path / "root", "a.png") == (tmp_path / "root/a.png").resolve()
+    with pytest.raises(GeoClickError, match="give --root the folder of the dataset"):
+        store.existing_image(tmp_path / "root", "b.png")
+    with pytest.raises(GeoClickError, match="leads out of"):
+        store.existing_image(tmp_path / "root", "../a.png")
