@@ -1,9 +1,10 @@
 """segment-anything (SAM 1) behind the Segmenter protocol: equal to its SamPredictor, batched over images.
 
-Two things differ from SamPredictor in form, not in result:
+Three things differ from SamPredictor in form, not in result:
 
 - `MaskDecoder.forward` repeats the embedding of one image for every prompt. `decode_masks` calls the
   decoder's submodules itself, so that each prompt of a batch brings the embedding of its own image.
+- Attention runs in fused.py's form of the layers.
 - `PromptEncoder` appends exactly one padding point (label -1) to the points of a prompt, and that point is a
   token which takes part in attention. Padding the short prompts of a batch with more such points would change
   their masks, so prompts are grouped by their number of clicks, and each keeps the one padding point that
@@ -11,6 +12,7 @@ Two things differ from SamPredictor in form, not in result:
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,13 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from geoclick.segmenters.base import Decoded, Embedding, Prompt
+from geoclick.segmenters.fused import fuse
+
+PROMPTS = 64
+"""Prompts decoded at once on a GPU."""
+
+CACHED_ELEMENTS = 2**20
+"""Image features, in numbers, that a CPU decodes at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +131,14 @@ class SamSegmenter:
     """A segment-anything model as a Segmenter.
 
     Args:
-        sam: the model, moved to `device` and frozen.
+        sam: the model; it is moved to `device`, frozen and fused.
         name: what the user calls it.
         sha256: hash of its weight file.
         device: where it runs.
         dtype: autocast type for speed (bfloat16 or float16), or None for float32 as in SamPredictor.
         image_batch: most images encoded at once.
-        prompt_batch: most prompts decoded at once.
+        prompt_batch: most prompts decoded at once; None takes 64, and fewer on a CPU, where a batch that outgrows the
+            caches is slower than its prompts one by one.
     """
 
     def __init__(
@@ -140,12 +150,15 @@ class SamSegmenter:
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         image_batch: int = 8,
-        prompt_batch: int = 64,
+        prompt_batch: int | None = None,
     ) -> None:
         self.device = torch.device(device)
-        self.sam = sam.to(self.device).eval().requires_grad_(False)
+        self.sam = fuse(sam.to(self.device).eval().requires_grad_(False))
         self.name, self.sha256, self.dtype = name, sha256, dtype
-        self.image_batch, self.prompt_batch = image_batch, prompt_batch
+        self.image_batch = image_batch
+        features = sam.prompt_encoder.embed_dim * math.prod(sam.prompt_encoder.image_embedding_size)
+        cached = max(1, CACHED_ELEMENTS // features) if self.device.type == "cpu" else PROMPTS
+        self.prompt_batch = prompt_batch or min(PROMPTS, cached)
         self._transform = ResizeLongestSide(sam.image_encoder.img_size)
         self._positions = sam.prompt_encoder.get_dense_pe()
 
