@@ -59,6 +59,11 @@ class Clicker:
         return "".join(f"+{name}" for name, given in parts.items() if given)
 
     @property
+    def is_centre(self) -> bool:
+        """Whether every click is that of the centre rule, whatever its tie."""
+        return self.policy == "center" and not self.jitter and not self.positive_only
+
+    @property
     def is_random(self) -> bool:
         """Whether two sequences of one sample may differ."""
         samples = self.policy == "lookahead" and self.candidates > 1

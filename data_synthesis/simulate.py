@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_synthesis import on_device
+from data_synthesis.on_device import Targets
 from data_synthesis.policies import Clicker, draws, propose
 from geoclick.clicks import Click, ClickSequence
 from geoclick.masks import iou
@@ -70,21 +72,28 @@ def simulate(
     ids = sequence_ids or [(str(i), 1) for i in range(len(targets))]
     clicker = clicker or Clicker()
     state = Clicking(segmenter, embeddings, policy or Policy())
+    together = Targets(targets, valids, segmenter.device) if on_device.pays(segmenter.device) else None
     ious: list[list[float]] = [[] for _ in targets]
     active = list(range(len(targets)))
     for turn in range(max_clicks):
         proposals: list[list[Click]] = [[] for _ in targets]
-        for i in active:
-            proposals[i] = propose(
-                clicker, targets[i], state.masks[i], state.sequences[i], valids[i], draws(seed, *ids[i], turn)
-            )
+        if together and clicker.is_centre:
+            planes, clicked = [state.planes[i] for i in active], [state.sequences[i] for i in active]
+            clicks = together.centre_clicks(active, planes, clicked, clicker.tie)
+            for i, click in zip(active, clicks, strict=True):
+                proposals[i] = [click] if click else []
+        else:
+            masks = state.masks
+            for i in active:
+                random = draws(seed, *ids[i], turn)
+                proposals[i] = propose(clicker, targets[i], masks[i], state.sequences[i], valids[i], random)
+        attempts = state.attempt(proposals)
         taken: list[Attempt | None] = [None] * len(targets)
-        for i, attempts in enumerate(state.attempt(proposals)):
-            found = [iou(attempt.mask, targets[i], valids[i]) for attempt in attempts]
+        for i, found in enumerate(_ious(attempts, targets, valids, together)):
             best = max(found, default=0.0)
             # An empty prediction, where all begin, has an IoU of 0 with what can be clicked on.
-            if attempts and (not clicker.keep_improving or best > max(ious[i], default=0.0)):
-                taken[i] = attempts[found.index(best)]
+            if found and (not clicker.keep_improving or best > max(ious[i], default=0.0)):
+                taken[i] = attempts[i][found.index(best)]
                 ious[i].append(best)
         state.take(taken)
         active = [i for i in active if taken[i] is not None and ious[i][-1] < iou_target]
@@ -94,3 +103,20 @@ def simulate(
         Simulated(sequence, tuple(s), mask)
         for sequence, s, mask in zip(state.sequences, ious, state.masks, strict=True)
     ]
+
+
+def _ious(
+    attempts: Sequence[Sequence[Attempt]],
+    targets: Sequence[np.ndarray],
+    valids: Sequence[np.ndarray | None],
+    together: Targets | None,
+) -> list[list[float]]:
+    """The IoU of each attempt with its target, on the device where that pays."""
+    if together is None:
+        return [
+            [iou(attempt.mask, target, valid) for attempt in tried]
+            for tried, target, valid in zip(attempts, targets, valids, strict=True)
+        ]
+    which = [i for i, tried in enumerate(attempts) for _ in tried]
+    found = iter(together.ious(which, [attempt.plane for tried in attempts for attempt in tried]))
+    return [[next(found) for _ in tried] for tried in attempts]

@@ -46,15 +46,20 @@ class Attempt:
 
     Attributes:
         sequence: the clicks with the new one, in order.
-        mask: bool [H, W], at the size of its image.
+        plane: the mask, bool [H, W] on the segmenter's device, at the size of its image.
         score: the predicted IoU of that mask.
         low_res: its logits [1, h, w] on the segmenter's device.
     """
 
     sequence: ClickSequence
-    mask: np.ndarray
+    plane: torch.Tensor
     score: float
     low_res: torch.Tensor
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask, bool [H, W]."""
+        return self.plane.cpu().numpy()
 
 
 class Clicking:
@@ -62,7 +67,8 @@ class Clicking:
 
     Attributes:
         sequences: the clicks so far, in order.
-        masks: bool [H, W] each, at the size of its image; empty before the first click.
+        planes: the masks, bool [H, W] on the segmenter's device, at the size of their images; empty before the first
+            click.
         scores: predicted IoU of each mask; 0.0 before the first click.
     """
 
@@ -72,8 +78,13 @@ class Clicking:
         self._segmenter, self._embeddings, self._policy = segmenter, embeddings, policy or Policy()
         self._low_res: list[torch.Tensor | None] = [None] * len(embeddings)
         self.sequences: list[ClickSequence] = [()] * len(embeddings)
-        self.masks = [np.zeros(embedding.size, bool) for embedding in embeddings]
+        self.planes = [torch.zeros(e.size, dtype=torch.bool, device=segmenter.device) for e in embeddings]
         self.scores = [0.0] * len(embeddings)
+
+    @property
+    def masks(self) -> list[np.ndarray]:
+        """The masks, bool [H, W] each."""
+        return [plane.cpu().numpy() for plane in self.planes]
 
     def step(self, clicks: Sequence[Click | None]) -> None:
         """Add `clicks[i]` to sequence i and decode it anew; None leaves sequence and mask as they are."""
@@ -91,10 +102,11 @@ class Clicking:
         embeddings = [self._embeddings[i] for i in rows]
         prompts = [Prompt(s, self._low_res[i]) for s, i in zip(sequences, rows, strict=True)]
         chosen = _decode_best(self._segmenter, embeddings, prompts, self._policy)
-        masks = _masks(self._segmenter, embeddings, [c.low_res for c in chosen])
+        planes = _planes(self._segmenter, embeddings, [c.low_res for c in chosen])
+        scores = torch.cat([c.scores for c in chosen]).tolist() if chosen else []
         attempts: list[list[Attempt]] = [[] for _ in clicks]
-        for i, sequence, decoded, mask in zip(rows, sequences, chosen, masks, strict=True):
-            attempts[i].append(Attempt(sequence, mask, float(decoded.scores[0]), decoded.low_res))
+        for i, sequence, decoded, plane, score in zip(rows, sequences, chosen, planes, scores, strict=True):
+            attempts[i].append(Attempt(sequence, plane, score, decoded.low_res))
         return attempts
 
     def take(self, attempts: Sequence[Attempt | None]) -> None:
@@ -102,7 +114,7 @@ class Clicking:
         for i, attempt in enumerate(attempts):
             if attempt is None:
                 continue
-            self.sequences[i], self.masks[i], self.scores[i] = attempt.sequence, attempt.mask, attempt.score
+            self.sequences[i], self.planes[i], self.scores[i] = attempt.sequence, attempt.plane, attempt.score
             if self._policy.feedback:
                 self._low_res[i] = attempt.low_res.clamp(-FEEDBACK_LIMIT, FEEDBACK_LIMIT)
 
@@ -124,7 +136,7 @@ def replay(
         clicking.step([s[turn] if turn < len(s) else None for s in sequences])
         for i, sequence in enumerate(sequences):
             if turn < len(sequence):
-                history[i].append(clicking.masks[i])
+                history[i].append(clicking.planes[i].cpu().numpy())
     return history
 
 
@@ -143,8 +155,8 @@ def joint(
     active = [i for i, sequence in enumerate(sequences) if sequence]
     kept = [embeddings[i] for i in active]
     chosen = _decode_best(segmenter, kept, [Prompt(sequences[i]) for i in active], policy or Policy())
-    for i, mask in zip(active, _masks(segmenter, kept, [c.low_res for c in chosen]), strict=True):
-        masks[i] = mask
+    for i, plane in zip(active, _planes(segmenter, kept, [c.low_res for c in chosen]), strict=True):
+        masks[i] = plane.cpu().numpy()
     return masks
 
 
@@ -158,24 +170,25 @@ def _decode_best(
         answers = segmenter.decode(
             [embeddings[i] for i in rows], [prompts[i] for i in rows], multimask=multimask
         )
-        for i, answer in zip(rows, answers, strict=True):
-            best = int(answer.scores.argmax())
+        # One look at all scores: every look makes a GPU wait.
+        bests = torch.stack([a.scores for a in answers]).argmax(1).tolist() if answers else []
+        for i, answer, best in zip(rows, answers, bests, strict=True):
             chosen[i] = Decoded(answer.low_res[best : best + 1], answer.scores[best : best + 1])
     return [chosen[i] for i in range(len(prompts))]
 
 
-def _masks(
+def _planes(
     segmenter: Segmenter, embeddings: Sequence[Embedding], low_res: Sequence[torch.Tensor]
-) -> list[np.ndarray]:
-    """Masks bool [H, W] of logits [1, h, w]; images of equal size are upscaled together."""
+) -> list[torch.Tensor]:
+    """Masks bool [H, W] on their device of logits [1, h, w]; images of equal size are upscaled together."""
     groups: dict[tuple, list[int]] = {}
     for i, embedding in enumerate(embeddings):
         groups.setdefault((embedding.size, embedding.input_size), []).append(i)
-    masks: dict[int, np.ndarray] = {}
+    planes: dict[int, torch.Tensor] = {}
     for (size, _), group in groups.items():
         at_once = max(1, UPSCALE_PIXELS // (size[0] * size[1]))
         for start in range(0, len(group), at_once):
             rows = group[start : start + at_once]
             logits = segmenter.upscale(torch.stack([low_res[i] for i in rows]), embeddings[rows[0]])
-            masks |= dict(zip(rows, (logits > 0).cpu().numpy(), strict=True))
-    return [masks[i] for i in range(len(embeddings))]
+            planes |= dict(zip(rows, logits > 0, strict=True))
+    return [planes[i] for i in range(len(embeddings))]

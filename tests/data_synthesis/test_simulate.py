@@ -7,6 +7,7 @@ from disc_segmenter import DiscSegmenter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_synthesis import on_device
 from data_synthesis.policies import POLICIES, Clicker, draws, propose
 from data_synthesis.simulate import simulate
 from geoclick.clicks import Click
@@ -163,6 +164,14 @@ def test_ious_are_those_of_the_clicks(clicker):
     for seed, result, masks in zip(range(4), results, history, strict=True):
         assert list(result.ious) == [iou(mask, *shape(seed)) for mask in masks]
         np.testing.assert_array_equal(result.mask, masks[-1] if masks else np.zeros((40, 50), bool))
+
+
+@pytest.mark.parametrize("clicker", [*ALL, Clicker(tie="positive")], ids=lambda c: c.rule + c.switches)
+def test_working_on_the_device_changes_nothing(clicker, monkeypatch):
+    one_by_one = click_on(range(6), clicker)
+    monkeypatch.setattr(on_device, "pays", lambda device: True)
+    together = click_on(range(6), clicker)
+    assert [(r.clicks, r.ious) for r in together] == [(r.clicks, r.ious) for r in one_by_one]
 
 
 @pytest.mark.parametrize("policy", ["random", "robust", "lookahead"])

@@ -33,6 +33,8 @@ def images():
 class FakeSegmenter:
     """Records every call; mask k of three is all k-th sign, with the second the best scored."""
 
+    device = torch.device("cpu")
+
     def __init__(self):
         self.calls = []
 
@@ -138,14 +140,14 @@ def test_a_finished_sequence_keeps_its_mask(segmenter, images):
 def test_attempts_change_nothing_until_one_is_taken(segmenter, images):
     state = Clicking(segmenter, segmenter.embed(images[:2]))
     state.step([Click(3, 5), Click(30, 30)])
-    before, scores = list(state.masks), list(state.scores)
+    before, scores = list(state.planes), list(state.scores)
     tried = state.attempt([[Click(20, 20), Click(50, 10, False)], []])
     assert [len(found) for found in tried] == [2, 0]
-    assert all(after is mask for after, mask in zip(state.masks, before, strict=True))
+    assert all(after is plane for after, plane in zip(state.planes, before, strict=True))
     assert (state.sequences, state.scores) == ([(Click(3, 5),), (Click(30, 30),)], scores)
     state.take([tried[0][1], None])
     assert state.sequences == [(Click(3, 5), Click(50, 10, False)), (Click(30, 30),)]
-    assert state.masks[1] is before[1]
+    assert state.planes[1] is before[1]
 
 
 def test_taking_an_attempt_is_a_step(segmenter, images):

@@ -1,9 +1,10 @@
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from geoclick.distance import distance_transform
+from geoclick.distance import distance_transform, squared_distances
 
 MAPS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -36,3 +37,18 @@ def test_a_batch_equals_one_by_one():
         distance_transform(batch), np.stack([distance_transform(one) for one in batch])
     )
     assert distance_transform(batch[:0]).shape == (0, 20, 30)
+
+
+BATCHES = arrays(
+    bool, st.tuples(st.integers(0, 3), st.integers(1, 40), st.integers(1, 40)), elements=st.booleans()
+)
+
+
+@settings(max_examples=100)
+@given(BATCHES, st.integers(1, 12))
+def test_squares_on_a_device_are_those_of_the_transform(maps, growth):
+    # Blown up, so that distances reach beyond what is looked at in one go.
+    maps = maps.repeat(growth, 1).repeat(growth, 2)
+    squares = squared_distances(torch.from_numpy(maps))
+    assert squares.dtype == torch.int32
+    np.testing.assert_array_equal(np.sqrt(squares.numpy().astype(float)), distance_transform(maps))
