@@ -1,7 +1,9 @@
 """The work of one shard: embed each of its images once, click on its masks in batches, give rows in order."""
 
-from collections import defaultdict
+import contextlib
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
@@ -10,13 +12,18 @@ import numpy as np
 
 from data_synthesis.policies import Clicker
 from data_synthesis.simulate import Simulated, simulate
+from geoclick import masks
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import GeoClickError
 from geoclick.segmenters.base import Embedding, Segmenter
 from geoclick.segmenters.clicking import Policy
 from geoclick.store import Row
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+READERS = 4
+"""Threads that read and decode images while earlier ones are clicked on."""
 
 
 @dataclass(frozen=True)
@@ -180,29 +187,58 @@ def _embedded(job: Job, samples: Sequence[Sample], leave_out: Callable[..., None
     groups = defaultdict(list)
     for sample in samples:
         groups[sample.image, sample.size].append(sample)
-    for batch in _batches(groups.values(), job.image_batch):
-        ready = [(image, tasks) for image, tasks in (_load(group, leave_out) for group in batch) if tasks]
-        wanted = [image for image, tasks in ready if any(task.target.any() for task in tasks)]
-        embeddings = iter(job.segmenter.embed(wanted) if wanted else [])
-        for _, tasks in ready:
-            embedding = next(embeddings) if any(task.target.any() for task in tasks) else None
-            for task in tasks:
-                if not task.target.any():
-                    yield task
+    with ThreadPoolExecutor(READERS) as readers:
+        images = _ahead(readers, _read, (group[0] for group in groups.values()), 2 * job.image_batch)
+        for batch in _batches(zip(groups.values(), images, strict=True), job.image_batch):
+            clicked = [not isinstance(image, GeoClickError) and _has_target(group) for group, image in batch]
+            wanted = [image for (_, image), is_clicked in zip(batch, clicked, strict=True) if is_clicked]
+            embeddings = iter(job.segmenter.embed(wanted) if wanted else [])
+            for (group, image), is_clicked in zip(batch, clicked, strict=True):
+                if isinstance(image, GeoClickError):
+                    for sample in group:
+                        leave_out(sample, "broken image", str(image))
                     continue
-                for number in range(1, job.sequences + 1):
-                    yield replace(task, embedding=embedding, number=number)
+                embedding = next(embeddings) if is_clicked else None
+                for task in _tasks(group, leave_out):
+                    if not task.target.any():
+                        yield task
+                        continue
+                    for number in range(1, job.sequences + 1):
+                        yield replace(task, embedding=embedding, number=number)
 
 
-def _load(group: Sequence[Sample], leave_out: Callable[..., None]) -> tuple[np.ndarray | None, list[Task]]:
-    """The image of a group of samples and the tasks on it that can be done; empty targets only by intent."""
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[S], T], items: Iterable[S], count: int
+) -> Iterator[T]:
+    """The function of each item, in order, worked out in the pool while the caller is busy with earlier ones."""
+    pending: deque[Future[T]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > count:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _read(sample: Sample) -> np.ndarray | GeoClickError:
+    """The image of a sample, or why there is none."""
     try:
-        image = group[0].read_image()
+        return sample.read_image()
     except GeoClickError as error:
-        for sample in group:
-            leave_out(sample, "broken image", str(error))
-        return None, []
-    tasks = []
+        return error
+
+
+def _has_target(group: Sequence[Sample]) -> bool:
+    """Whether any mask of a group has a pixel; masks that are broken have none."""
+    for sample in group:
+        with contextlib.suppress(GeoClickError):
+            if masks.area(sample.rle):
+                return True
+    return False
+
+
+def _tasks(group: Sequence[Sample], leave_out: Callable[..., None]) -> Iterator[Task]:
+    """The tasks of a group of samples that can be done; empty targets only by intent."""
     for sample in group:
         try:
             task = Task(sample, sample.mask, sample.valid)
@@ -219,5 +255,4 @@ def _load(group: Sequence[Sample], leave_out: Callable[..., None]) -> tuple[np.n
         elif sample.task != "no_target" and not counted.any():
             leave_out(sample, "empty mask")
         else:
-            tasks.append(task)
-    return image, tasks
+            yield task
