@@ -6,6 +6,7 @@ import numpy as np
 
 from geoclick.clicks import Click
 from geoclick.distance import distance_transform
+from geoclick.masks import bounding_box
 
 
 def next_click(
@@ -36,17 +37,23 @@ def next_click(
         RITM (Sofiiuk et al., 2021), whose rule SimpleClick and the evaluation of SAM 2 share; theirs
         answers a perfect mask with a negative click at (0, 0).
     """
+    # Beyond the box of both masks nothing is wrong, and most images are far larger than it.
+    box = bounding_box(target | prediction)
+    if box is None:
+        return None
+    target, prediction = target[box], prediction[box]
     missed, surplus = target & ~prediction, prediction & ~target
     if valid is not None:
-        missed, surplus = missed & valid, surplus & valid
+        missed, surplus = missed & valid[box], surplus & valid[box]
     positive, negative = distance_transform(missed), distance_transform(surplus)
+    top, left = box[0].start, box[1].start
     for x, y, *_ in clicked:
-        column, row = round(x), round(y)
+        column, row = round(x) - left, round(y) - top
         if 0 <= row < target.shape[0] and 0 <= column < target.shape[1]:
             positive[row, column] = negative[row, column] = 0
-    reach, excess = positive.max(initial=0), negative.max(initial=0)
+    reach, excess = positive.max(), negative.max()
     if reach == excess == 0:
         return None
     distance = positive if reach > excess else negative
     row, column = np.unravel_index(distance.argmax(), distance.shape)
-    return Click(int(column), int(row), bool(reach > excess))
+    return Click(int(column) + left, int(row) + top, bool(reach > excess))

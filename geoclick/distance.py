@@ -5,6 +5,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from geoclick.masks import bounding_box
+
 GLANCE = 8
 """Steps of `squared_distances` between two looks, each a wait for the device, at whether all is done."""
 
@@ -12,13 +14,11 @@ GLANCE = 8
 def _transform(mask: np.ndarray) -> np.ndarray:
     """The transform of one map, bool [H, W] -> float64 [H, W]."""
     distance = np.zeros(mask.shape)
-    rows = np.flatnonzero(mask.any(axis=1))
-    if rows.size == 0:
+    box = bounding_box(mask)
+    if box is None:
         return distance
-    columns = np.flatnonzero(mask.any(axis=0))
     # The ring of zeros around the bounding box is nearer to every pixel inside than any zero beyond it,
     # so the crop is exact, and small objects on large tiles cost what they cover.
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     distance[box] = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1]
     return distance
 

@@ -129,6 +129,16 @@ def iou(a: np.ndarray, b: np.ndarray, valid: np.ndarray | None = None) -> float:
     return np.count_nonzero(intersection) / total if total else 1.0
 
 
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """The rows and columns of the smallest box around a mask, bool [H, W]; None when it is empty."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if rows.size == 0:
+        return None
+    rows = slice(int(rows[0]), int(rows[-1]) + 1)
+    columns = np.flatnonzero(mask[rows].any(axis=0))
+    return rows, slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def components(mask: np.ndarray, connectivity: int = 8) -> list[np.ndarray]:
     """The connected components of a mask, each bool [H, W], in row-major order of their first pixel.
 

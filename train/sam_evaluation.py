@@ -102,7 +102,7 @@ def _three_masks(
     for decoded, target in zip(
         segmenter.decode([embedding] * len(prompts), prompts, multimask=True), example.targets, strict=True
     ):
-        masks = (segmenter.upscale(decoded.low_res[:, None], embedding) > 0).cpu().numpy()
+        masks = segmenter.masks(decoded.low_res, embedding).cpu().numpy()
         scored.append([decoded.scores.tolist(), [iou(mask, target, example.valid) for mask in masks]])
     return scored
 

@@ -70,6 +70,6 @@ class Segmenter(Protocol):
         """Decode `prompts[i]` on `embeddings[i]`, all together; the answers equal those of one by one."""
         ...
 
-    def upscale(self, low_res: torch.Tensor, embedding: Embedding) -> torch.Tensor:
-        """Logits [N, 1, h, w] as logits [N, H, W] in the frame of the original image."""
+    def masks(self, low_res: torch.Tensor, embedding: Embedding) -> torch.Tensor:
+        """Logits [N, h, w] as masks, bool [N, H, W] on the same device, in the frame of the original image."""
         ...

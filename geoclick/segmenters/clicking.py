@@ -189,6 +189,6 @@ def _planes(
         at_once = max(1, UPSCALE_PIXELS // (size[0] * size[1]))
         for start in range(0, len(group), at_once):
             rows = group[start : start + at_once]
-            logits = segmenter.upscale(torch.stack([low_res[i] for i in rows]), embeddings[rows[0]])
-            planes |= dict(zip(rows, logits > 0, strict=True))
+            masks = segmenter.masks(torch.cat([low_res[i] for i in rows]), embeddings[rows[0]])
+            planes |= dict(zip(rows, masks, strict=True))
     return [planes[i] for i in range(len(embeddings))]

@@ -24,6 +24,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
+from geoclick.segmenters import upscaling
 from geoclick.segmenters.base import Decoded, Embedding, Prompt
 from geoclick.segmenters.fused import fuse
 
@@ -226,9 +227,13 @@ class SamSegmenter:
             )
 
     @torch.inference_mode()
-    def upscale(self, low_res: torch.Tensor, embedding: Embedding) -> torch.Tensor:
-        """Logits [N, 1, h, w] as logits [N, H, W] in the frame of the original image."""
-        return self.sam.postprocess_masks(low_res, embedding.input_size, embedding.size)[:, 0]
+    def masks(self, low_res: torch.Tensor, embedding: Embedding) -> torch.Tensor:
+        """Logits [N, h, w] as masks, bool [N, H, W], in the frame of the original image."""
+        rows, columns = (
+            upscaling.axis(low, self.sam.image_encoder.img_size, kept, size, self.device)
+            for low, kept, size in zip(low_res.shape[1:], embedding.input_size, embedding.size, strict=True)
+        )
+        return upscaling.masks(low_res, rows, columns)
 
 
 def file_sha256(path: Path) -> str:

@@ -38,5 +38,5 @@ class DiscSegmenter:
             masks.append(logits)
         return Decoded(torch.stack(masks), torch.tensor(radii) / 10)
 
-    def upscale(self, low_res, embedding):
-        return low_res[:, 0]
+    def masks(self, low_res, embedding):
+        return low_res > 0

@@ -44,8 +44,8 @@ class FakeSegmenter:
         low_res = torch.tensor(values)[:, None, None].expand(-1, 4, 4)
         return [Decoded(low_res, torch.tensor([0.2, 0.1, 0.9] if multimask else [0.4])) for _ in prompts]
 
-    def upscale(self, low_res, embedding):
-        return low_res[:, 0, :1, :1].expand(-1, *embedding.size)
+    def masks(self, low_res, embedding):
+        return low_res[:, :1, :1].expand(-1, *embedding.size) > 0
 
 
 def embeddings_of(count):

@@ -72,9 +72,11 @@ def test_a_mixed_batch_equals_sam_predictor_one_by_one(sam, images, multimask, f
         )
         np.testing.assert_allclose(answer.low_res, logits, atol=1e-5)
         np.testing.assert_allclose(answer.scores, scores, atol=1e-5)
-        full = segmenter.upscale(answer.low_res[:, None], embeddings[i])
+        full = segmenter.masks(answer.low_res, embeddings[i]).numpy()
         assert full.shape == masks.shape == ((3 if multimask else 1), *SIZES[i])
-        np.testing.assert_allclose(full, masks, atol=1e-5)
+        sure = np.abs(masks) > 1e-4
+        np.testing.assert_array_equal(full[sure], masks[sure] > 0)
+        assert sure.mean() > 0.99
 
 
 def test_one_more_padding_point_would_change_the_mask(sam, images):
