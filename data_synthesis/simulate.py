@@ -1,9 +1,11 @@
 """Masks to click sequences: a simulated annotator corrects a frozen segmenter, click by click."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from data_synthesis import on_device
 from data_synthesis.on_device import Targets
@@ -76,17 +78,11 @@ def simulate(
     ious: list[list[float]] = [[] for _ in targets]
     active = list(range(len(targets)))
     for turn in range(max_clicks):
-        proposals: list[list[Click]] = [[] for _ in targets]
         if together and clicker.is_centre:
-            planes, clicked = [state.planes[i] for i in active], [state.sequences[i] for i in active]
-            clicks = together.centre_clicks(active, planes, clicked, clicker.tie)
-            for i, click in zip(active, clicks, strict=True):
-                proposals[i] = [click] if click else []
+            proposals = _centres(clicker, state, together, active)
         else:
-            masks = state.masks
-            for i in active:
-                random = draws(seed, *ids[i], turn)
-                proposals[i] = propose(clicker, targets[i], masks[i], state.sequences[i], valids[i], random)
+            randoms = [draws(seed, *one, turn) for one in ids]
+            proposals = _proposals(clicker, state, targets, valids, active, randoms)
         attempts = state.attempt(proposals)
         taken: list[Attempt | None] = [None] * len(targets)
         for i, found in enumerate(_ious(attempts, targets, valids, together)):
@@ -103,6 +99,38 @@ def simulate(
         Simulated(sequence, tuple(s), mask)
         for sequence, s, mask in zip(state.sequences, ious, state.masks, strict=True)
     ]
+
+
+def _centres(
+    clicker: Clicker, state: Clicking, together: Targets, active: Sequence[int]
+) -> list[list[Click]]:
+    """The click of the centre rule for each active sequence, worked out on the device; none for the others."""
+    planes, clicked = [state.planes[i] for i in active], [state.sequences[i] for i in active]
+    proposals: list[list[Click]] = [[] for _ in state.sequences]
+    for i, click in zip(active, together.centre_clicks(active, planes, clicked, clicker.tie), strict=True):
+        proposals[i] = [click] if click else []
+    return proposals
+
+
+def _proposals(
+    clicker: Clicker,
+    state: Clicking,
+    targets: Sequence[np.ndarray],
+    valids: Sequence[np.ndarray | None],
+    active: Sequence[int],
+    randoms: Sequence[np.random.Generator],
+) -> list[list[Click]]:
+    """The clicks to choose from for the active sequences, none for the others; on all threads that torch has."""
+
+    def proposed(i: int) -> list[Click]:
+        mask = state.planes[i].cpu().numpy()
+        return propose(clicker, targets[i], mask, state.sequences[i], valids[i], randoms[i])
+
+    proposals: list[list[Click]] = [[] for _ in targets]
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for i, clicks in zip(active, threads.map(proposed, active), strict=True):
+            proposals[i] = clicks
+    return proposals
 
 
 def _ious(
