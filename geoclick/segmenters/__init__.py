@@ -19,6 +19,7 @@ def load(
     checkpoint: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    compiled: bool = False,
 ) -> Segmenter:
     """A segmenter by name.
 
@@ -27,6 +28,7 @@ def load(
         checkpoint: the `.pth` file, for all but the embedded one.
         device: None or "auto" takes the GPU where there is one.
         dtype: autocast type for speed, or None for float32.
+        compiled: whether torch.compile makes its kernels, at the first calls.
 
     Raises:
         UsageError: an unknown name or device, or a checkpoint missing or given in vain.
@@ -38,9 +40,11 @@ def load(
             raise UsageError(
                 f"The embedded segmenter takes no checkpoint; drop it or name one of {', '.join(OFFICIAL)}."
             )
-        return load_embedded(device=device, dtype=dtype)
+        segmenter = load_embedded(device=device, dtype=dtype)
+        return segmenter.compile() if compiled else segmenter
     if name not in OFFICIAL:
         raise UsageError(f"Unknown segmenter {name!r}; use one of {', '.join(NAMES)}.")
     if checkpoint is None:
         raise UsageError(f"Segmenter {name} needs --checkpoint FILE.pth, the released weights of that name.")
-    return load_official(name, Path(checkpoint), device=device, dtype=dtype)
+    segmenter = load_official(name, Path(checkpoint), device=device, dtype=dtype)
+    return segmenter.compile() if compiled else segmenter

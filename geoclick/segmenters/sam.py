@@ -162,6 +162,14 @@ class SamSegmenter:
         self.prompt_batch = prompt_batch or min(PROMPTS, cached)
         self._transform = ResizeLongestSide(sam.image_encoder.img_size)
         self._positions = sam.prompt_encoder.get_dense_pe()
+        self._decode_masks = decode_masks
+
+    def compile(self) -> "SamSegmenter":
+        """Have torch.compile make kernels of encoder and decoder at their next calls, which takes minutes."""
+        self.sam.image_encoder.compile()
+        # Clicks and prompts are as many as they are: one kernel for all their numbers.
+        self._decode_masks = torch.compile(decode_masks, dynamic=True)
+        return self
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
@@ -217,7 +225,7 @@ class SamSegmenter:
         first = prompts[0].low_res
         low_res = None if first is None else torch.stack([prompt.low_res for prompt in prompts])
         with self._autocast():
-            return decode_masks(
+            return self._decode_masks(
                 self.sam,
                 torch.stack([e.features for e in embeddings]),
                 torch.as_tensor(coords, dtype=torch.float, device=self.device),

@@ -102,6 +102,17 @@ def test_autocast_stays_near_float32(sam, images):
     assert (answers[0] - answers[1]).abs().max() < 0.1 * spread
 
 
+@pytest.mark.slow
+def test_compiled_equals_as_written(sam, images):
+    written, compiled = (SamSegmenter(copy.deepcopy(sam), name="x") for _ in range(2))
+    answers = []
+    for segmenter in (written, compiled.compile()):
+        embeddings = segmenter.embed(images)
+        decoded = segmenter.decode(embeddings, [Prompt(clicks) for clicks in CLICKS], multimask=True)
+        answers.append(torch.stack([d.low_res for d in decoded]))
+    torch.testing.assert_close(*answers, atol=1e-4, rtol=1e-4)
+
+
 def test_folder_round_trip_in_half_precision(sam, tmp_path, images):
     write_folder(sam, TINY, tmp_path / "sam")
     loaded = load_embedded(folder=tmp_path / "sam")
