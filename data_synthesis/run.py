@@ -3,18 +3,20 @@
     geoclick synth --dataset folder --root DATA --split train --segmenter embedded --output runs/synth
 
     accelerate launch --config_file accelerate_configs/multi_gpu.yaml -m data_synthesis.run ...   (or torchrun)
+    geoclick synth --engine ray ...                                       (a Ray cluster, or this machine as one)
 
 The output is a click store (clicks-*.parquet, manifest.json) with metrics.json, failures.jsonl,
 dropped.jsonl, config.yaml and sheet.png. A job that was killed goes on when the same command is given again,
-with as many processes as that starts: they share the shards, and the bytes are those of one process.
+with as many processes or workers as that starts: they share the shards, and the bytes are those of one process.
 """
 
 import json
 import sys
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -86,10 +88,27 @@ class SynthConfig(DatasetOptions):
         None, help=f"files of the store; none makes one for {SHARD_SAMPLES} samples", minimum=1
     )
     seed: int = option(0, help="of all that is random, the pick for the sheet too; in every row", minimum=0)
+    engine: str = option(
+        "local",
+        help="what does the work: this process with those that a launcher started beside it, or a Ray cluster",
+        choices=("local", "ray"),
+    )
+    workers: int | None = option(
+        None,
+        help="of --engine ray, each with a segmenter in its memory; none makes one for each GPU, else for each CPU",
+        minimum=1,
+    )
+    ray_address: str | None = option(
+        None,
+        help="HOST:PORT of the Ray cluster's head; none takes the cluster of this machine, or starts one for the job",
+    )
     sheet: int = option(8, help="sequences on sheet.png; 0 for no sheet", minimum=0)
 
 
-FREE = ("root", "output", "checkpoint", "device", "batch", "image_batch", "sheet")
+FREE = (
+    *("root", "output", "checkpoint", "device", "batch", "image_batch", "sheet"),
+    *("engine", "workers", "ray_address"),
+)
 """Options that an interrupted job may change: they move no click beyond rounding."""
 
 
@@ -105,6 +124,26 @@ def check(settings: SynthConfig) -> None:
     if not 0 < settings.iou_target <= 1:
         raise UsageError(f"--iou-target must be above 0 and at most 1, not {settings.iou_target}.")
     settings.reading()
+    _check_engine(settings)
+
+
+def _check_engine(settings: SynthConfig) -> None:
+    """Raise UsageError for an engine that is not there, or options of the other one."""
+    if settings.engine == "local":
+        if settings.workers or settings.ray_address:
+            raise UsageError(
+                "--workers and --ray-address are of --engine ray; add it, or start several processes with "
+                "'accelerate launch -m data_synthesis.run'."
+            )
+        return
+    if find_spec("ray") is None:
+        raise UsageError('--engine ray needs Ray; install it with: pip install "geoclick[ray]".')
+    if processes.count() > 1:
+        raise UsageError("--engine ray starts its own workers; start it without accelerate or torchrun.")
+    if settings.device not in ("auto", "cpu", "cuda"):
+        raise UsageError(
+            f"With --engine ray, --device must be auto, cpu or cuda, not {settings.device}: Ray hands out the GPUs."
+        )
 
 
 def clicker_of(settings: SynthConfig) -> "Clicker":
@@ -133,12 +172,12 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
     if segmenter is None:
         import torch
 
-        segmenter = segmenters.load(
-            settings.segmenter,
-            checkpoint=settings.checkpoint,
-            device=processes.device(settings.device),
-            dtype=None if settings.precision == "float32" else getattr(torch, settings.precision),
-        )
+        dtype = None if settings.precision == "float32" else getattr(torch, settings.precision)
+        load = partial(segmenters.load, settings.segmenter, checkpoint=settings.checkpoint, dtype=dtype)
+        # Under Ray the GPUs belong to the workers.
+        segmenter = load(device="cpu" if settings.engine == "ray" else processes.device(settings.device))
+    else:
+        load = partial(_as_given, segmenter)
     count = settings.shards or max(1, -(-len(samples) * settings.sequences // SHARD_SAMPLES))
     begun = {k: v for k, v in vars(settings).items() if k not in FREE} | {
         "shards": count,
@@ -167,7 +206,7 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
     with claims, processes.one_voice(output / progress.FOLDER, output):
         if processes.is_first():
             config.write_config(settings, output)
-        _write_shards(output, job, split_shards(samples, count), claims)
+        _write_shards(settings, job, split_shards(samples, count), claims, load)
         if processes.is_first():
             _finish(settings, job, begun, left_out)
         else:
@@ -205,36 +244,40 @@ def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]"
     return kept, left_out
 
 
-def _write_shards(output: Path, job: "Job", shards: "list[list[Sample]]", claims: BinaryIO) -> None:
+def _as_given(segmenter: "Segmenter", device: str) -> "Segmenter":
+    """A test's fake, on whatever device."""
+    return segmenter
+
+
+def _write_shards(
+    settings: SynthConfig,
+    job: "Job",
+    split: "list[list[Sample]]",
+    claims: BinaryIO,
+    load: "Callable[..., Segmenter]",
+) -> None:
     """Write the shards that are not there yet, each whole; returns when those of the other processes are there too."""
-    import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from data_synthesis import progress
-    from data_synthesis.job import run_shard
-    from geoclick import store
+    from data_synthesis import progress, shards
 
+    output = Path(settings.output)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not processes.is_first()) as bar:
-        line = bar.add_task("Clicking", total=sum(map(len, shards)))
+        line = bar.add_task("Clicking", total=sum(map(len, split)))
 
         def advance_by_shard(index: int) -> None:
-            bar.advance(line, len(shards[index]))
+            bar.advance(line, len(split[index]))
 
-        for index in progress.claim_shards(output, len(shards), claims, advance_by_shard):
-            begun, left_out = time.perf_counter(), []
-            try:
-                rows = run_shard(
-                    job, shards[index], on_left_out=left_out.append, advance=lambda: bar.advance(line)
-                )
-            except torch.OutOfMemoryError as error:
-                raise GeoClickError(
-                    f"The device ran out of memory with --batch {job.batch} --image-batch {job.image_batch}; "
-                    "start the same command with smaller ones, it goes on from here."
-                ) from error
-            # The account first: a shard that is there is never made again.
-            progress.write_account(output, index, left_out, time.perf_counter() - begun)
-            store.write_shard(output, index, len(shards), rows)
+        if settings.engine == "ray":
+            from data_synthesis import ray_engine
+
+            where = {"device": settings.device, "workers": settings.workers, "address": settings.ray_address}
+            ray_engine.write_shards(output, job, split, claims, advance_by_shard, load=load, **where)
+            return
+        for index in progress.claim_shards(output, len(split), claims, advance_by_shard):
+            made = shards.make(job, split[index], advance=lambda: bar.advance(line))
+            shards.write(output, index, len(split), made)
 
 
 def _finish(settings: SynthConfig, job: "Job", begun: dict[str, Any], left_out: "list[LeftOut]") -> None:
@@ -268,7 +311,7 @@ def _finish(settings: SynthConfig, job: "Job", begun: dict[str, Any], left_out: 
     write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     store.write_manifest(output, begun | {"samples": metrics["samples"]})
     progress.end(output)
-    print(_told(metrics, output))
+    print(_told(metrics, settings))
 
 
 def summarise(rows: "Any", max_clicks: int, iou_target: float) -> dict[str, Any]:
@@ -305,13 +348,13 @@ def summarise(rows: "Any", max_clicks: int, iou_target: float) -> dict[str, Any]
     }
 
 
-def _told(metrics: dict[str, Any], output: Path) -> str:
+def _told(metrics: dict[str, Any], settings: SynthConfig) -> str:
     """The final lines."""
-    ious = metrics["mean_iou_after_clicks"]
+    ious, output = metrics["mean_iou_after_clicks"], Path(settings.output)
+    each = " a worker" if settings.engine == "ray" else " a process" if processes.count() > 1 else ""
     lines = [
         f"{metrics['samples']} rows in {output}: mean IoU {ious[0]:.3f} after 1 click, "
-        f"{ious[-1]:.3f} after {len(ious)}; {metrics['masks_per_second']:.1f} masks/s"
-        + (" a process" if processes.count() > 1 else "")
+        f"{ious[-1]:.3f} after {len(ious)}; {metrics['masks_per_second']:.1f} masks/s{each}"
     ]
     if metrics["dropped"]:
         lines.append("dropped: " + ", ".join(f"{n} {reason}" for reason, n in metrics["dropped"].items()))
