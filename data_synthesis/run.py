@@ -53,6 +53,9 @@ class SynthConfig(DatasetOptions):
         help="arithmetic of the segmenter; bfloat16 is fast on GPUs",
         choices=("float32", "bfloat16"),
     )
+    compile: bool = option(
+        False, help="have torch.compile make the segmenter's kernels: minutes at first, then faster"
+    )
     policy: str = option(
         "center",
         help="where the clicks go: the centre of the largest mistake, any mistake, human-like around the centre, "
@@ -106,7 +109,7 @@ class SynthConfig(DatasetOptions):
 
 
 FREE = (
-    *("root", "output", "checkpoint", "device", "batch", "image_batch", "sheet"),
+    *("root", "output", "checkpoint", "device", "compile", "batch", "image_batch", "sheet"),
     *("engine", "workers", "ray_address"),
 )
 """Options that an interrupted job may change: they move no click beyond rounding."""
@@ -173,7 +176,13 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
         import torch
 
         dtype = None if settings.precision == "float32" else getattr(torch, settings.precision)
-        load = partial(segmenters.load, settings.segmenter, checkpoint=settings.checkpoint, dtype=dtype)
+        load = partial(
+            segmenters.load,
+            settings.segmenter,
+            checkpoint=settings.checkpoint,
+            dtype=dtype,
+            compiled=settings.compile,
+        )
         # Under Ray the GPUs belong to the workers.
         segmenter = load(device="cpu" if settings.engine == "ray" else processes.device(settings.device))
     else:
