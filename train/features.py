@@ -40,6 +40,14 @@ class Features:
         tensors = [t for v in self.fields.values() for t in (v if isinstance(v, list) else [v])]
         return sum(t.nbytes for t in tensors)
 
+    def on_cpu(self) -> "Features":
+        """A copy in memory of its own, free of the batch that it was computed in."""
+        fields = {
+            name: [v.cpu().clone() for v in value] if isinstance(value, list) else value.cpu().clone()
+            for name, value in self.fields.items()
+        }
+        return Features(self.grid.cpu().clone(), fields, self.kind)
+
 
 def compute(
     vlm: Vlm,
@@ -93,20 +101,27 @@ def _batch(
         output = vlm.model.model.get_image_features(
             inputs["pixel_values"].to(device), inputs["image_grid_thw"].to(device), return_dict=True
         )
+    found = split(output, inputs["image_grid_thw"])
+    return {path: feature.on_cpu() for path, feature in zip(paths, found, strict=True)}
+
+
+def split(output: ModelOutput, grids: torch.Tensor) -> list[Features]:
+    """The output of the vision tower by image; the inverse of `join`.
+
+    Args:
+        output: of the model's `get_image_features`.
+        grids: patches of the images in time, height and width, int64 [images, 3].
+    """
     names = [name for name in ("pooler_output", "deepstack_features") if output.get(name) is not None]
-    features = {}
-    for index, (path, grid) in enumerate(zip(paths, inputs["image_grid_thw"], strict=True)):
-        fields: dict[str, Any] = {}
-        for name in names:
-            value = output[name]
-            # The one is a sequence over images, the other a list over layers of such.
-            fields[name] = (
-                value[index].cpu().clone()
-                if name == "pooler_output"
-                else [v[index].cpu().clone() for v in value]
-            )
-        features[path] = Features(grid.clone(), fields, type(output))
-    return features
+    found = []
+    for index, grid in enumerate(grids):
+        # The one is a sequence over images, the other a list over layers of such.
+        fields: dict[str, Any] = {
+            name: output[name][index] if name == "pooler_output" else [v[index] for v in output[name]]
+            for name in names
+        }
+        found.append(Features(grid, fields, type(output)))
+    return found
 
 
 def join(features: Iterable[Features]) -> ModelOutput:

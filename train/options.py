@@ -43,6 +43,9 @@ class Options:
     lora_dropout: float = option(0.0, help="dropout before the update", minimum=0)
     use_dora: bool = option(False, help="decompose weights into magnitude and direction (DoRA)")
     use_rslora: bool = option(False, help="scale by alpha / sqrt(rank) instead")
+    packing_tokens: int | None = option(
+        None, help="fill sequences of this many tokens with samples; none or 0 pads batches", minimum=0
+    )
     feature_memory_gb: float = option(
         2.0, help="keep the frozen vision tower's features in memory if they fit in this; 0 never", minimum=0
     )
@@ -102,7 +105,20 @@ def parse(argv: Sequence[str] | None) -> tuple[Options, dict[str, Any]]:
         Options, [*flags, *ours], prog="geoclick train sft", description=DESCRIPTION, example=EXAMPLE
     )
     rest = {key: value for key, value in from_file.items() if key not in known}
-    return options, DEFAULTS | _check(rest, path, known) | _check(extra, "the command line", known)
+    settings = _check(rest, path, known) | _check(extra, "the command line", known)
+    return options, DEFAULTS | (_packed(settings) if options.packing_tokens else settings)
+
+
+def _packed(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with one pack a batch; raises UsageError for what packing decides by itself."""
+    if settings.get("per_device_train_batch_size", 1) != 1:
+        raise UsageError(
+            "With packing_tokens a batch is one pack: set per_device_train_batch_size to 1, "
+            "and choose its size by packing_tokens."
+        )
+    if settings.get("train_sampling_strategy", "random") != "random":
+        raise UsageError("packing_tokens has an order of its own; remove train_sampling_strategy.")
+    return settings | {"per_device_train_batch_size": 1}
 
 
 def _split(words: list[str]) -> tuple[list[str], dict[str, str], str | None]:

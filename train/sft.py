@@ -42,8 +42,9 @@ def run(options: Options, settings: dict[str, Any]) -> None:
 
     from geoclick import vlms
     from geoclick.vlms import adapter, families
-    from train import checkpoints, features, rows
+    from train import checkpoints, features, packed_forward, rows
     from train.collator import ClickCollator
+    from train.packed_collator import PackedCollator
     from train.trainer import ClickTrainer, RichProgress
 
     output = Path(options.output)
@@ -78,6 +79,11 @@ def run(options: Options, settings: dict[str, Any]) -> None:
             autocast=torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16),
             limit=options.feature_memory_gb * 2**30,
         )
+    packs = None
+    if options.packing_tokens:
+        packs = pack(dataset, vlm.processor, options.packing_tokens, arguments, share_images=known is None)
+        packed_forward.prepare(vlm.model)
+        left_out["too_long"] = packs.packing.too_long
     resolved = asdict(options) | {key: getattr(arguments, key) for key in settings}
     resolved = {key: getattr(value, "value", value) for key, value in resolved.items()}
     limits = vlms.loading.pixel_limits(vlm.processor)
@@ -99,10 +105,11 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     trainer = ClickTrainer(
         vlm.model,
         arguments,
-        data_collator=ClickCollator(vlm.processor, known),
+        data_collator=(PackedCollator if packs else ClickCollator)(vlm.processor, known),
         train_dataset=dataset,
         processing_class=vlm.processor,
         record=record,
+        packs=packs,
         peft_config=LoraConfig(
             r=options.lora_r,
             lora_alpha=options.lora_alpha,
@@ -122,7 +129,8 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     if arguments.process_index == 0:
         files.write_whole(output / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
         print(
-            f"Training {sum(trainable.values()):,} LoRA weights of {vlm.name} on {len(dataset):,} rows, "
+            f"Training {sum(trainable.values()):,} LoRA weights of {vlm.name} on {len(dataset):,} rows"
+            f"{f' in {len(packs):,} packs' if packs else ''}, "
             f"{'from ' + last.name if last else 'from the start'}, "
             f"{'with' if known else 'without'} vision features in memory."
         )
@@ -131,8 +139,9 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         seconds = time.perf_counter() - began
         trainer.save_model(str(output))
+    samples = trainer.count_samples()
     if arguments.process_index == 0:
-        write_metrics(output, trainer, seconds, trainable, left_out, known)
+        write_metrics(output, trainer, seconds, samples, trainable, left_out, known)
 
 
 def training_arguments(options: Options, settings: dict[str, Any]) -> Any:
@@ -156,6 +165,34 @@ def training_arguments(options: Options, settings: dict[str, Any]) -> Any:
         raise GeoClickError(f"The training options do not go together ({reason}); change them.") from error
 
 
+def pack(dataset: Any, processor: Any, budget: int, arguments: Any, *, share_images: bool) -> Any:
+    """The rows in packs of at most `budget` tokens.
+
+    Args:
+        dataset: of `train.rows.build`.
+        processor: the VLM's.
+        budget: tokens.
+        arguments: TRL's SFTConfig of this run.
+        share_images: keep the queries of an image together, so that one pass of the vision tower serves them; not
+            needed where features are in memory, and chance mixes better without.
+
+    Raises:
+        GeoClickError: no row fits the budget.
+    """
+    from train.packing import Packing
+    from train.packs import Packs, lengths
+
+    groups = [tuple(paths) for paths in dataset["images"]] if share_images else range(len(dataset))
+    packing = Packing(
+        lengths=lengths(dataset, processor),
+        groups=groups,
+        budget=budget,
+        seed=arguments.data_seed if arguments.data_seed is not None else arguments.seed,
+        processes=arguments.world_size,
+    )
+    return Packs(dataset, packing)
+
+
 def partitioned(arguments: Any) -> bool:
     """Whether no process holds the whole model: DeepSpeed ZeRO-3 and FSDP."""
     deepspeed = arguments.deepspeed_plugin
@@ -168,6 +205,7 @@ def write_metrics(
     output: Path,
     trainer: Any,
     seconds: float,
+    samples: int,
     trainable: dict[str, int],
     left_out: dict[str, int],
     known: dict | None,
@@ -180,7 +218,7 @@ def write_metrics(
     ]
     metrics = {
         "loss": curve,
-        "samples_per_second": round(trainer.samples / seconds, 2),
+        "samples_per_second": round(samples / seconds, 2),
         "seconds": round(seconds, 2),
         "steps": trainer.state.global_step,
         "rows": len(trainer.train_dataset),

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTTrainer
 
 from geoclick.vlms.adapter import AdapterRecord, write_record
+from train.packs import Packs, PackSampler
 
 
 class ClickTrainer(SFTTrainer):
@@ -15,21 +17,36 @@ class ClickTrainer(SFTTrainer):
 
     Args:
         record: provenance, written beside every adapter that is saved.
+        packs: the rows of `train_dataset` in packs, to train on those instead; None trains on batches of rows.
     """
 
-    def __init__(self, *args: Any, record: AdapterRecord, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, record: AdapterRecord, packs: Packs | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.record = record
-        self.samples = 0
+        self._seen = 0
+        if packs is not None:
+            # Only now: TRL looks at the columns of its rows.
+            self.train_dataset = packs
         # Qwen-VL says that it takes no `num_items_in_batch`, and Trainer would then average each process's mean loss,
         # however many answer tokens each has. TRL's loss divides by the count over all processes when it gets one.
         self.model_accepts_loss_kwargs = True
         self.remove_callback(PrinterCallback)
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """One forward and backward pass; counts the samples over all processes."""
-        self.samples += len(inputs["input_ids"]) * self.args.world_size
+        """One forward and backward pass; counts the samples of this process."""
+        packed = "cu_seq_lens" in inputs
+        self._seen += len(inputs["cu_seq_lens"]) - 1 if packed else len(inputs["input_ids"])
         return super().training_step(model, inputs, *args, **kwargs)
+
+    def count_samples(self) -> int:
+        """Samples seen by all processes since this start; every process must ask."""
+        seen = torch.tensor([self._seen], device=self.accelerator.device)
+        return int(self.accelerator.gather(seen).sum())
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if isinstance(self.train_dataset, Packs):
+            return PackSampler(self.train_dataset)
+        return super()._get_train_sampler(train_dataset)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: geoclick.json says more than TRL's card."""

@@ -19,6 +19,8 @@ from geoclick.prompts import PROMPT_VERSION
 
 RECORD = "geoclick.json"
 WEIGHTS = "adapter_model.safetensors"
+MERGED = "merged"
+"""The `kind` in the record of a merged model, which no adapter's has."""
 SCHEMA_VERSION = 1
 LIBRARIES = ("geoclick", "torch", "transformers", "peft", "trl", "accelerate")
 
@@ -97,6 +99,8 @@ def read_record(folder: str | Path) -> AdapterRecord:
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if values.get("kind") == MERGED:
+            raise GeoClickError(f"{folder} is a merged model, not an adapter; give it by --vlm.")
         version = values.get("schema_version")
         if version != SCHEMA_VERSION:
             raise GeoClickError(

@@ -13,8 +13,10 @@ from torch import nn
 from geoclick import devices
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.vlms import adapter as adapters
+from geoclick.vlms import merged
 from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.families import family_of
+from geoclick.vlms.merged import MergedRecord
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "vlm"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
@@ -32,7 +34,7 @@ class Vlm:
         revision: commit of a hub model, empty for a local folder.
         device: where the model is.
         fingerprint: of the base's weights, see `fingerprint`.
-        record: the adapter's, or None without one; its `answer_format` is the one to ask in.
+        record: the adapter's or else the merged model's, or None; its `answer_format` is the one to ask in.
     """
 
     model: nn.Module
@@ -42,7 +44,7 @@ class Vlm:
     revision: str
     device: torch.device
     fingerprint: str
-    record: AdapterRecord | None = None
+    record: AdapterRecord | MergedRecord | None = None
 
 
 def load(
@@ -63,22 +65,27 @@ def load(
         adapter: folder of a LoRA adapter, or None.
         device: None or `auto` takes CUDA when there is one, else the CPU.
         dtype: of the weights; None takes bfloat16 on CUDA and float32 on the CPU.
-        min_pixels: least area of the resized image; None keeps the adapter's or else the checkpoint's.
+        min_pixels: least area of the resized image; None keeps the adapter's or else the model's.
         max_pixels: largest area of the resized image; None likewise.
         revision: branch, tag or commit of a hub model.
 
     Raises:
         GeoClickError: the model or adapter is missing, unreadable, no Qwen-VL, or they do not fit each other.
-        UsageError: an unknown device, or pixel limits other than those that the adapter was trained with.
+        UsageError: an unknown device, or pixel limits other than those of the training.
     """
     record = adapters.read_record(adapter) if adapter is not None else None
     folder, commit = locate(name, revision)
+    own = merged.read_record(folder)
     family = read_family(folder)
     stamp = fingerprint(folder)
+    if own is not None:
+        merged.check(own, name=name, fingerprint=stamp)
     if record is not None:
         adapters.check_base(record, name=name, family=family, fingerprint=stamp)
-        min_pixels = _same_limit("min_pixels", min_pixels, record.min_pixels)
-        max_pixels = _same_limit("max_pixels", max_pixels, record.max_pixels)
+    trained = record or own
+    if trained is not None:
+        min_pixels = _same_limit("min_pixels", min_pixels, trained.min_pixels)
+        max_pixels = _same_limit("max_pixels", max_pixels, trained.max_pixels)
     processor = load_processor(folder, min_pixels=min_pixels, max_pixels=max_pixels)
     device = devices.choose(device)
     if dtype is None:
@@ -88,7 +95,7 @@ def load(
         model = adapters.attach(model, adapter)
     if device.type != "cpu":
         model = model.to(device)
-    return Vlm(model.eval(), processor, family, name, commit, device, stamp, record)
+    return Vlm(model.eval(), processor, family, name, commit, device, stamp, trained)
 
 
 def locate(name: str, revision: str | None = None) -> tuple[Path, str]:
@@ -259,5 +266,5 @@ def resized_size(processor: Any, size: tuple[int, int]) -> tuple[int, int]:
 def _same_limit(key: str, given: int | None, trained: int) -> int:
     if given is not None and given != trained:
         flag = f"--{key.replace('_', '-')}"
-        raise UsageError(f"The adapter was trained with {key} {trained}, not {given}; leave {flag} out.")
+        raise UsageError(f"The model was trained with {key} {trained}, not {given}; leave {flag} out.")
     return trained

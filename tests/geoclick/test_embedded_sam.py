@@ -47,8 +47,8 @@ def test_clicks_find_objects_and_corrections_improve_them(examples):
     for _ in range(4):
         clicking.step([correction(t, m) for t, m in zip(targets, clicking.masks, strict=True)])
         means.append(np.mean([iou(m, t) for m, t in zip(clicking.masks, targets, strict=True)]))
-    assert means[0] > 0.5
-    assert means[3] > 0.65
+    assert means[0] > 0.78  # 0.861 seen here
+    assert means[3] > 0.81  # 0.896
     assert means[3] > means[0]
 
 

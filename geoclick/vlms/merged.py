@@ -1,0 +1,116 @@
+"""A merged model's folder: transformers' files plus geoclick.json, where it says how it is to be asked."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geoclick import files
+from geoclick.errors import GeoClickError
+from geoclick.prompts import INSTRUCTIONS, PROMPT_VERSION
+from geoclick.vlms import adapter
+from geoclick.vlms.adapter import RECORD, AdapterRecord
+
+KIND = adapter.MERGED
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergedRecord:
+    """Provenance of a merged model; it is asked as its adapter was trained.
+
+    Attributes:
+        fingerprint: of the merged weights, from `geoclick.vlms.loading.fingerprint`.
+        dtype: of the merged weights.
+        adapter: the record of the adapter that was merged.
+        adapter_sha256: of its weights.
+        data: manifest of the click store that the adapter learnt from, empty where it was not at hand.
+        training: figures of the training run, empty where they were not at hand.
+        check: how the answers compare with the adapter's, see `train.merge_check`.
+        versions: library name to version, at the time of merging.
+    """
+
+    fingerprint: str
+    dtype: str
+    adapter: AdapterRecord
+    adapter_sha256: str
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    check: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    kind: str = KIND
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def answer_format(self) -> str:
+        """`json` or `compact`."""
+        return self.adapter.answer_format
+
+    @property
+    def min_pixels(self) -> int:
+        """Least area of the resized image."""
+        return self.adapter.min_pixels
+
+    @property
+    def max_pixels(self) -> int:
+        """Largest area of the resized image."""
+        return self.adapter.max_pixels
+
+
+def write_record(folder: Path, record: MergedRecord) -> None:
+    """Write geoclick.json into a merged model's folder, whole or not at all."""
+    files.write_whole(folder / RECORD, json.dumps(dataclasses.asdict(record), indent=2) + "\n")
+
+
+def read_record(folder: Path) -> MergedRecord | None:
+    """The record in a model's folder, or None where there is none: a model that GeoClick did not make.
+
+    Raises:
+        GeoClickError: the folder is an adapter, or its record is broken or of another schema.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        kind, version = values.get("kind"), values.get("schema_version")
+        if kind == KIND and version == SCHEMA_VERSION:
+            record = MergedRecord(**values | {"adapter": AdapterRecord(**values["adapter"])})
+            limits = (record.min_pixels, record.max_pixels)
+            if record.answer_format not in INSTRUCTIONS or not all(type(n) is int and n > 0 for n in limits):
+                raise ValueError("no answer format or no pixel limits")
+            return record
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OSError) as error:
+        raise GeoClickError(f"{path} is broken ({error}); copy or merge the model again.") from error
+    if kind != KIND:
+        raise GeoClickError(
+            f"{folder} is an adapter, not a model; give it by --adapter, and by --vlm the base that it names."
+        )
+    raise GeoClickError(
+        f"{path} has schema version {version}, but this GeoClick reads {SCHEMA_VERSION}; merge the adapter again "
+        "or use the GeoClick that wrote it."
+    )
+
+
+def check(record: MergedRecord, *, name: str, fingerprint: str) -> None:
+    """Refuse a merged model whose weights are not the recorded ones, or that knows other prompts than ours.
+
+    Args:
+        record: the model's.
+        name: the model as the user names it.
+        fingerprint: of the weights that lie beside the record.
+
+    Raises:
+        GeoClickError: with the reason and the way out.
+    """
+    if fingerprint != record.fingerprint:
+        raise GeoClickError(
+            f"The weights of {name} are not those that its {RECORD} describes; copy or merge the model again, or "
+            f"remove its {RECORD} to use it as any other model."
+        )
+    if record.adapter.prompt_version != PROMPT_VERSION:
+        raise GeoClickError(
+            f"{name} was trained with prompts {record.adapter.prompt_version}, but this GeoClick asks with "
+            f"{PROMPT_VERSION}; train it again or use the GeoClick that wrote it."
+        )
