@@ -30,7 +30,7 @@ def test_the_summary_is_that_of_the_runs(folder):
 
 
 def test_the_stored_clicks_find_their_masks(folder):
-    assert metrics(folder, "upper_bound")["scores"]["miou"] > 0.84  # 0.93 seen here
+    assert metrics(folder, "upper_bound")["scores"]["miou"] > 0.86  # 0.96 seen here
     assert metrics(folder, "upper_bound")["no_target"]["accuracy"] == 1
 
 
@@ -38,8 +38,8 @@ def test_the_base_points_at_named_and_described_things_but_knows_no_absence(fold
     base = metrics(folder, "base")
     assert base["protocol"]["answer_format"] == "json"
     assert base["answers"]["parse_rate"] > 0.9  # 1.00 seen here
-    assert base["by_task"]["referring"]["miou"] > 0.75  # 0.84
-    assert base["by_task"]["reasoning"]["miou"] > 0.69  # 0.77
+    assert base["by_task"]["referring"]["miou"] > 0.84  # 0.93
+    assert base["by_task"]["reasoning"]["miou"] > 0.77  # 0.86
     assert base["no_target"]["accuracy"] < 0.2  # 0.00
 
 
@@ -49,14 +49,14 @@ def test_lora_learns_and_is_asked_in_its_own_format(folder):
     lora = metrics(folder, "lora")
     assert lora["protocol"]["answer_format"] == "compact"
     assert lora["answers"]["parse_rate"] > 0.86  # 0.96 seen here, after 30 steps
-    assert lora["no_target"]["accuracy"] > 0.7  # 0.80
+    assert lora["no_target"]["accuracy"] > 0.78  # 0.87
 
 
 def test_lora_gains_on_the_base_and_comes_near_the_stored_clicks(folder):
     base, lora, bound = (metrics(folder, run)["scores"]["miou"] for run in ("base", "lora", "upper_bound"))
-    assert lora > base + 0.15  # 0.785 and 0.538 seen here
-    assert lora > 0.7
-    assert lora > 0.75 * bound  # 0.932
+    assert lora > base + 0.19  # 0.810 and 0.599 seen here
+    assert lora > 0.72
+    assert lora > 0.76 * bound  # 0.959
 
 
 def test_a_damaged_account_of_what_is_done_is_one_sentence(tmp_path, capsys):
