@@ -34,7 +34,7 @@ class PackedCollator:
             `input_ids`, `labels` (-100 outside the answers) and `attention_mask` (ones), int64 [1, T];
             `position_ids` [4, 1, T], the place in the sample and its time, height and width in rotary positions;
             `logits_to_keep` [K], the positions whose next token is a label, and `shift_labels` [1, K], those labels;
-            `cu_seq_lens` int32 [N + 1], where samples begin, and `max_length`, the longest one's. Either
+            `sample_lengths`, N numbers, and `cu_seq_lens`, int32 [N + 1], where samples begin. Either
             `mm_encoder_outputs`, or `pixel_values` and `image_grid_thw` of the distinct images and `image_index`,
             which of them each place shows.
         """
@@ -63,7 +63,7 @@ class PackedCollator:
             "logits_to_keep": kept,
             "shift_labels": following[kept][None],
             "cu_seq_lens": torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int(),
-            "max_length": int(lengths.max()),
+            "sample_lengths": lengths.tolist(),
         }
 
     def _images(self, pack: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[torch.Tensor]]:

@@ -7,10 +7,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.modeling_flash_attention_utils import FlashAttentionKwargs
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.utils.generic import is_flash_attention_requested
 
 from train import features
+
+BY_SAMPLE = "sdpa_by_sample"
+"""Name of the attention that stands in for `sdpa`."""
 
 
 def prepare(model: nn.Module) -> None:
@@ -19,15 +24,54 @@ def prepare(model: nn.Module) -> None:
     Args:
         model: a conditional-generation model of transformers, not yet wrapped.
     """
+    config = model.model.language_model.config
+    if config._attn_implementation == "sdpa":
+        AttentionInterface.register(BY_SAMPLE, by_sample)
+        AttentionMaskInterface.register(BY_SAMPLE, sdpa_mask)
+        config._attn_implementation = BY_SAMPLE
     model.model.register_forward_pre_hook(_before, with_kwargs=True)
     model.model.register_forward_hook(_after, with_kwargs=True)
+
+
+def by_sample(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    sample_lengths: list[int] | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Scaled-dot-product attention of variable length, causal, sample by sample.
+
+    A block-diagonal mask would give the same, and take time and memory with the square of the whole pack.
+
+    Args:
+        module: the layer.
+        query: [1, heads, T, width]; `key` and `value` likewise, with heads of their own number.
+        key: see `query`.
+        value: see `query`.
+        attention_mask: of batches that are not packed.
+        sample_lengths: whose sum is T; None attends as `sdpa` does.
+        kwargs: for transformers' attention.
+
+    Returns:
+        [1, T, heads, width], and None for the weights.
+    """
+    if sample_lengths is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    parts = zip(*(tensor.split(sample_lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    kwargs |= {"is_causal": True}
+    return torch.cat(
+        [sdpa_attention_forward(module, *part, None, **kwargs)[0] for part in parts], dim=1
+    ), None
 
 
 def _before(backbone: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
     if kwargs.get("cu_seq_lens") is None:
         return None
     kwargs = dict(kwargs)
-    bounds, longest = kwargs.pop("cu_seq_lens"), kwargs.pop("max_length")
+    bounds, lengths = kwargs.pop("cu_seq_lens"), kwargs.pop("sample_lengths")
     index = kwargs.pop("image_index", None)
     if index is not None:
         pixels, grids = kwargs.pop("pixel_values"), kwargs.pop("image_grid_thw")
@@ -36,18 +80,16 @@ def _before(backbone: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[t
             output = backbone.get_image_features(pixels, grids, return_dict=True)
         images = features.split(output, grids)
         kwargs["mm_encoder_outputs"] = {"image": features.join(images[i] for i in index)}
-    # Without a mask and a cache, transformers makes the block-diagonal one from the places in the samples.
+    # Without a mask and a cache, transformers makes a block-diagonal mask from the first row of the positions.
     kwargs |= {"attention_mask": None, "use_cache": False}
-    if is_flash_attention_requested(backbone.language_model.config):
-        kwargs |= variable_length(bounds, longest)
+    config = backbone.language_model.config
+    if config._attn_implementation == BY_SAMPLE:
+        kwargs |= {"sample_lengths": lengths, "position_ids": kwargs["position_ids"][1:]}
+    elif is_flash_attention_requested(config):
+        # It would find the bounds by itself, anew in every layer.
+        kwargs |= {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds}
+        kwargs |= {"max_length_q": max(lengths), "max_length_k": max(lengths)}
     return args, kwargs
-
-
-def variable_length(bounds: torch.Tensor, longest: int) -> FlashAttentionKwargs:
-    """The bounds of samples, int32 [N + 1], as flash attention takes them; without them every layer finds them anew."""
-    return FlashAttentionKwargs(
-        cu_seq_lens_q=bounds, cu_seq_lens_k=bounds, max_length_q=longest, max_length_k=longest
-    )
 
 
 def _after(backbone: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:

@@ -5,15 +5,18 @@ budget of tokens. A pure function of lengths, seed and epoch, so that nothing ha
 """
 
 import random
-from bisect import bisect_left, insort
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import heapreplace
 
 from geoclick.errors import GeoClickError
 
-WINDOW = 64
-"""Budgets' worth of tokens that are packed together: the last pack of a window is the one that stays half empty."""
+WINDOW = 256
+"""Budgets' worth of tokens that are packed together: what stays empty in all of them is about one pack."""
+
+CLASSES = 32
+"""Classes of length, up to the budget, within which chance decides."""
 
 COMPOSITIONS = 4
 """Epochs that decide how many packs every epoch has."""
@@ -28,7 +31,8 @@ class Packing:
 
     Attributes:
         lengths: tokens of each sample, visual ones included.
-        groups: of each sample, such as its image; samples of a group stand in one pack where they fit.
+        groups: of each sample, such as its image; samples of a group stand in one pack where that leaves no pack
+            half empty.
         budget: tokens of a pack at most. Longer samples are in no pack; see `too_long`.
         seed: of the run.
         processes: the number of packs is a multiple of it where there are samples enough, so that no process has
@@ -62,6 +66,11 @@ class Packing:
         most = max(len(self._compose(epoch)) for epoch in range(COMPOSITIONS))
         return min(-(-most // self.processes) * self.processes, len(self.lengths) - self.too_long)
 
+    @property
+    def filled(self) -> float:
+        """Share of the budgets that samples fill."""
+        return sum(n for n in self.lengths if n <= self.budget) / (self.count * self.budget)
+
     def packs(self, epoch: int) -> list[list[int]]:
         """The packs of an epoch in their order, each a list of sample indices; every sample that fits is in one."""
         packs = self._compose(epoch)
@@ -73,65 +82,88 @@ class Packing:
             pack = packs[fullest]
             packs[fullest], half = pack[: len(pack) // 2], pack[len(pack) // 2 :]
             packs.append(half)
-        # Within a window the long samples come first; training should not see that.
+        # The halves stand at the end, and the first packs of a window have the longest samples.
         random.Random(f"order {self.seed} {epoch}").shuffle(packs)
         return packs
 
     def _compose(self, epoch: int) -> list[list[int]]:
-        """Best-fit decreasing within windows of shuffled groups; the number of packs is what it happens to be."""
+        """Deal windows of shuffled groups; the number of packs is what it happens to be."""
         chance = random.Random(f"compose {self.seed} {epoch}")
         packs: list[list[int]] = []
-        window: list[tuple[int, list[int]]] = []
+        window: list[list[int]] = []
         tokens = 0
-        for length, members in self._units(chance):
+        for unit in self._units(chance):
+            length = sum(self.lengths[index] for index in unit)
             if tokens + length > WINDOW * self.budget:
-                packs += best_fit(window, self.budget)
+                packs += deal(window, self.lengths, self.budget)
                 window, tokens = [], 0
-            window.append((length, members))
+            window.append(unit)
             tokens += length
-        return packs + best_fit(window, self.budget)
+        return packs + deal(window, self.lengths, self.budget)
 
-    def _units(self, chance: random.Random) -> list[tuple[int, list[int]]]:
-        """What stays together, as (tokens, samples): a group, or the pieces of one that exceeds the budget."""
+    def _units(self, chance: random.Random) -> list[list[int]]:
+        """The samples that had best stay together: a group, or the pieces of one that exceeds the budget."""
         order = [index for index, length in enumerate(self.lengths) if length <= self.budget]
         chance.shuffle(order)
         grouped: dict[Hashable, list[int]] = {}
         for index in order:
             grouped.setdefault(self.groups[index], []).append(index)
-        units: list[tuple[int, list[int]]] = []
+        units: list[list[int]] = []
         for members in grouped.values():
-            tokens, unit = 0, []
+            tokens = self.budget
             for index in members:
-                if tokens + self.lengths[index] > self.budget:
-                    units.append((tokens, unit))
-                    tokens, unit = 0, []
-                unit.append(index)
                 tokens += self.lengths[index]
-            units.append((tokens, unit))
+                if tokens > self.budget:
+                    units.append([])
+                    tokens = self.lengths[index]
+                units[-1].append(index)
         return units
 
 
-def best_fit(units: Sequence[tuple[int, list[int]]], budget: int) -> list[list[int]]:
-    """Pack units, longest first, each into the fullest pack that still has room for it.
+def deal(units: Sequence[list[int]], lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Deal units, longest first, each to the emptiest pack, over as few packs as that works with.
+
+    So every pack gets long and short samples in like shares, and about as many tokens as any other. Filling one pack
+    after another would save none but the last, and put samples of one length together: short answers are another
+    kind of answer, and every step of the training would then see one kind.
+
+    A unit that fits nowhere whole is dealt sample by sample: a second pass of the vision tower costs less than an
+    empty half of a pack.
 
     Args:
-        units: (tokens, members), none above the budget.
+        units: samples that had best stay together, each unit within the budget.
+        lengths: tokens by sample.
         budget: tokens of a pack at most.
 
     Returns:
-        The members of each pack.
+        The samples of each pack.
 
-    Source: best-fit decreasing; at most 11/9 of the optimum and two thirds of a pack (Johnson 1973).
+    Source: longest processing time first (Graham 1969).
     """
-    packs: list[list[int]] = []
-    room: list[tuple[int, int]] = []
-    for tokens, members in sorted(units, key=lambda unit: -unit[0]):
-        at = bisect_left(room, (tokens, -1))
-        if at < len(room):
-            space, pack = room.pop(at)
-            packs[pack] += members
-        else:
-            space, pack = budget, len(packs)
-            packs.append(list(members))
-        insort(room, (space - tokens, pack))
-    return packs
+    count = -(-sum(lengths[index] for unit in units for index in unit) // budget)
+    while (packs := _deal_over(count, units, lengths, budget)) is None:
+        count += 1
+    return [pack for pack in packs if pack]
+
+
+def _deal_over(
+    count: int, units: Sequence[list[int]], lengths: Sequence[int], budget: int
+) -> list[list[int]] | None:
+    """Deal to exactly `count` packs, some of which may stay empty; None where that does not work."""
+    packs: list[list[int]] = [[] for _ in range(count)]
+    filled = [(0, pack) for pack in range(count)]
+
+    def place(unit: list[int]) -> bool:
+        used, pack = filled[0]
+        used += sum(lengths[index] for index in unit)
+        if used <= budget:
+            heapreplace(filled, (used, pack))
+            packs[pack] += unit
+        return used <= budget
+
+    def longest_first(found: Sequence[list[int]]) -> list[list[int]]:
+        # By classes of length, so that the shuffled order decides within one: else every epoch has the same packs.
+        return sorted(found, key=lambda unit: -(sum(lengths[index] for index in unit) * CLASSES // budget))
+
+    broken = [unit for unit in longest_first(units) if not place(unit)]
+    return packs if all(map(place, longest_first([[index] for unit in broken for index in unit]))) else None

@@ -42,6 +42,27 @@ def lengths(rows: Sequence[dict[str, Any]], processor: Any) -> list[int]:
     return found
 
 
+def build(
+    rows: Rows, processor: Any, *, budget: int, seed: int, processes: int, share_images: bool
+) -> "Packs":
+    """The rows in packs.
+
+    Args:
+        rows: of `train.rows.build`.
+        processor: the VLM's.
+        budget: tokens of a pack at most.
+        seed: of the run.
+        processes: that share the packs.
+        share_images: keep the queries of an image together, so that one pass of the vision tower serves them.
+            Where features are in memory there is nothing to share, and chance mixes better without.
+
+    Raises:
+        GeoClickError: no row fits the budget.
+    """
+    groups = [tuple(paths) for paths in rows["images"]] if share_images else range(len(rows))
+    return Packs(rows, Packing(lengths(rows, processor), groups, budget, seed, processes))
+
+
 class Packs(Dataset):
     """The rows of a data set, taken pack by pack.
 

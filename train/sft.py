@@ -42,7 +42,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
 
     from geoclick import vlms
     from geoclick.vlms import adapter, families
-    from train import checkpoints, features, packed_forward, rows
+    from train import checkpoints, features, packed_forward, packs, rows
     from train.collator import ClickCollator
     from train.packed_collator import PackedCollator
     from train.trainer import ClickTrainer, RichProgress
@@ -79,11 +79,18 @@ def run(options: Options, settings: dict[str, Any]) -> None:
             autocast=torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16),
             limit=options.feature_memory_gb * 2**30,
         )
-    packs = None
+    packed = None
     if options.packing_tokens:
-        packs = pack(dataset, vlm.processor, options.packing_tokens, arguments, share_images=known is None)
+        packed = packs.build(
+            dataset,
+            vlm.processor,
+            budget=options.packing_tokens,
+            seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
+            processes=arguments.world_size,
+            share_images=known is None,
+        )
         packed_forward.prepare(vlm.model)
-        left_out["too_long"] = packs.packing.too_long
+        left_out["too_long"] = packed.packing.too_long
     resolved = asdict(options) | {key: getattr(arguments, key) for key in settings}
     resolved = {key: getattr(value, "value", value) for key, value in resolved.items()}
     limits = vlms.loading.pixel_limits(vlm.processor)
@@ -105,11 +112,11 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     trainer = ClickTrainer(
         vlm.model,
         arguments,
-        data_collator=(PackedCollator if packs else ClickCollator)(vlm.processor, known),
+        data_collator=(PackedCollator if packed else ClickCollator)(vlm.processor, known),
         train_dataset=dataset,
         processing_class=vlm.processor,
         record=record,
-        packs=packs,
+        packs=packed,
         peft_config=LoraConfig(
             r=options.lora_r,
             lora_alpha=options.lora_alpha,
@@ -130,7 +137,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         files.write_whole(output / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
         print(
             f"Training {sum(trainable.values()):,} LoRA weights of {vlm.name} on {len(dataset):,} rows"
-            f"{f' in {len(packs):,} packs' if packs else ''}, "
+            f"{f' in {len(packed):,} packs' if packed else ''}, "
             f"{'from ' + last.name if last else 'from the start'}, "
             f"{'with' if known else 'without'} vision features in memory."
         )
@@ -141,7 +148,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         trainer.save_model(str(output))
     samples = trainer.count_samples()
     if arguments.process_index == 0:
-        write_metrics(output, trainer, seconds, samples, trainable, left_out, known)
+        write_metrics(output, trainer, seconds, samples, len(dataset), trainable, left_out, known)
 
 
 def training_arguments(options: Options, settings: dict[str, Any]) -> Any:
@@ -165,34 +172,6 @@ def training_arguments(options: Options, settings: dict[str, Any]) -> Any:
         raise GeoClickError(f"The training options do not go together ({reason}); change them.") from error
 
 
-def pack(dataset: Any, processor: Any, budget: int, arguments: Any, *, share_images: bool) -> Any:
-    """The rows in packs of at most `budget` tokens.
-
-    Args:
-        dataset: of `train.rows.build`.
-        processor: the VLM's.
-        budget: tokens.
-        arguments: TRL's SFTConfig of this run.
-        share_images: keep the queries of an image together, so that one pass of the vision tower serves them; not
-            needed where features are in memory, and chance mixes better without.
-
-    Raises:
-        GeoClickError: no row fits the budget.
-    """
-    from train.packing import Packing
-    from train.packs import Packs, lengths
-
-    groups = [tuple(paths) for paths in dataset["images"]] if share_images else range(len(dataset))
-    packing = Packing(
-        lengths=lengths(dataset, processor),
-        groups=groups,
-        budget=budget,
-        seed=arguments.data_seed if arguments.data_seed is not None else arguments.seed,
-        processes=arguments.world_size,
-    )
-    return Packs(dataset, packing)
-
-
 def partitioned(arguments: Any) -> bool:
     """Whether no process holds the whole model: DeepSpeed ZeRO-3 and FSDP."""
     deepspeed = arguments.deepspeed_plugin
@@ -206,24 +185,30 @@ def write_metrics(
     trainer: Any,
     seconds: float,
     samples: int,
+    rows: int,
     trainable: dict[str, int],
     left_out: dict[str, int],
     known: dict | None,
 ) -> None:
     """Write metrics.json: the loss curve, the speed of this start and what was trained on what."""
+    from train.packs import Packs
+
     curve = [
         {key: entry[key] for key in ("step", "epoch", "loss", "learning_rate", "mean_token_accuracy")}
         for entry in trainer.state.log_history
         if "loss" in entry
     ]
+    packed = trainer.train_dataset if isinstance(trainer.train_dataset, Packs) else None
     metrics = {
         "loss": curve,
         "samples_per_second": round(samples / seconds, 2),
         "seconds": round(seconds, 2),
         "steps": trainer.state.global_step,
-        "rows": len(trainer.train_dataset),
+        "rows": rows - left_out.get("too_long", 0),
         "rows_left_out": left_out,
         "trainable_parameters": trainable,
+        "packs": len(packed) if packed else 0,
+        "packs_filled": round(packed.packing.filled, 3) if packed else None,
         "processes": trainer.args.world_size,
         "vision_features_bytes": sum(f.nbytes for f in known.values()) if known else 0,
     }

@@ -35,6 +35,9 @@ def test_file_and_flags_join_and_flags_win(tmp_path):
         (["--min-iou", "-0.1"], "--min-iou must be 0 or more"),
         (["--lora-r", "x"], "lora_r must be of type int"),
         (["--packing", "true"], "packing in the command line is set by GeoClick"),
+        (["--packing-tokens", "-1"], "--packing-tokens must be 0 or more"),
+        (["--packing-tokens", "9", "--per_device_train_batch_size", "2"], "a batch is one pack"),
+        (["--packing-tokens", "9", "--train_sampling_strategy", "sequential"], "an order of its own"),
         (["--output_dir", "x"], "use output instead"),
         (["--save_strategy", "never"], "save_strategy"),
     ],
@@ -43,6 +46,12 @@ def test_a_wrong_flag_is_one_sentence(words, expected):
     with pytest.raises(UsageError, match=expected) as caught:
         parse([*REQUIRED, *words])
     assert "\n" not in str(caught.value)
+
+
+def test_packing_makes_a_batch_of_one_pack_and_nothing_else_does():
+    assert parse([*REQUIRED, "--packing-tokens", "2048"])[1] == DEFAULTS | {"per_device_train_batch_size": 1}
+    for words in ([], ["--packing-tokens", "0"]):
+        assert parse([*REQUIRED, *words])[1] == DEFAULTS
 
 
 def test_an_unknown_key_in_the_file_names_the_file(tmp_path):
