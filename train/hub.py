@@ -1,4 +1,4 @@
-"""Pushing an adapter or a merged model to the hub through its own client, in one commit, with no path of this machine."""
+"""Pushing an adapter or a merged model to the hub by its own client, in one commit, with no path of this machine."""
 
 import json
 from pathlib import Path, PurePath
@@ -83,8 +83,9 @@ def push(folder: Path, name: str, *, private: bool) -> str:
     except Exception as error:  # the hub's client raises many kinds: network, HTTP, validation, no token
         reason = (str(error).splitlines() or [""])[0].rstrip(".: ")
         raise GeoClickError(
-            f"{folder} could not be pushed to {name} ({type(error).__name__}: {reason}); log in with 'hf auth login', "
-            f"then try 'geoclick card {folder} --push {name}'."
+            f"{folder} is whole but could not be pushed to {name} ({type(error).__name__}: {reason}); log in with 'hf "
+            f"auth login', then push it by 'geoclick card {folder} --push {name}{' --private' * private}' with the "
+            "other options of its card."
         ) from error
     if public:
         raise GeoClickError(

@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 EXAMPLE = "geoclick merge runs/lora --output runs/merged"
 MARK = ".geoclick-merge"
 """Lies in a folder that a merge has begun, so that the next one may take it away."""
-DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-"""safetensors' words and torch's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +34,18 @@ class MergeConfig:
     output: str = option(help="new folder for the merged model")
     vlm: str | None = option(None, help="the base; the one that the adapter names when none")
     revision: str | None = option(None, help="branch, tag or commit of a hub model, likewise")
-    dtype: str | None = option(
-        None, choices=tuple(DTYPES.values()), help="of the merged weights; the base's own when none"
+    dtype: str = option(
+        "float32",
+        choices=("float32", "float16", "bfloat16"),
+        help="of the merged weights; half the size in 16 bits, but rounded",
     )
     check_samples: int = option(24, help="questions that adapter and merged model are asked", minimum=1)
     clicks: str | None = option(None, help="click store to take the questions from; drawn scenes when none")
     root: str | None = option(None, help="folder of the dataset that the store's images are relative to")
     min_same: float = option(1.0, help="least share of answers that must be the adapter's", minimum=0)
-    license: str | None = option(None, help="licence for the model card, such as apache-2.0; unstated when none")
+    license: str | None = option(
+        None, help="licence for the model card, such as apache-2.0; unstated when none"
+    )
     push: str | None = option(None, help="push the result to the hub as NAMESPACE/NAME")
     private: bool = option(False, help="let nobody else see it there")
     device: str = option("auto", help="where both models answer: auto, cpu, cuda or cuda:N")
@@ -72,24 +73,21 @@ def run(options: MergeConfig) -> None:
     record = told.record
     base = options.vlm or record.base
     revision = options.revision or (record.revision if base == record.base else "") or None
-    dtype = options.dtype or stored_dtype(loading.locate(base, revision)[0])
     questions = (
         merge_check.from_store(options.clicks, options.root, options.check_samples)
         if options.clicks
         else merge_check.drawn(options.check_samples)
     )
-    wanted = {"adapter": options.adapter, "revision": revision}
-    vlm = vlms.load(base, device=options.device, **wanted)
+    # Both answer in float32: in 16 bits answers come out otherwise by rounding alone, merged or not.
+    exact = {"device": options.device, "dtype": torch.float32}
+    vlm = vlms.load(base, adapter=options.adapter, revision=revision, **exact)
     before = merge_check.ask(vlm, questions, answer_format=record.answer_format)
-    del vlm
     with fresh_folder(output) as folder:
-        # In float32, so that weights are rounded once, when they are written.
-        vlm = vlms.load(base, device="cpu", dtype=torch.float32, **wanted)
-        save(vlm, folder, getattr(torch, dtype))
+        save(vlm, folder, getattr(torch, options.dtype))
         del vlm
         own = merged.MergedRecord(
             fingerprint=loading.fingerprint(folder),
-            dtype=dtype,
+            dtype=options.dtype,
             adapter=adapters.AdapterRecord(**hub.without_paths(vars(record))),
             adapter_sha256=told.adapter_sha256,
             data=told.data,
@@ -97,16 +95,17 @@ def run(options: MergeConfig) -> None:
             versions=adapters.library_versions(),
         )
         merged.write_record(folder, own)
-        # As `geoclick predict --vlm FOLDER` will load it.
-        vlm = vlms.load(str(folder), device=options.device)
+        # Loaded as `geoclick predict --vlm FOLDER` will load it, and asked as the record says.
+        vlm = vlms.load(str(folder), **exact)
         after = merge_check.ask(vlm, questions, answer_format=vlm.record.answer_format)
-        del vlm
-        check = merge_check.compare(before, after, questions, min_same=options.min_same, dtype=dtype)
+        check = merge_check.compare(before, after, questions, min_same=options.min_same, dtype=options.dtype)
         own = replace(own, check=hub.without_paths(check))
         merged.write_record(folder, own)
-        card.write(folder, story.of_folder(folder), [], name=output.name, license=options.license)
+        name = (options.push or output.resolve().name).rpartition("/")[2]
+        told = story.of_folder(folder)
+        card.write(folder, told, [], name=name, hub_name=options.push, license=options.license)
     print(merge_check.line(check))
-    print(f"merged model ({dtype}): {output}; use it with --vlm {output}")
+    print(f"merged model ({options.dtype}): {output}; use it with --vlm {output}")
     if options.push:
         print(f"pushed: {hub.push(output, options.push, private=options.private)}")
 
@@ -115,27 +114,6 @@ def check_free(output: Path) -> None:
     """Refuse an output that holds anything; raises UsageError."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} holds something already; give another --output, or remove it.")
-
-
-def stored_dtype(folder: Path) -> str:
-    """The dtype of most weights in a model's folder; raises GeoClickError when it is not one that we write."""
-    import safetensors
-
-    counts: Counter[str] = Counter()
-    for file in folder.glob("*.safetensors"):
-        try:
-            with safetensors.safe_open(file, framework="pt") as weights:
-                counts.update(weights.get_slice(key).get_dtype() for key in weights.keys())  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError) as error:
-            raise GeoClickError(
-                f"{file} is corrupted or cut short; download or copy the model again."
-            ) from error
-    found = counts.most_common(1)[0][0] if counts else "no"
-    if found not in DTYPES:
-        raise GeoClickError(
-            f"{folder} holds {found} weights; say by --dtype how the merged ones are to be written."
-        )
-    return DTYPES[found]
 
 
 def save(vlm: Any, folder: Path, dtype: "torch.dtype") -> None:
@@ -157,7 +135,9 @@ def save(vlm: Any, folder: Path, dtype: "torch.dtype") -> None:
         vlm.processor.save_pretrained(folder)
     except safetensors.SafetensorError as error:  # not an OSError, even on a full disk
         reason = str(error).splitlines()[0].rstrip(".")
-        raise GeoClickError(f"{folder} cannot be written ({reason}); free space and merge again.") from error
+        raise GeoClickError(
+            f"The model cannot be written to {folder.parent} ({reason}); free space and merge again."
+        ) from error
 
 
 @contextmanager

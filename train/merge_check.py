@@ -61,7 +61,9 @@ def from_store(clicks: str, root: str | None, count: int) -> Questions:
     if not rows:
         raise GeoClickError(f"{clicks} holds no rows; give another click store.")
     pictures = [images.read_image(store.existing_image(Path(root), row.image)) for row in rows]
-    return Questions(pictures, [row.query for row in rows], f"the first rows of the click store {clicks}")
+    return Questions(
+        pictures, [row.query for row in rows], f"the first rows of the click store {Path(clicks).name}"
+    )
 
 
 def drawn(count: int) -> Questions:
@@ -78,9 +80,7 @@ def drawn(count: int) -> Questions:
 
 def ask(vlm: Vlm, questions: Questions, *, answer_format: str) -> Answers:
     """The model's greedy answers, and the logits of their first tokens."""
-    texts = generate(
-        vlm, questions.images, questions.queries, answer_format=answer_format, batch_size=BATCH
-    )
+    texts = generate(vlm, questions.images, questions.queries, answer_format=answer_format, batch_size=BATCH)
     logits = []
     for start in range(0, len(texts), BATCH):
         chosen = slice(start, start + BATCH)
@@ -118,7 +118,7 @@ def compare(adapter: Answers, merged: Answers, questions: Questions, *, min_same
     share = 1 - len(other) / len(pairs)
     if share < min_same:
         query, before, after = other[0]
-        exact = "" if dtype == "float32" else "merge with --dtype float32, which rounds least, or "
+        exact = "" if dtype == "float32" else "merge with --dtype float32, which rounds far less, or "
         raise GeoClickError(
             f"{len(other)} of {len(pairs)} answers differ from the adapter's, such as {after!r} for {before!r} to "
             f"{query!r}, so that nothing was kept; {exact}accept it with --min-same {np.floor(share * 100) / 100:g}."
@@ -135,7 +135,7 @@ def compare(adapter: Answers, merged: Answers, questions: Questions, *, min_same
 def line(check: dict[str, Any]) -> str:
     """The result in one line for the terminal."""
     return (
-        f"{check['same_answers']} of {check['questions']} answers are the adapter's "
+        f"{check['same_answers']} of {check['questions']} answers in float32 are the adapter's "
         f"({check['different_texts']} different texts); first tokens' logits differ by "
         f"{check['largest_logit_difference']:.2g} at most ({check['source']})"
     )

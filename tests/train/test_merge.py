@@ -1,0 +1,251 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import safetensors
+import tiny
+import torch
+from adapters import random_adapter
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
+from transformers import Qwen3VLForConditionalGeneration
+
+from geoclick import vlms
+from geoclick.errors import GeoClickError, UsageError
+from geoclick.vlms import loading
+from inference.options import ModelOptions, load_vlm
+from train import merge, merge_check
+
+QUESTIONS = merge_check.Questions(
+    [np.random.default_rng(n).integers(0, 255, (64, 64, 3), dtype=np.uint8) for n in range(2)],
+    ["the barn", "a pond"],
+    "noise",
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny.qwen3_vl_folder(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tiny.click_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def tuned(base, store, tmp_path_factory):
+    return random_adapter(tmp_path_factory.mktemp("lora") / "run", base, clicks=store[0], root=store[1])
+
+
+@pytest.fixture(scope="module")
+def merged(tuned, tmp_path_factory):
+    """A merged model, made by the command."""
+    output = tmp_path_factory.mktemp("merged") / "model"
+    assert merge.main([str(tuned), "--output", str(output), "--check-samples", "2"]) == 0
+    return output
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Questions that cost little, for tests that are about something else."""
+    monkeypatch.setattr(merge_check, "drawn", lambda count: QUESTIONS)
+    answers = merge_check.Answers(["a", "b"], torch.zeros(2, 4))
+    monkeypatch.setattr(merge_check, "ask", lambda *args, **options: answers)
+
+
+def logits(vlm):
+    with torch.no_grad():
+        return merge_check.ask(vlm, QUESTIONS, answer_format="compact").logits
+
+
+def failure(capsys, words, code=1):
+    assert merge.main([str(word) for word in words]) == code
+    shown = capsys.readouterr().err.splitlines()
+    assert [line for line in shown if line.startswith("error: ")] == [shown[-1]]
+    return shown[-1]
+
+
+@pytest.mark.parametrize("family", tiny.FOLDERS)
+def test_the_merged_model_is_the_adapter(family, tmp_path):
+    base = tiny.FOLDERS[family](tmp_path / "base")
+    tuned = random_adapter(tmp_path / "lora", base)
+    output = tmp_path / "merged"
+    assert merge.main([str(tuned), "--output", str(output), "--check-samples", "1"]) == 0
+    alone = logits(vlms.load(str(output), device="cpu"))
+    torch.testing.assert_close(
+        alone, logits(vlms.load(str(base), adapter=tuned, device="cpu")), atol=1e-4, rtol=1e-4
+    )
+    assert (alone - logits(vlms.load(str(base), device="cpu"))).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("lora", [{"use_dora": True}, {"use_rslora": True, "lora_alpha": 16}])
+def test_other_kinds_of_lora_merge_too(base, lora, quick, tmp_path, monkeypatch):
+    tuned = random_adapter(tmp_path / "lora", base, **lora)
+    assert merge.main([str(tuned), "--output", str(tmp_path / "merged")]) == 0
+    monkeypatch.undo()
+    expected = logits(vlms.load(str(base), adapter=tuned, device="cpu"))
+    torch.testing.assert_close(
+        logits(vlms.load(str(tmp_path / "merged"), device="cpu")), expected, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_merged_model_is_asked_as_its_adapter_was_trained(tuned, merged):
+    vlm, answer_format = load_vlm(ModelOptions(vlm=str(merged), device="cpu"))
+    assert answer_format == "compact"
+    assert vlm.record.adapter.config["lora_r"] == 4
+    assert loading.pixel_limits(vlm.processor) == (vlm.record.min_pixels, vlm.record.max_pixels)
+    assert loading.pixel_limits(loading.load_processor(merged)) == (vlm.record.min_pixels,) * 2
+    with pytest.raises(UsageError, match="was trained with max_pixels"):
+        load_vlm(ModelOptions(vlm=str(merged), max_pixels=99999))
+    with pytest.raises(GeoClickError, match="is a merged model, not an adapter"):
+        vlms.load(str(merged), adapter=merged)
+    with pytest.raises(GeoClickError, match="is an adapter, not a model"):
+        vlms.load(str(tuned))
+
+
+def test_the_record_tells_of_the_check_the_data_and_no_path(merged, store):
+    text = (merged / "geoclick.json").read_text()
+    record = json.loads(text)
+    assert record["check"]["questions"] == record["check"]["same_answers"] == 2
+    assert record["check"]["largest_logit_difference"] < 1e-3
+    assert record["data"]["rows"] == 8
+    assert record["training"]["rows_left_out"] == {"below min_iou": 2}
+    assert record["adapter"]["config"]["clicks"] == store[0].name
+    assert str(store[0].parent) not in text
+    card = ModelCard.load(merged / "README.md")
+    assert card.data.library_name == "transformers"
+    assert str(store[0].parent) not in card.text
+
+
+def test_other_weights_beside_the_record_are_refused(merged, tmp_path):
+    copy = shutil.copytree(merged, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    save_file(
+        {key: value + 1 for key, value in weights.items()}, copy / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(GeoClickError, match="are not those that its geoclick"):
+        vlms.load(str(copy))
+    (copy / "geoclick.json").unlink()
+    assert vlms.load(str(copy)).record is None
+
+
+def test_an_adapter_on_a_merged_model_brings_its_own_record(merged, quick, tmp_path):
+    second = random_adapter(tmp_path / "second", merged)
+    vlm = vlms.load(str(merged), adapter=second, device="cpu")
+    assert vlm.record.base == str(merged)
+    assert merge.main([str(second), "--output", str(tmp_path / "twice")]) == 0
+    assert vlms.load(str(tmp_path / "twice")).record.adapter.base == merged.name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_are_written_in_the_dtype_that_is_asked_for(base, quick, tmp_path, dtype):
+    tuned = random_adapter(tmp_path / "lora", base)
+    output = tmp_path / "merged"
+    flags = [] if dtype == "float32" else ["--dtype", dtype]
+    assert merge.main([str(tuned), "--output", str(output), *flags]) == 0
+    assert {str(w.dtype) for w in load_file(output / "model.safetensors").values()} == {f"torch.{dtype}"}
+    assert json.loads((output / "geoclick.json").read_text())["dtype"] == dtype
+
+
+def test_other_answers_leave_nothing(tuned, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(merge_check, "drawn", lambda count: QUESTIONS)
+    answers = [["+(1,1)", "none"], ["+(1,1)", "+(2,2)"]]
+    monkeypatch.setattr(
+        merge_check,
+        "ask",
+        lambda *args, **options: merge_check.Answers(answers.pop(0), torch.zeros(2, 4)),
+    )
+    shown = failure(capsys, [tuned, "--output", tmp_path / "merged"])
+    assert "1 of 2 answers differ" in shown
+    assert "--min-same 0.5" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_share_of_other_answers_is_kept_where_it_is_accepted(tuned, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(merge_check, "drawn", lambda count: QUESTIONS)
+    answers = [["+(1,1)", "none"], ["+(1,1)", "+(2,2)"]]
+    monkeypatch.setattr(
+        merge_check,
+        "ask",
+        lambda *args, **options: merge_check.Answers(answers.pop(0), torch.zeros(2, 4)),
+    )
+    assert merge.main([str(tuned), "--output", str(tmp_path / "merged"), "--min-same", "0.5"]) == 0
+    assert "1 of 2 answers in float32 are the adapter's" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (safetensors.SafetensorError("Error while serializing: I/O error: No space left"), "free space"),
+        (OSError(28, "No space left on device"), "free space"),
+        (KeyboardInterrupt(), "Interrupted"),
+    ],
+)
+def test_a_full_disk_or_an_interrupt_leaves_nothing(
+    tuned, quick, error, words, monkeypatch, tmp_path, capsys
+):
+    def save(self, folder, *args, **options):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(Qwen3VLForConditionalGeneration, "save_pretrained", save)
+    assert words in failure(capsys, [tuned, "--output", tmp_path / "merged"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_merge_left_is_taken_away(tmp_path):
+    output = tmp_path / "merged"
+    (tmp_path / "merged.partial").mkdir()
+    (tmp_path / "merged.partial" / merge.MARK).touch()
+    (tmp_path / "merged.partial" / "half").touch()
+    with merge.fresh_folder(output) as folder:
+        assert [path.name for path in folder.iterdir()] == [merge.MARK]
+        (folder / "whole").write_text("x")
+        assert not output.exists()
+    assert [path.name for path in output.iterdir()] == ["whole"]
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_folders_of_something_else_stay_as_they_are(tuned, tmp_path, capsys):
+    stranger = tmp_path / "merged.partial"
+    stranger.mkdir()
+    (stranger / "thesis").touch()
+    assert "is in the way" in failure(
+        capsys, [tuned, "--output", tmp_path / "merged", "--check-samples", 1], 2
+    )
+    assert (stranger / "thesis").exists()
+    assert "holds something already" in failure(capsys, [tuned, "--output", stranger], 2)
+    assert "holds something already" in failure(capsys, [tuned, "--output", tuned], 2)
+    assert (tuned / "adapter_model.safetensors").exists()
+
+
+def test_wrong_requests_are_one_sentence(tuned, base, store, tmp_path, capsys):
+    output = ["--output", tmp_path / "merged"]
+    assert "--min-same is a share" in failure(capsys, [tuned, *output, "--min-same", 2], 2)
+    assert "names no namespace" in failure(capsys, [tuned, *output, "--push", "model"], 2)
+    assert "is no name for the hub" in failure(capsys, [tuned, *output, "--push", "me/a b"], 2)
+    assert "add --push" in failure(capsys, [tuned, *output, "--private"], 2)
+    assert "give it by --root" in failure(capsys, [tuned, *output, "--clicks", store[0]], 2)
+    assert "holds no geoclick.json" in failure(capsys, [base, *output])
+    other = tiny.qwen3_vl_folder(tmp_path / "other", seed=1)
+    assert "not those that it was trained on" in failure(capsys, [tuned, *output, "--vlm", other])
+    assert not (tmp_path / "merged").exists()
+
+
+def test_the_result_is_pushed_when_it_is_whole(tuned, quick, tmp_path, monkeypatch, capsys):
+    from train import hub
+
+    seen = []
+
+    def push(folder, name, *, private):
+        seen.append((name, private, vlms.load(str(folder)).record.kind))
+        return "address"
+
+    monkeypatch.setattr(hub, "push", push)
+    words = [tuned, "--output", tmp_path / "merged", "--push", "me/clicks", "--private"]
+    assert merge.main([str(word) for word in words]) == 0
+    assert seen == [("me/clicks", True, "merged")]
+    assert "--vlm me/clicks" in (tmp_path / "merged" / "README.md").read_text()
+    assert "pushed: address" in capsys.readouterr().out
