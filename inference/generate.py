@@ -63,6 +63,7 @@ def generate(
     batch_size: int = 16,
     max_new_tokens: int | None = None,
     temperature: float = 0.0,
+    in_step: bool = False,
 ) -> list[str]:
     """The model's answer to each question, as text in the order of the questions.
 
@@ -74,6 +75,7 @@ def generate(
         batch_size: questions answered together; the text does not depend on it (up to rounding).
         max_new_tokens: where an answer is cut; None takes MAX_NEW_TOKENS of the format.
         temperature: 0 takes the likeliest token; above it samples from torch's global generator.
+        in_step: whether each process holds a part of the model, so that all must generate as long as the slowest.
     """
     tokenizer = vlm.processor.tokenizer
     options = {
@@ -85,6 +87,7 @@ def generate(
         "top_k": 0 if temperature else 50,
         "repetition_penalty": 1.0,
         "pad_token_id": tokenizer.pad_token_id,
+        "synced_gpus": in_step,
     }
     order = reading_order([image.shape[:2] for image in images], queries)
     texts = [""] * len(queries)

@@ -103,8 +103,12 @@ def predict(
     batch_size: int = 16,
     max_new_tokens: int | None = None,
     temperature: float = 0.0,
+    in_step: bool = False,
 ) -> list[Prediction]:
-    """A mask for each question, with its clicks and the model's text, in the order of the questions."""
+    """A mask for each question, with its clicks and the model's text, in the order of the questions.
+
+    The arguments are those of `inference.generate.generate` and `decode_clicks`.
+    """
     from inference.generate import generate
 
     texts = generate(
@@ -115,6 +119,7 @@ def predict(
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
+        in_step=in_step,
     )
     answers = read_answers(vlm, texts, [image.shape[:2] for image in images], answer_format=answer_format)
     masks = decode_clicks(segmenter, images, [tuple(a.clicks) for a in answers], decode=decode)

@@ -49,6 +49,20 @@ class Options:
     feature_memory_gb: float = option(
         2.0, help="keep the frozen vision tower's features in memory if they fit in this; 0 never", minimum=0
     )
+    evaluate_every: int = option(
+        0,
+        help="evaluate on held-out samples every so many steps, and keep the best adapter; 0 never",
+        minimum=0,
+    )
+    evaluate_samples: int = option(96, help="held-out samples, all of whole images", minimum=1)
+    evaluate_clicks: str | None = option(
+        None, help="click store of another split to evaluate on; images of clicks are held out when none"
+    )
+    patience: int = option(0, help="stop after so many evaluations without a better mIoU; 0 never", minimum=0)
+    segmenter: str = option(
+        "embedded", help="for evaluations: embedded, or sam_vit_b, sam_vit_l, sam_vit_h with checkpoint"
+    )
+    checkpoint: str | None = option(None, help="the segmenter's .pth file")
     resume: bool = option(False, help="go on from the last whole checkpoint in output, if there is one")
 
 
@@ -82,7 +96,10 @@ OURS = {
     "padding_free": None,
     "do_train": None,
     "do_eval": None,
-    "eval_strategy": None,
+    "eval_strategy": "evaluate_every",
+    "eval_steps": "evaluate_every",
+    "load_best_model_at_end": "evaluate_every",
+    "metric_for_best_model": "evaluate_every",
     "push_to_hub": None,
 }
 """Options of SFTConfig that GeoClick sets itself, and the option to use instead."""

@@ -1,6 +1,7 @@
 """Click store to training rows: a rendered prompt, a rendered answer and the path of an image."""
 
 from collections import Counter
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def build(
     answer_format: str,
     max_clicks: int,
     min_iou: float,
+    held_out: Container[str] = (),
 ) -> tuple[Dataset, dict[str, int]]:
     """The rows of a click store for TRL, as prompt and completion.
 
@@ -31,6 +33,7 @@ def build(
         answer_format: `json` or `compact`.
         max_clicks: clicks of an answer at most; the first ones stay.
         min_iou: rows whose mask after those clicks is worse are left out; rows without a target always stay.
+        held_out: images, as the store names them, whose rows are left out.
 
     Returns:
         A dataset with the columns `images` (a list of one path), `size` ([height, width] in pixels), `prompt` and
@@ -45,7 +48,8 @@ def build(
     found: dict[str, str] = {}
     for row in store.read(clicks):
         sequence = row.clicks[:max_clicks]
-        if reason := store.why_left_out(row, len(sequence), min_iou):
+        reason = "held out" if row.image in held_out else store.why_left_out(row, len(sequence), min_iou)
+        if reason:
             left_out[reason] += 1
             continue
         if row.image not in found:
@@ -64,7 +68,9 @@ def build(
         columns["prompt"].append(prompt)
         columns["completion"].append(completion)
     if not columns["prompt"]:
-        raise GeoClickError(f"{clicks} has no row to train on; lower min_iou or make the store anew.")
+        raise GeoClickError(
+            f"{clicks} has no row to train on; lower min_iou or evaluate_samples, or make the store anew."
+        )
     return Dataset.from_dict(columns), dict(left_out)
 
 

@@ -40,10 +40,11 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     import torch
     from peft import LoraConfig
 
-    from geoclick import vlms
+    from geoclick import segmenters, store, vlms
     from geoclick.vlms import adapter, families
-    from train import checkpoints, features, packed_forward, packs, rows
+    from train import checkpoints, features, heldout, packed_forward, packs, rows
     from train.collator import ClickCollator
+    from train.monitor import Monitor
     from train.packed_collator import PackedCollator
     from train.trainer import ClickTrainer, RichProgress
 
@@ -61,6 +62,19 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         max_pixels=options.max_pixels,
         revision=options.revision,
     )
+    monitor = None
+    if options.evaluate_every:
+        monitor = Monitor(
+            vlm,
+            segmenters.load(options.segmenter, checkpoint=options.checkpoint, device=arguments.device),
+            heldout.pick(
+                store.read(options.evaluate_clicks or options.clicks), options.root, options.evaluate_samples
+            ),
+            answer_format=options.answer_format,
+            partitioned=partitioned(arguments),
+            every=options.evaluate_every,
+            patience=options.patience,
+        )
     dataset, left_out = rows.build(
         options.clicks,
         options.root,
@@ -68,6 +82,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         answer_format=options.answer_format,
         max_clicks=options.max_clicks,
         min_iou=options.min_iou,
+        held_out={sample.image for sample in monitor.samples} if monitor else (),
     )
     known = None
     if not partitioned(arguments):
@@ -117,6 +132,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         processing_class=vlm.processor,
         record=record,
         packs=packed,
+        monitor=monitor,
         peft_config=LoraConfig(
             r=options.lora_r,
             lora_alpha=options.lora_alpha,
@@ -191,8 +207,14 @@ def write_metrics(
     known: dict | None,
 ) -> None:
     """Write metrics.json: the loss curve, the speed of this start and what was trained on what."""
+    from train.monitor import METRIC
     from train.packs import Packs
 
+    evaluations = [
+        {"step": entry["step"]} | {key: value for key, value in entry.items() if key.startswith("eval_")}
+        for entry in trainer.state.log_history
+        if METRIC in entry
+    ]
     curve = [
         {key: entry[key] for key in ("step", "epoch", "loss", "learning_rate", "mean_token_accuracy")}
         for entry in trainer.state.log_history
@@ -201,6 +223,7 @@ def write_metrics(
     packed = trainer.train_dataset if isinstance(trainer.train_dataset, Packs) else None
     metrics = {
         "loss": curve,
+        "evaluations": evaluations,
         "samples_per_second": round(samples / seconds, 2),
         "seconds": round(seconds, 2),
         "steps": trainer.state.global_step,

@@ -1,15 +1,23 @@
-"""TRL's SFTTrainer with a loss that does not depend on the number of processes, and provenance in what it saves."""
+"""TRL's SFTTrainer with a loss that any number of processes shares, its own evaluation, provenance in what it saves."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import PrinterCallback, TrainerCallback
+from transformers import IntervalStrategy, PrinterCallback, TrainerCallback
 from trl import SFTTrainer
 
+from geoclick import files
 from geoclick.vlms.adapter import AdapterRecord, write_record
+from train import monitor as monitors
+from train.monitor import Monitor
 from train.packs import Packs, PackSampler
+
+BEST = "best"
+"""Folder of the best adapter inside a run's output."""
 
 
 class ClickTrainer(SFTTrainer):
@@ -18,11 +26,23 @@ class ClickTrainer(SFTTrainer):
     Args:
         record: provenance, written beside every adapter that is saved.
         packs: the rows of `train_dataset` in packs, to train on those instead; None trains on batches of rows.
+        monitor: what to evaluate on while training, or None.
     """
 
-    def __init__(self, *args: Any, record: AdapterRecord, packs: Packs | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        record: AdapterRecord,
+        packs: Packs | None = None,
+        monitor: Monitor | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.record = record
+        self.monitor = monitor
+        if monitor is not None:
+            # Only now: Trainer would ask for rows to compute a loss on.
+            self.args.eval_strategy, self.args.eval_steps = IntervalStrategy.STEPS, monitor.every
         self._seen = 0
         if packs is not None:
             # Only now: TRL looks at the columns of its rows.
@@ -47,6 +67,40 @@ class ClickTrainer(SFTTrainer):
         if isinstance(self.train_dataset, Packs):
             return PackSampler(self.train_dataset)
         return super()._get_train_sampler(train_dataset)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Let the model answer the monitor's samples; log it, keep the best adapter, stop a run that has stalled.
+
+        Whatever is decided here follows from the log, which a checkpoint holds: a resumed run decides the same.
+        """
+        self.model.eval()
+        with self.accelerator.autocast():
+            answers = self.monitor.answer(self.model, self.args.process_index, self.args.world_size)
+        figures = monitors.score(self.monitor.samples, answers)
+        self.log(figures)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+        self.model.train()
+        if self.args.process_index == 0:
+            picture = monitors.panel(self.monitor.samples, answers)
+            path = Path(self.args.output_dir) / "evaluations" / f"step-{self.state.global_step:06d}.png"
+            path.parent.mkdir(exist_ok=True)
+            with files.whole(path) as partial:
+                Image.fromarray(picture).save(partial, format="PNG")
+            monitors.send(picture, self.state.global_step, self.callback_handler.callbacks)
+        if monitors.is_best(self.state.log_history):
+            self._keep_best()
+        if monitors.stalled(self.state.log_history, self.monitor.patience):
+            self.control.should_training_stop = True
+        return figures
+
+    def _keep_best(self) -> None:
+        """Save the adapter to `best`, in place of an earlier one when it is whole."""
+        best = Path(self.args.output_dir) / BEST
+        partial = best.with_name(f"{BEST}.partial")
+        self.save_model(str(partial))
+        if self.args.process_index == 0:
+            shutil.rmtree(best, ignore_errors=True)
+            partial.replace(best)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: geoclick.json says more than TRL's card."""
