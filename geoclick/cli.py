@@ -13,6 +13,7 @@ COMMANDS = {
     "export": ("data_synthesis.export", "a click store as chat JSONL for LLaMA-Factory or ms-swift"),
     "quality": ("data_synthesis.quality", "how good the clicks of a store are, and which are suspect"),
     "train sft": ("train.sft", "LoRA-tune a Qwen-VL to write the clicks"),
+    "train grpo": ("train.grpo", "reinforce an adapter by the masks that its clicks make"),
     "merge": ("train.merge", "an adapter and its base as one model, checked to answer the same"),
     "card": ("train.card", "the model card of an adapter or merged model, and the way to the hub"),
     "predict": ("inference.predict", "masks of images from a sentence"),

@@ -82,14 +82,30 @@ def decode_clicks(
     if not asked:
         return masks
     embeddings = embed(segmenter, [images[i] for i in asked])
-    chosen = [sequences[i] for i in asked]
-    if decode == "joint":
-        decoded = clicking.joint(segmenter, embeddings, chosen)
-    else:
-        decoded = [steps[-1] for steps in clicking.replay(segmenter, embeddings, chosen)]
+    decoded = decode_embedded(segmenter, embeddings, [sequences[i] for i in asked], decode=decode)
     for i, mask in zip(asked, decoded, strict=True):
-        masks[i] = np.asarray(mask, bool)
+        masks[i] = mask
     return masks
+
+
+def decode_embedded(
+    segmenter: "Segmenter",
+    embeddings: Sequence["Embedding"],
+    sequences: Sequence[ClickSequence],
+    *,
+    decode: str = "replay",
+) -> list[np.ndarray]:
+    """The final mask, bool [H, W], of each sequence of at least one click; all in one batch.
+
+    Args:
+        segmenter: the frozen model.
+        embeddings: of the images, one a sequence.
+        sequences: clicks in pixels of the image.
+        decode: `replay` or `joint`, see DECODE.
+    """
+    if decode == "joint":
+        return clicking.joint(segmenter, embeddings, sequences)
+    return [np.asarray(steps[-1], bool) for steps in clicking.replay(segmenter, embeddings, sequences)]
 
 
 def predict(

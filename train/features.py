@@ -72,14 +72,15 @@ def compute(
     if limit <= 0:
         return None
     paths = sorted(sizes)
-    found = _batch(vlm, paths[:BATCH], sizes, device, autocast)
+    found = of_images(vlm, {path: sizes[path] for path in paths[:BATCH]}, device=device, autocast=autocast)
     areas = {path: _area(vlm, sizes[path]) for path in paths}
     per_pixel = sum(f.nbytes for f in found.values()) / sum(areas[path] for path in found)
     if per_pixel * sum(areas.values()) > limit:
         return None
     rest = range(BATCH, len(paths), BATCH)
     for start in track(rest, description="Vision features", transient=True, disable=len(rest) < 8):
-        found |= _batch(vlm, paths[start : start + BATCH], sizes, device, autocast)
+        some = {path: sizes[path] for path in paths[start : start + BATCH]}
+        found |= of_images(vlm, some, device=device, autocast=autocast)
     return found
 
 
@@ -88,21 +89,22 @@ def _area(vlm: Vlm, size: tuple[int, int]) -> int:
     return height * width
 
 
-def _batch(
+def of_images(
     vlm: Vlm,
-    paths: list[str],
     sizes: dict[str, tuple[int, int]],
+    *,
     device: torch.device,
     autocast: AbstractContextManager,
 ) -> dict[str, Features]:
-    pixels = [images.read_image(path, size=sizes[path]).copy() for path in paths]
+    """The features of some images, computed in one batch; arguments and errors as in `compute`."""
+    pixels = [images.read_image(path, size=size).copy() for path, size in sizes.items()]
     inputs = vlm.processor.image_processor(images=pixels, return_tensors="pt")
     with torch.no_grad(), autocast:
         output = vlm.model.model.get_image_features(
             inputs["pixel_values"].to(device), inputs["image_grid_thw"].to(device), return_dict=True
         )
     found = split(output, inputs["image_grid_thw"])
-    return {path: feature.on_cpu() for path, feature in zip(paths, found, strict=True)}
+    return {path: feature.on_cpu() for path, feature in zip(sizes, found, strict=True)}
 
 
 def split(output: ModelOutput, grids: torch.Tensor) -> list[Features]:

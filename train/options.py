@@ -1,9 +1,12 @@
-"""The options of `geoclick train sft`: ours, and beside them any of TRL's SFTConfig, in one flat file."""
+"""The options of `geoclick train sft`: ours, and beside them any of TRL's SFTConfig, in one flat file.
+
+`parse_beside` reads those of any command that hands such a file on to one of TRL's trainers.
+"""
 
 import argparse
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from geoclick import config
@@ -105,8 +108,42 @@ OURS = {
 """Options of SFTConfig that GeoClick sets itself, and the option to use instead."""
 
 
+@dataclass(frozen=True)
+class Command:
+    """A command whose options stand beside those of a TRL trainer.
+
+    Attributes:
+        options: dataclass of our own.
+        trl: name of TRL's class of arguments.
+        prog: the command as the user types it.
+        description: for `--help`.
+        example: a command line that works.
+        ours: options of TRL's that we set, and the option to use instead, or None.
+    """
+
+    options: type
+    trl: str
+    prog: str
+    description: str
+    example: str
+    ours: dict[str, str | None]
+    known: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", frozenset(f.name for f in fields(self.options)))
+
+
+SFT = Command(Options, "SFTConfig", "geoclick train sft", DESCRIPTION, EXAMPLE, OURS)
+
+
 def parse(argv: Sequence[str] | None) -> tuple[Options, dict[str, Any]]:
-    """Our options, and those for SFTConfig, from `--config` and flags.
+    """Our options, and those for SFTConfig, from `--config` and flags; errors as in `parse_beside`."""
+    options, settings = parse_beside(SFT, argv)
+    return options, DEFAULTS | (_packed(settings) if options.packing_tokens else settings)
+
+
+def parse_beside(command: Command, argv: Sequence[str] | None) -> tuple[Any, dict[str, Any]]:
+    """The options of a command, and those that were given for TRL's class, from `--config` and flags.
 
     Raises:
         UsageError: an unknown key, with the nearest known one, or a value of the wrong type.
@@ -114,16 +151,19 @@ def parse(argv: Sequence[str] | None) -> tuple[Options, dict[str, Any]]:
     import sys
 
     words = list(sys.argv[1:] if argv is None else argv)
-    ours, extra, path = _split(words)
-    known = {f.name for f in fields(Options)}
+    ours, extra, path = _split(words, command)
+    known = command.known
     from_file = config.read_yaml(path) if path else {}
     flags = [word for key, value in from_file.items() if key in known for word in _as_flag(key, value)]
     options = config.parse(
-        Options, [*flags, *ours], prog="geoclick train sft", description=DESCRIPTION, example=EXAMPLE
+        command.options,
+        [*flags, *ours],
+        prog=command.prog,
+        description=command.description,
+        example=command.example,
     )
     rest = {key: value for key, value in from_file.items() if key not in known}
-    settings = _check(rest, path, known) | _check(extra, "the command line", known)
-    return options, DEFAULTS | (_packed(settings) if options.packing_tokens else settings)
+    return options, _check(rest, path, command) | _check(extra, "the command line", command)
 
 
 def _packed(settings: dict[str, Any]) -> dict[str, Any]:
@@ -138,10 +178,9 @@ def _packed(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | {"per_device_train_batch_size": 1}
 
 
-def _split(words: list[str]) -> tuple[list[str], dict[str, str], str | None]:
+def _split(words: list[str], command: Command) -> tuple[list[str], dict[str, str], str | None]:
     """Our own flags as they stand, the others as key and text, and the path after `--config`."""
-    known = {f.name for f in fields(Options)}
-    known |= {f"no_{name}" for name in known} | {"debug", "help"}
+    known = command.known | {f"no_{name}" for name in command.known} | {"debug", "help"}
     ours: list[str] = []
     extra: dict[str, str] = {}
     path = None
@@ -159,7 +198,7 @@ def _split(words: list[str]) -> tuple[list[str], dict[str, str], str | None]:
             continue
         values = [value, *values] if equals else values
         if len(values) > 1 or (key == "config" and not values):
-            raise UsageError(f"{flag} takes one value; see 'geoclick train sft --help'.")
+            raise UsageError(f"{flag} takes one value; see '{command.prog} --help'.")
         if key == "config":
             path = values[0]
         else:
@@ -174,30 +213,34 @@ def _as_flag(key: str, value: Any) -> list[str]:
         return []
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag[2:]}"]
+    if isinstance(value, list):
+        return [flag, *map(str, value)] if value else []
     return [f"{flag}={value}"]
 
 
-def _check(given: dict[str, Any], where: str | None, known: set[str]) -> dict[str, Any]:
-    """The given options of SFTConfig in their own types; raises UsageError for what is none."""
+def _check(given: dict[str, Any], where: str | None, command: Command) -> dict[str, Any]:
+    """The given options of TRL's class in their own types; raises UsageError for what is none."""
     if not given:
         return {}
+    import trl
     from transformers import HfArgumentParser
-    from trl import SFTConfig
+
+    arguments, ours = getattr(trl, command.trl), command.ours
 
     class Parser(HfArgumentParser):
         def error(self, message: str) -> typing.NoReturn:
-            raise UsageError(f"In {where}, {message}; see the documentation of TRL's SFTConfig.")
+            raise UsageError(f"In {where}, {message}; see the documentation of TRL's {command.trl}.")
 
-    names = [f.name for f in fields(SFTConfig) if f.init]
+    names = [f.name for f in fields(arguments) if f.init]
     for key in given:
-        if key in OURS:
-            instead = f"use {OURS[key]} instead" if OURS[key] else "remove it"
+        if key in ours:
+            instead = f"use {ours[key]} instead" if ours[key] else "remove it"
             raise UsageError(f"{key} in {where} is set by GeoClick; {instead}.")
         if key not in names:
-            raise unknown_key(key, [*known, *(set(names) - set(OURS))], str(where))
+            raise unknown_key(key, [*command.known, *(set(names) - set(ours))], str(where))
     # Empty and nested values of a file have their types already; the parser knows texts only.
     done = {key: value for key, value in given.items() if value is None or isinstance(value, dict | list)}
     words = [f"--{key}={value}" for key, value in given.items() if key not in done]
-    parser = Parser(SFTConfig, argument_default=argparse.SUPPRESS)
+    parser = Parser(arguments, argument_default=argparse.SUPPRESS)
     parsed = parser.parse_args(words)
     return {key: done[key] if key in done else getattr(parsed, key) for key in given}

@@ -168,21 +168,26 @@ def run(options: Options, settings: dict[str, Any]) -> None:
 
 
 def training_arguments(options: Options, settings: dict[str, Any]) -> Any:
-    """TRL's SFTConfig of this run: on the CPU where there is no CUDA, in bfloat16 where there is."""
+    """TRL's SFTConfig of this run."""
+    ours = {"max_length": None, "remove_unused_columns": False, "completion_only_loss": True}
+    return trl_arguments("SFTConfig", settings, output_dir=options.output, **ours)
+
+
+def trl_arguments(kind: str, settings: dict[str, Any], **ours: Any) -> Any:
+    """TRL's arguments of a run: on the CPU where there is no CUDA, in bfloat16 where there is.
+
+    Raises:
+        GeoClickError: TRL refuses them.
+    """
     import torch
-    from trl import SFTConfig
+    import trl
 
     cuda = torch.cuda.is_available() and not settings.get("use_cpu", False)
     given = {"use_cpu": not cuda, "bf16": cuda and not settings.get("fp16", False)} | settings
+    # Every trainable weight is used in every step: no search for others.
+    given = {"ddp_find_unused_parameters": False, "disable_tqdm": True} | given
     try:
-        return SFTConfig(
-            output_dir=options.output,
-            max_length=None,
-            remove_unused_columns=False,
-            completion_only_loss=True,
-            # Every trainable weight is used in every step: no search for others.
-            **{"ddp_find_unused_parameters": False, "disable_tqdm": True} | given,
-        )
+        return getattr(trl, kind)(**ours, **given)
     except (ValueError, TypeError, ImportError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise GeoClickError(f"The training options do not go together ({reason}); change them.") from error

@@ -20,7 +20,33 @@ BEST = "best"
 """Folder of the best adapter inside a run's output."""
 
 
-class ClickTrainer(SFTTrainer):
+class AdapterSaver:
+    """What both trainers save: an adapter with its provenance, and nothing else.
+
+    Attributes:
+        record: provenance, written beside every adapter that is saved.
+    """
+
+    record: AdapterRecord
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: geoclick.json says more than TRL's card."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """PEFT's files and geoclick.json, last; no copy of the processor and no pickled arguments."""
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        model = self.accelerator.unwrap_model(self.model)
+        # LoRA leaves the vocabulary alone; asked to find that out, PEFT would look the base model up on the hub.
+        # The reference that GRPO holds beside the adapter when beta is above 0 is not part of what it learnt.
+        model.save_pretrained(
+            folder, state_dict=state_dict, save_embedding_layers=False, selected_adapters=["default"]
+        )
+        write_record(folder, self.record)
+
+
+class ClickTrainer(AdapterSaver, SFTTrainer):
     """SFTTrainer for click answers.
 
     Args:
@@ -102,24 +128,12 @@ class ClickTrainer(SFTTrainer):
             shutil.rmtree(best, ignore_errors=True)
             partial.replace(best)
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: geoclick.json says more than TRL's card."""
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """PEFT's files and geoclick.json, last; no copy of the processor and no pickled arguments."""
-        if not self.args.should_save:
-            return
-        folder = Path(output_dir or self.args.output_dir)
-        model = self.accelerator.unwrap_model(self.model)
-        # LoRA leaves the vocabulary alone; asked to find that out, PEFT would look the base model up on the hub.
-        model.save_pretrained(folder, state_dict=state_dict, save_embedding_layers=False)
-        write_record(folder, self.record)
-
 
 class RichProgress(TrainerCallback):
-    """A progress bar with the loss, on the first process only."""
+    """A progress bar with the loss or another logged figure, on the first process only."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: str = "loss") -> None:
+        self.shown = shown
         self.bar: Progress | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -141,9 +155,9 @@ class RichProgress(TrainerCallback):
             self.bar.update(self.task, completed=state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        """Show the latest loss."""
-        if self.bar and logs and "loss" in logs:
-            self.bar.update(self.task, description=f"Training (loss {float(logs['loss']):.3f})")
+        """Show the latest figure."""
+        if self.bar and logs and self.shown in logs:
+            self.bar.update(self.task, description=f"Training ({self.shown} {float(logs[self.shown]):.3f})")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave the finished bar on the screen."""

@@ -95,7 +95,7 @@ def read_record(folder: str | Path) -> AdapterRecord:
     path = folder / RECORD
     if not path.is_file():
         raise GeoClickError(
-            f"{folder} holds no {RECORD}; give an adapter folder that 'geoclick train sft' wrote."
+            f"{folder} holds no {RECORD}; give an adapter folder that 'geoclick train' wrote."
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from geoclick import vlms
 from geoclick.vlms import adapter, families, loading
 
 
-def random_adapter(folder, base, *, clicks="", root="", **lora):
+def random_adapter(folder, base, *, clicks="", root="", std=0.2, **lora):
     """Write an adapter of `base` whose weights change its answers; returns the folder."""
     vlm = vlms.load(str(base), device="cpu")
     options = {"r": 4, "target_modules": families.LORA_TARGETS} | lora
@@ -18,7 +18,7 @@ def random_adapter(folder, base, *, clicks="", root="", **lora):
     model = get_peft_model(vlm.model, LoraConfig(**options))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
+            torch.nn.init.normal_(parameter, std=std)
     model.save_pretrained(folder, save_embedding_layers=False)
     limits = loading.pixel_limits(vlm.processor)
     record = adapter.AdapterRecord(

@@ -1,0 +1,192 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from adapters import random_adapter, with_record
+from safetensors.torch import load_file
+
+from geoclick import vlms
+from geoclick.scenes import run
+from train import card, grpo
+from train.grpo_options import DEFAULTS, parse
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    """The flags that every run shares: the embedded VLM, which can point, with an adapter that hardly changes it."""
+    folder = tmp_path_factory.mktemp("grpo")
+    scenes = ["--split", "train", "--count", "6", "--seed", "0"]
+    assert run.main([str(folder / "scenes"), *scenes]) == 0
+    adapter = random_adapter(folder / "adapter", "embedded", clicks="/somewhere/clicks", std=0.001)
+    with_record(adapter, answer_format="json")
+    flags = [
+        "--adapter",
+        adapter,
+        "--root",
+        folder / "scenes",
+        "--num_generations",
+        4,
+        "--learning_rate",
+        0.001,
+    ]
+    flags += ["--per_device_train_batch_size", 4, "--max_completion_length", 40, "--max_steps", 4]
+    flags += ["--logging_steps", 1, "--save_strategy", "steps", "--save_steps", 2, "--use_cpu", "true"]
+    return [str(flag) for flag in flags]
+
+
+@pytest.fixture(scope="module")
+def whole(setting, tmp_path_factory):
+    """A run of four steps that was not interrupted."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    assert grpo.main([*setting, "--output", str(output)]) == 0
+    return output
+
+
+def weights(folder):
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def curve(output):
+    return json.loads((output / "metrics.json").read_text())["reward"]
+
+
+def test_a_run_changes_the_adapter_and_leaves_one_that_loads_with_its_story(setting, whole):
+    start, end = weights(Path(setting[1])), weights(whole)
+    assert start.keys() == end.keys()
+    moved = [key for key in start if not torch.equal(start[key], end[key])]
+    assert len(moved) == len(start)
+    metrics = json.loads((whole / "metrics.json").read_text())
+    assert metrics["steps"] == 4
+    assert metrics["rows"] == 6
+    assert metrics["completions_per_second"] * metrics["seconds"] == pytest.approx(16, rel=0.02)
+    assert metrics["trainable_parameters"]["language_model"] == sum(value.numel() for value in start.values())
+    assert metrics["trainable_parameters"]["visual"] == 0
+    for step in metrics["reward"]:
+        # A group is of one sample, which has a target or has none.
+        parts = [step["iou"], step["economy"], step["no_target"]]
+        assert [part is None for part in parts] in ([False, False, True], [True, True, False])
+        given = zip((1.0, 0.02, 1.0, 0.1), (*parts, step["format"]), strict=True)
+        assert step["reward"] == pytest.approx(sum(weight * (part or 0) for weight, part in given), abs=1e-5)
+    for folder in (whole, whole / "checkpoint-2"):
+        record = vlms.load("embedded", adapter=folder).record
+        assert (record.answer_format, record.config["num_generations"]) == ("json", 4)
+        assert record.config["start"]["clicks"] == "/somewhere/clicks"
+        config = json.loads((folder / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == "embedded"
+    assert not list(whole.rglob("*.bin"))
+
+
+def test_the_card_tells_its_story(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    assert card.main([str(tmp_path / "run")]) == 0
+    told = (tmp_path / "run" / "README.md").read_text()
+    assert "iou" in told
+    assert str(whole.parent) not in told
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(setting, whole, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(whole, output)
+    shutil.rmtree(output / "checkpoint-4")
+    for name in ("adapter_model.safetensors", "geoclick.json", "metrics.json"):
+        (output / name).unlink()
+    config = (output / "config.yaml").read_text().replace(str(whole), str(output))
+    (output / "config.yaml").write_text(config)
+    assert grpo.main([*setting, "--output", str(output), "--resume"]) == 0
+    one, two = weights(whole), weights(output)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert curve(whole) == curve(output)
+
+
+def test_the_reference_is_the_adapter_that_it_starts_from(setting, tmp_path):
+    """The KL is nought in the first step, and the reference is neither trained nor saved."""
+    output = tmp_path / "run"
+    assert grpo.main([*setting, "--output", str(output), "--beta", "0.1", "--max_steps", "3"]) == 0
+    kl = [step["kl"] for step in curve(output)]
+    assert kl[0] == pytest.approx(0, abs=1e-6)
+    assert kl[-1] > 1e-6
+    assert weights(output).keys() == weights(Path(setting[1])).keys()
+    assert not (output / "ref").exists()
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["trainable_parameters"]["language_model"] == sum(
+        v.numel() for v in weights(output).values()
+    )
+
+
+def test_features_in_memory_change_nothing(setting, whole, tmp_path):
+    output = tmp_path / "run"
+    memory = ["--feature-memory-gb", "0", "--embedding-memory-gb", "0", "--save_strategy", "no"]
+    assert grpo.main([*setting, "--output", str(output), *memory, "--max_steps", "2"]) == 0
+    assert json.loads((output / "metrics.json").read_text())["vision_features_bytes"] == 0
+    for one, other in zip(curve(whole), curve(output), strict=False):
+        assert one["reward"] == pytest.approx(other["reward"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "expected"),
+    [
+        (["--adapter", "/nowhere"], 1, "does not exist"),
+        (["--root", "/nowhere"], 2, "is not a folder"),
+        (["--split", "val"], 2, "samples.jsonl"),
+        (["--segmenter", "sam_vit_b"], 2, "--checkpoint"),
+        (["--iou-wait", "1"], 2, "did you mean 'iou_weight'"),
+        (["--iou-weight", "-1"], 2, "must be 0 or more"),
+        (["--reward_weights", "1"], 2, "use iou_weight"),
+        (["--num_generations", "3"], 1, "must be divisible"),
+        (["--per_device_train_batch_size", "40"], 1, "fewer than the 10"),
+        (["--num_iterations", "2", "--save_steps", "3"], 2, "a multiple of 2"),
+    ],
+)
+def test_bad_input_is_one_sentence(setting, tmp_path, capsys, flags, code, expected):
+    assert grpo.main([*setting, "--output", str(tmp_path / "run"), *flags]) == code
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_with_other_options_and_a_folder_with_a_run_are_refused(setting, whole, capsys):
+    assert grpo.main([*setting, "--output", str(whole)]) == 2
+    assert "add --resume" in capsys.readouterr().err
+    assert grpo.main([*setting, "--output", str(whole), "--resume", "--iou-weight", "2"]) == 2
+    assert "began with iou_weight 1.0, not 2.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", ["embedded", "qwen3_vl_2b"])
+def test_recipes_parse(recipe):
+    required = ["--adapter", "a", "--root", "r", "--output", "o"]
+    options, settings = parse(["--config", f"configs/grpo/{recipe}.yaml", *required])
+    assert options.split == "train"
+    assert settings["num_generations"] == 8
+    assert settings["per_device_train_batch_size"] % settings["num_generations"] == 0
+
+
+def test_options_of_the_dataset_may_be_lists_in_the_file(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("adapter: a\nroot: r\noutput: o\nbands: []\nstretch: [1, 99]\nlearning_rate: 1e-4\n")
+    options, settings = parse(["--config", str(file), "--split", "val"])
+    assert (options.bands, options.stretch, options.split) == ((), (1.0, 99.0), "val")
+    assert settings == DEFAULTS | {"learning_rate": 1e-4}
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_group(setting, tmp_path):
+    """Two completions of each group on either rank, so that the advantages need both; then the same adapter."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    launch += ["--config_file", "accelerate_configs/cpu2.yaml", "-m", "train.grpo", *setting]
+    launch += ["--output", str(tmp_path / "two"), "--per_device_train_batch_size", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert metrics["processes"] == 2
+    assert metrics["completions_per_second"] * metrics["seconds"] == pytest.approx(16, rel=0.02)
+    assert any(step["reward_std"] > 0 for step in metrics["reward"])
+    assert vlms.load("embedded", adapter=tmp_path / "two").record.answer_format == "json"
+    start, end = weights(Path(setting[1])), weights(tmp_path / "two")
+    assert any(not torch.equal(start[key], end[key]) for key in start)
