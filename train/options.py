@@ -46,6 +46,18 @@ class Options:
     lora_dropout: float = option(0.0, help="dropout before the update", minimum=0)
     use_dora: bool = option(False, help="decompose weights into magnitude and direction (DoRA)")
     use_rslora: bool = option(False, help="scale by alpha / sqrt(rank) instead")
+    tune: tuple[str, ...] = option(
+        ("language_model",), help="towers that get LoRA", choices=("language_model", "projector", "vision")
+    )
+    projector_lr: float | None = option(
+        None, help="learning rate of the projector, else learning_rate", minimum=0
+    )
+    vision_lr: float | None = option(
+        None, help="learning rate of the vision tower, else learning_rate", minimum=0
+    )
+    quantise: str | None = option(
+        None, help="keep the frozen language model in 4 bits (QLoRA, by bitsandbytes)", choices=("nf4",)
+    )
     packing_tokens: int | None = option(
         None, help="fill sequences of this many tokens with samples; none or 0 pads batches", minimum=0
     )
@@ -67,6 +79,24 @@ class Options:
     )
     checkpoint: str | None = option(None, help="the segmenter's .pth file")
     resume: bool = option(False, help="go on from the last whole checkpoint in output, if there is one")
+
+    def __post_init__(self) -> None:
+        for tower in self.tower_lr:
+            if tower not in self.tune:
+                raise UsageError(
+                    f"--{tower}-lr is given but {tower} is not tuned; name it in --tune, or leave it out."
+                )
+
+    @property
+    def tower_lr(self) -> dict[str, float]:
+        """Learning rates of towers that have one of their own."""
+        given = {"projector": self.projector_lr, "vision": self.vision_lr}
+        return {tower: lr for tower, lr in given.items() if lr is not None}
+
+    @property
+    def knows_features(self) -> bool:
+        """Whether what the vision tower says of an image stays the same throughout the run."""
+        return set(self.tune) == {"language_model"}
 
 
 DEFAULTS: dict[str, Any] = {

@@ -75,9 +75,7 @@ def _before(backbone: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[t
     index = kwargs.pop("image_index", None)
     if index is not None:
         pixels, grids = kwargs.pop("pixel_values"), kwargs.pop("image_grid_thw")
-        # The tower is frozen. Without this, checkpointing would keep a graph through it all the same.
-        with torch.no_grad():
-            output = backbone.get_image_features(pixels, grids, return_dict=True)
+        output = backbone.get_image_features(pixels, grids, return_dict=True)
         images = features.split(output, grids)
         kwargs["mm_encoder_outputs"] = {"image": features.join(images[i] for i in index)}
     # Without a mask and a cache, transformers makes a block-diagonal mask from the first row of the positions.

@@ -1,4 +1,4 @@
-"""LoRA-tune a Qwen-VL to write clicks: supervised, loss on the answer only, language model only.
+"""LoRA-tune a Qwen-VL to write clicks: supervised, loss on the answer only.
 
 geoclick train sft --config configs/sft/embedded.yaml --clicks STORE --root DATASET --output RUN
 accelerate launch --config_file accelerate_configs/zero2.yaml -m train.sft --config configs/sft/qwen3_vl_2b.yaml
@@ -42,7 +42,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
 
     from geoclick import segmenters, store, vlms
     from geoclick.vlms import adapter, families
-    from train import checkpoints, features, heldout, packed_forward, packs, rows
+    from train import checkpoints, features, heldout, packed_forward, packs, quantisation, rows
     from train.collator import ClickCollator
     from train.monitor import Monitor
     from train.packed_collator import PackedCollator
@@ -61,6 +61,11 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         min_pixels=options.min_pixels,
         max_pixels=options.max_pixels,
         revision=options.revision,
+        quantised=quantisation.loading(
+            options.quantise, dtype, arguments.device, partitioned=partitioned(arguments)
+        )
+        if options.quantise
+        else None,
     )
     monitor = None
     if options.evaluate_every:
@@ -92,7 +97,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
             dict(zip((paths[0] for paths in dataset["images"]), map(tuple, dataset["size"]), strict=True)),
             device=arguments.device,
             autocast=torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16),
-            limit=options.feature_memory_gb * 2**30,
+            limit=options.feature_memory_gb * 2**30 if options.knows_features else 0,
         )
     packed = None
     if options.packing_tokens:
@@ -108,6 +113,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         left_out["too_long"] = packed.packing.too_long
     resolved = asdict(options) | {key: getattr(arguments, key) for key in settings}
     resolved = {key: getattr(value, "value", value) for key, value in resolved.items()}
+    resolved = {key: list(value) if isinstance(value, tuple) else value for key, value in resolved.items()}
     limits = vlms.loading.pixel_limits(vlm.processor)
     record = adapter.AdapterRecord(
         base=vlm.name,
@@ -117,7 +123,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         answer_format=options.answer_format,
         min_pixels=limits[0],
         max_pixels=limits[1],
-        targets=families.FAMILIES[vlm.family].lora_targets,
+        targets=families.FAMILIES[vlm.family].lora_targets(options.tune),
         versions=adapter.library_versions(),
         git_commit=adapter.git_commit(),
         config=resolved,
@@ -133,6 +139,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         record=record,
         packs=packed,
         monitor=monitor,
+        tower_lr=options.tower_lr,
         peft_config=LoraConfig(
             r=options.lora_r,
             lora_alpha=options.lora_alpha,
@@ -144,7 +151,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         ),
         callbacks=[RichProgress()],
     )
-    families.check_trainable(trainer.model)
+    families.check_trainable(trainer.model, options.tune)
     trainable = families.trainable_by_tower(trainer.model)
     last = checkpoints.last_whole(output, arguments.world_size) if options.resume else None
     if last:

@@ -12,7 +12,9 @@ from trl import SFTTrainer
 
 from geoclick import files
 from geoclick.vlms.adapter import AdapterRecord, write_record
+from geoclick.vlms.families import TOWERS, tower_of
 from train import monitor as monitors
+from train.checkpointing import TowerCheckpointing
 from train.monitor import Monitor
 from train.packs import Packs, PackSampler
 
@@ -53,6 +55,7 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
         record: provenance, written beside every adapter that is saved.
         packs: the rows of `train_dataset` in packs, to train on those instead; None trains on batches of rows.
         monitor: what to evaluate on while training, or None.
+        tower_lr: learning rates of towers that have one of their own; the others have the run's.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
         record: AdapterRecord,
         packs: Packs | None = None,
         monitor: Monitor | None = None,
+        tower_lr: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -69,6 +73,7 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
         if monitor is not None:
             # Only now: Trainer would ask for rows to compute a loss on.
             self.args.eval_strategy, self.args.eval_steps = IntervalStrategy.STEPS, monitor.every
+        self.tower_lr = tower_lr or {}
         self._seen = 0
         if packs is not None:
             # Only now: TRL looks at the columns of its rows.
@@ -77,6 +82,7 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
         # however many answer tokens each has. TRL's loss divides by the count over all processes when it gets one.
         self.model_accepts_loss_kwargs = True
         self.remove_callback(PrinterCallback)
+        self.add_callback(TowerCheckpointing())
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """One forward and backward pass; counts the samples of this process."""
@@ -93,6 +99,24 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
         if isinstance(self.train_dataset, Packs):
             return PackSampler(self.train_dataset)
         return super()._get_train_sampler(train_dataset)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The run's optimiser, with a group of its own for each tower that has its own learning rate.
+
+        The language model's groups come first: theirs is the rate that is logged.
+        """
+        optimizer = super().create_optimizer(model)
+        if self.tower_lr:
+            model = self.model if model is None else model
+            towers = {parameter: tower_of(name) for name, parameter in model.named_parameters()}
+            groups = []
+            for tower in (*TOWERS, "other"):
+                for group in optimizer.param_groups:
+                    if members := [p for p in group["params"] if towers[p] == tower]:
+                        lr = self.tower_lr.get(tower, group["lr"])
+                        groups.append(group | {"params": members, "lr": lr})
+            optimizer.param_groups[:] = groups
+        return optimizer
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Let the model answer the monitor's samples; log it, keep the best adapter, stop a run that has stalled.

@@ -1,5 +1,6 @@
 import pytest
 import tiny
+import torch
 from peft import LoraConfig, get_peft_model
 
 from geoclick import codec
@@ -7,31 +8,58 @@ from geoclick.errors import GeoClickError
 from geoclick.vlms import families, loading
 
 
+def linears(model, within):
+    """Names of the linear layers of a tower."""
+    found = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return {name for name in found if families.tower_of(f"{name}.weight") == within}
+
+
 @pytest.mark.parametrize("family", families.FAMILIES)
-def test_lora_reaches_every_projection_of_the_language_model_and_nothing_else(family, tmp_path):
+@pytest.mark.parametrize(
+    "towers",
+    [
+        ("language_model",),
+        ("projector",),
+        ("vision", "language_model"),
+        ("language_model", "projector", "vision"),
+    ],
+)
+def test_lora_reaches_every_linear_layer_of_the_towers_asked_for_and_nothing_else(family, towers, tmp_path):
     model = loading.load(str(tiny.FOLDERS[family](tmp_path))).model
-    layers = model.config.text_config.num_hidden_layers
-    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=families.FAMILIES[family].lora_targets))
-    names = [name for name, parameter in wrapped.named_parameters() if parameter.requires_grad]
-    assert len(names) == layers * 7 * 2
-    assert all(".language_model.layers." in name and "lora_" in name for name in names)
-    families.check_trainable(wrapped)
+    expected = set().union(*(linears(model, tower) for tower in towers))
+    wrapped = get_peft_model(
+        model, LoraConfig(r=2, target_modules=families.FAMILIES[family].lora_targets(towers))
+    )
+    names = {name for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
+    assert {name.partition(".lora_")[0].removeprefix("base_model.model.") for name in names} == expected
+    families.check_trainable(wrapped, towers)
     counts = families.trainable_by_tower(wrapped)
-    assert counts["language_model"] == sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
-    assert counts["visual"] == counts["other"] == 0
+    assert {tower for tower, count in counts.items() if count} == set(towers)
+    assert sum(counts.values()) == sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    for other in set(families.TOWERS) - set(towers):
+        with pytest.raises(GeoClickError, match=f"No parameter of {other}"):
+            families.check_trainable(wrapped, [*towers, other])
+    for one in towers[1:]:
+        with pytest.raises(GeoClickError, match=r"trainable parameters lie outside"):
+            families.check_trainable(wrapped, set(towers) - {one})
+
+
+def test_the_deepstack_mergers_belong_to_the_projector(tmp_path):
+    model = loading.load(str(tiny.qwen3_vl_folder(tmp_path))).model
+    assert any("deepstack_merger_list.0" in name for name in linears(model, "projector"))
 
 
 def test_a_suffix_list_that_reaches_the_vision_tower_is_refused(tmp_path):
     model = loading.load(str(tiny.qwen2_5_vl_folder(tmp_path))).model
     wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "gate_proj"]))
-    assert families.trainable_by_tower(wrapped)["visual"] > 0
-    with pytest.raises(GeoClickError, match=r"vision tower, such as \S*visual"):
+    assert families.trainable_by_tower(wrapped)["vision"] > 0
+    with pytest.raises(GeoClickError, match=r"outside language_model, such as \S*visual"):
         families.check_trainable(wrapped)
 
 
 def test_a_model_with_nothing_to_train_is_refused(tmp_path):
     model = loading.load(str(tiny.qwen3_vl_folder(tmp_path))).model.requires_grad_(False)
-    with pytest.raises(GeoClickError, match="No parameter is trainable"):
+    with pytest.raises(GeoClickError, match="No parameter of language_model is trainable"):
         families.check_trainable(model)
 
 

@@ -40,6 +40,9 @@ def test_file_and_flags_join_and_flags_win(tmp_path):
         (["--packing-tokens", "9", "--train_sampling_strategy", "sequential"], "an order of its own"),
         (["--output_dir", "x"], "use output instead"),
         (["--save_strategy", "never"], "save_strategy"),
+        (["--tune", "vision", "head"], "tune must be one of|invalid choice: 'head'"),
+        (["--projector-lr", "1e-5"], "--projector-lr is given but projector is not tuned"),
+        (["--quantise", "int3"], "invalid choice: 'int3'"),
     ],
 )
 def test_a_wrong_flag_is_one_sentence(words, expected):
@@ -59,6 +62,16 @@ def test_an_unknown_key_in_the_file_names_the_file(tmp_path):
     file.write_text("learning_rates: 1\n")
     with pytest.raises(UsageError, match=r"'learning_rates' in .*run.yaml; did you mean 'learning_rate'"):
         parse([*REQUIRED, "--config", str(file)])
+
+
+def test_towers_and_their_rates_come_from_a_file_as_from_flags(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("tune: [language_model, vision]\nvision_lr: 1.0e-5\n")
+    options, _ = parse([*REQUIRED, "--config", str(file)])
+    assert options == parse([*REQUIRED, "--tune", "language_model", "vision", "--vision-lr", "1e-5"])[0]
+    assert options.tower_lr == {"vision": 1e-5}
+    assert not options.knows_features
+    assert parse(REQUIRED)[0].knows_features
 
 
 def test_required_options_are_asked_for():

@@ -21,15 +21,11 @@ def case(request, tmp_path_factory):
     return vlm, [dataset[i] for i in (0, 3, 1, 4, 2)]
 
 
-def head_and_layers(model):
-    """Weights that a loss reaches whatever is frozen."""
-    return [p for name, p in model.named_parameters() if "language_model" in name and p.requires_grad]
-
-
 def gradients(model, loss):
+    """Of every weight, those of the vision tower and the projector included."""
     model.zero_grad()
     loss.backward()
-    return [p.grad.clone() for p in head_and_layers(model)]
+    return [p.grad.clone() for p in model.parameters()]
 
 
 def logits_of(model, batch):

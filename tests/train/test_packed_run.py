@@ -72,9 +72,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_learns(packed, tmp_path):
     assert losses(whole) == losses(resumed)
 
 
-def test_the_first_step_over_all_rows_is_that_of_the_padded_batch(setting, tmp_path):
+@pytest.mark.parametrize("towers", [["language_model"], ["language_model", "projector", "vision"]])
+def test_the_first_step_over_all_rows_is_that_of_the_padded_batch(towers, setting, tmp_path):
     """Gradient accumulation over every pack, checkpointed, against one padded batch of every row."""
-    common = [*setting, "--lora-dropout", "0", "--save_strategy", "no", "--max_steps", "1"]
+    common = [*setting, "--tune", *towers, "--lora-dropout", "0", "--save_strategy", "no", "--max_steps", "1"]
     common += ["--feature-memory-gb", "0", "--optim", "sgd", "--learning_rate", "1", "--warmup_steps", "0"]
     common += ["--max_grad_norm", "0"]
     padded, packed = tmp_path / "padded", tmp_path / "packed"
@@ -84,6 +85,7 @@ def test_the_first_step_over_all_rows_is_that_of_the_padded_batch(setting, tmp_p
     assert sft.main([*common, "--output", str(packed), *budget]) == 0
     assert losses(packed) == pytest.approx(losses(padded), rel=1e-5)
     one, two = (load_file(folder / "adapter_model.safetensors") for folder in (padded, packed))
+    assert any("visual.blocks" in key for key in one) == ("vision" in towers)
     for key in one:
         torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-5)
 

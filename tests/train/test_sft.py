@@ -49,7 +49,7 @@ def test_a_run_leaves_an_adapter_that_loads_and_its_story(setting, whole):
     assert metrics["rows"] == 16
     assert metrics["samples_per_second"] > 0
     assert metrics["trainable_parameters"]["language_model"] > 0
-    assert metrics["trainable_parameters"]["visual"] == 0
+    assert metrics["trainable_parameters"]["projector"] == metrics["trainable_parameters"]["vision"] == 0
     assert losses(whole)[-1] < losses(whole)[0]
     for folder in (whole, whole / "checkpoint-2"):
         vlm = vlms.load(setting[1], adapter=folder)
@@ -98,6 +98,7 @@ def test_a_folder_with_a_run_is_not_overwritten(setting, whole, capsys):
         (["--clicks", "/nowhere"], 1, "holds no click store"),
         (["--lorar", "8"], 2, "did you mean 'lora_r'"),
         (["--optim", "none"], 2, "optim"),
+        (["--vision-lr", "1e-5"], 2, "name it in --tune"),
     ],
 )
 def test_bad_input_is_one_sentence(setting, tmp_path, capsys, flags, code, expected):
