@@ -16,7 +16,18 @@ def setting(tmp_path_factory):
     base = tiny.qwen3_vl_folder(folder / "vlm")
     clicks, root = tiny.click_store(folder, rows=4)
     flags = ["--vlm", base, "--clicks", clicks, "--root", root, "--lora-r", 4, "--tune", *TOWERS]
-    flags += ["--max_steps", 1, "--optim", "sgd", "--learning_rate", 1, "--warmup_steps", 0, "--max_grad_norm", 0]
+    flags += [
+        "--max_steps",
+        1,
+        "--optim",
+        "sgd",
+        "--learning_rate",
+        1,
+        "--warmup_steps",
+        0,
+        "--max_grad_norm",
+        0,
+    ]
     return [str(flag) for flag in [*flags, "--use_cpu", "true", "--logging_steps", 1]]
 
 
