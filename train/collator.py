@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from geoclick import images
 from train.features import Features, join
+from train.views import pictures
 
 IGNORED = -100
 
 
 class ClickCollator:
-    """Makes batches from the rows of `train.rows.build`.
+    """Makes batches from the rows of `train.rows.build`, augmented or not.
 
     Args:
         processor: the VLM's.
@@ -53,15 +53,12 @@ class ClickCollator:
         }
 
     def _images(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        paths = [row["images"][0] for row in rows]
+        shown = [pictures(row)[0] for row in rows]
         if self.features is not None:
-            chosen = [self.features[path] for path in paths]
+            chosen = [self.features[picture.path] for picture in shown]
             grid = torch.stack([f.grid for f in chosen])
             return {"image_grid_thw": grid, "mm_encoder_outputs": {"image": join(chosen)}}
-        pixels = [
-            images.read_image(path, size=tuple(row["size"])).copy()
-            for path, row in zip(paths, rows, strict=True)
-        ]
+        pixels = [picture.read() for picture in shown]
         return dict(self.processor.image_processor(images=pixels, return_tensors="pt"))
 
     def _with_image(self, ids: list[int], tokens: int) -> list[int]:

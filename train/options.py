@@ -58,6 +58,12 @@ class Options:
     quantise: str | None = option(
         None, help="keep the frozen language model in 4 bits (QLoRA, by bitsandbytes)", choices=("nf4",)
     )
+    augment: tuple[str, ...] = option(
+        (), help="change rows anew in every epoch", choices=("flip", "rotate", "crop", "jitter", "shuffle")
+    )
+    other_format_share: float = option(
+        0.0, help="share of rows that are asked in the other answer format", minimum=0
+    )
     packing_tokens: int | None = option(
         None, help="fill sequences of this many tokens with samples; none or 0 pads batches", minimum=0
     )
@@ -86,6 +92,8 @@ class Options:
                 raise UsageError(
                     f"--{tower}-lr is given but {tower} is not tuned; name it in --tune, or leave it out."
                 )
+        if self.other_format_share > 1:
+            raise UsageError(f"--other-format-share is a share, 0 to 1, not {self.other_format_share}.")
 
     @property
     def tower_lr(self) -> dict[str, float]:
@@ -96,7 +104,12 @@ class Options:
     @property
     def knows_features(self) -> bool:
         """Whether what the vision tower says of an image stays the same throughout the run."""
-        return set(self.tune) == {"language_model"}
+        return set(self.tune) == {"language_model"} and not set(self.augment) & {"flip", "rotate", "crop"}
+
+    @property
+    def augments(self) -> bool:
+        """Whether rows differ from epoch to epoch."""
+        return bool(self.augment) or self.other_format_share > 0
 
 
 DEFAULTS: dict[str, Any] = {
@@ -169,6 +182,12 @@ SFT = Command(Options, "SFTConfig", "geoclick train sft", DESCRIPTION, EXAMPLE, 
 def parse(argv: Sequence[str] | None) -> tuple[Options, dict[str, Any]]:
     """Our options, and those for SFTConfig, from `--config` and flags; errors as in `parse_beside`."""
     options, settings = parse_beside(SFT, argv)
+    own_order = options.packing_tokens or options.augments
+    if own_order and settings.get("train_sampling_strategy", "random") != "random":
+        raise UsageError(
+            "packing_tokens, augment and other_format_share have an order of their own; "
+            "remove train_sampling_strategy."
+        )
     return options, DEFAULTS | (_packed(settings) if options.packing_tokens else settings)
 
 
@@ -203,8 +222,6 @@ def _packed(settings: dict[str, Any]) -> dict[str, Any]:
             "With packing_tokens a batch is one pack: set per_device_train_batch_size to 1, "
             "and choose its size by packing_tokens."
         )
-    if settings.get("train_sampling_strategy", "random") != "random":
-        raise UsageError("packing_tokens has an order of its own; remove train_sampling_strategy.")
     return settings | {"per_device_train_batch_size": 1}
 
 

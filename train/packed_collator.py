@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 
-from geoclick import images
 from train.collator import IGNORED
 from train.features import Features, join
-from train.packs import pictures
+from train.views import pictures
 
 
 class PackedCollator:
@@ -69,18 +68,18 @@ class PackedCollator:
     def _images(self, pack: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[torch.Tensor]]:
         """What the batch says of images, and the grids of each row's, int64 [images, 3]."""
         shown = [pictures(row) for row in pack]
-        sizes = dict(picture for row in shown for picture in row)
-        paths = [path for row in shown for path, _ in row]
+        places = [picture for row in shown for picture in row]
+        distinct = list(dict.fromkeys(places))
         if self.features is not None:
-            grid_of = {path: self.features[path].grid for path in sizes}
-            batch = {"mm_encoder_outputs": {"image": join(self.features[path] for path in paths)}}
+            grid_of = {picture: self.features[picture.path].grid for picture in distinct}
+            batch = {"mm_encoder_outputs": {"image": join(self.features[p.path] for p in places)}}
         else:
-            order = {path: index for index, path in enumerate(sizes)}
-            pixels = [images.read_image(path, size=size).copy() for path, size in sizes.items()]
+            pixels = [picture.read() for picture in distinct]
             batch = dict(self.processor.image_processor(images=pixels, return_tensors="pt"))
-            grid_of = dict(zip(sizes, batch["image_grid_thw"], strict=True))
-            batch["image_index"] = [order[path] for path in paths]
-        return batch, [torch.stack([grid_of[path] for path, _ in row]) for row in shown]
+            grid_of = dict(zip(distinct, batch["image_grid_thw"], strict=True))
+            order = {picture: index for index, picture in enumerate(distinct)}
+            batch["image_index"] = [order[picture] for picture in places]
+        return batch, [torch.stack([grid_of[picture] for picture in row]) for row in shown]
 
 
 def spread(

@@ -1,22 +1,19 @@
-"""Packs as a data set: token lengths measured once, and a sampler that begins every epoch with its own packs."""
+"""Packs as a data set: token lengths measured once, and packs of its own for every epoch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from datasets import Dataset as Rows
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from geoclick.vlms import resized_size
+from train.augmentation import Augmentation
+from train.epochs import Augmented, Key
 from train.packing import Packing
+from train.views import pictures
 
 
-def pictures(row: dict[str, Any]) -> list[tuple[str, tuple[int, int]]]:
-    """Path and (height, width) of each image of a row; `size` is one pair, or a list of pairs for several images."""
-    sizes = row["size"] if len(row["images"]) > 1 else [row["size"]]
-    return [(path, tuple(size)) for path, size in zip(row["images"], sizes, strict=True)]
-
-
-def lengths(rows: Sequence[dict[str, Any]], processor: Any) -> list[int]:
+def lengths(rows: Iterable[dict[str, Any]], processor: Any) -> list[int]:
     """Tokens of each row, visual ones included, without opening an image.
 
     Args:
@@ -36,14 +33,21 @@ def lengths(rows: Sequence[dict[str, Any]], processor: Any) -> list[int]:
     found = []
     for row in rows:
         text = processor.tokenizer([row["prompt"], row["completion"]], add_special_tokens=False)["input_ids"]
-        sizes = [size for _, size in pictures(row)]
+        sizes = [picture.size for picture in pictures(row)]
         # Each image has one placeholder in the text.
         found.append(sum(map(len, text)) + sum(map(visual, sizes)) - len(sizes))
     return found
 
 
 def build(
-    rows: Rows, processor: Any, *, budget: int, seed: int, processes: int, share_images: bool
+    rows: Rows,
+    processor: Any,
+    *,
+    budget: int,
+    seed: int,
+    processes: int,
+    share_images: bool,
+    augmentation: Augmentation | None = None,
 ) -> "Packs":
     """The rows in packs.
 
@@ -55,23 +59,26 @@ def build(
         processes: that share the packs.
         share_images: keep the queries of an image together, so that one pass of the vision tower serves them.
             Where features are in memory there is nothing to share, and chance mixes better without.
+        augmentation: of the rows, which are packed by the most tokens that it may give them.
 
     Raises:
         GeoClickError: no row fits the budget.
     """
     groups = [tuple(paths) for paths in rows["images"]] if share_images else range(len(rows))
-    return Packs(rows, Packing(lengths(rows, processor), groups, budget, seed, processes))
+    longest = map(augmentation.longest, rows) if augmentation else rows
+    packing = Packing(lengths(longest, processor), groups, budget, seed, processes)
+    return Packs(Augmented(rows, augmentation) if augmentation else rows, packing)
 
 
 class Packs(Dataset):
     """The rows of a data set, taken pack by pack.
 
     Args:
-        rows: as `train.rows.build` makes them.
+        rows: as `train.rows.build` makes them, augmented or not.
         packing: over those rows.
     """
 
-    def __init__(self, rows: Rows, packing: Packing) -> None:
+    def __init__(self, rows: Rows | Augmented, packing: Packing) -> None:
         self.rows = rows
         self.packing = packing
         self.epoch = 0
@@ -80,29 +87,17 @@ class Packs(Dataset):
         """Packs of an epoch."""
         return self.packing.count
 
-    def __getitem__(self, pack: Sequence[int]) -> list[dict[str, Any]]:
-        """The rows of a pack, which the sampler names by their indices."""
-        return [self.rows[index] for index in pack]
+    def __getitem__(self, pack: Sequence[int | Key]) -> list[dict[str, Any]]:
+        """The rows of a pack, which the sampler names by their keys."""
+        return [self.rows[key] for key in pack]
+
+    def keys(self) -> list[list[int]] | list[list[Key]]:
+        """The packs of the epoch, in order; augmented rows are named with the epoch."""
+        packs = self.packing.packs(self.epoch)
+        if isinstance(self.rows, Augmented):
+            return [[(self.epoch, index) for index in pack] for pack in packs]
+        return packs
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate before each epoch, a resumed one too."""
         self.epoch = epoch
-
-
-class PackSampler(Sampler):
-    """The packs of the data set's epoch, in order.
-
-    It has no `set_epoch` of its own: accelerate would call that one instead of the data set's, and behind a
-    resumed, sharded loader neither.
-    """
-
-    def __init__(self, packs: Packs) -> None:
-        self.packs = packs
-
-    def __len__(self) -> int:
-        """Packs of an epoch."""
-        return len(self.packs)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Sample indices of one pack after another."""
-        return iter(self.packs.packing.packs(self.packs.epoch))

@@ -1,13 +1,14 @@
 """Click store to training rows: a rendered prompt, a rendered answer and the path of an image."""
 
-from collections import Counter
-from collections.abc import Container
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
 from geoclick import codec, prompts, store
+from geoclick.clicks import Click
 from geoclick.errors import GeoClickError
 from geoclick.vlms import Vlm, resized_size
 
@@ -21,6 +22,7 @@ def build(
     max_clicks: int,
     min_iou: float,
     held_out: Container[str] = (),
+    raw: bool = False,
 ) -> tuple[Dataset, dict[str, int]]:
     """The rows of a click store for TRL, as prompt and completion.
 
@@ -34,16 +36,18 @@ def build(
         max_clicks: clicks of an answer at most; the first ones stay.
         min_iou: rows whose mask after those clicks is worse are left out; rows without a target always stay.
         held_out: images, as the store names them, whose rows are left out.
+        raw: add what `train.augmentation` makes rows anew from.
 
     Returns:
         A dataset with the columns `images` (a list of one path), `size` ([height, width] in pixels), `prompt` and
-        `completion`, and the number of rows left out by reason.
+        `completion`, and the number of rows left out by reason. Raw rows have `sample_id`, `task`, `image`, `query`,
+        `mask` (the counts of its RLE) and `clicks` (lists of x, y and 1 or 0) too.
 
     Raises:
         GeoClickError: no or a broken store, a missing image, or no row left.
     """
     root = Path(root)
-    columns: dict[str, list] = {"images": [], "size": [], "prompt": [], "completion": []}
+    columns: dict[str, list] = defaultdict(list)
     left_out: Counter[str] = Counter()
     found: dict[str, str] = {}
     for row in store.read(clicks):
@@ -55,23 +59,45 @@ def build(
         if row.image not in found:
             found[row.image] = str(store.existing_image(root, row.image))
         size = (row.height, row.width)
-        answer = codec.encode(
-            sequence,
-            family=vlm.family,
-            answer_format=answer_format,
-            image_size=size,
-            resized_size=resized_size(vlm.processor, size),
+        prompt, completion = write(
+            vlm.processor, vlm.family, row.query, sequence, size=size, answer_format=answer_format
         )
-        prompt, completion = render(vlm.processor, row.query, answer, answer_format)
-        columns["images"].append([found[row.image]])
-        columns["size"].append(list(size))
-        columns["prompt"].append(prompt)
-        columns["completion"].append(completion)
-    if not columns["prompt"]:
+        values = {
+            "images": [found[row.image]],
+            "size": list(size),
+            "prompt": prompt,
+            "completion": completion,
+        }
+        if raw:
+            values |= {name: getattr(row, name) for name in ("sample_id", "task", "image", "query")}
+            values |= {"mask": row.mask["counts"], "clicks": [list(map(float, click)) for click in sequence]}
+        for name, value in values.items():
+            columns[name].append(value)
+    if not columns:
         raise GeoClickError(
             f"{clicks} has no row to train on; lower min_iou or evaluate_samples, or make the store anew."
         )
     return Dataset.from_dict(columns), dict(left_out)
+
+
+def write(
+    processor: Any,
+    family: str,
+    query: str,
+    clicks: Iterable[Click],
+    *,
+    size: tuple[int, int],
+    answer_format: str,
+) -> tuple[str, str]:
+    """Prompt and completion of a query and its clicks on a picture of `size` (height, width)."""
+    answer = codec.encode(
+        clicks,
+        family=family,
+        answer_format=answer_format,
+        image_size=size,
+        resized_size=resized_size(processor, size),
+    )
+    return render(processor, query, answer, answer_format)
 
 
 def render(processor: Any, query: str, answer: str, answer_format: str) -> tuple[str, str]:

@@ -42,7 +42,18 @@ def run(options: Options, settings: dict[str, Any]) -> None:
 
     from geoclick import segmenters, store, vlms
     from geoclick.vlms import adapter, families
-    from train import checkpoints, features, heldout, packed_forward, packs, quantisation, rows
+    from train import (
+        augmentation_sheet,
+        checkpoints,
+        epochs,
+        features,
+        heldout,
+        packed_forward,
+        packs,
+        quantisation,
+        rows,
+    )
+    from train.augmentation import Augmentation
     from train.collator import ClickCollator
     from train.monitor import Monitor
     from train.packed_collator import PackedCollator
@@ -88,7 +99,19 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         max_clicks=options.max_clicks,
         min_iou=options.min_iou,
         held_out={sample.image for sample in monitor.samples} if monitor else (),
+        raw=options.augments,
     )
+    seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
+    augmentation = None
+    if options.augments:
+        augmentation = Augmentation(
+            vlm.processor,
+            vlm.family,
+            options.answer_format,
+            options.augment,
+            options.other_format_share,
+            seed,
+        )
     known = None
     if not partitioned(arguments):
         vlm.model.to(arguments.device)
@@ -105,9 +128,10 @@ def run(options: Options, settings: dict[str, Any]) -> None:
             dataset,
             vlm.processor,
             budget=options.packing_tokens,
-            seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
+            seed=seed,
             processes=arguments.world_size,
             share_images=known is None,
+            augmentation=augmentation,
         )
         packed_forward.prepare(vlm.model)
         left_out["too_long"] = packed.packing.too_long
@@ -137,8 +161,8 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         train_dataset=dataset,
         processing_class=vlm.processor,
         record=record,
-        packs=packed,
         monitor=monitor,
+        train_on=packed or (epochs.Augmented(dataset, augmentation) if augmentation else None),
         tower_lr=options.tower_lr,
         peft_config=LoraConfig(
             r=options.lora_r,
@@ -164,6 +188,8 @@ def run(options: Options, settings: dict[str, Any]) -> None:
             f"{'from ' + last.name if last else 'from the start'}, "
             f"{'with' if known else 'without'} vision features in memory."
         )
+        if augmentation:
+            augmentation_sheet.write(output / "augmented.png", dataset, augmentation)
     began = time.perf_counter()
     with checkpoints.explained(output):
         trainer.train(resume_from_checkpoint=str(last) if last else None)

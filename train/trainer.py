@@ -15,8 +15,9 @@ from geoclick.vlms.adapter import AdapterRecord, write_record
 from geoclick.vlms.families import TOWERS, tower_of
 from train import monitor as monitors
 from train.checkpointing import TowerCheckpointing
+from train.epochs import Augmented, EpochSampler
 from train.monitor import Monitor
-from train.packs import Packs, PackSampler
+from train.packs import Packs
 
 BEST = "best"
 """Folder of the best adapter inside a run's output."""
@@ -53,8 +54,9 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
 
     Args:
         record: provenance, written beside every adapter that is saved.
-        packs: the rows of `train_dataset` in packs, to train on those instead; None trains on batches of rows.
         monitor: what to evaluate on while training, or None.
+        train_on: the rows of `train_dataset` in packs or augmented, to train on those instead; None trains on
+            batches of the rows as they are.
         tower_lr: learning rates of towers that have one of their own; the others have the run's.
     """
 
@@ -62,8 +64,8 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
         self,
         *args: Any,
         record: AdapterRecord,
-        packs: Packs | None = None,
         monitor: Monitor | None = None,
+        train_on: Packs | Augmented | None = None,
         tower_lr: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -75,9 +77,9 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
             self.args.eval_strategy, self.args.eval_steps = IntervalStrategy.STEPS, monitor.every
         self.tower_lr = tower_lr or {}
         self._seen = 0
-        if packs is not None:
+        if train_on is not None:
             # Only now: TRL looks at the columns of its rows.
-            self.train_dataset = packs
+            self.train_dataset = train_on
         # Qwen-VL says that it takes no `num_items_in_batch`, and Trainer would then average each process's mean loss,
         # however many answer tokens each has. TRL's loss divides by the count over all processes when it gets one.
         self.model_accepts_loss_kwargs = True
@@ -96,8 +98,8 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
         return int(self.accelerator.gather(seen).sum())
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if isinstance(self.train_dataset, Packs):
-            return PackSampler(self.train_dataset)
+        if isinstance(self.train_dataset, Packs | Augmented):
+            return EpochSampler(self.train_dataset)
         return super()._get_train_sampler(train_dataset)
 
     def create_optimizer(self, model: Any = None) -> Any:

@@ -15,19 +15,19 @@ STEPS = 2
 
 
 @pytest.fixture(scope="module", params=tiny.FOLDERS)
-def case(request, tmp_path_factory):
-    """A family and the flags of a run of two steps with gradient checkpointing."""
+def flags(request, tmp_path_factory):
+    """The flags of a run of two steps with gradient checkpointing."""
     folder = tmp_path_factory.mktemp(request.param)
     base = tiny.FOLDERS[request.param](folder / "vlm")
     clicks, root = tiny.click_store(folder, rows=4)
     flags = ["--vlm", base, "--clicks", clicks, "--root", root, "--lora-r", 4, "--learning_rate", 0.01]
     flags += ["--max_steps", STEPS, "--use_cpu", "true", "--save_strategy", "no", "--feature-memory-gb", 0]
-    return request.param, [str(flag) for flag in [*flags, "--gradient_checkpointing", "true"]]
+    return [str(flag) for flag in [*flags, "--gradient_checkpointing", "true"]]
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How often layers of the vision tower and the language model ran, counted at their first normalisation."""
+    """How often layers of the vision tower and the language model ran, counted at their attention."""
     found = Counter()
     forward = nn.Module.__call__
 
@@ -44,8 +44,7 @@ def calls(monkeypatch):
 
 
 @pytest.mark.parametrize("tower", ["language_model", "projector", "vision"])
-def test_only_trained_towers_are_computed_twice(case, tower, calls, tmp_path):
-    _, flags = case
+def test_only_trained_towers_are_computed_twice(flags, tower, calls, tmp_path):
     assert sft.main([*flags, "--tune", "language_model", tower, "--output", str(tmp_path)]) == 0
     depth = transformers.AutoConfig.from_pretrained(flags[1]).vision_config.depth
     layers = transformers.AutoConfig.from_pretrained(flags[1]).text_config.num_hidden_layers
@@ -53,8 +52,7 @@ def test_only_trained_towers_are_computed_twice(case, tower, calls, tmp_path):
     assert calls["vision"] == (2 if tower == "vision" else 1) * depth * STEPS
 
 
-def test_reentrant_checkpointing_trains_the_vision_tower_too(case, tmp_path):
-    _, flags = case
+def test_reentrant_checkpointing_trains_the_vision_tower_too(flags, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("gradient_checkpointing_kwargs: {use_reentrant: true}\ntune: [vision]\n")
     assert sft.main([*flags, "--config", str(file), "--output", str(tmp_path / "run")]) == 0

@@ -37,7 +37,10 @@ def test_file_and_flags_join_and_flags_win(tmp_path):
         (["--packing", "true"], "packing in the command line is set by GeoClick"),
         (["--packing-tokens", "-1"], "--packing-tokens must be 0 or more"),
         (["--packing-tokens", "9", "--per_device_train_batch_size", "2"], "a batch is one pack"),
-        (["--packing-tokens", "9", "--train_sampling_strategy", "sequential"], "an order of its own"),
+        (["--packing-tokens", "9", "--train_sampling_strategy", "sequential"], "an order of their own"),
+        (["--augment", "flip", "--train_sampling_strategy", "sequential"], "an order of their own"),
+        (["--augment", "blur"], "invalid choice: 'blur'"),
+        (["--other-format-share", "1.5"], "a share, 0 to 1"),
         (["--output_dir", "x"], "use output instead"),
         (["--save_strategy", "never"], "save_strategy"),
         (["--tune", "vision", "head"], "tune must be one of|invalid choice: 'head'"),
@@ -72,6 +75,8 @@ def test_towers_and_their_rates_come_from_a_file_as_from_flags(tmp_path):
     assert options.tower_lr == {"vision": 1e-5}
     assert not options.knows_features
     assert parse(REQUIRED)[0].knows_features
+    assert parse([*REQUIRED, "--augment", "jitter", "shuffle"])[0].knows_features
+    assert not parse([*REQUIRED, "--augment", "jitter", "crop"])[0].knows_features
 
 
 def test_required_options_are_asked_for():
@@ -79,7 +84,10 @@ def test_required_options_are_asked_for():
         parse(["--clicks", "c"])
 
 
-@pytest.mark.parametrize(("recipe", "clicks"), [("embedded", 2), ("qwen3_vl_2b", 6)])
+@pytest.mark.parametrize(
+    ("recipe", "clicks"),
+    [("embedded", 2), ("qwen3_vl_2b", 6), ("qwen3_vl_2b_qlora", 6), ("qwen2_5_vl_7b", 6)],
+)
 def test_recipes_parse(recipe, clicks):
     options, settings = parse(["--config", f"configs/sft/{recipe}.yaml", *REQUIRED])
     assert options.max_clicks == clicks

@@ -5,7 +5,7 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 
 from geoclick import vlms
-from train import packs, rows
+from train import epochs, packs, rows
 from train.collator import ClickCollator
 
 
@@ -29,7 +29,7 @@ def build(case, processes=1, share_images=True):
 def loader(packed, processes=1, index=0):
     """The loader that accelerate makes for one of several processes, as the trainer uses it."""
     plain = DataLoader(
-        packed, batch_size=1, sampler=packs.PackSampler(packed), collate_fn=lambda batch: batch[0]
+        packed, batch_size=1, sampler=epochs.EpochSampler(packed), collate_fn=lambda batch: batch[0]
     )
     Accelerator()
     return prepare_data_loader(plain, num_processes=processes, process_index=index)

@@ -130,3 +130,15 @@ def test_two_processes_give_the_losses_of_one(setting, tmp_path):
     first, second = (load_file(folder / "adapter_model.safetensors") for folder in (one, two))
     for key in first:
         torch.testing.assert_close(first[key], second[key], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batches", [["--per_device_train_batch_size", "4"], ["--packing-tokens", "600"]])
+def test_a_compiled_run_of_the_embedded_model_has_the_losses_of_an_eager_one(batches, tmp_path):
+    clicks, root = tiny.click_store(tmp_path, rows=16, side=256)
+    common = ["--clicks", str(clicks), "--root", str(root), "--use_cpu", "true", "--max_steps", "2", *batches]
+    common += ["--optim", "adamw_torch_fused", "--logging_steps", "1", "--save_strategy", "no"]
+    eager, compiled = tmp_path / "eager", tmp_path / "compiled"
+    assert sft.main([*common, "--output", str(eager)]) == 0
+    assert sft.main([*common, "--output", str(compiled), "--torch_compile", "true"]) == 0
+    assert losses(compiled) == pytest.approx(losses(eager), abs=1e-4)

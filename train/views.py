@@ -1,0 +1,96 @@
+"""What an augmented picture shows of its image, and where clicks and masks go with it."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from geoclick import images
+from geoclick.clicks import Click
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of an image brought to the size of the whole, then mirrored, then turned.
+
+    So it has the number of visual tokens that the image has: only height and width may change places.
+
+    Attributes:
+        crop: (left, top, width, height) of the part, in whole pixels of the image; None is all of it.
+        mirrored: left to right.
+        turns: quarter turns, counterclockwise.
+    """
+
+    crop: tuple[int, int, int, int] | None = None
+    mirrored: bool = False
+    turns: int = 0
+
+    def size(self, size: Size) -> Size:
+        """(height, width) of the picture of an image of `size`."""
+        return size[::-1] if self.turns % 2 else size
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """The picture of an image, uint8 [H, W, 3]; contiguous, of its own memory."""
+        return self._shown(image, Image.Resampling.BICUBIC)
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        """The picture's mask of an image's, bool [H, W]."""
+        return self._shown(mask, Image.Resampling.NEAREST)
+
+    def _shown(self, pixels: np.ndarray, resample: Image.Resampling) -> np.ndarray:
+        if self.crop is not None:
+            left, top, width, height = self.crop
+            part = pixels[top : top + height, left : left + width]
+            pixels = np.asarray(Image.fromarray(part).resize(pixels.shape[1::-1], resample))
+        if self.mirrored:
+            pixels = pixels[:, ::-1]
+        return np.rot90(pixels, self.turns).copy()
+
+    def click(self, click: Click, size: Size) -> Click:
+        """A click on an image of `size` (height, width) as one on its picture; it must lie in the crop."""
+        (x, y, positive), (height, width) = click, size
+        if self.crop is not None:
+            left, top, part_width, part_height = self.crop
+            # A whole number is a pixel's centre, and sides are half a pixel away from it.
+            x = (x - left + 0.5) * width / part_width - 0.5
+            y = (y - top + 0.5) * height / part_height - 0.5
+        if self.mirrored:
+            x = width - 1 - x
+        for _ in range(self.turns):
+            x, y, height, width = y, width - 1 - x, width, height
+        return Click(x, y, positive)
+
+    def way(self, way: tuple[int, int]) -> tuple[int, int]:
+        """Where a direction (columns, rows) of the image points in the picture."""
+        x, y = way
+        if self.mirrored:
+            x = -x
+        for _ in range(self.turns):
+            x, y = y, -x
+        return x, y
+
+
+WHOLE = View()
+"""The image as it is."""
+
+
+class Picture(NamedTuple):
+    """An image as a row shows it: a path, the (height, width) that the file has, a view of it."""
+
+    path: str
+    size: Size
+    view: View = WHOLE
+
+    def read(self) -> np.ndarray:
+        """Its pixels, uint8 [H, W, 3]; raises GeoClickError when the file is missing, broken or of another size."""
+        return self.view.picture(images.read_image(self.path, size=self.size))
+
+
+def pictures(row: dict[str, Any]) -> list[Picture]:
+    """The pictures of a row; its `size` is one pair, or a list of pairs for several images, its `view` of one."""
+    if len(row["images"]) == 1:
+        return [Picture(row["images"][0], tuple(row["size"]), row.get("view", WHOLE))]
+    return [Picture(path, tuple(size)) for path, size in zip(row["images"], row["size"], strict=True)]
