@@ -43,7 +43,7 @@ def lengths(rows: Sequence[dict[str, Any]], processor: Any) -> list[int]:
 
 
 def build(
-    rows: Rows, processor: Any, *, budget: int, seed: int, processes: int, share_images: bool
+    rows: Rows, processor: Any, *, budget: int, seed: int, per_step: int, share_images: bool
 ) -> "Packs":
     """The rows in packs.
 
@@ -52,7 +52,7 @@ def build(
         processor: the VLM's.
         budget: tokens of a pack at most.
         seed: of the run.
-        processes: that share the packs.
+        per_step: packs of a step, over all processes and accumulated ones.
         share_images: keep the queries of an image together, so that one pass of the vision tower serves them.
             Where features are in memory there is nothing to share, and chance mixes better without.
 
@@ -60,7 +60,7 @@ def build(
         GeoClickError: no row fits the budget.
     """
     groups = [tuple(paths) for paths in rows["images"]] if share_images else range(len(rows))
-    return Packs(rows, Packing(lengths(rows, processor), groups, budget, seed, processes))
+    return Packs(rows, Packing(lengths(rows, processor), groups, budget, seed, per_step))
 
 
 class Packs(Dataset):
