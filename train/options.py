@@ -50,6 +50,10 @@ class Options:
         2.0, help="keep the frozen vision tower's features in memory if they fit in this; 0 never", minimum=0
     )
     resume: bool = option(False, help="go on from the last whole checkpoint in output, if there is one")
+    dry_run: bool = option(
+        False,
+        help="check everything, take a few steps, say what the run would take, and leave nothing behind",
+    )
 
 
 DEFAULTS: dict[str, Any] = {

@@ -42,7 +42,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
 
     from geoclick import vlms
     from geoclick.vlms import adapter, families
-    from train import checkpoints, features, packed_forward, packs, rows
+    from train import checkpoints, checks, dry_run, features, packed_forward, packs, rows
     from train.collator import ClickCollator
     from train.packed_collator import PackedCollator
     from train.trainer import ClickTrainer, RichProgress
@@ -50,6 +50,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     output = Path(options.output)
     if not options.resume:
         checkpoints.check_fresh(output)
+    checks.check_writable(output)
     # Before the model: under DeepSpeed ZeRO-3 this is what makes transformers partition the weights as it loads them.
     arguments = training_arguments(options, settings)
     dtype = torch.bfloat16 if arguments.device.type == "cuda" else torch.float32
@@ -69,6 +70,10 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         max_clicks=options.max_clicks,
         min_iou=options.min_iou,
     )
+    if options.dry_run:
+        checks.check_images(
+            {path: tuple(size) for (path,), size in zip(dataset["images"], dataset["size"], strict=True)}
+        )
     known = None
     if not partitioned(arguments):
         vlm.model.to(arguments.device)
@@ -86,12 +91,13 @@ def run(options: Options, settings: dict[str, Any]) -> None:
             vlm.processor,
             budget=options.packing_tokens,
             seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
-            processes=arguments.world_size,
+            per_step=arguments.world_size * arguments.gradient_accumulation_steps,
             share_images=known is None,
         )
         packed_forward.prepare(vlm.model)
         left_out["too_long"] = packed.packing.too_long
     resolved = asdict(options) | {key: getattr(arguments, key) for key in settings}
+    del resolved["dry_run"]
     resolved = {key: getattr(value, "value", value) for key, value in resolved.items()}
     limits = vlms.loading.pixel_limits(vlm.processor)
     record = adapter.AdapterRecord(
@@ -111,7 +117,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     vlm.model.name_or_path = vlm.name
     trainer = ClickTrainer(
         vlm.model,
-        arguments,
+        dry_run.quiet(arguments) if options.dry_run else arguments,
         data_collator=(PackedCollator if packed else ClickCollator)(vlm.processor, known),
         train_dataset=dataset,
         processing_class=vlm.processor,
@@ -130,6 +136,13 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     )
     families.check_trainable(trainer.model)
     trainable = families.trainable_by_tower(trainer.model)
+    if options.dry_run:
+        lines = dry_run.report(
+            trainer, output=output, arguments=arguments, rows=dataset, left_out=left_out, trainable=trainable
+        )
+        if arguments.process_index == 0:
+            print("\n".join(lines))
+        return
     last = checkpoints.last_whole(output, arguments.world_size) if options.resume else None
     if last:
         checkpoints.check_same(output, resolved)
@@ -156,10 +169,12 @@ def training_arguments(options: Options, settings: dict[str, Any]) -> Any:
     import torch
     from trl import SFTConfig
 
+    from train import checks
+
     cuda = torch.cuda.is_available() and not settings.get("use_cpu", False)
     given = {"use_cpu": not cuda, "bf16": cuda and not settings.get("fp16", False)} | settings
     try:
-        return SFTConfig(
+        arguments = SFTConfig(
             output_dir=options.output,
             max_length=None,
             remove_unused_columns=False,
@@ -170,6 +185,8 @@ def training_arguments(options: Options, settings: dict[str, Any]) -> Any:
     except (ValueError, TypeError, ImportError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise GeoClickError(f"The training options do not go together ({reason}); change them.") from error
+    checks.check_reporting(arguments.report_to)
+    return arguments
 
 
 def partitioned(arguments: Any) -> bool:
