@@ -51,10 +51,10 @@ def run(options: GrpoOptions, settings: dict[str, Any]) -> None:
     from inference.evaluate import read_samples
     from inference.generate import MAX_NEW_TOKENS
     from train import checkpoints, rewards
+    from train.arguments import partitioned, trl_arguments
     from train.embeddings import Embeddings
     from train.grpo_trainer import ClickGRPOTrainer
     from train.questions import Questions
-    from train.sft import partitioned, trl_arguments
     from train.trainer import RichProgress
 
     output = Path(options.output)

@@ -85,6 +85,10 @@ class Options:
     )
     checkpoint: str | None = option(None, help="the segmenter's .pth file")
     resume: bool = option(False, help="go on from the last whole checkpoint in output, if there is one")
+    dry_run: bool = option(
+        False,
+        help="check everything, take a few steps, say what the run would take, and leave nothing behind",
+    )
 
     def __post_init__(self) -> None:
         for tower in self.tower_lr:

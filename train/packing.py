@@ -35,8 +35,9 @@ class Packing:
             half empty.
         budget: tokens of a pack at most. Longer samples are in no pack; see `too_long`.
         seed: of the run.
-        processes: the number of packs is a multiple of it where there are samples enough, so that no process has
-            to repeat one.
+        per_step: packs of a step, over all processes and accumulated ones. The number of packs is a multiple of it
+            where there are samples enough: no process repeats a pack, no step is smaller than the others, and the
+            packs do not depend on how many processes share a step.
 
     Raises:
         GeoClickError: no sample fits.
@@ -46,7 +47,7 @@ class Packing:
     groups: Sequence[Hashable]
     budget: int
     seed: int
-    processes: int = 1
+    per_step: int = 1
 
     def __post_init__(self) -> None:
         if not any(length <= self.budget for length in self.lengths):
@@ -64,7 +65,7 @@ class Packing:
     def count(self) -> int:
         """Packs of every epoch."""
         most = max(len(self._compose(epoch)) for epoch in range(COMPOSITIONS))
-        return min(-(-most // self.processes) * self.processes, len(self.lengths) - self.too_long)
+        return min(-(-most // self.per_step) * self.per_step, len(self.lengths) - self.too_long)
 
     @property
     def filled(self) -> float:

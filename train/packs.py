@@ -45,7 +45,7 @@ def build(
     *,
     budget: int,
     seed: int,
-    processes: int,
+    per_step: int,
     share_images: bool,
     augmentation: Augmentation | None = None,
 ) -> "Packs":
@@ -56,7 +56,7 @@ def build(
         processor: the VLM's.
         budget: tokens of a pack at most.
         seed: of the run.
-        processes: that share the packs.
+        per_step: packs of a step, over all processes and accumulated ones.
         share_images: keep the queries of an image together, so that one pass of the vision tower serves them.
             Where features are in memory there is nothing to share, and chance mixes better without.
         augmentation: of the rows, which are packed by the most tokens that it may give them.
@@ -66,7 +66,7 @@ def build(
     """
     groups = [tuple(paths) for paths in rows["images"]] if share_images else range(len(rows))
     longest = map(augmentation.longest, rows) if augmentation else rows
-    packing = Packing(lengths(longest, processor), groups, budget, seed, processes)
+    packing = Packing(lengths(longest, processor), groups, budget, seed, per_step)
     return Packs(Augmented(rows, augmentation) if augmentation else rows, packing)
 
 

@@ -13,13 +13,22 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from geoclick import config, files
-from geoclick.errors import GeoClickError
 from train.options import Options, parse
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from geoclick.vlms import Vlm
+    from train.augmentation import Augmentation
+    from train.features import Features
+    from train.monitor import Monitor
+    from train.packs import Packs
+    from train.trainer import ClickTrainer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,60 +46,19 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Deprecations inside the libraries, which no user of this command can mend.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    import torch
-    from peft import LoraConfig
-
-    from geoclick import segmenters, store, vlms
-    from geoclick.vlms import adapter, families
-    from train import (
-        augmentation_sheet,
-        checkpoints,
-        epochs,
-        features,
-        heldout,
-        packed_forward,
-        packs,
-        quantisation,
-        rows,
-    )
-    from train.augmentation import Augmentation
-    from train.collator import ClickCollator
-    from train.monitor import Monitor
-    from train.packed_collator import PackedCollator
-    from train.trainer import ClickTrainer, RichProgress
+    from geoclick.vlms import families
+    from train import augmentation_sheet, checkpoints, checks, dry_run, rows
+    from train.arguments import trl_arguments
 
     output = Path(options.output)
     if not options.resume:
         checkpoints.check_fresh(output)
+    checks.check_writable(output)
     # Before the model: under DeepSpeed ZeRO-3 this is what makes transformers partition the weights as it loads them.
-    arguments = training_arguments(options, settings)
-    dtype = torch.bfloat16 if arguments.device.type == "cuda" else torch.float32
-    vlm = vlms.load(
-        options.vlm,
-        device="cpu",
-        dtype=dtype,
-        min_pixels=options.min_pixels,
-        max_pixels=options.max_pixels,
-        revision=options.revision,
-        quantised=quantisation.loading(
-            options.quantise, dtype, arguments.device, partitioned=partitioned(arguments)
-        )
-        if options.quantise
-        else None,
-    )
-    monitor = None
-    if options.evaluate_every:
-        monitor = Monitor(
-            vlm,
-            segmenters.load(options.segmenter, checkpoint=options.checkpoint, device=arguments.device),
-            heldout.pick(
-                store.read(options.evaluate_clicks or options.clicks), options.root, options.evaluate_samples
-            ),
-            answer_format=options.answer_format,
-            partitioned=partitioned(arguments),
-            every=options.evaluate_every,
-            patience=options.patience,
-        )
+    ours = {"max_length": None, "remove_unused_columns": False, "completion_only_loss": True}
+    arguments = trl_arguments("SFTConfig", settings, output_dir=options.output, **ours)
+    vlm = load_vlm(options, arguments)
+    monitor = make_monitor(options, vlm, arguments) if options.evaluate_every else None
     dataset, left_out = rows.build(
         options.clicks,
         options.root,
@@ -101,82 +69,43 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         held_out={sample.image for sample in monitor.samples} if monitor else (),
         raw=options.augments,
     )
+    sizes = {path: tuple(size) for (path,), size in zip(dataset["images"], dataset["size"], strict=True)}
+    if options.dry_run:
+        checks.check_images(sizes)
     seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
-    augmentation = None
-    if options.augments:
-        augmentation = Augmentation(
-            vlm.processor,
-            vlm.family,
-            options.answer_format,
-            options.augment,
-            options.other_format_share,
-            seed,
-        )
-    known = None
-    if not partitioned(arguments):
-        vlm.model.to(arguments.device)
-        known = features.compute(
-            vlm,
-            dict(zip((paths[0] for paths in dataset["images"]), map(tuple, dataset["size"]), strict=True)),
-            device=arguments.device,
-            autocast=torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16),
-            limit=options.feature_memory_gb * 2**30 if options.knows_features else 0,
-        )
+    augmentation = make_augmentation(options, vlm, seed) if options.augments else None
+    known = known_features(options, vlm, sizes, arguments)
     packed = None
     if options.packing_tokens:
-        packed = packs.build(
-            dataset,
-            vlm.processor,
-            budget=options.packing_tokens,
-            seed=seed,
-            processes=arguments.world_size,
-            share_images=known is None,
-            augmentation=augmentation,
-        )
-        packed_forward.prepare(vlm.model)
+        packed = pack(options, vlm, dataset, arguments, seed, known is None, augmentation)
         left_out["too_long"] = packed.packing.too_long
-    resolved = asdict(options) | {key: getattr(arguments, key) for key in settings}
-    resolved = {key: getattr(value, "value", value) for key, value in resolved.items()}
-    resolved = {key: list(value) if isinstance(value, tuple) else value for key, value in resolved.items()}
-    limits = vlms.loading.pixel_limits(vlm.processor)
-    record = adapter.AdapterRecord(
-        base=vlm.name,
-        revision=vlm.revision,
-        family=vlm.family,
-        fingerprint=vlm.fingerprint,
-        answer_format=options.answer_format,
-        min_pixels=limits[0],
-        max_pixels=limits[1],
-        targets=families.FAMILIES[vlm.family].lora_targets(options.tune),
-        versions=adapter.library_versions(),
-        git_commit=adapter.git_commit(),
-        config=resolved,
-    )
-    # PEFT writes this name into adapter_config.json; the folder of a hub cache would say nothing elsewhere.
-    vlm.model.name_or_path = vlm.name
-    trainer = ClickTrainer(
-        vlm.model,
-        arguments,
-        data_collator=(PackedCollator if packed else ClickCollator)(vlm.processor, known),
-        train_dataset=dataset,
-        processing_class=vlm.processor,
-        record=record,
-        monitor=monitor,
-        train_on=packed or (epochs.Augmented(dataset, augmentation) if augmentation else None),
-        tower_lr=options.tower_lr,
-        peft_config=LoraConfig(
-            r=options.lora_r,
-            lora_alpha=options.lora_alpha,
-            lora_dropout=options.lora_dropout,
-            use_dora=options.use_dora,
-            use_rslora=options.use_rslora,
-            target_modules=record.targets,
-            task_type="CAUSAL_LM",
-        ),
-        callbacks=[RichProgress()],
+    resolved = resolve(options, settings, arguments)
+    trainer = make_trainer(
+        options,
+        vlm,
+        dry_run.quiet(arguments) if options.dry_run else arguments,
+        dataset,
+        resolved,
+        known=known,
+        packed=packed,
+        augmentation=augmentation,
+        monitor=None if options.dry_run else monitor,
     )
     families.check_trainable(trainer.model, options.tune)
     trainable = families.trainable_by_tower(trainer.model)
+    if options.dry_run:
+        lines = dry_run.report(
+            trainer,
+            output=output,
+            arguments=arguments,
+            rows=dataset,
+            left_out=left_out,
+            trainable=trainable,
+            augmentation=augmentation,
+        )
+        if arguments.process_index == 0:
+            print("\n".join(lines))
+        return
     last = checkpoints.last_whole(output, arguments.world_size) if options.resume else None
     if last:
         checkpoints.check_same(output, resolved)
@@ -200,37 +129,171 @@ def run(options: Options, settings: dict[str, Any]) -> None:
         write_metrics(output, trainer, seconds, samples, len(dataset), trainable, left_out, known)
 
 
-def training_arguments(options: Options, settings: dict[str, Any]) -> Any:
-    """TRL's SFTConfig of this run."""
-    ours = {"max_length": None, "remove_unused_columns": False, "completion_only_loss": True}
-    return trl_arguments("SFTConfig", settings, output_dir=options.output, **ours)
+def load_vlm(options: Options, arguments: Any) -> "Vlm":
+    """The base model on the CPU, or on its way into 4 bits; bfloat16 where the run has a GPU."""
+    import torch
+
+    from geoclick import vlms
+    from train import quantisation
+    from train.arguments import partitioned
+
+    dtype = torch.bfloat16 if arguments.device.type == "cuda" else torch.float32
+    quantised = None
+    if options.quantise:
+        quantised = quantisation.loading(
+            options.quantise, dtype, arguments.device, partitioned=partitioned(arguments)
+        )
+    return vlms.load(
+        options.vlm,
+        device="cpu",
+        dtype=dtype,
+        min_pixels=options.min_pixels,
+        max_pixels=options.max_pixels,
+        revision=options.revision,
+        quantised=quantised,
+    )
 
 
-def trl_arguments(kind: str, settings: dict[str, Any], **ours: Any) -> Any:
-    """TRL's arguments of a run: on the CPU where there is no CUDA, in bfloat16 where there is.
+def make_monitor(options: Options, vlm: "Vlm", arguments: Any) -> "Monitor":
+    """What the run is evaluated on: images held out of its store, or another store."""
+    from geoclick import segmenters, store
+    from train import heldout
+    from train.arguments import partitioned
+    from train.monitor import Monitor
 
-    Raises:
-        GeoClickError: TRL refuses them.
+    rows = store.read(options.evaluate_clicks or options.clicks)
+    return Monitor(
+        vlm,
+        segmenters.load(options.segmenter, checkpoint=options.checkpoint, device=arguments.device),
+        heldout.pick(rows, options.root, options.evaluate_samples),
+        answer_format=options.answer_format,
+        partitioned=partitioned(arguments),
+        every=options.evaluate_every,
+        patience=options.patience,
+    )
+
+
+def make_augmentation(options: Options, vlm: "Vlm", seed: int) -> "Augmentation":
+    """How rows are made anew in every epoch."""
+    from train.augmentation import Augmentation
+
+    share = options.other_format_share
+    return Augmentation(vlm.processor, vlm.family, options.answer_format, options.augment, share, seed)
+
+
+def known_features(
+    options: Options, vlm: "Vlm", sizes: dict[str, tuple[int, int]], arguments: Any
+) -> "dict[str, Features] | None":
+    """Features of the frozen vision tower by image, where they stay the same and fit in memory; else None.
+
+    The model goes to the run's device, unless no device is to hold the whole of it.
     """
     import torch
-    import trl
 
-    cuda = torch.cuda.is_available() and not settings.get("use_cpu", False)
-    given = {"use_cpu": not cuda, "bf16": cuda and not settings.get("fp16", False)} | settings
-    # Every trainable weight is used in every step: no search for others.
-    given = {"ddp_find_unused_parameters": False, "disable_tqdm": True} | given
-    try:
-        return getattr(trl, kind)(**ours, **given)
-    except (ValueError, TypeError, ImportError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise GeoClickError(f"The training options do not go together ({reason}); change them.") from error
+    from train import features
+    from train.arguments import partitioned
+
+    if partitioned(arguments):
+        return None
+    vlm.model.to(arguments.device)
+    return features.compute(
+        vlm,
+        sizes,
+        device=arguments.device,
+        autocast=torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16),
+        limit=options.feature_memory_gb * 2**30 if options.knows_features else 0,
+    )
 
 
-def partitioned(arguments: Any) -> bool:
-    """Whether no process holds the whole model: DeepSpeed ZeRO-3 and FSDP."""
-    deepspeed = arguments.deepspeed_plugin
-    return (deepspeed is not None and deepspeed.zero_stage == 3) or (
-        os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" or bool(arguments.fsdp)
+def pack(
+    options: Options,
+    vlm: "Vlm",
+    dataset: "Dataset",
+    arguments: Any,
+    seed: int,
+    share_images: bool,
+    augmentation: "Augmentation | None",
+) -> "Packs":
+    """The rows in packs, and the model ready to take them; raises GeoClickError when no row fits one."""
+    from train import packed_forward, packs
+
+    packed_forward.prepare(vlm.model)
+    return packs.build(
+        dataset,
+        vlm.processor,
+        budget=options.packing_tokens,
+        seed=seed,
+        per_step=arguments.world_size * arguments.gradient_accumulation_steps,
+        share_images=share_images,
+        augmentation=augmentation,
+    )
+
+
+def resolve(options: Options, settings: dict[str, Any], arguments: Any) -> dict[str, Any]:
+    """Every option of the run in types of YAML; the launcher's are not among them."""
+    resolved = asdict(options) | {key: getattr(arguments, key) for key in settings}
+    del resolved["dry_run"]
+    resolved = {key: getattr(value, "value", value) for key, value in resolved.items()}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in resolved.items()}
+
+
+def make_trainer(
+    options: Options,
+    vlm: "Vlm",
+    arguments: Any,
+    dataset: "Dataset",
+    resolved: dict[str, Any],
+    *,
+    known: "dict[str, Features] | None",
+    packed: "Packs | None",
+    augmentation: "Augmentation | None",
+    monitor: "Monitor | None",
+) -> "ClickTrainer":
+    """The trainer, its model wrapped with LoRA and its provenance at hand."""
+    from peft import LoraConfig
+
+    from geoclick.vlms import adapter, families, loading
+    from train import epochs
+    from train.collator import ClickCollator
+    from train.packed_collator import PackedCollator
+    from train.trainer import ClickTrainer, RichProgress
+
+    limits = loading.pixel_limits(vlm.processor)
+    record = adapter.AdapterRecord(
+        base=vlm.name,
+        revision=vlm.revision,
+        family=vlm.family,
+        fingerprint=vlm.fingerprint,
+        answer_format=options.answer_format,
+        min_pixels=limits[0],
+        max_pixels=limits[1],
+        targets=families.FAMILIES[vlm.family].lora_targets(options.tune),
+        versions=adapter.library_versions(),
+        git_commit=adapter.git_commit(),
+        config=resolved,
+    )
+    # PEFT writes this name into adapter_config.json; the folder of a hub cache would say nothing elsewhere.
+    vlm.model.name_or_path = vlm.name
+    return ClickTrainer(
+        vlm.model,
+        arguments,
+        data_collator=(PackedCollator if packed else ClickCollator)(vlm.processor, known),
+        train_dataset=dataset,
+        processing_class=vlm.processor,
+        record=record,
+        monitor=monitor,
+        train_on=packed or (epochs.Augmented(dataset, augmentation) if augmentation else None),
+        tower_lr=options.tower_lr,
+        peft_config=LoraConfig(
+            r=options.lora_r,
+            lora_alpha=options.lora_alpha,
+            lora_dropout=options.lora_dropout,
+            use_dora=options.use_dora,
+            use_rslora=options.use_rslora,
+            target_modules=record.targets,
+            task_type="CAUSAL_LM",
+        ),
+        callbacks=[RichProgress()],
     )
 
 

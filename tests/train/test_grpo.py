@@ -65,7 +65,7 @@ def test_a_run_changes_the_adapter_and_leaves_one_that_loads_with_its_story(sett
     assert metrics["rows"] == 6
     assert metrics["completions_per_second"] * metrics["seconds"] == pytest.approx(16, rel=0.02)
     assert metrics["trainable_parameters"]["language_model"] == sum(value.numel() for value in start.values())
-    assert metrics["trainable_parameters"]["visual"] == 0
+    assert metrics["trainable_parameters"]["vision"] == 0
     for step in metrics["reward"]:
         # A group is of one sample, which has a target or has none.
         parts = [step["iou"], step["economy"], step["no_target"]]

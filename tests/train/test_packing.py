@@ -30,15 +30,15 @@ def test_every_sample_that_fits_is_in_one_pack_and_no_pack_is_over_budget(packin
 
 
 @given(packings(), st.integers(0, 12))
-def test_every_epoch_has_the_same_number_of_packs_and_processes_share_them_evenly(packing, epoch):
+def test_every_epoch_has_the_same_number_of_packs_and_steps_share_them_evenly(packing, epoch):
     count = len(packing.packs(epoch))
     assert count == packing.count
-    assert count % packing.processes == 0 or count == len(packing.lengths) - packing.too_long
+    assert count % packing.per_step == 0 or count == len(packing.lengths) - packing.too_long
 
 
 @given(packings(), st.integers(0, 12))
 def test_packs_follow_from_seed_and_epoch_alone(packing, epoch):
-    again = Packing(packing.lengths, packing.groups, packing.budget, packing.seed, packing.processes)
+    again = Packing(packing.lengths, packing.groups, packing.budget, packing.seed, packing.per_step)
     again.packs(epoch + 1)
     assert again.packs(epoch) == packing.packs(epoch) == packing.packs(epoch)
 
@@ -85,7 +85,7 @@ def test_every_pack_mixes_short_and_long_samples():
 
 def test_windows_waste_little_on_many_samples():
     lengths = [100 + (i * 37) % 300 for i in range(5000)]
-    packing = Packing(lengths, range(5000), 4096, seed=0, processes=8)
+    packing = Packing(lengths, range(5000), 4096, seed=0, per_step=8)
     assert packing.filled > 0.97
 
 

@@ -22,7 +22,7 @@ def build(case, processes=1, share_images=True):
     vlm, dataset = case
     budget = 3 * max(packs.lengths(dataset, vlm.processor))
     return packs.build(
-        dataset, vlm.processor, budget=budget, seed=0, processes=processes, share_images=share_images
+        dataset, vlm.processor, budget=budget, seed=0, per_step=processes, share_images=share_images
     )
 
 
