@@ -295,6 +295,9 @@ def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
         for name in told:
             ratio = told[name]["samples_per_second"] / told["trl"]["samples_per_second"]
             told[name]["times_trl"] = round(ratio, 2)
+            ratio *= told[name]["seconds"] / told[name]["cpu_seconds"]
+            ratio *= told["trl"]["cpu_seconds"] / told["trl"]["seconds"]
+            told[name]["times_trl_by_cpu_seconds"] = round(ratio, 2)
     return {
         "model": settings.model,
         "parameters": sum(p.numel() for p in vlm.model.parameters()),
@@ -319,6 +322,7 @@ def figures(way: Way, peak: float | None) -> dict[str, Any]:
     steps = trainer.state.max_steps - trainer.args.logging_steps
     found = {
         "seconds": round(count.seconds, 3),
+        "cpu_seconds": round(count.cpu_seconds, 3),
         "samples_per_second": round(count.samples / count.seconds, 3),
         "tokens_per_second": round(int(count.tokens) / count.seconds, 1),
         "samples_per_step": round(count.samples / steps, 2),

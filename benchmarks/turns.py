@@ -50,6 +50,7 @@ class Count:
 
     Attributes:
         seconds: of all timed turns.
+        cpu_seconds: of this process, which other work on the machine lengthens less.
         samples: rows.
         tokens: without padding.
         places: with it.
@@ -58,6 +59,7 @@ class Count:
     """
 
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     samples: int = 0
     tokens: Any = 0
     places: int = 0
@@ -104,7 +106,7 @@ def turn_taker(way: Way, place: int, turns: Turns, steps: int, device: Any) -> A
                 torch.cuda.synchronize(device)
                 torch.cuda.reset_peak_memory_stats(device)
                 self.others = torch.cuda.memory_allocated(device) - way.held - self.moments()
-            self.began = time.perf_counter()
+            self.began = time.perf_counter(), time.process_time()
 
         def moments(self) -> int:
             optimizer = way.trainer.optimizer
@@ -119,13 +121,14 @@ def turn_taker(way: Way, place: int, turns: Turns, steps: int, device: Any) -> A
                 return
             if cuda:
                 torch.cuda.synchronize(device)
-            seconds = time.perf_counter() - self.began
+            seconds, cpu = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
             peak = torch.cuda.max_memory_allocated(device) - self.others if cuda else 0
             if state.global_step == steps:
                 way.count = Count()
                 self.hook = way.trainer.model.register_forward_pre_hook(count_into(way), with_kwargs=True)
             else:
                 way.count.seconds += seconds
+                way.count.cpu_seconds += cpu
                 way.count.peak = max(way.count.peak, peak)
             if state.global_step < state.max_steps:
                 turns.pass_on()

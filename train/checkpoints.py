@@ -55,6 +55,19 @@ def check_same(output: Path, resolved: dict[str, Any]) -> None:
             )
 
 
+def check_launcher(checkpoint: Path, *, deepspeed: bool) -> None:
+    """Refuse a checkpoint whose optimizer state is of the other kind: DeepSpeed's own, or PyTorch's.
+
+    Raises:
+        UsageError: with the launcher that fits.
+    """
+    if (checkpoint / "latest").is_file() != deepspeed:
+        raise UsageError(
+            f"{checkpoint} was written {'without' if deepspeed else 'with'} DeepSpeed; "
+            "resume by the accelerate file that the run began with, or give another --output."
+        )
+
+
 @contextmanager
 def explained(output: Path) -> Iterator[None]:
     """Turn a failed write of weights, which no library raises as an OSError, into GeoClickError.

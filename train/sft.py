@@ -109,6 +109,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     last = checkpoints.last_whole(output, arguments.world_size) if options.resume else None
     if last:
         checkpoints.check_same(output, resolved)
+        checkpoints.check_launcher(last, deepspeed=arguments.deepspeed_plugin is not None)
     if arguments.process_index == 0:
         files.write_whole(output / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
         print(
