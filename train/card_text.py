@@ -9,7 +9,7 @@ from typing import Any
 from geoclick.vlms.merged import MergedRecord
 from train.evaluations import METRICS, Evaluation
 from train.hub import without_paths
-from train.story import Story
+from train.story import Story, supervised
 
 MARK = (
     "<!-- Written by geoclick card, which replaces this file; remove this line to keep edits of your own. -->"
@@ -129,7 +129,7 @@ def base_table(story: Story) -> str:
 
 def data(story: Story) -> str:
     """The click store, by its manifest, and how many of its rows were trained on."""
-    root, clicks = (story.record.config.get(key) for key in ("root", "clicks"))
+    root, clicks = story.record.config.get("root"), supervised(story.record.config).get("clicks")
     values = {
         title: PurePath(str(value)).name
         for title, value in (("dataset", root), ("click store", clicks))
@@ -146,15 +146,22 @@ def data(story: Story) -> str:
 
 def recipe(story: Story) -> str:
     """The resolved options of the run, its length and the versions of the libraries."""
-    options = {k: v for k, v in without_paths(story.record.config).items() if k not in FOLDERS}
+    config = without_paths(story.record.config)
+    options = {k: v for k, v in config.items() if k not in (*FOLDERS, "start")}
     told = ("steps", "seconds", "samples_per_second", "processes")
     ran = {key.replace("_", " "): story.training[key] for key in told if key in story.training}
     record = story.record
     made = {f"version of {name}": version for name, version in record.versions.items()}
     made |= {"commit of geoclick": record.git_commit} if record.git_commit else {}
-    return pairs(
-        {key: "none" if value in (None, [], ()) else value for key, value in options.items()} | ran | made
-    )
+    text = pairs(_shown(options) | ran | made)
+    if "start" in config:
+        before = {k: v for k, v in supervised(config).items() if k not in FOLDERS}
+        text += f"\n\nThe supervised run that the reinforcement starts from:\n\n{pairs(_shown(before))}"
+    return text
+
+
+def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: "none" if value in (None, [], ()) else value for key, value in options.items()}
 
 
 def merging(record: MergedRecord) -> str:
@@ -192,7 +199,7 @@ def figures(evaluations: Sequence[Evaluation]) -> str:
 
 def limits(story: Story) -> str:
     """What the model was not shown, by its record."""
-    most = story.record.config.get("max_clicks")
+    most = supervised(story.record.config).get("max_clicks")
     clicks = f"at most {escape(most)} of them an answer" if most else "few of them an answer"
     lines = [
         f"It learnt from simulated clicks, {clicks}; people click otherwise.",

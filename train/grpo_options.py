@@ -57,8 +57,8 @@ DEFAULTS: dict[str, Any] = {
     "num_generations": 8,
     "temperature": 1.0,
     "beta": 0.0,
-    "scale_rewards": "group",
-    "lr_scheduler_type": "constant_with_warmup",
+    "scale_rewards": "none",
+    "lr_scheduler_type": "linear",
     "warmup_steps": 0.03,
     "logging_steps": 5,
     "save_strategy": "epoch",
@@ -68,7 +68,11 @@ DEFAULTS: dict[str, Any] = {
     "report_to": "none",
     "dataloader_pin_memory": False,
 }
-"""Where we differ from GRPOConfig's own defaults, or wish to be seen to agree; a file or a flag overrides them."""
+"""Where we differ from GRPOConfig's own defaults, or agree and it should be seen; a file or a flag overrides them.
+
+Rewards are not scaled by their deviation within a group: where all masks are alike, or all are wrong, what differs by
+form only would weigh as much as right and wrong elsewhere.
+"""
 
 OURS = {
     "output_dir": "output",

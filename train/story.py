@@ -67,11 +67,18 @@ def of_folder(folder: Path, clicks: str | None = None) -> Story:
     return Story(own.adapter, own.adapter_sha256, data, own.training, own)
 
 
+def supervised(config: dict[str, Any]) -> dict[str, Any]:
+    """The options of the supervised run, with which every chain of runs begins; `start` leads from run to run."""
+    while isinstance(config.get("start"), dict):
+        config = config["start"]
+    return config
+
+
 def _manifest(record: AdapterRecord, clicks: str | None) -> dict[str, Any]:
     """The store's manifest; empty when the store of the training is gone and no other was named."""
     if clicks:
         return store.read_manifest(clicks)
-    recorded = record.config.get("clicks")
+    recorded = supervised(record.config).get("clicks")
     if not isinstance(recorded, str) or not Path(recorded, "manifest.json").is_file():
         return {}
     return store.read_manifest(recorded)

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from geoclick import vlms
 from geoclick.scenes import run
-from train import card, grpo
+from inference.generate import generate
+from train import card, grpo, rewards
 from train.grpo_options import DEFAULTS, parse
 
 
@@ -85,7 +86,9 @@ def test_the_card_tells_its_story(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     assert card.main([str(tmp_path / "run")]) == 0
     told = (tmp_path / "run" / "README.md").read_text()
-    assert "iou" in told
+    assert "| iou\\_weight | 1.0 |" in told
+    assert "at most 6 of them an answer" in told
+    assert "starts from:\n\n|  |  |\n| --- | --- |\n| lora\\_r | 4 |\n| max\\_clicks | 6 |" in told
     assert str(whole.parent) not in told
 
 
@@ -104,9 +107,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(setting, whole, tmp_path):
 
 
 def test_the_reference_is_the_adapter_that_it_starts_from(setting, tmp_path):
-    """The KL is nought in the first step, and the reference is neither trained nor saved."""
+    """Nothing has moved in the first step: the KL over samples of several images is nought, row by row."""
     output = tmp_path / "run"
-    assert grpo.main([*setting, "--output", str(output), "--beta", "0.1", "--max_steps", "3"]) == 0
+    flags = ["--beta", "0.1", "--per_device_train_batch_size", "16", "--max_steps", "3"]
+    assert grpo.main([*setting, "--output", str(output), *flags]) == 0
     kl = [step["kl"] for step in curve(output)]
     assert kl[0] == pytest.approx(0, abs=1e-6)
     assert kl[-1] > 1e-6
@@ -115,6 +119,29 @@ def test_the_reference_is_the_adapter_that_it_starts_from(setting, tmp_path):
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["trainable_parameters"]["language_model"] == sum(
         v.numel() for v in weights(output).values()
+    )
+
+
+def test_what_is_rewarded_is_what_inference_writes(setting, tmp_path, monkeypatch):
+    """Taking the likeliest token, the first completions are the answers of predict and evaluate."""
+    file, seen = tmp_path / "run.yaml", []
+    file.write_text("generation_kwargs: {do_sample: false}\n")
+    judge = rewards.judge
+
+    def recorded(vlm, segmenter, embeddings, samples, texts, **options):
+        seen.append((samples, texts))
+        return judge(vlm, segmenter, embeddings, samples, texts, **options)
+
+    monkeypatch.setattr(rewards, "judge", recorded)
+    flags = ["--per_device_train_batch_size", "16", "--max_steps", "1", "--save_strategy", "no"]
+    flags += ["--num_generations", "4", "--output", str(tmp_path / "run"), "--config", str(file)]
+    assert grpo.main([*setting, *flags]) == 0
+    [(samples, texts)] = seen
+    assert len({sample.image for sample in samples}) > 1
+    vlm = vlms.load("embedded", adapter=setting[1], device="cpu")
+    images, queries = [s.read_image() for s in samples], [s.query for s in samples]
+    assert [t.strip() for t in texts] == generate(
+        vlm, images, queries, answer_format="json", max_new_tokens=40
     )
 
 
