@@ -34,12 +34,14 @@ def test_the_configuration_is_that_of_qlora(monkeypatch):
     assert keywords["device_map"] == {"": torch.device("cuda", 1)}
 
 
-@pytest.mark.skipif(
+needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="pip install geoclick[qlora] to run it"
 )
+
+
+@needs_bitsandbytes
 @pytest.mark.parametrize("family", tiny.FOLDERS)
-def test_a_run_trains_on_a_language_model_in_four_bits_and_leaves_vision_alone(family, tmp_path, capsys):
-    """On the CPU, which bitsandbytes computes NF4 on as well; the adapter then fits the whole base."""
+def test_the_language_model_is_in_four_bits_and_nothing_else(family, tmp_path):
     import bitsandbytes
 
     base = str(tiny.FOLDERS[family](tmp_path / "vlm"))
@@ -49,6 +51,12 @@ def test_a_run_trains_on_a_language_model_in_four_bits_and_leaves_vision_alone(f
         if isinstance(module, torch.nn.Linear):
             in_four_bits = isinstance(module, bitsandbytes.nn.Linear4bit)
             assert in_four_bits == (".language_model." in name), name
+
+
+@needs_bitsandbytes
+def test_a_run_learns_and_its_adapter_fits_the_whole_base(tmp_path, capsys):
+    """On the CPU, where bitsandbytes computes NF4 as well."""
+    base = str(tiny.qwen3_vl_folder(tmp_path / "vlm"))
     clicks, root = tiny.click_store(tmp_path, rows=8)
     flags = ["--vlm", base, "--clicks", clicks, "--root", root, "--lora-r", 4, "--learning_rate", 0.03]
     flags += ["--num_train_epochs", 10, "--logging_steps", 1, "--use_cpu", "true", "--save_strategy", "no"]
