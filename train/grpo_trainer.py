@@ -1,10 +1,10 @@
-"""TRL's GRPOTrainer on questions about images: prompts as inference asks them, the vision tower asked once.
+"""TRL's GRPOTrainer on questions about images: prompts as inference asks them, images and prompts read once.
 
 TRL's own way with images makes each prompt twice, once as text, where a control token inside a query would count as
-one, and runs processor and vision tower for every completion and pass. Five of its methods are replaced for that.
+one, and runs processor, vision tower and language model over the whole prompt for every completion and pass. Five of
+its methods are replaced for that.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from trl.models import unwrap_model_for_generation
 
 from geoclick.vlms.adapter import AdapterRecord
 from train.questions import Questions
+from train.shared_prompts import first_of_each, share
 from train.trainer import AdapterSaver
 
 
@@ -76,10 +77,23 @@ class ClickGRPOTrainer(AdapterSaver, GRPOTrainer):
             output = model.generate(
                 input_ids=input_ids,
                 attention_mask=mask,
+                past_key_values=self._read_prompts(model, input_ids, mask),
                 generation_config=self.generation_config,
-                **self.questions.vision(self._asked, input_ids),
             )
         return [self._until_end(ids) for ids in output[:, input_ids.shape[1] :].tolist()], None
+
+    def _read_prompts(self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor) -> Any:
+        """The cache of prompts [N, P] but for their last token; each distinct one is read once."""
+        firsts, places = first_of_each(self._asked)
+        ids, backbone = input_ids[firsts, :-1], model.get_base_model().model
+        vision = self.questions.vision([self._asked[i] for i in firsts], ids)
+        cache = backbone(
+            input_ids=ids, attention_mask=mask[firsts, :-1], use_cache=True, **vision
+        ).past_key_values
+        cache.batch_select_indices(torch.tensor(places, device=ids.device))
+        # How far positions lag behind tokens: a visual token takes less than one.
+        backbone.rope_deltas = backbone.rope_deltas[places]
+        return cache
 
     def _until_end(self, ids: list[int]) -> list[int]:
         """A completion up to and with its first end token."""
@@ -94,28 +108,33 @@ class ClickGRPOTrainer(AdapterSaver, GRPOTrainer):
         logits_to_keep: int,
         batch_size: int | None = None,
         compute_entropy: bool = False,
-        compute_aux_loss: bool = False,
         **_: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """As TRL's, for the rows of `_asked`, whose features stand in for pixels."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        """As TRL's, for the rows of `_asked`: each prompt is read once, and features stand in for pixels."""
         size = batch_size or len(input_ids)
         parts = []
         for start in range(0, len(input_ids), size):
             rows = slice(start, start + size)
-            vision = self.questions.vision(self._asked[rows], input_ids[rows])
-            parts.append(
-                super()._get_per_token_logps_and_entropies(
-                    partial(model, **vision),
-                    input_ids[rows],
-                    attention_mask[rows],
-                    logits_to_keep,
-                    compute_entropy=compute_entropy,
-                    compute_aux_loss=compute_aux_loss,
-                )
+            shared = share(
+                self._asked[rows], input_ids[rows], attention_mask[rows], logits_to_keep, self._positions
             )
-        logps, entropies, losses = zip(*parts, strict=True)
-        return (
-            torch.cat(logps),
-            torch.cat(entropies) if compute_entropy else None,
-            torch.stack(losses).mean() if compute_aux_loss else None,
-        )
+            vision = self.questions.vision(shared.owners, shared.input_ids)
+            with self.accelerator.autocast():
+                output = model(
+                    input_ids=shared.input_ids,
+                    attention_mask=shared.visible,
+                    position_ids=shared.position_ids,
+                    mm_encoder_outputs=vision["mm_encoder_outputs"],
+                    labels=shared.labels,
+                    fused_lm_head=True,
+                )
+            parts.append([shared.of_completions(values) for values in (output.log_probs, output.entropy)])
+        logps, entropies = (torch.cat(values) for values in zip(*parts, strict=True))
+        return logps, entropies if compute_entropy else None, None
+
+    def _positions(self, owners: list[int], input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Rotary positions [3, U, P] of the prompts of questions."""
+        backbone = self.accelerator.unwrap_model(self.model).get_base_model().model
+        vision = self.questions.vision(owners, input_ids)
+        del vision["mm_encoder_outputs"]
+        return backbone.get_rope_index(input_ids, attention_mask=mask, **vision)[0]
