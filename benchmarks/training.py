@@ -157,7 +157,7 @@ def build(name: str, vlm: Any, rows: Any, known: Any, settings: TrainingConfig, 
     lora = LoraConfig(
         r=settings.lora_r,
         lora_alpha=2 * settings.lora_r,
-        target_modules=families.FAMILIES[vlm.family].lora_targets,
+        target_modules=families.FAMILIES[vlm.family].lora_targets(families.TOWERS[:1]),
         task_type="CAUSAL_LM",
     )
     common = {"args": arguments, "processing_class": vlm.processor, "peft_config": lora}
@@ -175,7 +175,7 @@ def build(name: str, vlm: Any, rows: Any, known: Any, settings: TrainingConfig, 
             train_dataset=rows,
             data_collator=collator(vlm.processor, known if name == "packed_features" else None),
             record=None,
-            packs=taken,
+            train_on=taken,
             **common,
         )
     trainer.remove_callback(PrinterCallback)
