@@ -70,12 +70,18 @@ def check_launcher(checkpoint: Path, *, deepspeed: bool) -> None:
 
 @contextmanager
 def explained(output: Path) -> Iterator[None]:
-    """Turn a failed write of weights, which no library raises as an OSError, into GeoClickError.
+    """Say in one sentence, as GeoClickError, what libraries say in their own ways.
 
-    safetensors says "I/O error", and torch.save a RuntimeError of its archive writer (inline_container.cc).
+    A failed write of weights is an OSError nowhere: safetensors says "I/O error", and torch.save a RuntimeError of its
+    archive writer (inline_container.cc). What a data loader's worker raises comes with the worker's traceback as its
+    message.
     """
     try:
         yield
+    except GeoClickError as error:
+        if "Original Traceback" not in str(error):
+            raise
+        raise GeoClickError(str(error).rstrip().rpartition(f"{GeoClickError.__name__}: ")[2]) from error
     except (SafetensorError, RuntimeError) as error:
         if not any(words in str(error) for words in ("I/O error", "PytorchStreamWriter", "inline_container")):
             raise

@@ -109,6 +109,31 @@ def test_bad_input_is_one_sentence(setting, tmp_path, capsys, flags, code, expec
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_an_image_that_breaks_in_the_middle_is_one_sentence_and_the_last_checkpoint_is_whole(
+    setting, tmp_path, capfd, workers
+):
+    clicks, root = tiny.click_store(tmp_path, rows=16)
+    image = root / "train" / "images" / "0006.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    output = tmp_path / "run"
+    words = [*setting, "--clicks", str(clicks), "--root", str(root), "--output", str(output)]
+    words += ["--feature-memory-gb", "0", "--per_device_train_batch_size", "2", "--save_steps", "1"]
+    words += ["--save_total_limit", "99", "--dataloader_num_workers", workers]
+    words += ["--train_sampling_strategy", "sequential"]
+    assert sft.main(words) == 1
+    error = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error")]
+    assert error == [
+        f"error: {image} cannot be read as an image (image file is truncated); replace or remove the file."
+    ]
+    last = checkpoints.last_whole(output, 1)
+    assert last is not None
+    image.write_bytes(whole)
+    assert sft.main([*words, "--resume"]) == 0
+    assert json.loads((output / "metrics.json").read_text())["steps"] == 8
+
+
 def test_two_processes_give_the_losses_of_one(setting, tmp_path):
     """Through accelerate's cpu2 file: the same global batch, answers of different lengths on the two ranks."""
     common = [*setting, "--lora-dropout", "0", "--save_strategy", "no"]
