@@ -273,6 +273,7 @@ def make_trainer(
         git_commit=adapter.git_commit(),
         config=resolved,
     )
+    families.check_targets(vlm.model, vlm.family, options.tune)
     # PEFT writes this name into adapter_config.json; the folder of a hub cache would say nothing elsewhere.
     vlm.model.name_or_path = vlm.name
     return ClickTrainer(

@@ -1,5 +1,6 @@
 """The Qwen-VL families: how each writes coordinates, and which of its modules LoRA may touch."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp
 It is anchored because Qwen2.5-VL's vision MLP has `gate_proj`, `up_proj` and `down_proj` too: a list of
 suffixes would adapt the vision tower in silence.
 """
+
+PROJECTIONS = 7
+"""Modules of a layer of the language model that LORA_TARGETS matches."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,31 @@ def tower_of(name: str) -> str:
     if ".visual." in name:
         return "projector" if "merger" in name else "vision"
     return "language_model" if ".language_model." in name else "other"
+
+
+def check_targets(model: nn.Module, family: str, towers: Iterable[str]) -> None:
+    """Refuse a base model whose modules are not named as LoRA's patterns name them, before it is wrapped.
+
+    Args:
+        model: the base, not wrapped.
+        family: its family's name.
+        towers: that are to be adapted.
+
+    Raises:
+        GeoClickError: a tower has no such module, or the language model not all of them in every layer.
+    """
+    modules = [name for name, _ in model.named_modules()]
+    for tower in towers:
+        pattern = re.compile(FAMILIES[family].lora_targets([tower]))
+        found = sum(pattern.fullmatch(name) is not None for name in modules)
+        wanted = (
+            PROJECTIONS * model.config.text_config.num_hidden_layers if tower == TOWERS[0] else max(found, 1)
+        )
+        if found != wanted:
+            raise GeoClickError(
+                f"LoRA would find {found} modules of the {tower} of this {family} in place of {wanted}: their names "
+                "have changed; use a version of transformers that this GeoClick asks for."
+            )
 
 
 def check_trainable(model: nn.Module, towers: Iterable[str] = TOWERS[:1]) -> None:

@@ -73,3 +73,23 @@ def test_families_are_those_of_the_codec():
 def test_the_coordinate_factor_is_the_processors(family, tmp_path):
     images = loading.load(str(tiny.FOLDERS[family](tmp_path))).processor.image_processor
     assert images.patch_size * images.merge_size == families.FAMILIES[family].coordinate_factor
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("q_proj", "query", "12 modules of the language_model of this qwen3_vl in place of 14"),
+        ("linear_fc1", "first", "0 modules of the projector"),
+    ],
+)
+def test_modules_of_other_names_are_refused_before_training(tmp_path, old, new, expected):
+    model = loading.load(str(tiny.qwen3_vl_folder(tmp_path / "vlm"))).model
+    families.check_targets(model, "qwen3_vl", families.TOWERS)
+    for name, module in list(model.named_modules()):
+        owner, _, last = name.rpartition(".")
+        if last in (old, old.replace("fc1", "fc2")):
+            parent = model.get_submodule(owner)
+            setattr(parent, f"{new}{last[-1]}", module)
+            delattr(parent, last)
+    with pytest.raises(GeoClickError, match=expected):
+        families.check_targets(model, "qwen3_vl", families.TOWERS)
