@@ -35,6 +35,12 @@ class DatasetOptions:
     stretch: tuple[float, ...] = option(
         (2.0, 98.0), help="percentiles of a GeoTIFF's values that become black and white", minimum=0
     )
+    question: str | None = option(
+        None,
+        choices=("all", "first", "random"),
+        help="which of several questions about one target are asked; all when none, or what --mode prescribes",
+    )
+    question_seed: int = option(0, help="of --question random", minimum=0)
 
     def reading(self) -> "ReadOptions":
         """The reader's part of the options; raises UsageError for values that no reader can use."""
@@ -48,4 +54,5 @@ class DatasetOptions:
             raise UsageError(f"--bands takes one band or three, not {len(self.bands)}.")
         if len(self.stretch) != 2 or not self.stretch[0] < self.stretch[1] <= 100:
             raise UsageError("--stretch takes two percentiles, the lower first, such as 2 98.")
-        return ReadOptions(**{field.name: getattr(self, field.name) for field in fields(ReadOptions)})
+        values = {field.name: getattr(self, field.name) for field in fields(ReadOptions)}
+        return ReadOptions(**{name: value for name, value in values.items() if value is not None})

@@ -8,6 +8,9 @@ from PIL import Image
 
 from geoclick.errors import GeoClickError
 
+QUESTIONS = ("all", "first", "random")
+"""Which of several questions about one target are asked."""
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -22,6 +25,8 @@ class ReadOptions:
         bands: of a raster, shown as red, green and blue, counted from 1; one is shown in grey, none leaves it to
             the file.
         stretch: percentiles of a raster's values that become black and white; bytes are shown as they are.
+        question: which of several questions about one target is asked, one of QUESTIONS.
+        question_seed: of `random`; what is drawn depends on it and the sample only.
     """
 
     min_area: int = 256
@@ -31,6 +36,8 @@ class ReadOptions:
     overlap: int = 128
     bands: tuple[int, ...] = ()
     stretch: tuple[float, float] = (2.0, 98.0)
+    question: str = "all"
+    question_seed: int = 0
 
 
 @dataclass(frozen=True)
