@@ -131,10 +131,10 @@ def _roads(name: str, title: str, folder: str, count: int, side: int) -> Benchma
             Layout(f"{parent}{images}", f"{parent}{labels}", suffix, label_suffix, foreground)
             for parent in (f"{folder}/", "")
             for images, labels, suffix, label_suffix, foreground in (
-                ("image_cvt", "label_cvt", ".jpg", ".png", 1),
-                ("img", "label_cvt", ".jpg", ".png", 1),
                 ("img", "gt", "_sat.jpg", "_mask.png", 128),
                 ("img", "gt", ".jpg", ".png", 128),
+                ("img", "label_cvt", ".jpg", ".png", 1),
+                ("image_cvt", "label_cvt", ".jpg", ".png", 1),
             )
         ),
     )
@@ -297,8 +297,8 @@ BENCHMARKS = {
             size=(512, 512),
             threshold=0.8,
             layouts=(
-                Layout("{split}/image_cvt", "{split}/label_cvt", ".jpg", ".png", 1),
                 Layout("{split}/images", "{split}/gt", "_sat.jpg", "_mask.png", 128),
+                Layout("{split}/image_cvt", "{split}/label_cvt", ".jpg", ".png", 1),
             ),
         ),
         _roads("deepglobe", "DeepGlobe", "DeepGlobe_test_1530", 1530, 1024),

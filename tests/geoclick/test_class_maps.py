@@ -86,8 +86,8 @@ def test_any_damage_of_xbd_is_a_building(tmp_path):
 def test_black_and_white_is_parted_at_128(tmp_path):
     grey = np.array([[0, 1, 127, 128, 255]], np.uint8)
     said = ["other", "other", "other", "road", "road"]
-    # The layouts of DeepGlobe: converted to 0 and 1, and as it is downloaded.
-    converted, downloaded = 0, 2
+    # Two layouts of DeepGlobe: as it is downloaded, and converted to 0 and 1.
+    downloaded, converted = 0, 2
     for pixels in (grey, np.repeat(grey[..., None], 3, axis=-1)):
         assert names_of("deepglobe", class_map(tmp_path, "deepglobe", pixels, layout=downloaded)[0]) == said
     ones = np.array([[0, 1]], np.uint8)
