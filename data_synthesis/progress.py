@@ -12,8 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data_synthesis import processes
-from geoclick import store
+from geoclick import processes, store
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import write_whole

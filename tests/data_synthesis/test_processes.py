@@ -12,8 +12,8 @@ from disc_segmenter import DiscSegmenter
 from job_process import start, wait_until
 from test_run import make_root, settings, store_bytes
 
-from data_synthesis import processes
 from data_synthesis.run import main, run
+from geoclick import processes
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.scenes.run import ScenesConfig
 from geoclick.scenes.run import run as draw
@@ -244,7 +244,7 @@ def test_each_process_has_a_gpu_of_its_own_unless_one_is_named(monkeypatch):
 
 HOLDER = """
 import sys
-from data_synthesis import processes
+from geoclick import processes
 with open(sys.argv[1], "a+b") as claims:
     assert processes.take(claims, 5)
     print("taken", flush=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data_synthesis import processes, progress
-from geoclick import store
+from data_synthesis import progress
+from geoclick import processes, store
 from geoclick.datasets import LeftOut
 from geoclick.errors import GeoClickError, UsageError
 
@@ -28,7 +28,7 @@ def opened(tmp_path):
 # Another process of the job: takes a shard, says so, waits to be told, and finishes it or not.
 OTHER = """
 import sys
-from data_synthesis import processes
+from geoclick import processes
 output, byte, shard = sys.argv[1:]
 with open(f"{output}/progress/claims", "r+b") as claims:
     assert processes.take(claims, int(byte))

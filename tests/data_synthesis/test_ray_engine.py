@@ -20,10 +20,10 @@ from telling_segmenter import TellingSegmenter, numbers, until
 from test_run import make_root, read_lines, settings, store_bytes
 from test_shards import job_of
 
-from data_synthesis import processes, ray_engine, shards
+from data_synthesis import ray_engine, shards
 from data_synthesis.ray_engine import Pool, plan
 from data_synthesis.run import main, run
-from geoclick import datasets, store
+from geoclick import datasets, processes, store
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.scenes.run import ScenesConfig
 from geoclick.scenes.run import run as draw
