@@ -2,7 +2,7 @@
 
     geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate
 
-    accelerate launch --config_file accelerate_configs/multi_gpu.yaml -m inference.evaluate ...    the same on several GPUs
+    accelerate launch --config_file accelerate_configs/multi_gpu.yaml -m inference.evaluate ...    on several GPUs
 
     geoclick evaluate --compare runs/a runs/b --output runs/a-and-b
 
@@ -51,8 +51,8 @@ class EvaluateConfig(ModelOptions, DatasetOptions):
     predictor: str = option(
         "generative",
         choices=("generative", "oracle", "box", "center-point", "noisy"),
-        help="generative: the VLM clicks; oracle: a click store does, the upper bound of clicks; box, center-point: the "
-        "prompt is made from the true mask; noisy: the true mask with --noise of its pixels wrong",
+        help="generative: the VLM clicks; oracle: a click store does, the upper bound of clicks; box, center-point: "
+        "the prompt is made from the true mask; noisy: the true mask with --noise of its pixels wrong",
     )
     clicks: str | None = option(None, help="click store of geoclick synth, for the oracle")
     noise: float = option(0.1, help="probability that a pixel of the noisy predictor is wrong", minimum=0)
