@@ -19,6 +19,8 @@ from geoclick.prepare.tiling import cut, windows
 
 FOLDER = "progress"
 """Inside the output, with an account of every image that is done; removed when all are."""
+COMPRESSION = 3
+"""Of zlib: on aerial pictures half the time of Pillow's default, and no larger."""
 
 
 def prepare(job_name: str, source: Source, split: str, output: Path) -> None:
@@ -74,7 +76,7 @@ def _account(output: Path, name: str) -> Path:
 def _png(pixels: np.ndarray) -> bytes:
     """uint8 [H, W, 3] or [H, W] as a PNG in colours or grey, never with a palette: readers take its numbers."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=COMPRESSION)
     return buffer.getvalue()
 
 

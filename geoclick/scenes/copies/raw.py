@@ -62,7 +62,7 @@ def _without_boundary(label: np.ndarray) -> np.ndarray:
 
 def _save(path: Path, pixels: np.ndarray, **how: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **how)
+    Image.fromarray(pixels).save(path, compress_level=1, **how)
 
 
 def _save_geotiff(path: Path, pixels: np.ndarray, metres: float) -> None:
@@ -78,10 +78,10 @@ def _save_geotiff(path: Path, pixels: np.ndarray, metres: float) -> None:
 
 
 def potsdam(root: Path, count: int, seed: int) -> None:
-    """6000x6000 pixels in truth, a fifth here; some pixels of the first label have a colour that no class has."""
+    """6000x6000 pixels in truth, 800x800 here; some pixels of the first label have a colour that no class has."""
     val, train = JOBS["potsdam"].splits["val"].names, JOBS["potsdam"].splits["train"].names
     for number, name in enumerate((*val[:count], train[0])):
-        picture, label, _ = _draw((seed, 1, number), (1200, 1200), ISPRS)
+        picture, label, _ = _draw((seed, 1, number), (800, 800), ISPRS)
         colours = _colour(_without_boundary(label), isprs.COLOURS)
         if number == 0:
             colours[40:44, 60:70] = (252, 255, 0)
@@ -110,11 +110,11 @@ VAIHINGEN_SIZES = {
 
 
 def vaihingen(root: Path, count: int, seed: int) -> None:
-    """Half of the true sizes; labels with boundaries have the names of the pictures, and area 9 has no picture."""
+    """A third of the true sizes; labels with boundaries have the names of the pictures, and area 9 has no picture."""
     eroded = root / "ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE"
     for number, name in enumerate((*JOBS["vaihingen"].splits["val"].names[:count], "area1", "area9")):
         height, width = VAIHINGEN_SIZES.get(name, (2569, 1919))
-        picture, label, _ = _draw((seed, 2, number), (height // 2, width // 2), ISPRS)
+        picture, label, _ = _draw((seed, 2, number), (height // 3, width // 3), ISPRS)
         file = f"top_mosaic_09cm_{name}"
         colours = _colour(_without_boundary(label), isprs.COLOURS)
         _save_geotiff(eroded / f"{file}_noBoundary.tif", colours, 0.09)
@@ -133,7 +133,7 @@ def vaihingen(root: Path, count: int, seed: int) -> None:
 
 def isaid_images(root: Path, count: int, seed: int) -> None:
     """Pictures larger and smaller than a tile, on one side or on both."""
-    sizes = ((1000, 1400), (500, 700), (1100, 700), (896, 896))
+    sizes = ((1000, 1400), (500, 700), (1100, 700))
     for number in range(count):
         picture, label, scene = _draw((seed, 3, number), sizes[number % len(sizes)], ISAID)
         stem, folder = f"P{number + 3:04d}", root / "val"
@@ -174,11 +174,11 @@ def uavid_frames(root: Path, count: int, seed: int) -> None:
 
 
 def inria_tiles(root: Path, count: int, seed: int) -> None:
-    """5000x5000 pixels in truth, 1500x1500 here."""
+    """5000x5000 pixels in truth, 1200x1200 here."""
     names = JOBS["inria"].splits["test"].names
     others = (next(iter(JOBS["inria"].splits["val"].names)), "austin2")
     for number, name in enumerate((*names[:count], *others)):
-        picture, label, _ = _draw((seed, 5, number), (1500, 1500), BUILDING)
+        picture, label, _ = _draw((seed, 5, number), (1200, 1200), BUILDING)
         folder = root / "AerialImageDataset" / "train"
         _save_geotiff(folder / "images" / f"{name}.tif", picture, 0.3)
         _save_geotiff(folder / "gt" / f"{name}.tif", label * 255, 0.3)
