@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from geoclick.datasets import coco, folder, raster, scenes_v1
+from geoclick.datasets import coco, folder, raster, scenes_v1, semantic
 from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, raise_failures
 from geoclick.datasets.sample import TASKS, Sample
 from geoclick.errors import UsageError
@@ -15,6 +15,7 @@ READERS = {
     coco.NAME: coco.read,
     raster.NAME: raster.read,
     scenes_v1.NAME: scenes_v1.read,
+    **semantic.READERS,
 }
 
 
