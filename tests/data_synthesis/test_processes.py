@@ -89,6 +89,7 @@ def test_two_processes_share_the_work_and_give_the_bytes_of_one(root, whole, job
     assert sum(embedded) == 6  # no image twice
 
 
+@pytest.mark.slow
 def test_two_processes_that_were_killed_go_on_as_one_to_the_same_bytes(root, whole, jobs, tmp_path):
     output = tmp_path / "out"
     both(jobs, root, output, at_embed=MEET, delay=0.1)
@@ -102,6 +103,7 @@ def test_two_processes_that_were_killed_go_on_as_one_to_the_same_bytes(root, who
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items())
 
 
+@pytest.mark.slow
 def test_the_process_that_fails_tells_its_error_and_the_other_ends_in_silence(root, whole, jobs, tmp_path):
     output = tmp_path / "out"
     first, failing = both(jobs, root, output, at_embed=FAIL)
@@ -141,6 +143,7 @@ def test_without_a_launcher_the_shards_of_a_dead_process_are_taken_over(root, wh
     goes_on(root, output, whole)
 
 
+@pytest.mark.slow
 def test_two_jobs_on_one_output_are_refused(root, whole, jobs, tmp_path):
     output = tmp_path / "out"
     jobs.append(

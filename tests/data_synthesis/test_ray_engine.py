@@ -87,6 +87,7 @@ def test_a_pool_gives_the_bytes_of_one_process(cluster, root, whole, told, tmp_p
     assert "warning: 2 failed" in out
 
 
+@pytest.mark.slow
 def test_a_job_that_was_killed_goes_on_with_workers_one_of_which_is_killed(
     cluster, root, whole, told, tmp_path, monkeypatch, capsys
 ):
