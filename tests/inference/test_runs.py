@@ -137,6 +137,17 @@ def test_a_part_that_a_dying_process_leaves_is_done_by_process_0(tmp_path):
     assert len(list(records.read(tmp_path / records.PREDICTIONS))) == 40
 
 
+def test_a_process_that_comes_late_asks_nothing(tmp_path):
+    """It had opened the claims when process 0 joined the parts and removed them."""
+    with runs.join(tmp_path, PROTOCOL) as claims:
+        (tmp_path / records.PREDICTIONS).touch()
+        runs.clean(tmp_path)
+        never = Asker(0)
+        stream = lambda: runs.split(samples(40), 2)  # noqa: E731
+        runs.answer(tmp_path, stream, claims, batch_size=2, ask=never, advance=lambda _: None)
+    assert not (tmp_path / runs.FOLDER).exists()
+
+
 def test_another_protocol_or_another_run_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "GLANCE", 0.0)
     runs.join(tmp_path, PROTOCOL).close()
