@@ -191,7 +191,7 @@ def _write_triplets(
     for unique, (split, number) in enumerate(_images(count), 1):
         drawn = _draw(seed, split, number, "referring", TRIPLET_SIZE)
         name = names[split].format(unique)
-        Image.fromarray(drawn.image).save(root / layout.images / f"{name}{layout.suffix}")
+        Image.fromarray(drawn.image).save(root / layout.images / f"{name}{layout.suffix}", compress_level=1)
         grey = background if number % 4 == 2 else 0
         mask = np.where(fitted(drawn.target, TRIPLET_SIZE), 255, grey).astype(np.uint8)
         picture = Image.fromarray(mask) if number % 2 else Image.fromarray(mask).convert("RGB")
