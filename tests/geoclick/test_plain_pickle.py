@@ -192,7 +192,7 @@ def test_noise_is_one_kind_of_error(tmp_path_factory, data):
         plain_pickle.load(path)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(containers, st.integers(0, 5), st.data())
 def test_so_is_a_pickle_with_a_wrong_byte(value, protocol, data):
     pickled = bytearray(pickle.dumps(value, protocol))

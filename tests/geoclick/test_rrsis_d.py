@@ -118,7 +118,8 @@ def test_of_two_records_with_one_id_the_last_counts(own):
     content["images"].insert(0, {"id": 5, "file_name": "gone.jpg"})
     content["annotations"].insert(0, {"id": 5, "segmentation": []})
     save(own, refs, content)
-    assert taken(own)[0][0].task == "referring"
+    sample = taken(own)[0][0]
+    assert (sample.sample_id, sample.task) == ("5/1", "referring")
 
 
 def python_2(data):

@@ -102,7 +102,7 @@ def write_rrsis_d(root: Path, count: int, seed: int) -> None:
     (root / rrsis_d.INSTANCES).parent.mkdir(parents=True, exist_ok=True)
     files.write_whole(root / rrsis_d.INSTANCES, json.dumps(content))
     with files.whole(root / rrsis_d.REFS) as partial:
-        # The protocol of Python 3.7, which the set was made with.
+        # The protocol of Python 3.7, for which the set's own code was written.
         partial.write_bytes(pickle.dumps(refs, protocol=3))
 
 
@@ -166,7 +166,7 @@ def write_refsegrs(root: Path, count: int, seed: int) -> None:
 
     Unusual: a mask in grey; one whose background is not quite black.
     """
-    _write_triplets(root, count, seed, phrases.REFSEGRS, dict.fromkeys(SPLITS, "{}"))
+    _write_triplets(root, count, seed, phrases.REFSEGRS, dict.fromkeys(SPLITS, "{}"), background=30)
 
 
 def write_risbench(root: Path, count: int, seed: int) -> None:
@@ -174,21 +174,26 @@ def write_risbench(root: Path, count: int, seed: int) -> None:
 
     Unusual: masks in grey and in RGB.
     """
-    starts = {"train": "train_{}_0.png", "val": "train_{}_1.png", "test": "test_{}_0.png"}
-    _write_triplets(root, count, seed, phrases.RISBENCH, starts)
+    names = {"train": "train_{}_0.png", "val": "train_{}_1.png", "test": "test_{}_0.png"}
+    _write_triplets(root, count, seed, phrases.RISBENCH, names, background=0)
 
 
-def _write_triplets(root: Path, count: int, seed: int, layout: phrases.Layout, names: dict[str, str]) -> None:
-    """The images, masks and phrases of a layout; `names` by split, with a place for the number."""
+def _write_triplets(
+    root: Path, count: int, seed: int, layout: phrases.Layout, names: dict[str, str], background: int
+) -> None:
+    """The images, masks and phrases of a layout.
+
+    `names` are by split, with a place for the number; `background` is the grey around the target in every fourth mask.
+    """
     for folder in (layout.images, layout.masks):
         (root / folder).mkdir(parents=True, exist_ok=True)
     lines: dict[str, str] = dict.fromkeys(SPLITS, "")
     for unique, (split, number) in enumerate(_images(count), 1):
         drawn = _draw(seed, split, number, "referring", TRIPLET_SIZE)
         name = names[split].format(unique)
-        Image.fromarray(drawn.image).save(root / layout.images / f"{name}{layout.suffix}")
-        background = min(layout.above, 30) if number % 4 == 2 else 0
-        mask = np.where(fitted(drawn.target, TRIPLET_SIZE), 255, background).astype(np.uint8)
+        Image.fromarray(drawn.image).save(root / layout.images / f"{name}{layout.suffix}", compress_level=1)
+        grey = background if number % 4 == 2 else 0
+        mask = np.where(fitted(drawn.target, TRIPLET_SIZE), 255, grey).astype(np.uint8)
         picture = Image.fromarray(mask) if number % 2 else Image.fromarray(mask).convert("RGB")
         picture.save(root / layout.masks / f"{name}{layout.suffix}")
         lines[split] += f"{name} {drawn.texts[0]}\n"
