@@ -265,6 +265,21 @@ def test_the_output_of_another_command_is_refused(root, tmp_path):
         run(settings(root, tmp_path / "out"), DiscSegmenter())
 
 
+def test_a_class_that_an_image_lacks_becomes_a_row_without_clicks(root, tmp_path):
+    lines = read_lines(root / "train/samples.jsonl")
+    lines = [line | {"task": "semantic"} for line in lines]
+    write_lines(root, lines)
+    run(settings(root, tmp_path / "out"), DiscSegmenter())
+    rows = {row.sample_id: row for row in store.read(tmp_path / "out")}
+    assert len(rows) == len(lines)
+    for line in lines:
+        row, empty = rows[line["sample_id"]], not masks.area(line["mask"])
+        assert (row.task, bool(row.clicks)) == (("no_target", False) if empty else ("semantic", True))
+        assert store.why_left_out(row, len(row.clicks), 0.0) == ""
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert (metrics["no_target"], metrics["dropped"], metrics["failures"]) == (2, {}, 0)
+
+
 def test_failures_are_listed_and_the_others_go_on(root, tmp_path, capsys):
     truncated = root / "train/images/1.png"
     truncated.write_bytes(truncated.read_bytes()[:200])

@@ -91,8 +91,8 @@ def test_black_and_white_is_parted_at_128(tmp_path):
     for pixels in (grey, np.repeat(grey[..., None], 3, axis=-1)):
         assert names_of("deepglobe", class_map(tmp_path, "deepglobe", pixels, layout=downloaded)[0]) == said
     ones = np.array([[0, 1]], np.uint8)
-    for palette in (None, [0] * 768):
-        classes, _ = class_map(tmp_path, "deepglobe", ones, layout=converted, palette=palette)
+    for pixels, palette in ((ones, None), (ones, [0] * 768), (np.repeat(ones[..., None], 3, axis=-1), None)):
+        classes, _ = class_map(tmp_path, "deepglobe", pixels, layout=converted, palette=palette)
         assert names_of("deepglobe", classes) == ["other", "road"]
     bits = np.array([[False, True]])
     assert names_of("deepglobe", class_map(tmp_path, "deepglobe", bits, layout=downloaded)[0]) == [

@@ -1,7 +1,10 @@
+import dataclasses
+import re
+
 import pytest
 
 from geoclick.dataset_options import DatasetOptions
-from geoclick.datasets import ReadOptions
+from geoclick.datasets import READERS, ReadOptions
 from geoclick.errors import UsageError
 
 
@@ -24,3 +27,9 @@ def test_what_no_reader_can_use_is_refused(wrong):
     name = next(iter(wrong))
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
         DatasetOptions(**wrong).reading()
+
+
+def test_the_help_names_every_dataset():
+    (dataset,) = (field for field in dataclasses.fields(DatasetOptions) if field.name == "dataset")
+    named = set(re.findall(r"[a-z][a-z0-9-]+", dataset.metadata["help"]))
+    assert named >= READERS.keys()

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from geoclick import datasets
 from geoclick.scenes import run
@@ -53,3 +54,36 @@ def test_bad_input_is_one_sentence_and_loses_nothing(tmp_path, capsys):
     assert files(tmp_path) == before
     rows = [json.loads(line) for line in (tmp_path / "train" / "samples.jsonl").read_text().splitlines()]
     assert len(rows) == 3
+
+
+def test_a_copy_of_a_public_dataset_is_read_by_its_name(tmp_path, capsys):
+    root = tmp_path / "udd5"
+    assert run.main([str(root), "--layout", "udd5", "--count", "2", "--seed", "7"]) == 0
+    assert f"--dataset udd5 --root {root} --split val" in capsys.readouterr().out
+    samples = list(datasets.read("udd5", root, "val"))
+    assert len({sample.image for sample in samples}) == 2
+    assert run.main([str(tmp_path / "again"), "--config", str(root / "config.yaml")]) == 0
+    assert files(tmp_path / "again") == files(root)
+
+
+def test_without_a_count_each_layout_has_its_own(tmp_path, monkeypatch):
+    assert run.main([str(tmp_path / "a"), "--layout", "uavid"]) == 0
+    assert len(list((tmp_path / "a/img_dir/test").iterdir())) == 6
+    monkeypatch.setattr(run, "COUNT", 4)
+    assert run.main([str(tmp_path / "b")]) == 0
+    assert len((tmp_path / "b/train/samples.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("words", [["--split", "val"], ["--tasks", "referring"]])
+def test_options_of_plain_folders_are_refused_for_a_copy(tmp_path, capsys, words):
+    assert run.main([str(tmp_path / "a"), "--layout", "uavid", *words]) == 2
+    assert f"{words[0]} is not for --layout" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_copy_is_not_written_over_anything(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    for out in (tmp_path, tmp_path / "notes.txt"):
+        assert run.main([str(out), "--layout", "uavid"]) == 2
+        assert "name another OUT" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -150,15 +150,14 @@ def test_a_broken_image_is_one_sentence(tmp_path):
         read("loveda", root)
 
 
-def test_a_link_out_of_the_root_is_refused(tmp_path):
+@pytest.mark.parametrize("linked", ["img_dir/val/a.png", "ann_dir/val/a.png"])
+def test_a_link_out_of_the_root_is_refused(tmp_path, linked):
     root = small(tmp_path / "root", "loveda", {"a": grid(1)})
     outside = tmp_path / "secret.png"
-    (root / "ann_dir/val/a.png").rename(outside)
-    (root / "ann_dir/val/a.png").symlink_to(outside)
+    (root / linked).rename(outside)
+    (root / linked).symlink_to(outside)
     with pytest.raises(GeoClickError, match="leads out of"):
         read("loveda", root)
-    with pytest.raises(GeoClickError, match="leads out of"):
-        read("loveda", root, "../../..")
 
 
 def test_the_folder_of_something_else_is_refused_with_the_fix(tmp_path):
