@@ -148,13 +148,15 @@ def _block(scores: metrics.Scores, seed: int) -> dict:
 
 def _of_set(entries: Iterable[tuple[dict, bool]], mode: str, seed: int) -> dict:
     """The scores of classes over a whole set."""
-    sets = semantic_scores.SemanticScores()
+    sets, asked = semantic_scores.SemanticScores(), Counter()
     for entry, _ in entries:
         sets.count(entry["image"], entry["category"], entry["intersection"], entry["union"])
+        asked[entry["category"]] += 1
     scores = sets.result(seed)
     intervals = scores.pop("per_class_interval")
     classes = {
-        name: {"iou": iou, "iou_interval": intervals[name]} for name, iou in scores["per_class"].items()
+        name: {"n": asked[name], "iou": iou, "iou_interval": intervals[name]}
+        for name, iou in scores["per_class"].items()
     }
     return {"scores": scores} | {part: {} for part in PARTS} | {"by_category": classes}
 

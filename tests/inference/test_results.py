@@ -166,7 +166,7 @@ def test_semantic_scores_a_whole_set():
         "n": 6,
         "images": 3,
     }
-    assert summary["by_category"]["water"] == {"iou": 0.5, "iou_interval": [0.5, 0.5]}
+    assert summary["by_category"]["water"] == {"n": 3, "iou": 0.5, "iou_interval": [0.5, 0.5]}
     assert summary["by_task"] == summary["by_size"] == summary["by_query_kind"] == {}
     told = "mIoU 0.500 (0.500 to 0.500), foreground IoU 0.500, 2 classes in 3 images\nbackground 0.500, water 0.500"
     assert results.line(summary) == told
