@@ -11,7 +11,7 @@ from geoclick import images, masks
 from geoclick.clicks import Click
 from geoclick.datasets.reading import inside
 from geoclick.errors import GeoClickError
-from inference import draw
+from inference import draw, page
 
 PICTURE = 360
 """Longest side of a picture in pixels; as JPEG some 20 kB each."""
@@ -64,3 +64,16 @@ def figure(pictures: Sequence[str], caption: str, missing: str = "") -> str:
     """Pictures two a row with a caption, which is HTML already, and why the image is missing."""
     note = f"<small>{escape(missing)}</small>" if missing else ""
     return f'<figure><div class="pair">{"".join(pictures)}</div><figcaption>{caption}{note}</figcaption></figure>'
+
+
+def gallery(heading: str, figures: Sequence[str]) -> str:
+    """Figures under a heading; nothing where there are none."""
+    return page.section(heading, f'<div class="gallery">{"".join(figures)}</div>' if figures else "")
+
+
+def key(more: str) -> str:
+    """What the colours of pictures mean, and more words, which are HTML already."""
+    return (
+        f'<p class="key">{page.dot(draw.TARGET_COLOUR)}target, {page.dot(draw.MASK_COLOUR)}predicted mask, '
+        f"{page.dot(draw.POSITIVE)}positive and {page.dot(draw.NEGATIVE)}negative clicks in their order. {more}</p>"
+    )
