@@ -22,6 +22,9 @@ from geoclick.store import Row
 S = TypeVar("S")
 T = TypeVar("T")
 
+MAY_BE_EMPTY = ("no_target", "semantic")
+"""Tasks whose targets are empty by intent: a class is asked for in images without it too."""
+
 READERS = 4
 """Threads that read and decode images while earlier ones are clicked on."""
 
@@ -160,7 +163,8 @@ def _row(job: Job, task: Task, result: Simulated | None) -> Row:
         sample_id=task.row_id,
         dataset=sample.dataset,
         split=sample.split,
-        task=sample.task,
+        # A class that an image lacks is a question without a target too.
+        task=sample.task if result else "no_target",
         image=sample.image,
         width=sample.size[1],
         height=sample.size[0],
@@ -252,7 +256,7 @@ def _tasks(group: Sequence[Sample], leave_out: Callable[..., None]) -> Iterator[
                 "no_target with a mask",
                 f"{sample.sample_id} is a no_target sample with a mask; mend its task or empty the mask.",
             )
-        elif sample.task != "no_target" and not counted.any():
+        elif not counted.any() and (task.target.any() or sample.task not in MAY_BE_EMPTY):
             leave_out(sample, "empty mask")
         else:
             yield task

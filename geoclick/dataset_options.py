@@ -15,7 +15,10 @@ class DatasetOptions:
     """What the commands that read a dataset share."""
 
     dataset: str = option(
-        "folder", help="layout of the dataset: folder, coco, raster, or scenes-v1, which is inside"
+        "folder",
+        help="layout of the dataset: folder, coco, raster; scenes-v1, which is inside; or a public benchmark: rrsis-d, "
+        "earthreason, refsegrs, risbench, openearthmap, loveda, isaid, potsdam, vaihingen, uavid, udd5, vdd, "
+        "whu-aerial, whu-sat2, inria, xbd, chn6-cug, deepglobe, massachusetts, spacenet, wbs-si",
     )
     root: str | None = option(None, help="the dataset's folder; scenes-v1 draws itself in runs when none")
     query: str = option("the object", help="what to ask of masks that have no classes")

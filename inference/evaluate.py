@@ -71,9 +71,8 @@ class EvaluateConfig(ModelOptions, DatasetOptions):
 
 def resolved(settings: EvaluateConfig) -> EvaluateConfig:
     """The options with everything decided that the dataset and the mode decide; raises UsageError for nonsense."""
-    from geoclick.datasets.benchmarks import BENCHMARKS
-
     from geoclick import datasets, metrics
+    from geoclick.datasets.benchmarks import BENCHMARKS
 
     if settings.noise > 1:
         raise UsageError(f"--noise is a probability, at most 1, not {settings.noise}.")

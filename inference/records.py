@@ -17,10 +17,11 @@ PREDICTIONS = "predictions.jsonl"
 def record(sample: "Sample", prediction: "Prediction", mode: str) -> dict:
     """The line of one sample: what was asked, what was answered, and how far the two agree.
 
-    `iou`, `intersection` and `union` are at the size at which the mode scores, all else at the image's.
+    `iou`, `intersection`, `union` and `boundary_iou` are at the size at which the mode scores, all else at the image's.
     """
-    target, valid = sample.mask, sample.valid
-    intersection, union = metrics.overlap(prediction.mask, target, valid, mode)
+    found = metrics.compare(
+        prediction.mask, sample.mask, mode, sample.valid, parsed=prediction.status != "unparsable"
+    )
     return {
         "sample_id": sample.sample_id,
         "task": sample.task,
@@ -28,10 +29,10 @@ def record(sample: "Sample", prediction: "Prediction", mode: str) -> dict:
         "query": sample.query,
         "image": sample.image,
         "size": list(sample.size),
-        "iou": metrics.ratio(intersection, union, mode),
-        "intersection": intersection,
-        "union": union,
-        "boundary_iou": metrics.boundary_iou(prediction.mask, target, valid),
+        "iou": found.iou,
+        "intersection": found.intersection,
+        "union": found.union,
+        "boundary_iou": found.boundary_iou,
         "area": masks.area(sample.rle),
         "status": prediction.status,
         "text": prediction.text,

@@ -1,23 +1,14 @@
-"""From the predictions of a run to metrics.json, the ordered predictions.jsonl and report.html."""
+"""From the records of a run to metrics.json: scores of all samples and of groups of them, and what was counted."""
 
-import json
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from geoclick import masks, metrics, query_kinds, semantic_scores
-from geoclick.clicks import Click
 from geoclick.datasets.sample import TASKS
-from geoclick.files import write_whole
 from geoclick.intervals import bootstrap_interval
-from inference import records, report
-
-if TYPE_CHECKING:
-    from geoclick.datasets import Sample
 
 SIZE_BOUNDS = (32**2, 96**2)
 """Pixels of a target from which it is medium, and large, as COCO counts objects."""
@@ -166,42 +157,6 @@ def _of_set(entries: Iterable[tuple[dict, bool]], mode: str, seed: int) -> dict:
         name: {"iou": iou, "iou_interval": intervals[name]} for name, iou in scores["per_class"].items()
     }
     return {"scores": scores} | {part: {} for part in PARTS} | {"by_category": classes}
-
-
-def title(name: str, protocol: dict) -> str:
-    """The name of a run on its report: its folder, who clicked, and on what."""
-    who = protocol.get("adapter") or protocol.get("vlm") or "stored clicks"
-    return f"{name}: {who} on {protocol['dataset']} {protocol['split']}"
-
-
-def exhibit(sample: "Sample", entry: dict) -> report.Exhibit:
-    """A sample with its prediction as the report's gallery shows it."""
-    return report.Exhibit(
-        sample_id=sample.sample_id,
-        query=sample.query,
-        task=sample.task,
-        iou=entry["iou"],
-        status=entry["status"],
-        text=entry["text"],
-        clicks=tuple(Click(*click) for click in entry["clicks"]),
-        image=sample.read_image(),
-        target=sample.mask,
-        prediction=masks.decode_rle(entry["mask"]),
-    )
-
-
-def write(
-    folder: Path, samples: Sequence["Sample"], entries: Sequence[dict], summary: dict, *, count: int
-) -> None:
-    """Write predictions.jsonl in the dataset's order, metrics.json and report.html."""
-    ious = [entry["iou"] for entry in entries]
-    predicted = [masks.area(entry["mask"]) > 0 for entry in entries]
-    chosen = report.choose(ious, [entry["task"] for entry in entries], predicted, count)
-    gallery = {name: [exhibit(samples[i], entries[i]) for i in indices] for name, indices in chosen.items()}
-    page = report.render(title(folder.name, summary["protocol"]), summary, ious, gallery)
-    write_whole(folder / records.PREDICTIONS, records.lines(entries))
-    write_whole(folder / "report.html", page)
-    write_whole(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
 
 
 def line(summary: dict) -> str:

@@ -7,6 +7,8 @@ Colours are those of the sets' own papers and sites.
 
 from dataclasses import dataclass, field
 
+from geoclick.datasets import wbs_si
+
 RGB = tuple[int, int, int]
 
 
@@ -15,8 +17,8 @@ class Layout:
     """Where images and labels lie below the root; `{split}` stands for the split's name.
 
     Attributes:
-        images: the folder of images.
-        labels: the folder of labels.
+        images: the folder of images; `*/images` are all folders of this name one level down.
+        labels: the folder of labels, for each of several folders of images the one beside it.
         image_suffix: how an image's name ends; what stands before is its stem. Upper and lower case are the same.
         label_suffix: what the label's name has after the stem.
         foreground: of a set with one class to find: the least grey value that belongs to it, 128 where a label is black
@@ -53,6 +55,8 @@ class Benchmark:
         ignore_colours: colours that do not count.
         merged: further colours, with the class that each counts for.
         layouts: where its files may lie, the likeliest first.
+        prepared: whether `geoclick prepare` makes the first layout from what is downloaded.
+        published: stems of the scored images, where these are on a published list and not all of a folder.
     """
 
     name: str
@@ -73,6 +77,8 @@ class Benchmark:
     ignore_colours: tuple[RGB, ...] = ()
     merged: tuple[tuple[RGB, int], ...] = ()
     layouts: tuple[Layout, ...] = ()
+    prepared: bool = False
+    published: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -152,7 +158,10 @@ BENCHMARKS = {
             ),
             background=0,
             threshold=0.1,
-            layouts=(Layout("img_dir/{split}", "ann_dir/{split}", ".tif", ".tif"),),
+            layouts=(
+                Layout("img_dir/{split}", "ann_dir/{split}", ".tif", ".tif"),
+                Layout("*/images", "*/labels", ".tif", ".tif"),
+            ),
         ),
         Benchmark(
             *("loveda", "LoveDA", "semantic", "val", 1669),
@@ -164,6 +173,7 @@ BENCHMARKS = {
             first=1,
             ignore=(0, 255),
             layouts=_PREPARED,
+            prepared=True,
         ),
         Benchmark(
             *("isaid", "iSAID", "semantic", "val", 11644),
@@ -178,6 +188,7 @@ BENCHMARKS = {
             threshold=0.4,
             palette=_ISAID,
             layouts=(Layout("img_dir/{split}", "ann_dir/{split}", label_suffix="_instance_color_RGB.png"),),
+            prepared=True,
         ),
         Benchmark(
             *("potsdam", "Potsdam", "semantic", "val", 2016),
@@ -191,6 +202,7 @@ BENCHMARKS = {
             palette=_ISPRS,
             ignore_colours=((0, 0, 0),),
             layouts=_PREPARED,
+            prepared=True,
         ),
         Benchmark(
             *("vaihingen", "Vaihingen", "semantic", "val", 398),
@@ -204,6 +216,7 @@ BENCHMARKS = {
             palette=_ISPRS,
             ignore_colours=((0, 0, 0),),
             layouts=_PREPARED,
+            prepared=True,
         ),
         Benchmark(
             *("uavid", "UAVid", "semantic", "test", None),
@@ -215,6 +228,7 @@ BENCHMARKS = {
             palette=_UAVID,
             merged=((_UAVID_MOVING_CAR, 3),),
             layouts=_PREPARED,
+            prepared=True,
         ),
         Benchmark(
             *("udd5", "UDD5", "semantic", "val", 40),
@@ -268,6 +282,7 @@ BENCHMARKS = {
                 Layout("img_dir/{split}", "ann_dir/{split}", foreground=1),
                 Layout("img_dir/split_{split}", "ann_dir/split_{split}", foreground=1),
             ),
+            prepared=True,
         ),
         _one(
             *("xbd", "xBD", "building", "test", 933),
@@ -275,6 +290,7 @@ BENCHMARKS = {
             tiling="whole images of before the disaster",
             threshold=0.0,
             layouts=(Layout("{split}/images_pre", "{split}/targets_cvt_pre", foreground=1),),
+            prepared=True,
         ),
         _one(
             *("chn6-cug", "CHN6-CUG", "road", "val", 903),
@@ -293,6 +309,7 @@ BENCHMARKS = {
             tiling="whole images of a list of 499 names",
             threshold=0.6,
             layouts=(Layout("Images", "Masks", ".jpg", ".jpg", 128),),
+            published=wbs_si.NAMES,
         ),
     )
 }

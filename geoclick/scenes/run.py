@@ -1,4 +1,7 @@
-"""`geoclick scenes OUT --count N`: procedural overhead scenes with masks and queries, in the plain-folder layout."""
+"""`geoclick scenes OUT --count N`: procedural overhead scenes with masks and queries, in the plain-folder layout.
+
+With `--layout NAME` they are written as a tiny copy of a public dataset, to try what reads it.
+"""
 
 import json
 import os
@@ -6,7 +9,7 @@ import sys
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +18,14 @@ from rich.progress import track
 
 from geoclick import config, files, images, masks
 from geoclick.config import option
+from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.errors import UsageError
 from geoclick.scenes import SIZE, generate, render
+from geoclick.scenes.copies import LAYOUTS
 from geoclick.scenes.queries import Query, ask, observe
 
 TASKS = ("referring", "reasoning", "no_target")
+COUNT, COPY_COUNT = 300, 6
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,20 @@ class ScenesConfig:
     """What `geoclick scenes` takes."""
 
     output: str = option(positional=True, help="folder to write; each split is a folder in it")
-    count: int = option(300, help="number of samples", minimum=1)
+    count: int | None = option(
+        None,
+        help=f"number of samples, {COUNT} when none; of a --layout, images of its scored split, {COPY_COUNT} when none",
+        minimum=1,
+    )
     split: str = option("train", help="name of the split; each split has scenes of its own for the same seed")
     seed: int = option(0, help="the same seed gives the same files", minimum=0)
     tasks: tuple[str, ...] = option(TASKS, help="kinds of query, asked in turn of every scene", choices=TASKS)
     workers: int = option(os.cpu_count() or 1, help="processes that draw", minimum=1)
+    layout: str | None = option(
+        None,
+        choices=tuple(LAYOUTS),
+        help="public dataset of which a tiny copy is written; plain folders when none",
+    )
 
 
 def sample_scene(
@@ -72,7 +87,34 @@ def _write(index: int, *, folder: Path, settings: ScenesConfig) -> list[dict]:
 
 
 def run(settings: ScenesConfig) -> None:
-    """Draw the scenes in parallel; `samples.jsonl` is written last, so that a folder that has it is whole."""
+    """Draw the scenes in the layout that is asked for."""
+    if settings.layout is None:
+        write_folder(replace(settings, count=settings.count or COUNT))
+    else:
+        write_copy(replace(settings, count=settings.count or COPY_COUNT))
+
+
+def write_copy(settings: ScenesConfig) -> None:
+    """Write a tiny copy of a public dataset in a new folder."""
+    for field in fields(ScenesConfig):
+        if field.name in ("split", "tasks") and getattr(settings, field.name) != field.default:
+            raise UsageError(
+                f"--{field.name} is not for --layout, which has splits and questions of its own; leave it out."
+            )
+    root = Path(settings.output)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UsageError(f"{root} is there already and not an empty folder; name another OUT, or remove it.")
+    LAYOUTS[settings.layout](root, settings.count, settings.seed)
+    config.write_config(settings, root)
+    print(f"A copy of {settings.layout} with {settings.count} images is in {root}.")
+    if settings.layout in BENCHMARKS:
+        print(
+            f"Read it by --dataset {settings.layout} --root {root} --split {BENCHMARKS[settings.layout].split}"
+        )
+
+
+def write_folder(settings: ScenesConfig) -> None:
+    """Draw plain folders in parallel; `samples.jsonl` is written last, so that a folder that has it is whole."""
     folder = Path(settings.output) / settings.split
     index = folder / "samples.jsonl"
     if index.exists():
@@ -96,8 +138,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         run,
         argv,
         prog="geoclick scenes",
-        description="Draw procedural overhead scenes with exact masks and queries.",
-        example="geoclick scenes runs/scenes --count 300 --split train",
+        description="Draw procedural overhead scenes with exact masks and queries, as plain folders or as a tiny copy "
+        "of a public dataset.",
+        example="geoclick scenes runs/scenes --count 300 --split train\n"
+        "  geoclick scenes runs/loveda --layout loveda --count 6",
     )
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,12 +44,12 @@ def test_it_is_what_erosion_pixel_by_pixel_gives(values, coarse, ignoring):
 @given(fields)
 def test_what_is_ignored_decides_nothing(values):
     a, b, valid = masks_of(values, 3)
-    assert boundary.overlap(a & valid, b & valid, valid) == boundary.overlap(
-        a & valid, b & valid, valid.copy()
-    )
-    everything = np.ones_like(valid)
-    assert boundary.overlap(a, b, everything) == boundary.overlap(a, b)
-    assert boundary.overlap(a, b) == boundary.overlap(b, a)
+
+    def told(prediction, target, valid=valid):
+        return dataclasses.replace(metrics.compare(prediction, target, valid=valid), answered=True)
+
+    assert told(a, b) == told(a | ~valid, b) == told(a, b & valid) == told(b, a)
+    assert told(a, b, np.ones_like(valid)) == told(a, b, None)
 
 
 def test_a_mask_cut_by_the_images_border_has_an_outline_there():
