@@ -57,10 +57,10 @@ def figure(a: Mapping[str, Any], b: Mapping[str, Any], root: Path, *, semantic: 
     """A sample: the image, its target, both predictions with their clicks, and both texts."""
     image, missing = exhibits.image_of(a, root)
     pictures = [
-        exhibits.picture(image, None, label="image"),
-        exhibits.picture(image, a["target"], label="target", colour=draw.TARGET_COLOUR),
-        exhibits.picture(image, a["mask"], a["clicks"], label=f"A {a['iou']:.3f}"),
-        exhibits.picture(image, b["mask"], b["clicks"], label=f"B {b['iou']:.3f}"),
+        exhibits.picture(image, a, "", label="image"),
+        exhibits.picture(image, a, "target", label="target", colour=draw.TARGET_COLOUR),
+        exhibits.picture(image, a, "mask", label=f"A {a['iou']:.3f}"),
+        exhibits.picture(image, b, "mask", label=f"B {b['iou']:.3f}"),
     ]
     told = [a[key] for key in ("sample_id", "category", "task")]
     if semantic:

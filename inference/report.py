@@ -169,8 +169,8 @@ def figure(record: Mapping[str, Any], root: Path) -> str:
     """A record: its target, and the predicted mask with the clicks."""
     image, missing = exhibits.image_of(record, root)
     pictures = [
-        exhibits.picture(image, record["target"], label="target", colour=draw.TARGET_COLOUR),
-        exhibits.picture(image, record["mask"], record["clicks"], label="prediction"),
+        exhibits.picture(image, record, "target", label="target", colour=draw.TARGET_COLOUR),
+        exhibits.picture(image, record, "mask", label="prediction"),
     ]
     told = [record[key] for key in ("sample_id", "category", "task", "status")]
     small = " &middot; ".join(escape(word) for word in told if word not in ("", record["query"]))

@@ -16,13 +16,13 @@ def record(tmp_path):
     pixels = np.full((*evaluated.SIZE, 3), (10, 90, 30), np.uint8)
     (tmp_path / "data").mkdir()
     images.write_png(tmp_path / "data/0.png", pixels)
-    return evaluated.record("a", mask, mask, clicks=[[16.0, 16.0, True]])
+    return evaluated.record("a", mask, mask, clicks=[[12.0, 16.0, True]])
 
 
 def test_the_image_is_read_below_the_root(record, tmp_path):
     image, missing = exhibits.image_of(record, tmp_path / "data")
     assert missing == ""
-    assert image.shape == (*evaluated.SIZE, 3)
+    assert image.shape == (270, 360, 3)
     assert (image == (10, 90, 30)).all()
 
 
@@ -42,23 +42,32 @@ def test_an_image_that_cannot_be_shown_leaves_grey_ground(record, tmp_path, faul
         images.write_png(path, np.zeros((5, 5, 3), np.uint8))
     image, missing = exhibits.image_of(record, tmp_path / "data")
     assert missing
-    assert image.shape == (*evaluated.SIZE, 3)
+    assert image.shape == (270, 360, 3)
     assert (image == exhibits.GREY).all()
 
 
-def test_a_picture_shows_mask_and_click(record, tmp_path):
+def pixels_of(html):
+    """The picture in an address, int [h, w, 3]."""
+    encoded = html.split("base64,")[1].split('"')[0]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))).astype(int)
+
+
+def test_a_picture_shows_the_mask_and_the_clicks_where_they_are(record, tmp_path):
     image, _ = exhibits.image_of(record, tmp_path / "data")
-    page = exhibits.picture(image, record["mask"], record["clicks"], label='A "<1>"')
-    assert "A &quot;&lt;1&gt;&quot;" in page
-    encoded = page.split("base64,")[1].split('"')[0]
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
-    assert max(picture.shape) == exhibits.PICTURE
+    html = exhibits.picture(image, record, "mask", label='A "<1>"')
+    assert html.count("A &quot;&lt;1&gt;&quot;") == 2
+    shown, target, bare = (
+        pixels_of(exhibits.picture(image, record, mask, label="x")) for mask in ("mask", "target", "")
+    )
+    assert abs(bare - (10, 90, 30)).max() < 12
     scale = exhibits.PICTURE / 64
-    inside, outside = (picture[int(y * scale), int(x * scale)].astype(int) for x, y in ((22, 22), (40, 40)))
-    assert inside[0] > outside[0] + 50
-    assert abs(outside - (10, 90, 30)).max() < 12
-    bare = exhibits.picture(image, None, label="image")
-    assert bare != page
+    rows, columns = np.nonzero(target[..., 0] > bare[..., 0] + 50)
+    edges = np.array([rows.min(), rows.max() + 1, columns.min(), columns.max() + 1]) / scale
+    assert edges == pytest.approx([8, 24, 8, 24], abs=0.6)
+    rows, columns = np.nonzero(abs(shown - target).max(axis=2) > 60)
+    # The mark is round, so its middle is the click.
+    middle = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
+    assert middle == pytest.approx(((16 + 0.5) * scale - 0.5, (12 + 0.5) * scale - 0.5), abs=1.5)
 
 
 def test_what_a_model_wrote_is_text():
