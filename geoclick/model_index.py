@@ -64,7 +64,7 @@ class Evaluation:
         kind: the reader's name.
         split: of the dataset.
         scores: keys of METRICS to shares of 1.
-        interval: (low, high) of the mIoU, 95 % bootstrap.
+        interval: (low, high) of the mIoU, 95 % bootstrap; None where there is no mIoU.
         by_task: task to (number of samples, mIoU); empty in the mode `semantic`.
         per_class: class to its IoU over the whole set, in the mode `semantic`; empty in others.
         protocol: the keys of PROTOCOL that it recorded.
@@ -74,7 +74,7 @@ class Evaluation:
     kind: str
     split: str
     scores: dict[str, float]
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     by_task: dict[str, tuple[int, float]]
     per_class: dict[str, float]
     protocol: dict[str, Any]
@@ -92,20 +92,25 @@ def of_summary(summary: Mapping[str, Any]) -> Evaluation:
         dataset = BENCHMARKS[kind].title
     else:
         dataset = kind if kind == "scenes-v1" else f"{kind}: {PurePath(root).name}"
-    # A mode `semantic` has no score of its own for a task, and its classes are what others call categories.
+    # In the mode `semantic` only a whole set has a score: classes have one of their own, tasks have none, and what no
+    # image holds is None.
     semantic = protocol["mode"] == "semantic"
-    tasks = {} if semantic else summary["by_task"]
-    classes = scores["per_class"] if semantic else {}
+    told = {"miou": scores["miou"]} | {key: scores[key] for key in METRICS if key in scores}
+    interval, per_class = scores["miou_interval"], scores["per_class"] if semantic else {}
+    if semantic:
+        told, per_class = ({k: v for k, v in part.items() if v is not None} for part in (told, per_class))
     return Evaluation(
         dataset,
         kind,
         split,
-        {"miou": _share(scores["miou"])}
-        | {key: _share(scores[key]) for key in METRICS if key in scores and key != "miou"},
-        (_share(scores["miou_interval"][0]), _share(scores["miou_interval"][1])),
-        {str(task): (int(block["n"]), _share(block["miou"])) for task, block in tasks.items()},
-        {str(name): _share(value) for name, value in classes.items() if value is not None},
-        {key: protocol[key] for key in PROTOCOL if key in protocol},
+        {key: _share(value) for key, value in told.items()},
+        None if semantic and interval is None else (_share(interval[0]), _share(interval[1])),
+        {
+            str(task): (int(block["n"]), _share(block["miou"]))
+            for task, block in ({} if semantic else summary["by_task"]).items()
+        },
+        {str(name): _share(value) for name, value in per_class.items()},
+        {key: protocol[key] for key in PROTOCOL if protocol.get(key) is not None},
     )
 
 

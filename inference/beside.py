@@ -77,7 +77,9 @@ def beside(summary: Mapping[str, Any]) -> list[Line]:
         return []
     shown = {metric for line in lines.values() for metric in line.values}
     values = {
-        metric: round(100 * scores[metric], 1) for metric in METRICS if metric in shown and metric in scores
+        metric: round(100 * scores[metric], 1)
+        for metric in METRICS
+        if metric in shown and scores.get(metric) is not None
     }
     made = [f"mode {own['mode']}"]
     if "question" in own and own["mode"] != "semantic":

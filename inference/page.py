@@ -3,7 +3,7 @@
 Every string that came from outside (queries, model texts, names, paths) passes `html.escape`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -26,7 +26,7 @@ p { margin: .25rem 0; color: var(--soft); overflow-wrap: anywhere; }
 .tile, figure, .box { background: #fff; border: 1px solid var(--line); border-radius: 6px; }
 .tile { padding: .65rem .8rem; }
 .tile b { display: block; font-size: 1.5rem; line-height: 1.25; font-weight: 600; }
-.tile span { color: var(--soft); font-size: .85rem; }
+.tile > span { color: var(--soft); font-size: .85rem; }
 .box { padding: .8rem; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { text-align: right; padding: .3rem .6rem; border-top: 1px solid var(--line); white-space: nowrap; }
@@ -60,6 +60,8 @@ code b { font-family: system-ui, "DejaVu Sans", sans-serif; font-weight: 600; }
 .up { color: #16793a; } .down { color: #b3212f; }
 summary { cursor: pointer; color: var(--soft); }
 details > * { margin-top: .8rem; }
+@media (max-width: 30rem) { table { font-size: .85rem; } th, td { padding: .3rem .4rem; }
+  td:first-child { min-width: 6.5rem; } }
 """
 
 
@@ -90,25 +92,26 @@ def tiles(items: Iterable[tuple[str, str]]) -> str:
     return f'<div class="tiles">{cells}</div>'
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table; its cells are HTML already."""
-    lines = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
-    return box(f"<tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>{''.join(lines)}")
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, words: bool = False) -> str:
+    """A table of cells that are HTML already.
+
+    Args:
+        head: of the columns; empty for none.
+        rows: the cells.
+        words: whether the cells after the first are words, which stand to the left and break, not numbers.
+    """
+    kind = ' class="wrap"' if words else ""
+
+    def row(tag: str, cells: Sequence[Any]) -> str:
+        return f"<tr>{''.join(f'<{tag}{kind if i else str()}>{cell}</{tag}>' for i, cell in enumerate(cells))}</tr>"
+
+    lines = [row("th", head)] if head else []
+    return box("".join([*lines, *(row("td", cells) for cells in rows)]))
 
 
 def box(rows: str) -> str:
     """A table of rows that are HTML already."""
     return f'<div class="box"><table>{rows}</table></div>'
-
-
-def pairs(values: Mapping[str, Any]) -> str:
-    """Names and values, both escaped, as a table."""
-    return box(
-        "".join(
-            f'<tr><td>{escape(str(key))}</td><td class="wrap">{escape(str(value))}</td></tr>'
-            for key, value in values.items()
-        )
-    )
 
 
 def section(title: str, content: str) -> str:

@@ -31,6 +31,7 @@ GROUPS = {
     "category": "by_category",
 }
 """The groupings of a summary, by what one of their groups is."""
+CLASSES = "By class, over the whole set"
 MANY = 12
 """More groups than these are folded away."""
 
@@ -126,18 +127,30 @@ def published(summary: Mapping[str, Any]) -> str:
     return page.box("".join(rows)) + (note if any(line.second_hand for line in lines) else "<p>Per cent.</p>")
 
 
-def per_class(scores: Mapping[str, Any]) -> str:
-    """IoU of each class over the whole set, with a bar."""
-    rows = []
-    for name, value in scores["per_class"].items():
-        meter = "" if value is None else f'<i style="width:{100 * value:.1f}%"></i>'
+def per_class(classes: Mapping[str, Mapping[str, Any]]) -> str:
+    """IoU of each class over the whole set, with its interval and a bar."""
+    rows = ["<tr><th>class</th><th>IoU</th><th>95 % interval</th><th></th></tr>"]
+    for name, found in classes.items():
+        meter = "" if found["iou"] is None else f'<i style="width:{100 * found["iou"]:.1f}%"></i>'
+        cells = (page.number(found["iou"]), page.interval(found["iou_interval"]))
         rows.append(
-            f'<tr><td>{escape(name)}</td><td>{page.number(value)}</td><td class="meter">{meter}</td></tr>'
+            f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}"
+            f'<td class="meter">{meter}</td></tr>'
         )
-    return page.box(f"<tr><th>class</th><th>IoU</th><th></th></tr>{''.join(rows)}")
+    return page.box("".join(rows))
 
 
-def groups(blocks: Mapping[str, Mapping[str, Any]], heading: str) -> str:
+def _groups(summary: Mapping[str, Any]) -> str:
+    """A section for each grouping of samples."""
+    sizes = "<p>Medium from {:,} pixels, large from {:,}.</p>".format(*summary["size_bounds"])
+    return "".join(
+        page.section(f"By {heading}", table(summary[part], heading) + (sizes if part == "by_size" else ""))
+        for heading, part in GROUPS.items()
+        if summary[part]
+    )
+
+
+def table(blocks: Mapping[str, Mapping[str, Any]], heading: str) -> str:
     """The scores of each group of samples; folded away where there are many."""
     shown = [key for key in COLUMNS if any(block.get(key) is not None for block in blocks.values())]
     rows = []
@@ -156,8 +169,8 @@ def figure(record: Mapping[str, Any], root: Path) -> str:
     """A record: its target, and the predicted mask with the clicks."""
     image, missing = exhibits.image_of(record, root)
     pictures = [
-        exhibits.picture(image, record["target"], label="target", colour=draw.TARGET_COLOUR),
-        exhibits.picture(image, record["mask"], record["clicks"], label="prediction"),
+        exhibits.picture(image, record, "target", label="target", colour=draw.TARGET_COLOUR),
+        exhibits.picture(image, record, "mask", label="prediction"),
     ]
     told = [record[key] for key in ("sample_id", "category", "task", "status")]
     small = " &middot; ".join(escape(word) for word in told if word not in ("", record["query"]))
@@ -177,38 +190,25 @@ def render(name: str, summary: Mapping[str, Any], records: Path, *, count: int) 
         records: its predictions.jsonl, whole.
         count: records in each group of the gallery.
     """
-    protocol, scores = summary["protocol"], summary["scores"]
-    found = choosing.survey(records, count)
+    protocol = summary["protocol"]
     semantic = protocol["mode"] == "semantic"
     by_status = ", ".join(f"{escape(status)} {n}" for status, n in summary["answers"]["by_status"].items())
-    galleries = ""
+    found, galleries = choosing.survey(records, count), ""
     for heading, positions in choosing.choose(found, count).items():
-        figures = [
-            figure(r, Path(protocol["root"])) for r in choosing.pick(records, found.offsets, positions)
-        ]
-        galleries += page.section(heading, figures and f'<div class="gallery">{"".join(figures)}</div>')
-    key = (
-        f'<p class="key">{page.dot(draw.TARGET_COLOUR)}target, {page.dot(draw.MASK_COLOUR)}predicted mask, '
-        f"{page.dot(draw.POSITIVE)}positive and {page.dot(draw.NEGATIVE)}negative clicks in their order. The number "
-        "before a query is its IoU.</p>"
-    )
-    tables = "".join(
-        page.section(f"By {heading}", groups(summary[kind], heading))
-        for heading, kind in GROUPS.items()
-        if summary.get(kind) and (kind == "by_size" or not semantic)
-    )
+        chosen = choosing.pick(records, found.offsets, positions)
+        galleries += exhibits.gallery(heading, [figure(record, Path(protocol["root"])) for record in chosen])
+    rows = [(escape(key), escape(str(value))) for key, value in protocol.items()]
     body = (
         f"<p>Answers by status: {by_status}.</p>{_tiles(summary)}"
         + page.section("Beside published figures", published(summary))
-        + (page.section("By class, over the whole set", per_class(scores)) if semantic else "")
-        + tables
+        + (page.section(CLASSES, per_class(summary["by_category"])) if semantic else _groups(summary))
         + page.section(
             "Samples by IoU" + (", where the class is there" if semantic else ""),
             f'<div class="box chart">{histogram(found.ious[found.targets] if semantic else found.ious)}</div>',
         )
-        + (key if galleries else "")
+        + (exhibits.key("The number before a query is its IoU.") if galleries else "")
         + galleries
-        + page.section("Protocol", page.pairs(protocol))
+        + page.section("Protocol", page.table((), rows, words=True))
     )
     return page.document(title(name, protocol), body)
 

@@ -186,7 +186,7 @@ def figures(evaluations: Sequence[Evaluation]) -> str:
         [
             *(e.dataset, e.split, e.protocol.get("n", "")),
             *(f"{e.scores[key]:.3f}" if key in e.scores else "" for key in keys),
-            f"{e.interval[0]:.3f} to {e.interval[1]:.3f}",
+            f"{e.interval[0]:.3f} to {e.interval[1]:.3f}" if e.interval else "",
         ]
         for e in evaluations
     ]
