@@ -12,16 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data_synthesis import processes
-from geoclick import store
+from geoclick import processes, store
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import write_whole
 
 FOLDER = "progress"
 """Inside the output; removed when the store is whole."""
-LEAD = 0
-"""The byte of the claims that process 0 holds while it works; byte 1 + i is shard i."""
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
@@ -84,12 +81,8 @@ def join(output: Path, settings: dict[str, Any]) -> BinaryIO | None:
         return _follow(output, settings)
     if begin(output, settings):
         return None
-    claims = _claims(output).open("a+b")
-    for _ in range(10):  # another process that looks whether it is taken holds it for a moment
-        if processes.take(claims, LEAD):
-            return claims
-        time.sleep(processes.GLANCE)
-    claims.close()
+    if claims := processes.lead(_claims(output)):
+        return claims
     raise GeoClickError(f"Another job is writing {output}; wait until it has ended, or stop it.")
 
 
@@ -103,13 +96,10 @@ def _follow(output: Path, settings: dict[str, Any]) -> BinaryIO | None:
             # What an earlier job left may have other settings: process 0 tells.
             if _difference(_kept(output / FOLDER / "job.json"), settings):
                 return False
-            claims = _claims(output).open("r+b")
         except FileNotFoundError:
             return False
-        if processes.is_taken(claims, LEAD):
+        if claims := processes.follow(_claims(output)):
             opened.append(claims)
-        else:
-            claims.close()
         return bool(opened)
 
     processes.wait_for(is_open, f"begun to write {output}")
@@ -156,7 +146,7 @@ def claim_shards(
 
 def wait_until_whole(output: Path, claims: BinaryIO) -> None:
     """Wait until process 0 has finished the store; raises processes.Ended when it ends without."""
-    processes.wait_for_holder(claims, LEAD)
+    processes.wait_for_holder(claims, processes.LEAD)
     if not is_whole(output):
         raise processes.Ended
 

@@ -21,9 +21,9 @@ import ray
 import ray.data
 from ray.exceptions import RayError, UserCodeException
 
-from data_synthesis import processes, shards
+from data_synthesis import shards
 from data_synthesis.job import Job
-from geoclick import store
+from geoclick import processes, store
 from geoclick.datasets import Sample
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.segmenters.base import Segmenter

@@ -20,8 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from data_synthesis import processes
-from geoclick import config
+from geoclick import config, processes
 from geoclick.config import option
 from geoclick.dataset_options import DatasetOptions
 from geoclick.errors import GeoClickError, UsageError

@@ -9,6 +9,7 @@ from geoclick import __version__
 COMMANDS = {
     "demo": ("geoclick.demo", "the whole chain, offline, on the embedded models"),
     "scenes": ("geoclick.scenes.run", "procedural overhead scenes with masks and queries"),
+    "prepare": ("geoclick.prepare.run", "the public downloads of benchmarks, cut and decoded for evaluation"),
     "synth": ("data_synthesis.run", "ground-truth masks to click sequences, with a frozen SAM in the loop"),
     "export": ("data_synthesis.export", "a click store as chat JSONL for LLaMA-Factory or ms-swift"),
     "quality": ("data_synthesis.quality", "how good the clicks of a store are, and which are suspect"),

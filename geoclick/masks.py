@@ -15,6 +15,8 @@ from geoclick.errors import GeoClickError
 
 MAX_PIXELS = 1 << 30
 """Larger planes are taken for a broken `size`; the largest benchmark image has 5.8e7 pixels."""
+STRIP = 128
+"""Rows that are transposed at once."""
 
 
 def encode_rle(mask: np.ndarray) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
         raise GeoClickError(
             f"A mask must have two axes [H, W], not shape {list(mask.shape)}; pass one plane."
         )
-    rle = coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+    rle = coco.encode(_transposed(mask.astype(bool, copy=False)).view(np.uint8).T)
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
@@ -46,7 +48,15 @@ def decode_rle(rle: dict[str, Any] | Sequence[dict[str, Any]]) -> np.ndarray:
         return np.logical_or.reduce(planes)
     (height, width), runs = _runs(rle)
     values = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+    return _transposed(np.repeat(values, runs).reshape(width, height))
+
+
+def _transposed(mask: np.ndarray) -> np.ndarray:
+    """A transposed copy of a mask, bool, by strips that stay in the cache: numpy's own takes twice as long."""
+    turned = np.empty(mask.shape[::-1], bool)
+    for start in range(0, len(mask), STRIP):
+        turned[:, start : start + STRIP] = mask[start : start + STRIP].T
+    return turned
 
 
 def area(rle: dict[str, Any]) -> int:

@@ -2,30 +2,37 @@
 
     geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate
 
+    accelerate launch --config_file accelerate_configs/multi_gpu.yaml -m inference.evaluate ...    on several GPUs
+
+    geoclick evaluate --compare runs/a runs/b --output runs/a-and-b
+
 A killed run goes on where it stopped: start the same command again.
 """
 
-import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from geoclick import __version__
-from geoclick.config import command, option, write_config
+from geoclick import __version__, config, processes
+from geoclick.config import option, write_config
 from geoclick.dataset_options import DatasetOptions
-from geoclick.errors import GeoClickError, UsageError
-from inference.options import ModelOptions, load_segmenter, load_vlm
+from geoclick.errors import UsageError
+from geoclick.files import write_whole
+from inference.options import ModelOptions, load_segmenter
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from geoclick.datasets import Sample
-    from inference.generative import Prediction
+    from geoclick.datasets import LeftOut, Sample
+    from inference.predictors import Ask
+    from inference.survey import Survey
 
 EXAMPLE = "geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate"
 
@@ -35,152 +42,108 @@ class EvaluateConfig(ModelOptions, DatasetOptions):
     """Options of `geoclick evaluate`."""
 
     output: str = option(help="run folder; an unfinished one is continued")
-    split: str = option("test", help="split of the dataset")
+    compare: tuple[str, ...] = option(
+        (), help="two finished run folders on the same samples, instead of a new run"
+    )
+    split: str | None = option(
+        None, help="split of the dataset; when none the one that is scored, mostly test"
+    )
     predictor: str = option(
         "generative",
-        choices=("generative", "oracle"),
-        help="generative: the VLM clicks; oracle: a click store does, the upper bound",
+        choices=("generative", "oracle", "box", "center-point", "noisy"),
+        help="generative: the VLM clicks; oracle: a click store does, the upper bound of clicks; box, center-point: "
+        "the prompt is made from the true mask; noisy: the true mask with --noise of its pixels wrong",
     )
     clicks: str | None = option(None, help="click store of geoclick synth, for the oracle")
-    mode: str = option(
-        "native",
-        choices=("native", "rmsin", "segearth-r1"),
-        help="whose scoring",
+    noise: float = option(0.1, help="probability that a pixel of the noisy predictor is wrong", minimum=0)
+    mode: str | None = option(
+        None,
+        choices=("native", "rmsin", "segearth-r1", "think2seg", "semantic"),
+        help="whose scoring; when none semantic for sets of land cover, else native",
     )
+    skip_broken: bool = option(False, help="score what can be read, and count the rest in the protocol")
     temperature: float = option(0.0, help="0 takes the likeliest token", minimum=0)
     batch_size: int = option(16, help="samples answered together", minimum=1)
     limit: int | None = option(None, help="only the first samples of the split", minimum=1)
     gallery: int = option(6, help="samples in each group of the report's gallery", minimum=0)
-    seed: int = option(0, help="of sampling and of the bootstrap", minimum=0)
+    seed: int = option(0, help="of sampling, of noise and of the bootstrap", minimum=0)
 
 
-Ask = Callable[[Sequence["Sample"], Sequence["np.ndarray"]], "list[Prediction]"]
+def resolved(settings: EvaluateConfig) -> EvaluateConfig:
+    """The options with everything decided that the dataset and the mode decide; raises UsageError for nonsense."""
+    from geoclick import datasets, metrics
+    from geoclick.datasets.benchmarks import BENCHMARKS
 
-
-def generative(config: EvaluateConfig, samples: Sequence["Sample"], segmenter: Any) -> tuple[dict, Ask]:
-    """The VLM with its adapter: what the protocol says of it, and the function that answers samples."""
-    from geoclick import prompts
-    from geoclick.vlms import adapter as adapters
-    from geoclick.vlms import loading
-    from inference import generate
-    from inference.generative import predict
-
-    vlm, answer_format = load_vlm(config)
-    max_new_tokens = config.max_new_tokens or generate.MAX_NEW_TOKENS[answer_format]
-    limits = loading.pixel_limits(vlm.processor)
-    protocol = {
-        "vlm": config.vlm,
-        "vlm_revision": vlm.revision,
-        "vlm_fingerprint": vlm.fingerprint,
-        "adapter": config.adapter,
-        "adapter_sha256": _sha256(Path(config.adapter) / adapters.WEIGHTS) if config.adapter else None,
-        "answer_format": answer_format,
-        "prompt_version": prompts.PROMPT_VERSION,
-        "min_pixels": limits[0],
-        "max_pixels": limits[1],
-        "max_new_tokens": max_new_tokens,
-        "temperature": config.temperature,
-    }
-
-    def ask(batch: Sequence["Sample"], images: Sequence["np.ndarray"]) -> "list[Prediction]":
-        return predict(
-            vlm,
-            segmenter,
-            images,
-            [sample.query for sample in batch],
-            answer_format=answer_format,
-            decode=config.decode,
-            batch_size=config.batch_size,
-            max_new_tokens=max_new_tokens,
-            temperature=config.temperature,
+    if settings.noise > 1:
+        raise UsageError(f"--noise is a probability, at most 1, not {settings.noise}.")
+    known = BENCHMARKS.get(settings.dataset)
+    semantic = known is not None and known.task == "semantic"
+    mode = settings.mode or ("semantic" if semantic else "native")
+    if mode == "semantic" and not semantic:
+        raise UsageError(
+            f"--mode semantic scores classes over a whole set, and {settings.dataset} has none; choose another mode."
         )
-
-    return protocol, ask
-
-
-def oracle(config: EvaluateConfig, samples: Sequence["Sample"], segmenter: Any) -> tuple[dict, Ask]:
-    """The clicks of a store, decoded the same way: the upper bound of a VLM that learns to write them."""
-    from geoclick import store
-    from inference.generative import Prediction, decode_clicks
-
-    if config.clicks is None:
-        raise UsageError("The oracle needs a click store; give --clicks the output of geoclick synth.")
-    wanted = {(s.dataset, s.split, s.sample_id) for s in samples}
-    rows = {}
-    for row in store.read(config.clicks):
-        key = (row.dataset, row.split, row.sample_id)
-        if key in wanted:
-            rows[key] = row.clicks
-    if missing := sorted(wanted - rows.keys()):
-        raise GeoClickError(
-            f"{config.clicks} lacks {len(missing)} of {len(wanted)} samples, such as {missing[0][2]}; "
-            "run geoclick synth on this split with the same options."
-        )
-    digest = hashlib.sha256(repr(sorted(rows.items())).encode()).hexdigest()
-
-    def ask(batch: Sequence["Sample"], images: Sequence["np.ndarray"]) -> "list[Prediction]":
-        sequences = [tuple(rows[s.dataset, s.split, s.sample_id]) for s in batch]
-        masks = decode_clicks(segmenter, images, sequences, decode=config.decode)
-        return [Prediction(mask, clicks) for mask, clicks in zip(masks, sequences, strict=True)]
-
-    return {"clicks": config.clicks, "clicks_sha256": digest}, ask
+    return replace(
+        settings,
+        root=datasets.root_of(settings.dataset, settings.root),
+        split=settings.split or (known.split if known else "test"),
+        mode=mode,
+        question=settings.question or metrics.MODES[mode].question or "all",
+    )
 
 
-PREDICTORS = {"generative": generative, "oracle": oracle}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_samples(config: EvaluateConfig) -> list["Sample"]:
-    """The samples to score, in the dataset's order; raises UsageError when there are none."""
+def read_samples(settings: EvaluateConfig, left_out: "list[LeftOut] | None" = None) -> "Iterator[Sample]":
+    """The samples to score, in the dataset's order; with a list for what is left out, broken ones are passed over."""
     from geoclick import datasets
 
-    stream = datasets.read(config.dataset, config.root, config.split, options=config.reading())
-    samples = list(islice(stream, config.limit))
-    if not samples:
-        raise UsageError(f"{config.root} holds no samples in split {config.split}; check --root and --split.")
-    return samples
+    def tell(item: "LeftOut") -> None:
+        if not settings.skip_broken:
+            datasets.raise_failures(item)
+        if left_out is not None:
+            left_out.append(item)
+
+    stream = datasets.read(
+        settings.dataset, settings.root, settings.split, options=settings.reading(), on_left_out=tell
+    )
+    return islice(stream, settings.limit)
 
 
-def describe(config: EvaluateConfig, samples: Sequence["Sample"], segmenter: Any, predictor: dict) -> dict:
+def describe(
+    settings: EvaluateConfig, found: "Survey", left_out: "Sequence[LeftOut]", segmenter: Any, predictor: dict
+) -> dict:
     """The protocol: everything that decides the scores, by which a run is continued or refused."""
+    from geoclick import metrics
     from geoclick.segmenters import clicking
 
-    digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(json.dumps([sample.sample_id, sample.query, sample.image, sample.rle]).encode())
+    missing = Counter({item.reason: item.count for item in left_out if item.error})
     return {
-        "dataset": config.dataset,
-        "root": config.root,
-        "split": config.split,
-        "n": len(samples),
-        "samples_sha256": digest.hexdigest(),
-        "mode": config.mode,
-        "predictor": config.predictor,
+        "dataset": settings.dataset,
+        "root": settings.root,
+        "split": settings.split,
+        "n": len(found.ids),
+        "images": found.images,
+        "smallest_image": list(found.sizes[0]),
+        "largest_image": list(found.sizes[1]),
+        "images_sha256": found.images_sha256,
+        "samples_sha256": found.samples_sha256,
+        "broken_and_skipped": dict(missing),
+        "mode": settings.mode,
+        "scored_side": metrics.MODES[settings.mode].side,
+        "question": settings.question,
+        "question_seed": settings.question_seed if settings.question == "random" else None,
+        "predictor": settings.predictor,
         **predictor,
-        "segmenter": config.segmenter,
-        "segmenter_sha256": segmenter.sha256,
-        "decode": config.decode,
-        "policy": clicking.Policy().name,
-        "seed": config.seed,
+        "segmenter": segmenter.name if segmenter else None,
+        "segmenter_sha256": segmenter.sha256 if segmenter else None,
+        "decode": settings.decode if segmenter else None,
+        "policy": clicking.Policy().name if segmenter else None,
+        "batch_size": settings.batch_size,
+        "seed": settings.seed,
         "geoclick": __version__,
     }
 
 
-def batches(samples: Sequence["Sample"], size: int) -> Iterator[list["Sample"]]:
-    """The samples in batches, shortest prompts first and those of one image together.
-
-    An image is embedded once a batch; the visual tokens, not the query, decide how long a prompt is.
-    """
-    order = sorted(samples, key=lambda s: (s.size[0] * s.size[1], s.image, len(s.query), s.sample_id))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-def read_images(samples: Sequence["Sample"]) -> list["np.ndarray"]:
+def read_images(samples: "Sequence[Sample]") -> "list[np.ndarray]":
     """The image of each sample; one that several samples share is read once and is the same array."""
     read = {}
     for sample in samples:
@@ -189,53 +152,115 @@ def read_images(samples: Sequence["Sample"]) -> list["np.ndarray"]:
     return [read[sample.image] for sample in samples]
 
 
-def run(config: EvaluateConfig) -> None:
-    """Evaluate: read, load, predict what is missing, score, report."""
+def run(settings: EvaluateConfig) -> None:
+    """Evaluate, or compare two evaluations."""
+    output = Path(settings.output)
+    if settings.compare:
+        from inference import compare
+
+        if len(settings.compare) != 2:
+            raise UsageError("--compare takes two run folders, such as --compare runs/a runs/b.")
+        first, second = map(Path, settings.compare)
+        compare.compare(first, second, output, gallery=settings.gallery, seed=settings.seed)
+        return
+    from inference import runs
+    from inference.predictors import PREDICTORS, WITHOUT_MODELS
+    from inference.survey import survey
+
+    settings = resolved(settings)
+    left_out: list[LeftOut] = []
+    found = survey(read_samples(settings, left_out))
+    segmenter = None
+    if settings.predictor not in WITHOUT_MODELS:
+        settings = replace(settings, device=processes.device(settings.device))
+        segmenter = load_segmenter(settings)
+    predictor, ask = PREDICTORS[settings.predictor](settings, found, segmenter)
+    protocol = describe(settings, found, left_out, segmenter, predictor)
+    claims = runs.join(output, protocol)
+    if claims is not None:
+        with claims, processes.one_voice(output / runs.FOLDER, output):
+            timing = answer(settings, ask, claims, total=len(found.ids))
+            if processes.is_first():
+                write_config(settings, output)
+                write_whole(output / "run.json", json.dumps(timing, indent=2) + "\n")
+                runs.finish(output)
+    if processes.is_first():
+        conclude(output, protocol, gallery=settings.gallery)
+
+
+def answer(settings: EvaluateConfig, ask: "Ask", claims: BinaryIO, *, total: int) -> dict:
+    """Answer all samples together with the other processes; returns what is told of it in run.json."""
     import torch
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from geoclick import datasets
-    from inference import records, results
+    from inference import records, runs
+    from inference.predictors import WITHOUT_MODELS
 
-    config = replace(config, root=datasets.root_of(config.dataset, config.root))
-    samples = read_samples(config)
-    segmenter = load_segmenter(config)
-    predictor, ask = PREDICTORS[config.predictor](config, samples, segmenter)
-    protocol = describe(config, samples, segmenter, predictor)
-    output = Path(config.output)
-    done = records.start(output, protocol)
-    write_config(config, output)
-    torch.manual_seed(config.seed)
-    pending = [sample for sample in samples if sample.sample_id not in done]
-    began = time.perf_counter()
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"evaluate {config.predictor}", total=len(samples), completed=len(done))
-        for batch in batches(pending, config.batch_size):
-            predictions = ask(batch, read_images(batch))
-            new = [records.record(s, p, config.mode) for s, p in zip(batch, predictions, strict=True)]
-            records.append(output, new)
-            done |= {entry["sample_id"]: entry for entry in new}
-            progress.advance(task, len(batch))
+    output = Path(settings.output)
+    resumed, began = runs.count(output), time.perf_counter()
+
+    def lines(batch: "list[tuple[int, Sample]]") -> list[dict]:
+        samples = [sample for _, sample in batch]
+        # Of the batch alone, so that a resumed run draws what an uninterrupted one does.
+        torch.manual_seed(settings.seed + batch[0][0])
+        images = [] if settings.predictor in WITHOUT_MODELS else read_images(samples)
+        return [
+            records.record(sample, prediction, settings.mode)
+            for sample, prediction in zip(samples, ask(samples, images), strict=True)
+        ]
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not processes.is_first()) as bar:
+        line = bar.add_task(f"evaluate {settings.predictor}", total=total)
+        runs.answer(
+            output,
+            lambda: runs.split(read_samples(settings), settings.batch_size),
+            claims,
+            batch_size=settings.batch_size,
+            ask=lines,
+            advance=partial(bar.advance, line),
+        )
     seconds = time.perf_counter() - began
-    entries = [done[sample.sample_id] for sample in samples]
-    metrics = results.summarise(
-        samples, entries, protocol, seconds=seconds, resumed=len(samples) - len(pending)
-    )
-    results.write(output, samples, entries, metrics, count=config.gallery)
-    print(results.line(metrics))
+    return {
+        "samples": total,
+        "resumed": resumed,
+        "seconds": seconds,
+        "samples_per_second": (total - resumed) / seconds,
+        "processes": processes.count(),
+    }
+
+
+def conclude(output: Path, protocol: dict, *, gallery: int) -> None:
+    """From whole predictions to metrics.json, report.html and model-index.yaml; and the result in a line."""
+    from geoclick import model_index
+    from inference import records, report, results, runs
+
+    runs.clean(output)
+    predictions = output / records.PREDICTIONS
+    summary = results.summarise(records.read(predictions), protocol)
+    write_whole(output / "metrics.json", json.dumps(summary, indent=2) + "\n")
+    report.write(output, summary, predictions, count=gallery)
+    model_index.write(output, summary)
+    print(results.line(summary))
     print(f"report: {output / 'report.html'}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return command(
-        EvaluateConfig,
-        run,
+    return config.run_command(
+        lambda: processes.told_by_first(
+            lambda: run(
+                config.parse(
+                    EvaluateConfig,
+                    argv,
+                    prog="geoclick evaluate",
+                    description="Score a checkpoint on a dataset; writes predictions, metrics and a report.",
+                    example=EXAMPLE,
+                )
+            )
+        ),
         argv,
-        prog="geoclick evaluate",
-        description="Score a checkpoint on a dataset; writes predictions, metrics and a report.",
-        example=EXAMPLE,
     )
 
 

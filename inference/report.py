@@ -1,100 +1,42 @@
-"""report.html of an evaluation: one file that needs no network, readable on a phone.
-
-Every string that came from outside (queries, model texts, names, paths) passes `html.escape`.
-"""
+"""report.html of an evaluation, from its records and its summary alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from geoclick.clicks import ClickSequence
-from inference import draw
+from geoclick.datasets.benchmarks import BENCHMARKS
+from geoclick.files import write_whole
+from geoclick.model_index import METRICS
+from inference import beside, choosing, draw, exhibits, page
 
-PICTURE = 360
-"""Longest side of a gallery picture in pixels; as JPEG some 20 kB each."""
-
-STYLE = """
-:root { color-scheme: light; --ink: #1c2429; --soft: #5d6972; --line: #dfe3e6; --paper: #f7f8f8; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 1.25rem 1rem 3rem;
-  background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.1rem; margin: 2.25rem 0 .75rem; }
-p { margin: .25rem 0; color: var(--soft); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr));
-  gap: .6rem; margin-top: 1.25rem; }
-.tile, figure, .box { background: #fff; border: 1px solid var(--line); border-radius: 6px; }
-.tile { padding: .65rem .8rem; }
-.tile b { display: block; font-size: 1.5rem; line-height: 1.25; font-weight: 600; }
-.tile span { color: var(--soft); font-size: .85rem; }
-.box { padding: .8rem; overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { text-align: right; padding: .3rem .6rem; border-top: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-tr:first-child th { border-top: 0; color: var(--soft); font-weight: 500; }
-td.wrap { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-svg { display: block; width: 100%; height: auto; }
-.chart { max-width: 42rem; }
-.key { margin-top: 2.25rem; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr));
-  gap: .8rem; }
-figure { margin: 0; overflow: hidden; }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 2px; }
-.pair img { display: block; width: 100%; height: auto; }
-figcaption { padding: .6rem .75rem .75rem; font-size: .9rem; overflow-wrap: anywhere; }
-figcaption small { color: var(--soft); display: block; }
-code { display: block; margin-top: .35rem; overflow-wrap: anywhere;
-  font: .82rem/1.4 ui-monospace, "DejaVu Sans Mono", monospace; }
-.dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin: 0 .3em; }
-summary { cursor: pointer; color: var(--soft); }
-"""
+NAME = "report.html"
+STAND_INS = {
+    "oracle": "stored clicks",
+    "box": "true boxes",
+    "center-point": "centres of the true masks",
+    "noisy": "true masks with noise",
+}
+"""Who answered where no model did."""
+COLUMNS = {"miou": "mIoU", "miou_interval": "95 % interval", "oiou": "oIoU"} | {
+    key: METRICS[key] for key in ("pr@0.5", "pr@0.7", "pr@0.9", "boundary_iou")
+}
+"""What a table of groups shows, as far as its blocks have it."""
+GROUPS = {
+    "task": "by_task",
+    "target size": "by_size",
+    "kind of query": "by_query_kind",
+    "category": "by_category",
+}
+"""The groupings of a summary, by what one of their groups is."""
+CLASSES = "By class, over the whole set"
+MANY = 12
+"""More groups than these are folded away."""
 
 
-@dataclass(frozen=True)
-class Exhibit:
-    """A sample of the gallery: image uint8 [H, W, 3], masks bool [H, W], clicks in pixels of the image."""
-
-    sample_id: str
-    query: str
-    task: str
-    iou: float
-    status: str
-    text: str
-    clicks: ClickSequence
-    image: np.ndarray
-    target: np.ndarray
-    prediction: np.ndarray
-
-
-def choose(
-    ious: Sequence[float], tasks: Sequence[str], predicted: Sequence[bool], count: int
-) -> dict[str, list[int]]:
-    """Which samples the gallery shows, as indices: the best, the median and the worst, then false alarms.
-
-    Best to worst are chosen among samples with a target, where an IoU says something; a false alarm is a
-    sample without one for which a mask came. Ties go by the order of the samples.
-
-    Args:
-        ious: of each sample.
-        tasks: of each sample; `no_target` marks those without a target.
-        predicted: whether the predicted mask holds any pixel.
-        count: samples a group.
-    """
-    order = sorted((i for i, task in enumerate(tasks) if task != "no_target"), key=lambda i: (-ious[i], i))
-    middle = max(0, (len(order) - count) // 2)
-    alarms = [i for i, task in enumerate(tasks) if task == "no_target" and predicted[i]]
-    return {
-        "Best": order[:count],
-        "Median": order[middle : middle + count],
-        "Worst": order[::-1][:count],
-        "False alarms (nothing to find, yet a mask)": alarms[:count],
-    }
-
-
-def histogram(ious: Sequence[float]) -> str:
+def histogram(ious: Sequence[float] | np.ndarray) -> str:
     """An inline SVG of how many samples fall in each tenth of IoU; 1.0 belongs to the last tenth."""
     counts, _ = np.histogram(np.clip(ious, 0, 1), bins=np.linspace(0, 1, 11))
     width, height, top, bottom = 560, 200, 20, 40
@@ -124,105 +66,153 @@ def histogram(ious: Sequence[float]) -> str:
     return "".join(parts)
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "&ndash;" if value is None else f"{value:.{digits}f}"
+def title(name: str, protocol: Mapping[str, Any]) -> str:
+    """The name of a run: its folder, who answered, and on what."""
+    kind = protocol["dataset"]
+    on = BENCHMARKS[kind].title if kind in BENCHMARKS else kind
+    who = STAND_INS.get(protocol["predictor"]) or protocol.get("adapter") or protocol.get("vlm")
+    return f"{name}: {who or protocol['predictor']} on {on} {protocol['split']}"
 
 
-def _interval(block: Mapping) -> str:
-    low, high = block["miou_interval"]
-    return f"{low:.3f} to {high:.3f}"
-
-
-def _tiles(metrics: Mapping) -> str:
-    scores, answers, none = metrics["scores"], metrics["answers"], metrics["no_target"]
-    tiles = [
-        (_number(scores["miou"]), f"mIoU (gIoU), 95 % interval {_interval(scores)}"),
-        (_number(scores["oiou"]), "oIoU (cIoU)"),
-        (_number(scores["pr@0.5"]), "share with IoU 0.5 or more"),
-        (_number(none["accuracy"]), f"no-target accuracy, {none['false_alarms']} false of {none['n']}"),
-        (_number(metrics["mean_clicks"], 1), "clicks an answer"),
-        (str(scores["n"]), f"samples in {metrics['seconds']:.0f} s"),
-    ]
+def _tiles(summary: Mapping[str, Any]) -> str:
+    scores, answers, nothing = summary["scores"], summary["answers"], summary["no_target"]
+    tiles = [(page.number(scores["miou"]), f"mIoU, 95 % interval {page.interval(scores['miou_interval'])}")]
+    if summary["protocol"]["mode"] == "semantic":
+        if "foreground_iou" in scores:
+            tiles.append(
+                (page.number(scores["foreground_iou"]), "foreground IoU, the published score of this set")
+            )
+        tiles += [(str(len(scores["per_class"])), "classes"), (str(scores["images"]), "images")]
+    else:
+        tiles[0] = (tiles[0][0], tiles[0][1].replace("mIoU", "mIoU (gIoU)"))
+        tiles += [
+            (page.number(scores["oiou"]), "oIoU (cIoU)"),
+            (page.number(scores["pr@0.5"]), "share with IoU 0.5 or more"),
+            (
+                page.number(nothing["accuracy"]),
+                f"no-target accuracy, {nothing['false_alarms']} false of {nothing['n']}",
+            ),
+        ]
+    if scores.get("boundary_iou") is not None:
+        tiles.append((page.number(scores["boundary_iou"]), "boundary IoU"))
     if answers["parse_rate"] is not None:
-        tiles.insert(4, (_number(answers["parse_rate"]), "answers parsed as asked"))
-    return "".join(f'<div class="tile"><b>{value}</b><span>{label}</span></div>' for value, label in tiles)
+        tiles.append((page.number(answers["parse_rate"]), "answers parsed as asked"))
+        tiles.append((page.number(summary["mean_clicks"], 1), "clicks an answer"))
+    return page.tiles([*tiles, (str(scores["n"]), "samples")])
 
 
-def _table(blocks: Mapping[str, Mapping], heading: str) -> str:
-    head = "".join(
-        f"<th>{h}</th>" for h in (heading, "n", "mIoU", "95 % interval", "oIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9")
+def published(summary: Mapping[str, Any]) -> str:
+    """The run below the published figures of its benchmark, in per cent; empty where there are none."""
+    lines = beside.beside(summary)
+    if not lines:
+        return ""
+    metrics = [metric for metric in METRICS if any(metric in line.values for line in lines)]
+    heads = "".join(f"<th>{METRICS[metric]}</th>" for metric in metrics)
+    rows = [f'<tr><th>method</th>{heads}<th class="wrap">how like it was made</th></tr>']
+    for i, line in enumerate(lines):
+        name = escape(line.method) + (" *" if line.second_hand else "")
+        cells = "".join(
+            f"<td>{beside.number(line.values[m]) if m in line.values else page.DASH}</td>" for m in metrics
+        )
+        # A remark that holds for several lines stands once, across them.
+        same = 0
+        if i == 0 or lines[i - 1].remark != line.remark:
+            same = next(
+                (k for k, other in enumerate(lines[i:]) if other.remark != line.remark), len(lines) - i
+            )
+        remark = f'<td class="wrap soft" rowspan="{same}">{escape(line.remark)}</td>' if same else ""
+        own = ' class="own"' if not line.source else ""
+        rows.append(f"<tr{own}><td>{name}</td>{cells}{remark}</tr>")
+    note = "<p>Per cent. * read in a listing of its source, not there.</p>"
+    return page.box("".join(rows)) + (note if any(line.second_hand for line in lines) else "<p>Per cent.</p>")
+
+
+def per_class(classes: Mapping[str, Mapping[str, Any]]) -> str:
+    """IoU of each class over the whole set, with its interval and a bar."""
+    rows = ["<tr><th>class</th><th>IoU</th><th>95 % interval</th><th></th></tr>"]
+    for name, found in classes.items():
+        meter = "" if found["iou"] is None else f'<i style="width:{100 * found["iou"]:.1f}%"></i>'
+        cells = (page.number(found["iou"]), page.interval(found["iou_interval"]))
+        rows.append(
+            f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}"
+            f'<td class="meter">{meter}</td></tr>'
+        )
+    return page.box("".join(rows))
+
+
+def _groups(summary: Mapping[str, Any]) -> str:
+    """A section for each grouping of samples."""
+    sizes = "<p>Medium from {:,} pixels, large from {:,}.</p>".format(*summary["size_bounds"])
+    return "".join(
+        page.section(f"By {heading}", table(summary[part], heading) + (sizes if part == "by_size" else ""))
+        for heading, part in GROUPS.items()
+        if summary[part]
     )
+
+
+def table(blocks: Mapping[str, Mapping[str, Any]], heading: str) -> str:
+    """The scores of each group of samples; folded away where there are many."""
+    shown = [key for key in COLUMNS if any(block.get(key) is not None for block in blocks.values())]
     rows = []
     for name, block in blocks.items():
-        # Without targets there is no intersection to sum.
-        oiou = None if name == "no_target" else block["oiou"]
-        numbers = map(_number, (oiou, block["pr@0.5"], block["pr@0.7"], block["pr@0.9"]))
-        cells = (block["n"], _number(block["miou"]), _interval(block), *numbers)
-        rows.append(f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    return f'<div class="box"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+        cells = []
+        for key in shown:
+            # Without targets there is no intersection to sum.
+            value = None if (name, key) == ("no_target", "oiou") else block.get(key)
+            cells.append(page.interval(value) if key == "miou_interval" else page.number(value))
+        rows.append((escape(name), block["n"], *cells))
+    content = page.table((heading, "n", *(COLUMNS[key] for key in shown)), rows)
+    return page.folded(f"{len(blocks)} groups", content) if len(blocks) > MANY else content
 
 
-def _figure(item: Exhibit) -> str:
-    target = draw.data_uri(
-        draw.panel(item.image, item.target, longest=PICTURE, colour=draw.TARGET_COLOUR), quality=70
+def figure(record: Mapping[str, Any], root: Path) -> str:
+    """A record: its target, and the predicted mask with the clicks."""
+    image, missing = exhibits.image_of(record, root)
+    pictures = [
+        exhibits.picture(image, record, "target", label="target", colour=draw.TARGET_COLOUR),
+        exhibits.picture(image, record, "mask", label="prediction"),
+    ]
+    told = [record[key] for key in ("sample_id", "category", "task", "status")]
+    small = " &middot; ".join(escape(word) for word in told if word not in ("", record["query"]))
+    caption = (
+        f"<b>{record['iou']:.3f}</b> &nbsp;{escape(record['query'])}<small>{small}</small>"
+        f"{exhibits.text(record['text'])}"
     )
-    answer = draw.data_uri(draw.panel(item.image, item.prediction, item.clicks, longest=PICTURE), quality=70)
-    text = f"<code>{escape(item.text[:400])}</code>" if item.text else ""
-    return (
-        f'<figure><div class="pair"><img src="{target}" alt="target" loading="lazy">'
-        f'<img src="{answer}" alt="prediction and clicks" loading="lazy"></div>'
-        f"<figcaption><b>{item.iou:.3f}</b> &nbsp;{escape(item.query)}"
-        f"<small>{escape(item.sample_id)} &middot; {escape(item.task)} &middot; {escape(item.status)}</small>"
-        f"{text}</figcaption></figure>"
-    )
+    return exhibits.figure(pictures, caption, missing)
 
 
-def _dot(colour: tuple[int, int, int]) -> str:
-    return f'<span class="dot" style="background:rgb{colour}"></span>'
-
-
-def render(
-    title: str, metrics: Mapping, ious: Sequence[float], gallery: Mapping[str, Sequence[Exhibit]]
-) -> str:
+def render(name: str, summary: Mapping[str, Any], records: Path, *, count: int) -> str:
     """The whole page as text.
 
     Args:
-        title: names the run.
-        metrics: what metrics.json holds.
-        ious: of every sample, for the histogram.
-        gallery: exhibits by group, in the order of the page.
+        name: the run's.
+        summary: what its metrics.json holds.
+        records: its predictions.jsonl, whole.
+        count: records in each group of the gallery.
     """
-    statuses = metrics["answers"]["by_status"]
-    counted = ", ".join(f"{escape(name)} {count}" for name, count in statuses.items())
-    protocol = "".join(
-        f'<tr><td>{escape(key)}</td><td class="wrap">{escape(str(value))}</td></tr>'
-        for key, value in metrics["protocol"].items()
+    protocol = summary["protocol"]
+    semantic = protocol["mode"] == "semantic"
+    by_status = ", ".join(f"{escape(status)} {n}" for status, n in summary["answers"]["by_status"].items())
+    found, galleries = choosing.survey(records, count), ""
+    for heading, positions in choosing.choose(found, count).items():
+        chosen = choosing.pick(records, found.offsets, positions)
+        galleries += exhibits.gallery(heading, [figure(record, Path(protocol["root"])) for record in chosen])
+    rows = [(escape(key), escape(str(value))) for key, value in protocol.items()]
+    body = (
+        f"<p>Answers by status: {by_status}.</p>{_tiles(summary)}"
+        + page.section("Beside published figures", published(summary))
+        + (page.section(CLASSES, per_class(summary["by_category"])) if semantic else _groups(summary))
+        + page.section(
+            "Samples by IoU" + (", where the class is there" if semantic else ""),
+            f'<div class="box chart">{histogram(found.ious[found.targets] if semantic else found.ious)}</div>',
+        )
+        + (exhibits.key("The number before a query is its IoU.") if galleries else "")
+        + galleries
+        + page.section("Protocol", page.table((), rows, words=True))
     )
-    sections = "".join(
-        f'<h2>{escape(name)}</h2><div class="gallery">{"".join(map(_figure, items))}</div>'
-        for name, items in gallery.items()
-        if items
-    )
-    key = (
-        f'<p class="key">Left: {_dot(draw.TARGET_COLOUR)}target. Right: {_dot(draw.MASK_COLOUR)}predicted '
-        f"mask with {_dot(draw.POSITIVE)}positive and {_dot(draw.NEGATIVE)}negative clicks, in their order. "
-        "The number before a query is its IoU.</p>"
-    )
-    categories = metrics["by_category"]
-    by_category = (
-        f"<h2>By category</h2><details><summary>{len(categories)} categories</summary>"
-        f"{_table(categories, 'category')}</details>"
-        if categories
-        else ""
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
-        f"<h1>{escape(title)}</h1><p>Answers by status: {counted}.</p>"
-        f'<div class="tiles">{_tiles(metrics)}</div>'
-        f"<h2>By task</h2>{_table(metrics['by_task'], 'task')}"
-        f'<h2>Samples by IoU</h2><div class="box chart">{histogram(ious)}</div>'
-        f"{by_category}{key if sections else ''}{sections}"
-        f'<h2>Protocol</h2><div class="box"><table>{protocol}</table></div></body></html>\n'
-    )
+    return page.document(title(name, protocol), body)
+
+
+def write(folder: Path, summary: Mapping[str, Any], records: Path, *, count: int) -> None:
+    """Write report.html into a run's folder; arguments as in `render`."""
+    write_whole(folder / NAME, render(folder.name, summary, records, count=count))

@@ -1,121 +1,185 @@
-"""From the predictions of a run to metrics.json, the ordered predictions.jsonl and report.html."""
+"""From the records of a run to metrics.json: scores of all samples and of groups of them, and what was counted."""
 
-import json
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
-from geoclick import masks, metrics
-from geoclick.clicks import Click
-from geoclick.files import write_whole
-from inference import records, report
+from geoclick import masks, metrics, query_kinds, semantic_scores
+from geoclick.datasets.sample import TASKS
+from geoclick.intervals import bootstrap_interval
 
-if TYPE_CHECKING:
-    from geoclick.datasets import Sample
+SIZE_BOUNDS = (32**2, 96**2)
+"""Pixels of a target from which it is medium, and large, as COCO counts objects."""
+SIZES = ("small", "medium", "large")
+PARSED = ("ok", "repaired", "empty", "unparsable")
+"""What the parser says of a model's text; predictors that ask no model have other words."""
 
 
-def score_groups(samples: Sequence["Sample"], entries: Sequence[dict], protocol: dict) -> dict:
-    """The scores of all samples, of each task and of each category, each with the interval of its mIoU.
+@dataclass
+class Counts:
+    """What is counted of answers, whatever they score.
 
-    Returns:
-        `scores`, `by_task` and `by_category`; samples without a category are in none.
+    Attributes:
+        n: samples.
+        statuses: samples by status.
+        dropped: clicks that the parser left out.
+        clicks: clicks that were decoded.
+        nothing: samples without target.
+        alarms: of these, samples with a mask.
+        missed: samples with a target and without a mask.
     """
-    groups = defaultdict(lambda: metrics.Scores(protocol["mode"]))
-    for sample, entry in zip(samples, entries, strict=True):
-        names = {("all", ""), ("task", sample.task), ("category", sample.category)} - {("category", "")}
-        prediction, target, valid = masks.decode_rle(entry["mask"]), sample.mask, sample.valid
-        for name in names:
-            groups[name].add(prediction, target, valid)
-    found = {}
-    for name in sorted(groups):
-        interval = metrics.bootstrap_interval(groups[name].ious, seed=protocol["seed"])
-        found[name] = groups[name].result() | {"miou_interval": list(interval)}
-    return {
-        "scores": found["all", ""],
-        "by_task": {name: block for (kind, name), block in found.items() if kind == "task"},
-        "by_category": {name: block for (kind, name), block in found.items() if kind == "category"},
-    }
+
+    n: int = 0
+    statuses: Counter = field(default_factory=Counter)
+    dropped: int = 0
+    clicks: int = 0
+    nothing: int = 0
+    alarms: int = 0
+    missed: int = 0
+
+    def count(self, entry: dict, masked: bool) -> None:
+        """Count one record, which has a mask or has none."""
+        self.n += 1
+        self.statuses[entry["status"]] += 1
+        self.dropped += len(entry["dropped"])
+        self.clicks += len(entry["clicks"])
+        self.nothing += not entry["area"]
+        self.alarms += masked and not entry["area"]
+        self.missed += not masked and entry["area"] > 0
+
+    def result(self) -> dict:
+        """`answers`, `no_target` and `mean_clicks`; shares are None where there is nothing to share."""
+        statuses = self.statuses
+        asked = sum(statuses[status] for status in PARSED)
+        return {
+            "answers": {
+                "by_status": dict(sorted(statuses.items())),
+                "parse_rate": (statuses["ok"] + statuses["empty"]) / asked if asked else None,
+                "dropped": self.dropped,
+            },
+            "no_target": {
+                "n": self.nothing,
+                "accuracy": 1 - self.alarms / self.nothing if self.nothing else None,
+                "false_alarms": self.alarms,
+                "targets_without_mask": self.missed,
+            },
+            "mean_clicks": self.clicks / self.n,
+        }
 
 
-def summarise(
-    samples: Sequence["Sample"], entries: Sequence[dict], protocol: dict, *, seconds: float, resumed: int
-) -> dict:
-    """What metrics.json holds.
-
-    Args:
-        samples: in the dataset's order.
-        entries: their lines of predictions.jsonl, in the same order.
-        protocol: everything that decides the scores.
-        seconds: time that predicting took in this run.
-        resumed: predictions that an earlier run had made.
-    """
-    statuses = Counter(entry["status"] for entry in entries)
-    asked = len(entries) - statuses["stored"]
-    nothing = [entry for entry in entries if entry["task"] == "no_target"]
-    alarms = sum(masks.area(entry["mask"]) > 0 for entry in nothing)
-    missed = sum(masks.area(entry["mask"]) == 0 for entry in entries if entry["task"] != "no_target")
-    return {
-        **score_groups(samples, entries, protocol),
-        "answers": {
-            "by_status": dict(sorted(statuses.items())),
-            "parse_rate": (statuses["ok"] + statuses["empty"]) / asked if asked else None,
-            "dropped": sum(len(entry["dropped"]) for entry in entries),
-        },
-        "no_target": {
-            "n": len(nothing),
-            "accuracy": 1 - alarms / len(nothing) if nothing else None,
-            "false_alarms": alarms,
-            "targets_without_mask": missed,
-        },
-        "mean_clicks": sum(len(entry["clicks"]) for entry in entries) / len(entries),
-        "seconds": seconds,
-        "resumed": resumed,
-        "protocol": protocol,
-    }
+def size_of(area: int) -> str | None:
+    """The size of a target of so many pixels, one of SIZES; None where there is no target."""
+    return SIZES[bisect_right(SIZE_BOUNDS, area)] if area else None
 
 
-def title(name: str, protocol: dict) -> str:
-    """The name of a run on its report: its folder, who clicked, and on what."""
-    who = protocol.get("adapter") or protocol.get("vlm") or "stored clicks"
-    return f"{name}: {who} on {protocol['dataset']} {protocol['split']}"
-
-
-def exhibit(sample: "Sample", entry: dict) -> report.Exhibit:
-    """A sample with its prediction as the report's gallery shows it."""
-    return report.Exhibit(
-        sample_id=sample.sample_id,
-        query=sample.query,
-        task=sample.task,
-        iou=entry["iou"],
-        status=entry["status"],
-        text=entry["text"],
-        clicks=tuple(Click(*click) for click in entry["clicks"]),
-        image=sample.read_image(),
-        target=sample.mask,
-        prediction=masks.decode_rle(entry["mask"]),
+def agreement(entry: dict, masked: bool) -> metrics.Agreement:
+    """How far mask and target of a record agree; `masked`: whether the mask holds any pixel."""
+    return metrics.Agreement(
+        entry["iou"],
+        entry["intersection"],
+        entry["union"],
+        entry["boundary_iou"],
+        answered=masked or (not entry["union"] and entry["status"] != "unparsable"),
     )
 
 
-def write(
-    folder: Path, samples: Sequence["Sample"], entries: Sequence[dict], summary: dict, *, count: int
-) -> None:
-    """Write predictions.jsonl in the dataset's order, metrics.json and report.html."""
-    ious = [entry["iou"] for entry in entries]
-    predicted = [masks.area(entry["mask"]) > 0 for entry in entries]
-    chosen = report.choose(ious, [entry["task"] for entry in entries], predicted, count)
-    gallery = {name: [exhibit(samples[i], entries[i]) for i in indices] for name, indices in chosen.items()}
-    page = report.render(title(folder.name, summary["protocol"]), summary, ious, gallery)
-    write_whole(folder / records.PREDICTIONS, records.lines(entries))
-    write_whole(folder / "report.html", page)
-    write_whole(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
+PARTS = {
+    "by_task": (TASKS, lambda entry: entry["task"]),
+    "by_category": ((), lambda entry: entry["category"]),
+    "by_size": (SIZES, lambda entry: size_of(entry["area"])),
+    "by_query_kind": (query_kinds.KINDS, lambda entry: query_kinds.kind(entry["query"], entry["task"])),
+}
+"""What samples are scored apart by: the order in which groups are told, and the group of a record, if it has one."""
+
+
+def summarise(entries: Iterable[dict], protocol: dict) -> dict:
+    """What metrics.json holds; the same records in the same order give the same.
+
+    Args:
+        entries: records, read once; a few numbers of each are kept.
+        protocol: everything that decides the scores, with `mode` and `seed`.
+
+    Returns:
+        `scores`, and the same for the groups of each of PARTS (`size_bounds` says what sizes are); then `answers`,
+        `no_target`, `mean_clicks` and `protocol`. In mode semantic, where only a whole set has a score, `by_category`
+        holds the classes, and the other parts are empty.
+
+    Raises:
+        GeoClickError: there are no records.
+    """
+    counts = Counts()
+
+    def counted() -> Iterator[tuple[dict, bool]]:
+        for entry in entries:
+            masked = masks.area(entry["mask"]) > 0
+            counts.count(entry, masked)
+            yield entry, masked
+
+    score = _of_set if protocol["mode"] == "semantic" else _of_samples
+    blocks = score(counted(), protocol["mode"], protocol["seed"])
+    return {**blocks, "size_bounds": list(SIZE_BOUNDS), **counts.result(), "protocol": protocol}
+
+
+def _of_samples(entries: Iterable[tuple[dict, bool]], mode: str, seed: int) -> dict:
+    """The scores of all samples and of each group; with every record comes whether it has a mask."""
+    whole, parts = metrics.Scores(mode), {part: defaultdict(partial(metrics.Scores, mode)) for part in PARTS}
+    for entry, masked in entries:
+        sample = agreement(entry, masked)
+        whole.count(sample)
+        for part, (_, group_of) in PARTS.items():
+            if group := group_of(entry):
+                parts[part][group].count(sample)
+    blocks = {"scores": _block(whole, seed)}
+    for part, (order, _) in PARTS.items():
+        told = [*(name for name in order if name in parts[part]), *sorted(parts[part].keys() - set(order))]
+        blocks[part] = {name: _block(parts[part][name], seed) for name in told}
+    return blocks
+
+
+def _block(scores: metrics.Scores, seed: int) -> dict:
+    """One group's scores, each mean with its 95 % interval."""
+    return scores.result() | {
+        "miou_interval": list(bootstrap_interval(scores.ious, seed)),
+        "boundary_iou_interval": list(bootstrap_interval(scores.boundary_ious, seed)),
+    }
+
+
+def _of_set(entries: Iterable[tuple[dict, bool]], mode: str, seed: int) -> dict:
+    """The scores of classes over a whole set."""
+    sets, asked = semantic_scores.SemanticScores(), Counter()
+    for entry, _ in entries:
+        sets.count(entry["image"], entry["category"], entry["intersection"], entry["union"])
+        asked[entry["category"]] += 1
+    scores = sets.result(seed)
+    intervals = scores.pop("per_class_interval")
+    classes = {
+        name: {"n": asked[name], "iou": iou, "iou_interval": intervals[name]}
+        for name, iou in scores["per_class"].items()
+    }
+    return {"scores": scores} | {part: {} for part in PARTS} | {"by_category": classes}
 
 
 def line(summary: dict) -> str:
-    """The result in one line for the terminal."""
+    """The result for the terminal: one line, and in mode semantic one more for the classes."""
     total = summary["scores"]
-    low, high = total["miou_interval"]
+    if "per_class" not in total:
+        return (
+            f"mIoU {total['miou']:.3f} ({_between(total['miou_interval'])}), oIoU {total['oiou']:.3f}, "
+            f"Pr@0.5 {total['pr@0.5']:.3f}, {total['n']} samples"
+        )
+    foreground = f", foreground IoU {_number(total['foreground_iou'])}" if "foreground_iou" in total else ""
+    classes = ", ".join(f"{name} {_number(iou)}" for name, iou in total["per_class"].items())
     return (
-        f"mIoU {total['miou']:.3f} ({low:.3f} to {high:.3f}), oIoU {total['oiou']:.3f}, "
-        f"Pr@0.5 {total['pr@0.5']:.3f}, {total['n']} samples in {summary['seconds']:.1f} s"
+        f"mIoU {_number(total['miou'])} ({_between(total['miou_interval'])}){foreground}, "
+        f"{len(total['per_class'])} classes in {total['images']} images\n{classes}"
     )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _between(interval: Sequence[float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

@@ -19,7 +19,7 @@ from geoclick.errors import GeoClickError, UsageError
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-    from train.evaluations import Evaluation
+    from geoclick.model_index import Evaluation
     from train.story import Story
 
 EXAMPLE = "geoclick card runs/lora --evaluation runs/evaluate --license apache-2.0"
@@ -139,7 +139,7 @@ def metadata(
     """The card's metadata, which huggingface_hub writes as YAML."""
     from huggingface_hub import ModelCardData
 
-    from train import evaluations
+    from geoclick import model_index
 
     record = told.record
     tags = ["geoclick", "remote-sensing", "referring-segmentation", "clicks"]
@@ -152,7 +152,7 @@ def metadata(
         tags=tags if told.merged else [*tags, "lora"],
         license=license,
         model_name=name if found else None,
-        eval_results=[result for e in found for result in evaluations.model_index(e)] or None,
+        eval_results=[result for e in found for result in model_index.results(e)] or None,
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from geoclick.model_index import METRICS, Evaluation
 from geoclick.vlms.merged import MergedRecord
-from train.evaluations import METRICS, Evaluation
 from train.hub import without_paths
 from train.story import Story, supervised
 
@@ -175,23 +175,28 @@ def merging(record: MergedRecord) -> str:
 
 
 def figures(evaluations: Sequence[Evaluation]) -> str:
-    """The scores, those by task, and the protocol of each."""
+    """The scores, those by task or class, and the protocol of each."""
     if not evaluations:
         return (
             "None yet. `geoclick evaluate` makes them, `geoclick card --evaluation FOLDER` writes them here."
         )
-    head = ["dataset", "split", "samples", *METRICS.values(), "mIoU, 95 % interval"]
+    keys = [key for key in METRICS if any(key in e.scores for e in evaluations)]
+    head = ["dataset", "split", "samples", *(METRICS[key] for key in keys), "mIoU, 95 % interval"]
     rows = [
         [
             *(e.dataset, e.split, e.protocol.get("n", "")),
-            *(f"{value:.3f}" for value in e.scores.values()),
-            f"{e.interval[0]:.3f} to {e.interval[1]:.3f}",
+            *(f"{e.scores[key]:.3f}" if key in e.scores else "" for key in keys),
+            f"{e.interval[0]:.3f} to {e.interval[1]:.3f}" if e.interval else "",
         ]
         for e in evaluations
     ]
     parts = [table(head, rows)]
     tasks = [[e.dataset, e.split, t, n, f"{v:.3f}"] for e in evaluations for t, (n, v) in e.by_task.items()]
-    parts.append(table(["dataset", "split", "task", "samples", "mIoU"], tasks))
+    if tasks:
+        parts.append(table(["dataset", "split", "task", "samples", "mIoU"], tasks))
+    classes = [[e.dataset, e.split, c, f"{v:.3f}"] for e in evaluations for c, v in e.per_class.items()]
+    if classes:
+        parts.append(table(["dataset", "split", "class", "IoU over the set"], classes))
     for e in evaluations:
         parts.append(f"Protocol on {escape(e.dataset)}, split {escape(e.split)}:\n\n{pairs(e.protocol)}")
     return "\n\n".join(parts)

@@ -5,7 +5,6 @@ torchrun --nproc_per_node 4 -m train.grpo --config configs/grpo/qwen3_vl_2b.yaml
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import sys
@@ -110,7 +109,7 @@ def run(options: GrpoOptions, settings: dict[str, Any]) -> None:
             versions=adapter.library_versions(),
             git_commit=adapter.git_commit(),
             config=resolved
-            | {"adapter_sha256": sha256(Path(options.adapter) / adapter.WEIGHTS)}
+            | {"adapter_sha256": files.sha256(Path(options.adapter) / adapter.WEIGHTS)}
             | {"start": start.config},
         ),
         questions=questions,
@@ -160,12 +159,6 @@ def resolve(options: GrpoOptions, settings: dict[str, Any], arguments: Any) -> d
     values = dataclasses.asdict(options) | {key: getattr(arguments, key) for key in settings}
     values = {key: getattr(value, "value", value) for key, value in values.items()}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_metrics(

@@ -120,7 +120,8 @@ def clicking_loss(sam: Sam, batch: Batch, clicks: int, feedback: bool, rng: np.r
             sequence.append(simulated_click(wanted, mask, inside, sequence, rng))
         points = torch.tensor(sequences, dtype=torch.float, device=sam.device)
         coords = points[..., :2] + torch.tensor(batch.offset, dtype=torch.float, device=sam.device)
-        logits, scores = decode_masks(sam, features, coords, points[..., 2].int(), low_res, positions)
+        clicked = coords, points[..., 2].int()
+        logits, scores = decode_masks(sam, features, clicked, None, low_res, positions)
         if turn:
             logits, scores = logits[:, :1], scores[:, :1]
         losses = mask_loss(logits, target, valid)

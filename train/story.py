@@ -1,6 +1,5 @@
 """What a folder of trained weights says about itself: the adapter's record, its data, its training, its merging."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from geoclick import store
 from geoclick.errors import GeoClickError
+from geoclick.files import sha256
 from geoclick.vlms import adapter, merged
 from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.merged import MergedRecord
@@ -47,8 +47,7 @@ def of_adapter(folder: Path, clicks: str | None = None) -> Story:
     """
     record = adapter.read_record(folder)
     try:
-        with (folder / adapter.WEIGHTS).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(folder / adapter.WEIGHTS)
     except FileNotFoundError as error:
         raise GeoClickError(
             f"{folder} holds no {adapter.WEIGHTS}; finish its 'geoclick train sft' with --resume."

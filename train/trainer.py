@@ -128,7 +128,7 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
         self.model.eval()
         with self.accelerator.autocast():
             answers = self.monitor.answer(self.model, self.args.process_index, self.args.world_size)
-        figures = monitors.score(self.monitor.samples, answers)
+        figures = monitors.score(answers)
         self.log(figures)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         self.model.train()

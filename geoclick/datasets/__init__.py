@@ -1,9 +1,10 @@
 """Readers: one file for each layout on disk, each yielding Sample."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from geoclick.datasets import coco, folder, raster, scenes_v1, semantic
+from geoclick.datasets import coco, earthreason, folder, phrases, raster, rrsis_d, scenes_v1, semantic
 from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, raise_failures
 from geoclick.datasets.sample import TASKS, Sample
 from geoclick.errors import UsageError
@@ -15,6 +16,10 @@ READERS = {
     coco.NAME: coco.read,
     raster.NAME: raster.read,
     scenes_v1.NAME: scenes_v1.read,
+    rrsis_d.NAME: rrsis_d.read,
+    earthreason.NAME: earthreason.read,
+    phrases.REFSEGRS.name: partial(phrases.read, phrases.REFSEGRS),
+    phrases.RISBENCH.name: partial(phrases.read, phrases.RISBENCH),
     **semantic.READERS,
 }
 

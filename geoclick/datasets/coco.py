@@ -106,17 +106,7 @@ def read_index(path: Path, on_left_out: OnLeftOut = raise_failures) -> Index:
     Raises:
         GeoClickError: it is no such file; or a record is broken, unless `on_left_out` takes failures.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise GeoClickError(f"{path} cannot be read as JSON ({error}); replace the file.") from error
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(key), list) and all(isinstance(record, dict) for record in content[key])
-        for key in ("images", "annotations", "categories")
-    ):
-        raise GeoClickError(
-            f"{path} must hold lists of objects under images, annotations and categories; give a COCO instances file."
-        )
+    content = read_content(path)
     images = [record for record in content["images"] if _identified(record, "image", path, on_left_out)]
     known = {record["id"] for record in images}
     if len(known) < len(images):
@@ -144,6 +134,22 @@ def read_index(path: Path, on_left_out: OnLeftOut = raise_failures) -> Index:
         if type(record.get("id")) in (int, str) and isinstance(record.get("name"), str)
     }
     return Index(images, dict(annotations), names)
+
+
+def read_content(path: Path) -> dict[str, list[dict]]:
+    """The lists of images, annotations and categories in a COCO file; raises GeoClickError when it has none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise GeoClickError(f"{path} cannot be read as JSON ({error}); replace the file.") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) and all(isinstance(record, dict) for record in content[key])
+        for key in ("images", "annotations", "categories")
+    ):
+        raise GeoClickError(
+            f"{path} must hold lists of objects under images, annotations and categories; give a COCO instances file."
+        )
+    return content
 
 
 def _identified(record: dict, kind: str, path: Path, on_left_out: OnLeftOut) -> bool:

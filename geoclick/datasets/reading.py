@@ -74,6 +74,18 @@ def inside(root: Path, path: str | Path) -> Path:
     return found
 
 
+def file_in(root: Path, name: str) -> Path:
+    """The file `root / name`; raises GeoClickError when it is not there, leads out of `root` or is no name."""
+    try:
+        path = inside(root, name)
+        there = path.is_file()
+    except (OSError, ValueError) as error:
+        raise GeoClickError(f"{name[:80]!r} is no name of a file ({error}); mend it.") from error
+    if not there:
+        raise GeoClickError(f"{path} does not exist; add the file or give another --root.")
+    return path
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) from an image's header; raises GeoClickError when there is none."""
     try:

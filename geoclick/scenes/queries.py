@@ -199,6 +199,11 @@ def _absent(facts: list[Fact], rng: np.random.Generator) -> Query | None:
     return Query(_reasoning(rule, rng) if by_purpose else _referring(rule, rng), "no_target", rule, None)
 
 
+def rephrase(query: Query, rng: np.random.Generator) -> str:
+    """The same question in words drawn anew: by purpose where a reasoning query is, else by name."""
+    return _reasoning(query.rule, rng) if query.task == "reasoning" else _referring(query.rule, rng)
+
+
 def ask(facts: list[Fact], rng: np.random.Generator, task: str) -> Query | None:
     """A query of a task (`referring`, `reasoning`, `no_target`) about a scene, or None when none can be found."""
     return _absent(facts, rng) if task == "no_target" else _positive(facts, rng, task)

@@ -25,17 +25,22 @@ class Embedding:
     input_size: tuple[int, int]
 
 
+Box = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Prompt:
     """What the decoder receives for one mask.
 
     Attributes:
-        clicks: at least one click, in pixels of the original image.
+        clicks: in pixels of the original image; at least one where there is no box.
         low_res: logits [1, h, w] of the mask so far on the segmenter's device, or None for none.
+        box: (left, top, right, bottom), the outermost pixels inside it, or None for none.
     """
 
     clicks: ClickSequence
     low_res: torch.Tensor | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True, eq=False)

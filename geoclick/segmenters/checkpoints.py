@@ -6,7 +6,8 @@ import torch
 from segment_anything.modeling import Sam
 
 from geoclick.errors import GeoClickError
-from geoclick.segmenters.sam import SamConfig, SamSegmenter, build, file_sha256, misfit
+from geoclick.files import sha256
+from geoclick.segmenters.sam import SamConfig, SamSegmenter, build, misfit
 
 OFFICIAL = {
     "sam_vit_b": SamConfig(
@@ -65,7 +66,7 @@ def load_official(
     return SamSegmenter(
         sam.float(),
         name=name,
-        sha256=file_sha256(path),
+        sha256=sha256(path),
         device=device,
         dtype=dtype,
         image_batch=image_batch,

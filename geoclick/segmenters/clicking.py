@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from geoclick.clicks import Click, ClickSequence
-from geoclick.segmenters.base import Decoded, Embedding, Prompt, Segmenter
+from geoclick.segmenters.base import Box, Decoded, Embedding, Prompt, Segmenter
 
 FEEDBACK_LIMIT = 32.0
 """Logits fed back are clamped to this, as SAM 2 does, so that one sure mask cannot outvote later clicks."""
@@ -158,6 +158,13 @@ def joint(
     for i, plane in zip(active, _planes(segmenter, kept, [c.low_res for c in chosen]), strict=True):
         masks[i] = plane.cpu().numpy()
     return masks
+
+
+def boxed(segmenter: Segmenter, embeddings: Sequence[Embedding], boxes: Sequence[Box]) -> list[np.ndarray]:
+    """The single mask of each box, bool [H, W]; boxes in pixels of their images."""
+    decoded = segmenter.decode(embeddings, [Prompt((), box=box) for box in boxes], multimask=False)
+    planes = _planes(segmenter, embeddings, [answer.low_res for answer in decoded])
+    return [plane.cpu().numpy() for plane in planes]
 
 
 def _decode_best(

@@ -11,7 +11,8 @@ from segment_anything.modeling import Sam
 
 from geoclick import embedded
 from geoclick.errors import GeoClickError
-from geoclick.segmenters.sam import SamConfig, SamSegmenter, build, file_sha256, misfit
+from geoclick.files import sha256
+from geoclick.segmenters.sam import SamConfig, SamSegmenter, build, misfit
 
 
 def load_embedded(
@@ -30,7 +31,7 @@ def load_embedded(
     folder = folder or embedded.folder("sam")
     sam = read_folder(folder)
     return SamSegmenter(
-        sam, name="embedded", sha256=file_sha256(folder / "model.safetensors"), device=device, dtype=dtype
+        sam, name="embedded", sha256=sha256(folder / "model.safetensors"), device=device, dtype=dtype
     )
 
 

@@ -11,12 +11,10 @@ Three things differ from SamPredictor in form, not in result:
   SamPredictor gives it.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -91,8 +89,8 @@ def build(config: SamConfig) -> Sam:
 def decode_masks(
     sam: Sam,
     features: Tensor,
-    coords: Tensor,
-    labels: Tensor,
+    points: tuple[Tensor, Tensor] | None,
+    boxes: Tensor | None,
     low_res: Tensor | None,
     positions: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -101,8 +99,9 @@ def decode_masks(
     Args:
         sam: the model.
         features: image embeddings [N, C, h, w].
-        coords: clicks (x, y) in the encoder's input frame, pixel centres on whole numbers, float [N, P, 2].
-        labels: 1 positive, 0 negative, [N, P].
+        points: clicks (x, y) in the encoder's input frame, pixel centres on whole numbers, float [N, P, 2], and their
+            labels, 1 positive, 0 negative, [N, P]; None for none.
+        boxes: (left, top, right, bottom) in the same frame, float [N, 4]; None for none.
         low_res: logits of the masks so far [N, 1, 4h, 4w], or None for none.
         positions: positional encoding of the feature grid [1, C, h, w].
 
@@ -112,7 +111,7 @@ def decode_masks(
     decoder, prompts = sam.mask_decoder, sam.prompt_encoder
     # Half precision cannot hold a click's position to the pixel, so the points are encoded outside autocast.
     with torch.autocast(features.device.type, enabled=False):
-        sparse, _ = prompts(points=(coords, labels), boxes=None, masks=None)
+        sparse, _ = prompts(points=points, boxes=boxes, masks=None)
     no_mask = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
     dense = no_mask if low_res is None else prompts.mask_downscaling(low_res)
     count, _, height, width = features.shape
@@ -192,14 +191,15 @@ class SamSegmenter:
     def decode(
         self, embeddings: Sequence[Embedding], prompts: Sequence[Prompt], *, multimask: bool
     ) -> list[Decoded]:
-        """Decode `prompts[i]` on `embeddings[i]`; prompts with equally many clicks share a call.
+        """Decode `prompts[i]` on `embeddings[i]`; prompts with equally many clicks, and a box or none, share a call.
 
         Returns:
             One Decoded a prompt, with three masks where `multimask`, else one.
         """
-        groups: dict[tuple[int, bool], list[int]] = {}
+        groups: dict[tuple[int, bool, bool], list[int]] = {}
         for index, prompt in enumerate(prompts):
-            groups.setdefault((len(prompt.clicks), prompt.low_res is None), []).append(index)
+            key = len(prompt.clicks), prompt.low_res is None, prompt.box is None
+            groups.setdefault(key, []).append(index)
         decoded: dict[int, Decoded] = {}
         for group in groups.values():
             for start in range(0, len(group), self.prompt_batch):
@@ -215,24 +215,33 @@ class SamSegmenter:
     def _decode_chunk(
         self, embeddings: list[Embedding], prompts: list[Prompt]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        coords = np.stack(
-            [
-                self._transform.apply_coords(np.array([c[:2] for c in prompt.clicks]), embedding.size)
-                for embedding, prompt in zip(embeddings, prompts, strict=True)
-            ]
-        )
-        labels = [[int(click.positive) for click in prompt.clicks] for prompt in prompts]
+        points = boxes = None
+        if prompts[0].clicks:
+            labels = [[int(click.positive) for click in prompt.clicks] for prompt in prompts]
+            coords = [[click[:2] for click in prompt.clicks] for prompt in prompts]
+            points = self._resized(embeddings, coords), torch.tensor(labels, device=self.device)
+        if prompts[0].box is not None:
+            corners = [[prompt.box[:2], prompt.box[2:]] for prompt in prompts]
+            boxes = self._resized(embeddings, corners).flatten(1)
         first = prompts[0].low_res
         low_res = None if first is None else torch.stack([prompt.low_res for prompt in prompts])
         with self._autocast():
             return self._decode_masks(
                 self.sam,
                 torch.stack([e.features for e in embeddings]),
-                torch.as_tensor(coords, dtype=torch.float, device=self.device),
-                torch.as_tensor(labels, dtype=torch.int, device=self.device),
+                points,
+                boxes,
                 low_res,
                 self._positions,
             )
+
+    def _resized(self, embeddings: list[Embedding], coords: list[list[tuple[float, float]]]) -> torch.Tensor:
+        """Points (x, y) of original images in the encoder's input frame, float [N, P, 2]."""
+        found = [
+            self._transform.apply_coords(np.array(own), embedding.size)
+            for embedding, own in zip(embeddings, coords, strict=True)
+        ]
+        return torch.as_tensor(np.stack(found), dtype=torch.float, device=self.device)
 
     @torch.inference_mode()
     def masks(self, low_res: torch.Tensor, embedding: Embedding) -> torch.Tensor:
@@ -242,12 +251,6 @@ class SamSegmenter:
             for low, kept, size in zip(low_res.shape[1:], embedding.input_size, embedding.size, strict=True)
         )
         return upscaling.masks(low_res, rows, columns)
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def misfit(sam: Sam, state: dict[str, Tensor]) -> str | None:

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from benchmarks import scaling
 from geoclick import store
 
 
+@pytest.mark.slow
 def test_every_number_of_masks_is_clicked_on_and_measured(tmp_path):
     assert scaling.main(["--output", str(tmp_path), "--masks", "3", "60"]) == 0
     rows = json.loads((tmp_path / "scaling.json").read_text())

@@ -12,8 +12,8 @@ from disc_segmenter import DiscSegmenter
 from job_process import start, wait_until
 from test_run import make_root, settings, store_bytes
 
-from data_synthesis import processes
 from data_synthesis.run import main, run
+from geoclick import processes
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.scenes.run import ScenesConfig
 from geoclick.scenes.run import run as draw
@@ -89,6 +89,7 @@ def test_two_processes_share_the_work_and_give_the_bytes_of_one(root, whole, job
     assert sum(embedded) == 6  # no image twice
 
 
+@pytest.mark.slow
 def test_two_processes_that_were_killed_go_on_as_one_to_the_same_bytes(root, whole, jobs, tmp_path):
     output = tmp_path / "out"
     both(jobs, root, output, at_embed=MEET, delay=0.1)
@@ -102,6 +103,7 @@ def test_two_processes_that_were_killed_go_on_as_one_to_the_same_bytes(root, who
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items())
 
 
+@pytest.mark.slow
 def test_the_process_that_fails_tells_its_error_and_the_other_ends_in_silence(root, whole, jobs, tmp_path):
     output = tmp_path / "out"
     first, failing = both(jobs, root, output, at_embed=FAIL)
@@ -141,6 +143,7 @@ def test_without_a_launcher_the_shards_of_a_dead_process_are_taken_over(root, wh
     goes_on(root, output, whole)
 
 
+@pytest.mark.slow
 def test_two_jobs_on_one_output_are_refused(root, whole, jobs, tmp_path):
     output = tmp_path / "out"
     jobs.append(
@@ -244,7 +247,7 @@ def test_each_process_has_a_gpu_of_its_own_unless_one_is_named(monkeypatch):
 
 HOLDER = """
 import sys
-from data_synthesis import processes
+from geoclick import processes
 with open(sys.argv[1], "a+b") as claims:
     assert processes.take(claims, 5)
     print("taken", flush=True)

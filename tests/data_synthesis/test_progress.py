@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data_synthesis import processes, progress
-from geoclick import store
+from data_synthesis import progress
+from geoclick import processes, store
 from geoclick.datasets import LeftOut
 from geoclick.errors import GeoClickError, UsageError
 
@@ -28,7 +28,7 @@ def opened(tmp_path):
 # Another process of the job: takes a shard, says so, waits to be told, and finishes it or not.
 OTHER = """
 import sys
-from data_synthesis import processes
+from geoclick import processes
 output, byte, shard = sys.argv[1:]
 with open(f"{output}/progress/claims", "r+b") as claims:
     assert processes.take(claims, int(byte))
@@ -88,7 +88,7 @@ def test_a_job_is_joined_once_process_0_is_at_work(tmp_path, other, monkeypatch)
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(GeoClickError, match="Process 0 has not begun to write"):
         progress.join(tmp_path, SETTINGS)
-    first = other(tmp_path, progress.LEAD)
+    first = other(tmp_path, processes.LEAD)
     with pytest.raises(GeoClickError, match="Process 0 has not begun"):
         progress.join(tmp_path, SETTINGS | {"seed": 2})
     with progress.join(tmp_path, SETTINGS) as claims:
@@ -104,7 +104,7 @@ def test_process_0_refuses_other_settings_and_an_output_at_work(tmp_path, other,
     progress.join(tmp_path, SETTINGS).close()
     with pytest.raises(UsageError, match="was begun with seed 1, not 2"):
         progress.join(tmp_path, SETTINGS | {"seed": 2})
-    other(tmp_path, progress.LEAD)
+    other(tmp_path, processes.LEAD)
     monkeypatch.setattr(processes, "GLANCE", 0.0)
     with pytest.raises(GeoClickError, match="Another job is writing"):
         progress.join(tmp_path, SETTINGS)

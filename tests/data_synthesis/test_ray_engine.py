@@ -20,10 +20,10 @@ from telling_segmenter import TellingSegmenter, numbers, until
 from test_run import make_root, read_lines, settings, store_bytes
 from test_shards import job_of
 
-from data_synthesis import processes, ray_engine, shards
+from data_synthesis import ray_engine, shards
 from data_synthesis.ray_engine import Pool, plan
 from data_synthesis.run import main, run
-from geoclick import datasets, store
+from geoclick import datasets, processes, store
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.scenes.run import ScenesConfig
 from geoclick.scenes.run import run as draw
@@ -87,6 +87,7 @@ def test_a_pool_gives_the_bytes_of_one_process(cluster, root, whole, told, tmp_p
     assert "warning: 2 failed" in out
 
 
+@pytest.mark.slow
 def test_a_job_that_was_killed_goes_on_with_workers_one_of_which_is_killed(
     cluster, root, whole, told, tmp_path, monkeypatch, capsys
 ):

@@ -6,7 +6,7 @@ import pytest
 
 from geoclick.scenes import SIZE, generate, render
 from geoclick.scenes.kinds import KINDS
-from geoclick.scenes.queries import MIN_AREA, Fact, Rule, answer, ask, matches, observe
+from geoclick.scenes.queries import MIN_AREA, Fact, Rule, answer, ask, matches, observe, rephrase
 
 TASKS = ("referring", "reasoning", "no_target")
 
@@ -104,3 +104,17 @@ def test_an_empty_scene_has_no_answer(extreme, place):
     assert answer(Rule("tree", extreme=extreme, place=place), []) is None
     assert ask([], np.random.default_rng(0), "referring") is None
     assert ask([], np.random.default_rng(0), "no_target").target is None
+
+
+def test_other_words_are_for_the_same_rule(asked):
+    rng = np.random.default_rng(0)
+    changed = 0
+    for _, _, query in asked:
+        texts = [rephrase(query, rng) for _ in range(4)]
+        changed += texts != [query.text] * 4
+        for text in texts:
+            named = {word for word in KINDS[query.rule.kind].words if word in text.split()}
+            assert bool(named) == (query.task != "reasoning")
+            for part in (query.rule.extreme, query.rule.place, query.rule.neighbour):
+                assert part is None or part in text
+    assert changed > 0.9 * len(asked)

@@ -12,10 +12,11 @@ from segment_anything import SamPredictor
 from geoclick import segmenters
 from geoclick.clicks import Click
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.segmenters import checkpoints
+from geoclick.files import sha256
+from geoclick.segmenters import checkpoints, clicking
 from geoclick.segmenters.base import Prompt
 from geoclick.segmenters.embedded import load_embedded, write_folder
-from geoclick.segmenters.sam import SamSegmenter, build, file_sha256
+from geoclick.segmenters.sam import SamSegmenter, build
 
 TINY = replace(tiny.SAM, encoder_depth=2, global_blocks=(1,), image_size=128, window_size=4)
 SIZES = [(128, 128), (60, 200), (333, 97), (128, 64)]
@@ -79,6 +80,30 @@ def test_a_mixed_batch_equals_sam_predictor_one_by_one(sam, images, multimask, f
         assert sure.mean() > 0.99
 
 
+@pytest.mark.parametrize("clicks", [(), CLICKS[0]])
+def test_a_box_is_decoded_as_sam_predictor_does(sam, images, clicks):
+    segmenter = SamSegmenter(copy.deepcopy(sam), name="x")
+    boxes = [(3, 2, 40, 30), (0, 0, 7, 9)]
+    embeddings = segmenter.embed(images[:2])
+    prompts = [Prompt(tuple(clicks), box=box) for box in boxes]
+    between = Prompt(CLICKS[0])
+    images_of = [embeddings[0], embeddings[0], embeddings[1]]
+    decoded = segmenter.decode(images_of, [prompts[0], between, prompts[1]], multimask=False)[::2]
+    masks = None if clicks else clicking.boxed(segmenter, embeddings, boxes)
+    predictor = SamPredictor(sam)
+    for i, (box, answer) in enumerate(zip(boxes, decoded, strict=True)):
+        predictor.set_image(images[i])
+        coords = np.array([[c.x, c.y] for c in clicks]) if clicks else None
+        labels = np.array([int(c.positive) for c in clicks]) if clicks else None
+        expected, _, logits = predictor.predict(
+            coords, labels, box=np.array(box), multimask_output=False, return_logits=True
+        )
+        np.testing.assert_allclose(answer.low_res, logits, atol=1e-5)
+        if masks:
+            sure = np.abs(expected[0]) > 1e-4
+            np.testing.assert_array_equal(masks[i][sure], expected[0][sure] > 0)
+
+
 def test_one_more_padding_point_would_change_the_mask(sam, images):
     """Why prompts are grouped by length instead of padded to the longest."""
     prompt_encoder = sam.prompt_encoder
@@ -117,7 +142,7 @@ def test_folder_round_trip_in_half_precision(sam, tmp_path, images):
     write_folder(sam, TINY, tmp_path / "sam")
     loaded = load_embedded(folder=tmp_path / "sam")
     assert loaded.name == "embedded"
-    assert loaded.sha256 == file_sha256(tmp_path / "sam" / "model.safetensors")
+    assert loaded.sha256 == sha256(tmp_path / "sam" / "model.safetensors")
     for mine, theirs in zip(loaded.sam.state_dict().values(), sam.state_dict().values(), strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine, theirs.half().float())
@@ -137,7 +162,7 @@ def test_official_checkpoint_loads_as_segment_anything_saves_it(official, sam, i
     path = tmp_path / "sam.pth"
     torch.save(sam.state_dict(), path)
     loaded = segmenters.load("sam_vit_b", checkpoint=path, device="cpu")
-    assert (loaded.name, loaded.sha256) == ("sam_vit_b", file_sha256(path))
+    assert (loaded.name, loaded.sha256) == ("sam_vit_b", sha256(path))
     torch.testing.assert_close(
         loaded.embed(images[:1])[0].features,
         SamSegmenter(copy.deepcopy(sam), name="x").embed(images[:1])[0].features,

@@ -54,6 +54,7 @@ def small(image):
     return np.stack([t for turn in turned for t in (turn, turn[:, ::-1])]).reshape(8, -1)
 
 
+@pytest.mark.slow
 def test_a_held_out_scene_is_no_copy_of_a_training_scene(root):
     """The nearest of 900 training scenes, however turned, is a different picture: as far as a stranger can be near.
 

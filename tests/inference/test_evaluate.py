@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 from geoclick import masks
 from geoclick.clicks import Click
 from geoclick.segmenters import clicking
-from inference import evaluate, generative
+from inference import evaluate, predictors
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def test_the_oracle_scores_the_stored_clicks(
     assert oracle("--decode", decode) == 0
     lines = read_lines(tmp_path / "run")
     assert [line["sample_id"] for line in lines] == ["s0", "s1", "s2", "s3"]
-    samples = evaluate.read_samples(evaluate.EvaluateConfig(root=str(dataset), output="x"))
+    samples = evaluate.read_samples(evaluate.resolved(evaluate.EvaluateConfig(root=str(dataset), output="x")))
     for line, sample, clicks in zip(lines, samples, stored_clicks, strict=True):
         embedding = tiny_segmenter.embed([sample.read_image()])
         if decode == "joint":
@@ -95,7 +98,7 @@ def test_the_report_stands_alone_and_escapes_what_came_from_outside(oracle, tmp_
 def test_a_killed_run_goes_on_where_it_stopped(oracle, tmp_path, monkeypatch):
     assert oracle(output="whole") == 0
     asked = []
-    decode = generative.decode_clicks
+    decode = predictors.decode_clicks
 
     def count_or_die(segmenter, images, sequences, **options):
         if len(asked) == 2 and not (tmp_path / "run/died").exists():
@@ -104,18 +107,53 @@ def test_a_killed_run_goes_on_where_it_stopped(oracle, tmp_path, monkeypatch):
         asked.extend(sequences)
         return decode(segmenter, images, sequences, **options)
 
-    monkeypatch.setattr(generative, "decode_clicks", count_or_die)
+    monkeypatch.setattr(predictors, "decode_clicks", count_or_die)
     assert oracle() == 1
-    kept = (tmp_path / "run/predictions.jsonl").read_text()
-    assert len(kept.splitlines()) == 2
+    part = tmp_path / "run/parts/000000.jsonl"
+    assert len(part.read_text().splitlines()) == 2
     assert not (tmp_path / "run/metrics.json").exists()
-    (tmp_path / "run/predictions.jsonl").write_text(kept + '{"sample_id": "s')  # the kill came while writing
+    part.write_text(part.read_text() + '{"sample_id": "s')  # the kill came while writing
     assert oracle() == 0
     assert len(asked) == 4
-    assert read_lines(tmp_path / "run") == read_lines(tmp_path / "whole")
-    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("run", "whole")]
-    assert [m.pop("resumed") for m in metrics] == [2, 0]
-    assert metrics[0] | {"seconds": 0} == metrics[1] | {"seconds": 0}
+    for name in ("predictions.jsonl", "metrics.json", "protocol.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    resumed = [json.loads((tmp_path / name / "run.json").read_text())["resumed"] for name in ("run", "whole")]
+    assert resumed == [2, 0]
+
+
+def test_two_processes_and_one_give_the_same_files(dataset, tmp_path):
+    words = ["--root", str(dataset), "--predictor", "noisy", "--batch-size", "1", "--output"]
+    assert evaluate.main([*words, str(tmp_path / "one")]) == 0
+    command = [sys.executable, "-m", "inference.evaluate", *words, str(tmp_path / "two")]
+    both = [
+        subprocess.Popen(command, env=os.environ | {"RANK": str(rank), "WORLD_SIZE": "2"})
+        for rank in range(2)
+    ]
+    assert [process.wait() for process in both] == [0, 0]
+    assert json.loads((tmp_path / "two/run.json").read_text())["processes"] == 2
+    for name in ("predictions.jsonl", "metrics.json", "protocol.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("predictor", ["box", "center-point", "noisy"])
+def test_the_lines_of_reference(predictor, dataset, tiny_segmenter, tmp_path):
+    words = ["--root", dataset, "--predictor", predictor, "--noise", "0", "--output", tmp_path / "run"]
+    assert evaluate.main([str(word) for word in words]) == 0
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["no_target"]["accuracy"] == 1.0
+    assert (metrics["scores"]["miou"] == 1.0) == (predictor == "noisy")
+    assert (metrics["protocol"]["segmenter"] is None) == (predictor == "noisy")
+
+
+def test_broken_images_are_counted_if_one_wants_to_go_on(dataset, tmp_path, capsys):
+    lines = (dataset / "test/samples.jsonl").read_text().splitlines(keepends=True)
+    (dataset / "test/samples.jsonl").write_text("".join([*lines[:2], "{\n", *lines[2:]]))
+    words = ["--root", str(dataset), "--predictor", "noisy", "--output", str(tmp_path / "run")]
+    assert evaluate.main(words) == 1
+    assert "line 3" in capsys.readouterr().err
+    assert evaluate.main([*words, "--skip-broken"]) == 0
+    protocol = json.loads((tmp_path / "run/metrics.json").read_text())["protocol"]
+    assert (protocol["n"], protocol["broken_and_skipped"]) == (4, {"broken line": 1})
 
 
 def test_a_finished_run_is_not_continued_with_another_protocol(oracle, tmp_path, capsys):

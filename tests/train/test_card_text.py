@@ -5,17 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stories import ADAPTER, DATA, MERGED, RECORD
 
+from geoclick.model_index import Evaluation
 from train import card_text
-from train.evaluations import METRICS, Evaluation
 
 RUN = Evaluation(
     "coco: DATA",
     "coco",
     "test",
-    dict.fromkeys(METRICS, 0.5),
+    {"miou": 0.5, "oiou": 0.625, "pr@0.5": 0.75},
     (0.25, 0.75),
     {"referring": (4, 0.125)},
+    {},
     {"n": 4, "decode": "replay"},
+)
+SET = Evaluation(
+    "LoveDA", "loveda", "val", {"miou": 0.375}, (0.25, 0.5), {}, {"road": 0.5, "a|b": 0.25}, {"n": 14}
 )
 
 
@@ -61,9 +65,21 @@ def test_a_merged_models_card_tells_of_the_check():
 
 def test_figures_stand_with_their_protocol():
     figures = section(render(ADAPTER, [RUN]), "Figures")
-    assert f"| coco: DATA | test | 4 | {' | '.join(['0.500'] * 7)} | 0.250 to 0.750 |" in figures
+    assert "| dataset | split | samples | mIoU | oIoU | Pr@0.5 | mIoU, 95 % interval |" in figures
+    assert "| coco: DATA | test | 4 | 0.500 | 0.625 | 0.750 | 0.250 to 0.750 |" in figures
     assert "| coco: DATA | test | referring | 4 | 0.125 |" in figures
     assert "| decode | replay |" in figures
+    assert "| class |" not in figures
+
+
+def test_a_set_of_classes_stands_beside_samples():
+    figures = section(render(ADAPTER, [RUN, SET]), "Figures")
+    assert "| coco: DATA | test | 4 | 0.500 | 0.625 | 0.750 | 0.250 to 0.750 |" in figures
+    assert "| LoveDA | val | 14 | 0.375 |  |  | 0.250 to 0.500 |" in figures
+    assert "| LoveDA | val | road | 0.500 |" in figures
+    assert "| LoveDA | val | a\\|b | 0.250 |" in figures
+    alone = section(render(ADAPTER, [SET]), "Figures")
+    assert "| task |" not in alone
 
 
 def test_what_is_not_known_is_said():

@@ -18,6 +18,7 @@ def train(cache, output):
     return embedded_vlm.main(["--cache", str(cache), "--output", str(output), *WORDS])
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights(cache, tmp_path, monkeypatch):
     assert train(cache, tmp_path / "whole") == 0
     save = embedded_vlm._save

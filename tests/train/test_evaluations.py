@@ -2,15 +2,12 @@ import json
 
 import pytest
 from adapters import evaluated
-from huggingface_hub import ModelCard, ModelCardData
-from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from hypothesis import given
 from hypothesis import strategies as st
 from stories import ADAPTER, MERGED
 
 from geoclick.errors import GeoClickError
 from train import evaluations
-from train.evaluations import METRICS, Evaluation
 
 
 def test_the_figures_are_those_of_the_folder_without_the_way_to_the_data(tmp_path):
@@ -72,37 +69,3 @@ def test_any_json_is_refused_in_one_sentence(tmp_path_factory, value):
     with pytest.raises(GeoClickError, match="is none of 'geoclick evaluate'") as caught:
         evaluations.read(folder, ADAPTER)
     assert "\n" not in str(caught.value)
-
-
-SHARES = st.floats(0, 1)
-
-
-@st.composite
-def runs(draw):
-    text = st.text(min_size=1)
-    protocol = st.dictionaries(st.sampled_from(evaluations.PROTOCOL), text | st.integers())
-    return Evaluation(
-        draw(text),
-        draw(text),
-        draw(text),
-        {key: draw(SHARES) for key in METRICS},
-        (0.0, 1.0),
-        draw(st.dictionaries(text, st.tuples(st.integers(1, 99), SHARES), max_size=3)),
-        draw(protocol),
-    )
-
-
-@given(runs())
-def test_the_hub_reads_back_every_figure(run):
-    results = evaluations.model_index(run)
-    assert len(results) == len(METRICS) + len(run.by_task)
-    name, found = model_index_to_eval_results(eval_results_to_model_index("m", results))
-    assert name == "m"
-    assert [(r.metric_name, r.metric_value) for r in found] == [
-        (r.metric_name, r.metric_value) for r in results
-    ]
-    card = ModelCard(f"---\n{ModelCardData(model_name='m', eval_results=results).to_yaml()}\n---\n")
-    assert card.data.eval_results == found
-    assert {r.dataset_split for r in found} == {" ".join(run.split.split())}
-    told = {r.metric_name: r.metric_value for r in results[: len(METRICS)]}
-    assert all(told[title] == pytest.approx(run.scores[key], abs=1e-4) for key, title in METRICS.items())

@@ -39,11 +39,11 @@ def test_the_figures_are_those_of_the_answers(samples):
     given = [targets[0].mask, targets[1].mask & left, blank, targets[3].mask, blank]
     statuses = ["ok", "ok", "unparsable", "ok", "empty"]
     answers = [entry(s, m, status=status) for s, m, status in zip(asked, given, statuses, strict=True)]
-    found = monitor.score(asked, answers)
+    found = monitor.score(answers)
     assert found["eval_miou"] == pytest.approx((1 + 0.5 + 0 + 1 + 1) / 5)
     assert found["eval_parse_rate"] == pytest.approx(4 / 5)
     assert found["eval_no_target_accuracy"] == 1
-    assert "eval_no_target_accuracy" not in monitor.score(targets, answers[:4])
+    assert "eval_no_target_accuracy" not in monitor.score(answers[:4])
 
 
 def test_the_panel_shows_targets_and_answers(samples):
@@ -140,7 +140,7 @@ def test_the_best_adapter_is_kept_and_answers_as_it_did(setting, whole):
     clicks = setting[setting.index("--clicks") + 1]
     chosen = heldout.pick(store.read(clicks), setting[setting.index("--root") + 1], 4)
     watch = monitor.Monitor(vlm, segmenters.load(), chosen, "compact", False, every=1, patience=0)
-    again = monitor.score(chosen, watch.answer(vlm.model, 0, 1))
+    again = monitor.score(watch.answer(vlm.model, 0, 1))
     assert again["eval_miou"] == pytest.approx(best["eval_miou"])
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from geoclick.scenes.copies.raw import RAW
+from geoclick.scenes.copies.referring import REFERRING
 from geoclick.scenes.copies.semantic import SEMANTIC
 
-LAYOUTS: dict[str, Callable[[Path, int, int], None]] = {**SEMANTIC}
+LAYOUTS: dict[str, Callable[[Path, int, int], None]] = {**SEMANTIC, **REFERRING, **RAW}
 """Writes the copy of a dataset below a folder: the folder, how many images its scored split gets, and a seed."""

@@ -93,6 +93,33 @@ def is_taken(claims: BinaryIO, byte: int) -> bool:
     return False
 
 
+LEAD = 0
+"""The byte that process 0 of a job holds while it works."""
+
+
+def lead(claims: Path) -> BinaryIO | None:
+    """Open the claims of a job as its process 0; None when another job's process 0 holds them."""
+    file = claims.open("a+b")
+    for _ in range(10):  # another process that looks whether it is taken holds it for a moment
+        if take(file, LEAD):
+            return file
+        time.sleep(GLANCE)
+    file.close()
+    return None
+
+
+def follow(claims: Path) -> BinaryIO | None:
+    """Open the claims of a job as one of its other processes; None while no process 0 holds them."""
+    try:
+        file = claims.open("r+b")
+    except FileNotFoundError:
+        return None
+    if is_taken(file, LEAD):
+        return file
+    file.close()
+    return None
+
+
 def wait_for_holder(claims: BinaryIO, byte: int) -> None:
     """Wait, in the kernel, until the process that has claimed a byte gives it back or dies."""
     fcntl.lockf(claims, fcntl.LOCK_SH, 1, byte)

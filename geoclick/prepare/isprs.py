@@ -1,0 +1,93 @@
+"""ISPRS Potsdam and Vaihingen: large tiles in colours, without the boundaries of things, to 512x512 pixels.
+
+Splits and counts are those of mmsegmentation, which the open-vocabulary evaluations use. The pictures of Vaihingen
+show near infrared, red and green as red, green and blue.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from geoclick.prepare import labels
+from geoclick.prepare.jobs import Job, Split, by_columns_and_rows
+
+COLOURS = {
+    (0, 0, 0): 0,  # boundary: ignored
+    (255, 255, 255): 1,  # impervious surface, road
+    (0, 0, 255): 2,  # building
+    (0, 255, 255): 3,  # low vegetation
+    (0, 255, 0): 4,  # tree
+    (255, 255, 0): 5,  # car
+    (255, 0, 0): 6,  # clutter, background
+}
+
+
+def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:
+    return labels.by_palette(path, COLOURS, ignored=0)
+
+
+POTSDAM = Job(
+    title="Potsdam",
+    splits={
+        "val": Split(
+            14,
+            2016,
+            (
+                *("2_13", "2_14", "3_13", "3_14", "4_13", "4_14", "4_15"),
+                *("5_13", "5_14", "5_15", "6_13", "6_14", "6_15", "7_13"),
+            ),
+        ),
+        "train": Split(
+            24,
+            3456,
+            (
+                *(
+                    "2_10",
+                    "2_11",
+                    "2_12",
+                    "3_10",
+                    "3_11",
+                    "3_12",
+                    "4_10",
+                    "4_11",
+                    "4_12",
+                    "5_10",
+                    "5_11",
+                    "5_12",
+                ),
+                *("6_7", "6_8", "6_9", "6_10", "6_11", "6_12", "7_7", "7_8", "7_9", "7_10", "7_11", "7_12"),
+            ),
+        ),
+    },
+    image="top_potsdam_{tile}_RGB.tif",
+    labels=("top_potsdam_{tile}_label_noBoundary.tif",),
+    parts={"tile": r"\d+_\d+"},
+    read_label=_read_label,
+    output=by_columns_and_rows,
+    ignored=0,
+    tile=(512, 512),
+)
+
+VAIHINGEN = Job(
+    title="Vaihingen",
+    splits={
+        "val": Split(
+            17,
+            398,
+            tuple(f"area{n}" for n in (2, 4, 6, 8, 10, 12, 14, 16, 20, 22, 24, 27, 29, 31, 33, 35, 38)),
+        ),
+        "train": Split(
+            16,
+            344,
+            tuple(f"area{n}" for n in (1, 3, 5, 7, 11, 13, 15, 17, 21, 23, 26, 28, 30, 32, 34, 37)),
+        ),
+    },
+    # Labels with boundaries have the same names as the pictures: the folder tells them apart.
+    image="top/top_mosaic_09cm_{area}.tif",
+    labels=("top_mosaic_09cm_{area}_noBoundary.tif",),
+    parts={"area": r"area\d+"},
+    read_label=_read_label,
+    output=by_columns_and_rows,
+    ignored=0,
+    tile=(512, 512),
+)

@@ -1,0 +1,48 @@
+"""UAVid: frames of drone videos in 4K with labels in colours, to tiles of 1080 rows and 1280 columns.
+
+Moving and static cars become one class. The sequences of a split are told by their numbers, so that the folder above
+them (`uavid_test`, `test_gt`, ...) may have any name. Tiling and names are those of SegEarth-OV.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from geoclick.prepare import labels
+from geoclick.prepare.jobs import Job, Split, by_rows_and_columns
+
+COLOURS = {
+    (0, 0, 0): 0,  # background
+    (128, 0, 0): 1,  # building
+    (128, 64, 128): 2,  # road
+    (192, 0, 192): 3,  # static car
+    (64, 0, 128): 3,  # moving car
+    (0, 128, 0): 4,  # tree
+    (128, 128, 0): 5,  # vegetation
+    (64, 64, 0): 6,  # human
+}
+
+
+def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:
+    return labels.by_palette(path, COLOURS, ignored=255)
+
+
+def _sequences(*numbers: int) -> tuple[str, ...]:
+    return tuple(f"seq{number}" for number in numbers)
+
+
+UAVID = Job(
+    title="UAVid",
+    splits={
+        "test": Split(150, names=_sequences(*range(21, 31), *range(38, 43))),
+        "val": Split(70, names=_sequences(*range(16, 21), 36, 37)),
+        "train": Split(200, names=_sequences(*range(1, 16), *range(31, 36))),
+    },
+    image="{sequence}/Images/{frame}.png",
+    labels=("{sequence}/Labels/{frame}.png",),
+    parts={"sequence": r"seq\d+", "frame": r"\d+"},
+    read_label=_read_label,
+    output=by_rows_and_columns,
+    ignored=255,
+    tile=(1080, 1280),
+)

@@ -1,0 +1,80 @@
+"""What kind of question a query is, by its English words: what a scorer must understand to find the one target.
+
+Read from the words alone, in the manner of RRSIS-D, RISBench and RefSegRS, and therefore rough:
+
+- position: where in the image ("the ship on the lower left", "a dam in the middle", "the leftmost tank");
+- relation: where with respect to another thing, or like it ("a court on the right of the red vehicle", "the car along
+  the road", "similar in size to"); a direction "of" anything but the image itself is one;
+- size: size or extreme ("a tiny vehicle", "the largest tank");
+- colour: ("a green and brown golf field");
+- several: two or more of these, whichever thing they are said of ("a small vehicle on the upper left");
+- plain: none of these ("a stadium").
+
+Tasks that are asked otherwise are kinds of their own: reasoning, no_target, semantic.
+"""
+
+import re
+
+TASK_KINDS = ("reasoning", "semantic", "no_target")
+KINDS = ("plain", "position", "relation", "size", "colour", "several", *TASK_KINDS)
+"""All kinds, in the order in which they are told."""
+
+IMAGE = "image|picture|photo|photograph|scene|view|frame|map|figure"
+"""What a direction may be of and still be a position."""
+PLACE = (
+    "(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re|ral)|corner|edge|"
+    "(?:north|south)(?: ?(?:east|west))?|east|west)(?:most|ern)?"
+)
+NAMED_CENTRE = re.compile(
+    r"\b(?:shopping|sports?|service|city|town|data|civic|community|business|conference|convention|exhibition|"
+    r"distribution|logistics|medical|visitors?) cent(?:er|re)s?\b"
+)
+"""Things called a centre, which say nothing of where they are."""
+ADVERB = re.compile(
+    r"\bright(?= (?:next|near|beside|by|at|above|below|behind|under|over|in front|along|across) )"
+)
+"""The right that is none."""
+
+THING = f"(?:(?:the|a|an|this|that|its|two|some) )+(?!(?:far |very |most |extreme )*(?:{IMAGE}|{PLACE})\\b)"
+"""The start of a noun phrase that is neither the image nor a place in it."""
+PLACE_OF = re.compile(rf"\b{PLACE}(?: (?:{PLACE}|side|part|end|hand|half|area))* (?:of|to|from) (?={THING})")
+RELATION = re.compile(
+    r"\b(?:near|nearest|nearby|next to|besides?|alongside|between|adjacent|close to|closer|closest|behind|front of|"
+    r"above|below|under|underneath|beneath|over|around|surround(?:ed|ing)|inside|within|outside|along|opposite|across|"
+    r"among|amid|against|connect(?:ed|ing)|attached|facing|crossing|towards?|away from|than|similar|same|"
+    rf"(?:in|on|at|by|from) (?={THING}))\b"
+)
+POSITION = re.compile(rf"\b{PLACE}\b")
+SIZE = re.compile(
+    r"\b(?:(?:small|large|bigg?|tin[iy]|huge|giant|enormous|massive|long|short|tall|wide|broad|narrow|slender|thick|"
+    r"thinn?)(?:e?r|e?st)?|little|mini|medium|sizes?|sized)\b"
+)
+COLOUR = re.compile(
+    r"\b(?:red|orange|yellow|green|blue|purple|violet|pink|brown|black|white|gr[ae]y|silver|golden|beige|tan|cyan|"
+    r"turquoise|dark|bright|reddish|yellowish|greenish|bluish|brownish|gr[ae]yish|whitish|colou?r(?:ed|ful)?)\b"
+)
+
+
+def kind(query: str, task: str = "referring") -> str:
+    """The kind of a query, one of KINDS.
+
+    Args:
+        query: in English; words of other languages make it plain.
+        task: of the sample.
+    """
+    if task in TASK_KINDS:
+        return task
+    words = " ".join(re.findall("[a-z]+", query.lower()))
+    words = ADVERB.sub("", NAMED_CENTRE.sub("", words))
+    words, directions = PLACE_OF.subn("of ", words)
+    found = [
+        name
+        for name, there in (
+            ("position", POSITION.search(words)),
+            ("relation", directions or RELATION.search(words)),
+            ("size", SIZE.search(words)),
+            ("colour", COLOUR.search(words)),
+        )
+        if there
+    ]
+    return found[0] if len(found) == 1 else "several" if found else "plain"

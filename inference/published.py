@@ -1,0 +1,155 @@
+"""Published figures of the benchmarks, in per cent as printed, each with the protocol by which it was made.
+
+PAPER's tables hold the figures of others too. A figure that was read in a listing, not in its source, is `second_hand`.
+"""
+
+from dataclasses import dataclass
+
+from geoclick.datasets.benchmarks import BENCHMARKS
+
+PAPER = "arXiv 2602.17799"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a published figure was scored, as far as that is known.
+
+    Attributes:
+        mode: the mode of ours that scores that way; None when it is not known.
+        question: the choice of question; None when there is none, or when it is not known.
+        unknown: what is not known of the rest.
+        note: what else was particular.
+    """
+
+    mode: str | None = None
+    question: str | None = None
+    unknown: str = ""
+    note: str = ""
+
+
+SEGEARTH_OV = Protocol(
+    "semantic", note="its images at a long side of 448, its thresholds those of SegEarth-OV"
+)
+PAPER_CONTRASTIVE = Protocol("semantic", unknown="its image lists and thresholds are not published")
+PAPER_GENERATIVE = Protocol(unknown="its mode and its choice of question are not published")
+THINK2SEG = Protocol("think2seg", "random", unknown="its random questions are others")
+UNKNOWN = Protocol(unknown="its protocol is not at hand")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One figure of one method.
+
+    Attributes:
+        benchmark: a key of BENCHMARKS, or `average-multi-class` and `average-single-class`.
+        split: of the benchmark; empty for an average.
+        method: as its authors call it.
+        metric: `miou`, `oiou` or `foreground_iou`; gIoU is the one and cIoU the other.
+        value: in per cent.
+        protocol: how it was scored.
+        source: where it was printed.
+        second_hand: whether it was read elsewhere than in its source.
+    """
+
+    benchmark: str
+    split: str
+    method: str
+    metric: str
+    value: float
+    protocol: Protocol
+    source: str = PAPER
+    second_hand: bool = False
+
+
+MULTI_CLASS = ("openearthmap", "loveda", "isaid", "potsdam", "vaihingen", "uavid", "udd5", "vdd")
+CONTRASTIVE = "CLIP + SAM (arXiv 2602.17799)"
+TUNED, UNTUNED = "Qwen3-VL-2B, LoRA (arXiv 2602.17799)", "GPT-5, zero-shot (arXiv 2602.17799)"
+
+SEMANTIC = (
+    ("CLIP", SEGEARTH_OV, (12.0, 12.4, 7.5, 15.6, 10.8, 10.9, 9.5, 14.2), 11.4),
+    ("MaskCLIP", SEGEARTH_OV, (25.1, 27.8, 14.5, 33.9, 29.9, 28.6, 32.4, 32.9), 27.2),
+    ("SCLIP", SEGEARTH_OV, (29.3, 30.4, 16.1, 39.6, 35.9, 31.4, 38.7, 37.9), 31.1),
+    ("GEM", SEGEARTH_OV, (33.9, 31.6, 17.7, 39.1, 36.4, 33.4, 41.2, 39.5), 32.3),
+    ("ClearCLIP", SEGEARTH_OV, (31.0, 32.4, 18.2, 42.0, 36.2, 36.2, 41.8, 39.3), 33.4),
+    ("SegEarth-OV", SEGEARTH_OV, (40.3, 36.9, 21.7, 48.5, 40.0, 42.5, 50.6, 45.3), 39.2),
+    (CONTRASTIVE, PAPER_CONTRASTIVE, (34.2, 38.2, 21.9, 50.2, 40.6, 44.3, 53.8, 46.8), 41.3),
+    (
+        "best class of each SAM proposal",
+        PAPER_CONTRASTIVE,
+        (64.4, 50.0, 36.2, 74.3, 61.2, 59.7, 56.5, 62.9),
+        58.2,
+    ),
+)
+"""mIoU of MULTI_CLASS in order, then the average as printed.
+
+The averages of the first six are not the means of their rows, but 0.2 to 1.8 below.
+"""
+SINGLE_CLASS = {"whu-aerial": 58.8, "inria": 48.0, "chn6-cug": 36.4, "deepglobe": 15.9, "massachusetts": 12.2}
+"""IoU of the foreground, by CONTRASTIVE."""
+GRIDS = {"loveda": {10: 36.2, 20: 38.1}, "chn6-cug": {10: 31.0, 20: 35.6}}
+"""The same with fewer points a side than the 29 of CONTRASTIVE."""
+
+
+def _rows() -> list[Published]:
+    """Every figure of the tables above, and those of the generative way."""
+    rows = []
+    for method, protocol, values, average in SEMANTIC:
+        for name, value in zip(MULTI_CLASS, values, strict=True):
+            rows.append(Published(name, BENCHMARKS[name].split, method, "miou", value, protocol))
+        rows.append(Published("average-multi-class", "", method, "miou", average, protocol))
+    rows.append(
+        Published(
+            "average-single-class", "", "SegEarth-OV", "foreground_iou", 34.2, SEGEARTH_OV, second_hand=True
+        )
+    )
+    rows.append(
+        Published(
+            "average-single-class",
+            "",
+            CONTRASTIVE,
+            "foreground_iou",
+            35.1,
+            PAPER_CONTRASTIVE,
+            second_hand=True,
+        )
+    )
+    for name in ("loveda", *SINGLE_CLASS):
+        split = BENCHMARKS[name].split
+        metric = "miou" if name in MULTI_CLASS else "foreground_iou"
+        for side, value in GRIDS.get(name, {}).items():
+            method = f"{CONTRASTIVE}, {side} x {side} points"
+            rows.append(Published(name, split, method, metric, value, PAPER_CONTRASTIVE, second_hand=True))
+        if name in SINGLE_CLASS:
+            value = SINGLE_CLASS[name]
+            rows.append(
+                Published(name, split, CONTRASTIVE, metric, value, PAPER_CONTRASTIVE, second_hand=True)
+            )
+    rows += [
+        Published(name, split, method, "miou", value, PAPER_GENERATIVE, second_hand=True)
+        for name, split, method, value in (
+            ("rrsis-d", "val", TUNED, 68.1),
+            ("rrsis-d", "test", UNTUNED, 24.9),
+            ("rrsis-d", "test", TUNED, 67.6),
+            ("earthreason", "test", UNTUNED, 47.4),
+            ("earthreason", "test", TUNED, 72.7),
+        )
+    ]
+    return [
+        *rows,
+        Published("rrsis-d", "test", "EviSAM3", "miou", 70.65, UNKNOWN, "its authors"),
+        Published("earthreason", "test", "SegEarth-R2", "miou", 73.5, UNKNOWN, "arXiv 2512.20013"),
+        Published("earthreason", "test", "Think2Seg-RS", "oiou", 75.60, THINK2SEG, "arXiv 2512.19302"),
+    ]
+
+
+PUBLISHED = tuple(_rows())
+"""Every figure; methods in the order in which a table shows them."""
+
+
+def find(benchmark: str, split: str, metric: str | None = None) -> list[Published]:
+    """The figures of a benchmark's split, or of one metric of it; none where none is at hand."""
+    return [
+        row
+        for row in PUBLISHED
+        if (row.benchmark, row.split) == (benchmark, split) and metric in (None, row.metric)
+    ]
