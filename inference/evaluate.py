@@ -115,7 +115,9 @@ def describe(
     from geoclick import metrics
     from geoclick.segmenters import clicking
 
-    missing = Counter({item.reason: item.count for item in left_out if item.error})
+    broken, by_choice = Counter(), Counter()
+    for item in left_out:
+        (broken if item.error else by_choice)[item.reason] += item.count
     return {
         "dataset": settings.dataset,
         "root": settings.root,
@@ -126,7 +128,8 @@ def describe(
         "largest_image": list(found.sizes[1]),
         "images_sha256": found.images_sha256,
         "samples_sha256": found.samples_sha256,
-        "broken_and_skipped": dict(missing),
+        "broken_and_skipped": dict(broken),
+        "left_out": dict(by_choice),
         "mode": settings.mode,
         "scored_side": metrics.MODES[settings.mode].side,
         "question": settings.question,

@@ -122,6 +122,12 @@ def box(config: "EvaluateConfig", survey: "Survey", segmenter: Any) -> tuple[dic
     """The bounding box of the true mask as the prompt: what a perfect detector gets."""
     from geoclick.segmenters import clicking
 
+    if config.segmenter == "embedded":
+        raise UsageError(
+            "The embedded segmenter has learnt from clicks and never seen a box; give --segmenter sam_vit_b, "
+            "sam_vit_l or sam_vit_h with --checkpoint."
+        )
+
     def ask(batch: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
         found = [Prediction(np.zeros(sample.size, bool), ()) for sample in batch]
         boxes = [masks.bounding_box(sample.mask) for sample in batch]

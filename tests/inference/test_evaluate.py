@@ -138,6 +138,7 @@ def test_two_processes_and_one_give_the_same_files(dataset, tmp_path):
 @pytest.mark.parametrize("predictor", ["box", "center-point", "noisy"])
 def test_the_lines_of_reference(predictor, dataset, tiny_segmenter, tmp_path):
     words = ["--root", dataset, "--predictor", predictor, "--noise", "0", "--output", tmp_path / "run"]
+    words += ["--segmenter", "sam_vit_b", "--checkpoint", "none.pth"]  # in whose place the fixture puts another
     assert evaluate.main([str(word) for word in words]) == 0
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["no_target"]["accuracy"] == 1.0
@@ -207,6 +208,10 @@ def test_bad_input_is_one_sentence(oracle, dataset, click_store, tmp_path, capsy
     assert error("--batch-size", -1)[0] == 2
     assert error("--mode", "other")[0] == 2
     assert error("--predictor", "magic")[0] == 2
+    assert error("--predictor", "box")[1].startswith("error: The embedded segmenter has learnt from clicks")
+    assert error("--mode", "semantic")[0] == 2
+    assert error("--noise", 1.5)[0] == 2
+    assert error("--compare", "one")[0] == 2
     code, message = error("--clicks", tmp_path / "none")
     assert code == 1
     assert "holds no click store" in message

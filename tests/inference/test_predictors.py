@@ -38,7 +38,7 @@ def with_masks(shape=(40, 50), count=6):
 def test_the_box_goes_round_the_true_mask(segmenter):
     batch = list(with_masks())
     images = [np.random.default_rng(i).integers(0, 256, (40, 50, 3), dtype=np.uint8) for i in range(6)]
-    _, ask = predictors.box(options(), None, segmenter)
+    _, ask = predictors.box(options(segmenter="sam_vit_b"), None, segmenter)
     found = ask(batch, images)
     assert not found[0].mask.any()
     assert found[0].mask.shape == (40, 50)

@@ -1,0 +1,117 @@
+"""`geoclick evaluate` end to end on the tiny copy of every benchmark, as its commands: minutes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from geoclick import masks
+from geoclick.datasets.benchmarks import BENCHMARKS
+from inference import records
+
+pytestmark = pytest.mark.slow
+REPO = Path(__file__).parents[2]
+NOISE = 0.1
+SAME = ("predictions.jsonl", "metrics.json", "protocol.json", "model-index.yaml")
+DESCRIBED = [name for name, benchmark in BENCHMARKS.items() if benchmark.task != "semantic"]
+LAUNCHER = REPO / "accelerate_configs" / "cpu2.yaml"
+
+
+def geoclick(*words):
+    command = [sys.executable, "-m", "geoclick.cli", *map(str, words)]
+    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def by_two(*words):
+    launch = ["-m", "accelerate.commands.launch", "--config_file", LAUNCHER, "-m", "inference.evaluate"]
+    command = [sys.executable, *map(str, [*launch, *words])]
+    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def copy(tmp_path, name, count=4):
+    root = tmp_path / name
+    geoclick("scenes", root, "--layout", name, "--count", count)
+    return ["--dataset", name, "--root", root]
+
+
+def same(one, two):
+    for name in SAME:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_noise_scores_as_it_must_in_one_process_and_in_two(name, tmp_path):
+    words = [*copy(tmp_path, name), "--predictor", "noisy", "--noise", NOISE, "--batch-size", 2, "--output"]
+    geoclick("evaluate", *words, tmp_path / "one")
+    by_two(*words, tmp_path / "two")
+    same(tmp_path / "one", tmp_path / "two")
+    summary = json.loads((tmp_path / "one/metrics.json").read_text())
+    found = list(records.read(tmp_path / "one/predictions.jsonl"))
+    groups = {}
+    for entry in found:
+        height, width = entry["size"]
+        valid = height * width if entry["valid"] is None else masks.area(entry["valid"])
+        target = masks.area(entry["target"])
+        key = entry["category"] if summary["protocol"]["mode"] == "semantic" else ""
+        kept, united = groups.get(key, (0.0, 0.0))
+        groups[key] = kept + (1 - NOISE) * target, united + target + NOISE * (valid - target)
+    expected = {key: kept / united for key, (kept, united) in groups.items()}
+    if summary["protocol"]["mode"] == "semantic":
+        assert summary["scores"]["per_class"] == pytest.approx(expected, abs=0.01)
+        assert summary["scores"]["miou"] == pytest.approx(sum(expected.values()) / len(expected), abs=0.01)
+    else:
+        assert summary["scores"]["oiou"] == pytest.approx(expected[""], abs=0.01)
+    assert (tmp_path / "one/report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_the_models_answer_in_one_process_and_in_two(name, tmp_path):
+    place = copy(tmp_path, name)
+    split = BENCHMARKS[name].split
+    geoclick("synth", *place, "--split", split, "--output", tmp_path / "clicks")
+    scores = {}
+    ways = {"oracle": ["--clicks", tmp_path / "clicks"], "generative": [], "center-point": []}
+    for predictor, more in ways.items():
+        words = [*place, "--predictor", predictor, *more, "--batch-size", 2, "--output"]
+        geoclick("evaluate", *words, tmp_path / predictor)
+        summary = json.loads((tmp_path / predictor / "metrics.json").read_text())
+        scores[predictor] = summary["scores"]["miou"]
+        if predictor in ("oracle", "generative"):
+            by_two(*words, tmp_path / f"{predictor}-two")
+            same(tmp_path / predictor, tmp_path / f"{predictor}-two")
+    print(name, {predictor: round(score, 3) for predictor, score in scores.items()})
+    assert scores["oracle"] > 0.85
+    assert 0 <= scores["generative"] <= 1
+
+
+def test_ten_kills_change_nothing(tmp_path):
+    words = [*copy(tmp_path, "rrsis-d", 12), "--predictor", "generative", "--batch-size", 1]
+    geoclick("evaluate", *words, "--output", tmp_path / "whole")
+    began = time.monotonic()
+    geoclick("evaluate", *words, "--output", tmp_path / "timed")
+    seconds, rng = time.monotonic() - began, random.Random(0)
+    command = [sys.executable, "-m", "geoclick.cli", "evaluate", *words, "--output", tmp_path / "killed"]
+    kills, output = 0, tmp_path / "killed"
+    while kills < 10 and not (output / "model-index.yaml").exists():
+        process = subprocess.Popen(
+            [*map(str, command)], cwd=REPO, start_new_session=True, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(rng.uniform(0.5, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    geoclick("evaluate", *words, "--output", output)
+    print("kills", kills, json.loads((output / "run.json").read_text()))
+    assert kills > 0
+    same(output, tmp_path / "whole")
