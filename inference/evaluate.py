@@ -237,7 +237,7 @@ def answer(settings: EvaluateConfig, ask: "Ask", claims: BinaryIO, *, total: int
 def conclude(output: Path, protocol: dict, *, gallery: int) -> None:
     """From whole predictions to metrics.json, report.html and model-index.yaml; and the result in a line."""
     from geoclick import model_index
-    from inference import records, report, results, runs
+    from inference import beside, records, report, results, runs
 
     runs.clean(output)
     predictions = output / records.PREDICTIONS
@@ -246,6 +246,8 @@ def conclude(output: Path, protocol: dict, *, gallery: int) -> None:
     report.write(output, summary, predictions, count=gallery)
     model_index.write(output, summary)
     print(results.line(summary))
+    if table := beside.text(summary):
+        print(f"\n{table}\n")
     print(f"report: {output / 'report.html'}")
 
 
