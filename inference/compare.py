@@ -126,17 +126,19 @@ def of_set(pairs: Pairs, seed: int) -> dict:
 
 
 def verdict(miou: dict) -> str:
-    """What the interval of a difference says, in words."""
+    """What interval and p-value of a difference say together, in words.
+
+    Resamples of a few units are narrower than chance is, which the p-value is not.
+    """
     low, high = miou["interval"] or (0, 0)
-    if low > 0 or high < 0:
+    if (low > 0 or high < 0) and miou["p_value"] < 0.05:
         return "B is better" if low > 0 else "A is better"
     return "no difference that these samples show"
 
 
 def text(result: dict) -> str:
     """What `compare` found, for the terminal."""
-    miou = result["miou"]
-    n = result["n"]
+    miou, n = result["miou"], result["n"]
     counted = (
         f"of {n} samples {result['wins']} are better in B, {result['losses']} worse, {result['ties']} equal"
     )

@@ -36,7 +36,7 @@ def _tiles(result: Mapping[str, Any]) -> str:
             (page.number(miou["a"]), "mIoU of A"),
             (page.number(miou["b"]), "mIoU of B"),
             (signed(miou["difference"]), f"B less A, 95 % interval {between}"),
-            (f"{miou['p_value']:.4f}", "p-value, if the runs were exchangeable"),
+            (page.number(miou["p_value"], 4), "p-value, if the runs were exchangeable"),
             (str(result["wins"]), f"of {result['n']} samples have a higher IoU in B"),
             (str(result["losses"]), f"have a lower one, {result['ties']} the same"),
         ]
@@ -108,7 +108,7 @@ def render(result: Mapping[str, Any], protocols: Sequence[Mapping[str, Any]], pa
     units = "images" if semantic else "samples"
     body = (
         f"{runs}{_tiles(result)}"
-        + f"<p>By the interval of the mIoU: {escape(result['verdict'])}.</p>"
+        + f"<p>By interval and p-value of the mIoU: {escape(result['verdict'])}.</p>"
         + page.section("Scores", page.table(("", *HEAD), scores))
         + f"<p>Mode {escape(result['mode'])}. Intervals: paired bootstrap over {units}. The p-value: {units} exchanged "
         "between the runs at random, both sides.</p>"

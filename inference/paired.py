@@ -41,13 +41,15 @@ def difference(a: np.ndarray, b: np.ndarray, score: Score, seed: int) -> dict:
     return {key: None if np.isnan(value) else value for key, value in told.items()} | {"interval": ends}
 
 
-def p_value(a: np.ndarray, b: np.ndarray, score: Score, seed: int) -> float:
+def p_value(a: np.ndarray, b: np.ndarray, score: Score, seed: int) -> float | None:
     """How often runs that differ by chance alone would differ this much: a two-sided permutation test.
 
     If it is all one which run a unit's numbers come from, they may be exchanged, unit by unit, at random; for a mean
-    that flips the signs of the units' differences. Arguments as in `difference`.
+    that flips the signs of the units' differences. Arguments as in `difference`; None where a score is NaN.
     """
     observed = float((score(b.sum(axis=0, keepdims=True)) - score(a.sum(axis=0, keepdims=True)))[0])
+    if np.isnan(observed):
+        return None
     rng, total, halves = np.random.default_rng(seed), (a + b).sum(axis=0), (b - a) / 2
     at_once, extreme = max(1, AT_ONCE // len(a)), 0
     for start in range(0, FLIPS, at_once):

@@ -89,6 +89,17 @@ def test_a_run_does_not_differ_from_itself(runs, tmp_path):
     assert "No sample changed." in page
 
 
+def test_few_samples_show_nothing(tmp_path):
+    runs = [
+        evaluated.write(tmp_path / letter, samples(seed, better=better, count=6)[1:4])
+        for letter, seed, better in (("a", 0, 0), ("b", 1, 0.1))
+    ]
+    result = compared(*runs, tmp_path / "out")
+    assert result["miou"]["interval"][0] > 0
+    assert result["miou"]["p_value"] >= 0.2
+    assert result["verdict"] == "no difference that these samples show"
+
+
 def test_the_same_seed_gives_the_same_files(runs, tmp_path):
     compared(*runs, tmp_path / "x", seed=5)
     compared(*runs, tmp_path / "y", seed=5)
@@ -145,6 +156,7 @@ def test_one_class_is_compared_by_its_foreground(tmp_path):
     empty = evaluated.write(tmp_path / "empty", nothing, **options)
     result = compared(empty, empty, tmp_path / "none")
     assert result["miou"]["difference"] is None
+    assert result["miou"]["p_value"] is None
     assert "no mIoU to compare" in compare.text(result)
 
 

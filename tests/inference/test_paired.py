@@ -82,6 +82,7 @@ def test_what_has_no_score_has_no_difference():
     nothing, some = np.zeros((5, 2)), np.ones((5, 2))
     found = paired.difference(nothing, some, paired.mean_ratio, seed=0)
     assert found == {"a": None, "b": 1.0, "difference": None, "interval": None}
+    assert paired.p_value(nothing, some, paired.mean_ratio, seed=0) is None
 
 
 def test_sets_are_exchanged_image_by_image():
