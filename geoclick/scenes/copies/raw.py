@@ -1,7 +1,7 @@
 """Copies of the public downloads that `geoclick prepare` takes, in the state after unpacking.
 
 Large pictures are smaller than the true ones, but cut to several tiles of the true size, the last ones shifted. Beside
-what a job takes lie the files that it must not take: other variants, other splits, labels without picture.
+what a job takes lie the files that it must not take: other variants, other splits (small), labels without picture.
 """
 
 import json
@@ -133,7 +133,7 @@ def vaihingen(root: Path, count: int, seed: int) -> None:
 
 def isaid_images(root: Path, count: int, seed: int) -> None:
     """Pictures larger and smaller than a tile, on one side or on both."""
-    sizes = ((1000, 1400), (500, 700), (1100, 700))
+    sizes = ((896, 1500), (500, 700), (1100, 700))
     for number in range(count):
         picture, label, scene = _draw((seed, 3, number), sizes[number % len(sizes)], ISAID)
         stem, folder = f"P{number + 3:04d}", root / "val"
@@ -168,7 +168,7 @@ def uavid_frames(root: Path, count: int, seed: int) -> None:
             stored.save(sequence / "Labels" / frame)
         else:
             _save(sequence / "Labels" / frame, colours)
-    picture, label, _ = _draw((seed, 4, count), (1080, 1920), UAVID)
+    picture, label, _ = _draw((seed, 4, count), (SIZE, SIZE), UAVID)
     _save(root / "uavid_val" / "seq16" / "Images" / "000000.png", picture)
     _save(root / "uavid_val" / "seq16" / "Labels" / "000000.png", _colour(label, uavid.COLOURS))
 
@@ -178,7 +178,8 @@ def inria_tiles(root: Path, count: int, seed: int) -> None:
     names = JOBS["inria"].splits["test"].names
     others = (next(iter(JOBS["inria"].splits["val"].names)), "austin2")
     for number, name in enumerate((*names[:count], *others)):
-        picture, label, _ = _draw((seed, 5, number), (1200, 1200), BUILDING)
+        side = 1200 if number < len(names[:count]) else SIZE
+        picture, label, _ = _draw((seed, 5, number), (side, side), BUILDING)
         folder = root / "AerialImageDataset" / "train"
         _save_geotiff(folder / "images" / f"{name}.tif", picture, 0.3)
         _save_geotiff(folder / "gt" / f"{name}.tif", label * 255, 0.3)
