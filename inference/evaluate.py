@@ -164,7 +164,8 @@ def run(settings: EvaluateConfig) -> None:
         if len(settings.compare) != 2:
             raise UsageError("--compare takes two run folders, such as --compare runs/a runs/b.")
         first, second = map(Path, settings.compare)
-        compare.compare(first, second, output, gallery=settings.gallery, seed=settings.seed)
+        result = compare.compare(first, second, output, gallery=settings.gallery, seed=settings.seed)
+        print(f"{compare.text(result)}\nreport: {output / compare.PAGE}")
         return
     from inference import runs
     from inference.predictors import PREDICTORS, WITHOUT_MODELS
