@@ -12,24 +12,7 @@ import numpy as np
 from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split, by_rows_and_columns
 
-COLOURS = {
-    (0, 0, 0): 0,  # background
-    (0, 0, 63): 1,  # ship
-    (0, 63, 63): 2,  # store tank
-    (0, 63, 0): 3,  # baseball diamond
-    (0, 63, 127): 4,  # tennis court
-    (0, 63, 191): 5,  # basketball court
-    (0, 63, 255): 6,  # ground track field
-    (0, 127, 63): 7,  # bridge
-    (0, 127, 127): 8,  # large vehicle
-    (0, 0, 127): 9,  # small vehicle
-    (0, 0, 191): 10,  # helicopter
-    (0, 0, 255): 11,  # swimming pool
-    (0, 191, 127): 12,  # roundabout
-    (0, 127, 191): 13,  # soccer ball field
-    (0, 127, 255): 14,  # plane
-    (0, 100, 155): 15,  # harbor
-}
+COLOURS = labels.colours_of("isaid")
 SUFFIX = "_instance_color_RGB"
 
 

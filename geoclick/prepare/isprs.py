@@ -11,15 +11,8 @@ import numpy as np
 from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split, by_columns_and_rows
 
-COLOURS = {
-    (0, 0, 0): 0,  # boundary: ignored
-    (255, 255, 255): 1,  # impervious surface, road
-    (0, 0, 255): 2,  # building
-    (0, 255, 255): 3,  # low vegetation
-    (0, 255, 0): 4,  # tree
-    (255, 255, 0): 5,  # car
-    (255, 0, 0): 6,  # clutter, background
-}
+COLOURS = labels.colours_of("potsdam")
+"""Those of Vaihingen are the same; the boundaries are black, which is ignored."""
 
 
 def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:

@@ -8,8 +8,6 @@ import numpy as np
 
 from geoclick.tiles import Window
 
-RGB = tuple[int, int, int]
-
 
 @dataclass(frozen=True)
 class Split:

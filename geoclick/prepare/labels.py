@@ -7,13 +7,22 @@ import numpy as np
 from PIL import Image
 
 from geoclick import images
+from geoclick.datasets.benchmarks import BENCHMARKS, RGB
 from geoclick.errors import GeoClickError
-from geoclick.prepare.jobs import RGB
 
 ROWS = 512
 """Rows decoded together, so that a label of 6000x6000 pixels takes no further gigabyte."""
 UNKNOWN = 254
 """No set uses this value."""
+
+
+def colours_of(benchmark: str) -> dict[RGB, int]:
+    """The value of every colour that a label of a benchmark may have, by the table of benchmarks."""
+    table = BENCHMARKS[benchmark]
+    numbers = [*zip(table.palette, range(len(table.palette)), strict=True), *table.merged]
+    return {colour: table.first + number for colour, number in numbers} | dict.fromkeys(
+        table.ignore_colours, table.ignore[0]
+    )
 
 
 def mode_of(path: Path) -> str:

@@ -11,16 +11,7 @@ import numpy as np
 from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split, by_rows_and_columns
 
-COLOURS = {
-    (0, 0, 0): 0,  # background
-    (128, 0, 0): 1,  # building
-    (128, 64, 128): 2,  # road
-    (192, 0, 192): 3,  # static car
-    (64, 0, 128): 3,  # moving car
-    (0, 128, 0): 4,  # tree
-    (128, 128, 0): 5,  # vegetation
-    (64, 64, 0): 6,  # human
-}
+COLOURS = labels.colours_of("uavid")
 
 
 def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:

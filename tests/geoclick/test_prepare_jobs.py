@@ -8,11 +8,20 @@ import pytest
 from PIL import Image
 from skimage.draw import polygon2mask
 
+from geoclick import datasets, masks
+from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.prepare import JOBS, run
 from geoclick.scenes.copies import LAYOUTS
 
 ISPRS = ["000000", "ffffff", "0000ff", "00ffff", "00ff00", "ffff00", "ff0000"]
 ISAID = {0: "000000", 2: "003f3f", 4: "003f7f", 9: "00007f", 11: "0000ff"}
+ONLY = {
+    "potsdam": ("2_13", "2_14"),
+    "vaihingen": ("area2", "area4"),
+    "uavid": ("seq21",),
+    "inria": ("austin1",),
+}
+"""Of the sets whose images are listed, those that the copies have."""
 UAVID = ["000000", "800000", "804080", "c000c0", "008000", "808000", "404000"]
 
 
@@ -21,12 +30,12 @@ def prepared(tmp_path_factory):
     """The raw copy of a job and its output, made once."""
     made = {}
 
-    def prepare(job, *only, count=2):
+    def prepare(job, count=2):
         if job not in made:
             raw, output = (tmp_path_factory.mktemp(f"{job}-{part}") for part in ("raw", "output"))
             LAYOUTS[f"raw-{job}"](raw, count, 5)
             words = [job, "--root", str(raw), "--output", str(output), "--workers", "1"]
-            assert run.main([*words, "--only", *only] if only else words) == 0
+            assert run.main([*words, "--only", *ONLY[job]] if job in ONLY else words) == 0
             made[job] = raw, output
         return made[job]
 
@@ -84,7 +93,7 @@ def names(output, split):
 
 
 def test_potsdam(prepared):
-    raw, output = prepared("potsdam", "2_13", "2_14")
+    raw, output = prepared("potsdam")
     for name in ("2_13", "2_14"):
         label = index_of(raw / f"5_Labels_all_noBoundary/top_potsdam_{name}_label_noBoundary.tif", ISPRS, 0)
         picture = pixels(raw / f"2_Ortho_RGB/top_potsdam_{name}_RGB.tif")
@@ -99,7 +108,7 @@ def test_potsdam(prepared):
 
 
 def test_vaihingen(prepared):
-    raw, output = prepared("vaihingen", "area2", "area4")
+    raw, output = prepared("vaihingen")
     for name, number in (("area2", 4), ("area4", 4)):
         eroded = "ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE"
         label = index_of(raw / eroded / f"top_mosaic_09cm_{name}_noBoundary.tif", ISPRS, 0)
@@ -128,7 +137,7 @@ def test_isaid_is_filled_up_with_what_is_ignored(prepared):
 
 
 def test_uavid_merges_cars_and_reads_colours_not_numbers(prepared):
-    raw, output = prepared("uavid", "seq21")
+    raw, output = prepared("uavid")
     for number, width in enumerate((1920, 2048)):
         path = raw / f"uavid_test/seq21/Labels/000{number}00.png"
         with Image.open(path) as image:
@@ -148,7 +157,7 @@ def test_uavid_merges_cars_and_reads_colours_not_numbers(prepared):
 
 
 def test_inria_takes_the_listed_tiles_of_the_train_set(prepared):
-    raw, output = prepared("inria", "austin1")
+    raw, output = prepared("inria")
     label = pixels(raw / "AerialImageDataset/train/gt/austin1.tif")
     picture = pixels(raw / "AerialImageDataset/train/images/austin1.tif")
     assert set(np.unique(label)) == {0, 255}
@@ -204,6 +213,30 @@ def polygons(path):
 def shifted(mask, combine):
     moved = [np.roll(mask, (row, column), (0, 1)) for row in (-2, 0, 2) for column in (-2, 0, 2)]
     return combine.reduce(moved)
+
+
+@pytest.mark.parametrize("job", [name for name in JOBS if name not in ("loveda", "uavid")])
+def test_the_reader_reads_what_was_written(prepared, job):
+    """The areas of each class, summed up, are those of its value in the files."""
+    table, split = BENCHMARKS[job], next(iter(JOBS[job].splits))
+    _, output = prepared(job, count=3 if job == "isaid" else 2)
+    samples = list(datasets.read(job, str(output), split))
+    folder = output / ("test/targets_cvt_pre" if job == "xbd" else f"ann_dir/{split}")
+    labels = [pixels(path) for path in sorted(folder.iterdir())]
+    assert len(samples) == len(labels) * len(table.classes)
+    for number, name in enumerate(table.names):
+        value = {"inria": 255, "xbd": 1}.get(job, table.first + number)
+        area = sum(masks.area(sample.rle) for sample in samples if sample.category == name)
+        assert area == sum(int((label == value).sum()) for label in labels)
+
+
+def test_jobs_and_the_table_of_benchmarks_say_the_same():
+    assert set(JOBS) == {name for name, table in BENCHMARKS.items() if table.prepared}
+    for name, job in JOBS.items():
+        table, (split, published) = BENCHMARKS[name], next(iter(job.splits.items()))
+        assert (job.title, split, published.tiles) == (table.title, table.split, table.count)
+        assert table.size == (job.tile or (1024, 1024))
+        assert job.ignored in (None, table.ignore[0])
 
 
 def test_the_command_names_all_jobs():

@@ -138,7 +138,12 @@ def test_two_processes_and_one_give_the_same_files(dataset, tmp_path):
 @pytest.mark.parametrize("predictor", ["box", "center-point", "noisy"])
 def test_the_lines_of_reference(predictor, dataset, tiny_segmenter, tmp_path):
     words = ["--root", dataset, "--predictor", predictor, "--noise", "0", "--output", tmp_path / "run"]
-    words += ["--segmenter", "sam_vit_b", "--checkpoint", "none.pth"]  # in whose place the fixture puts another
+    words += [
+        "--segmenter",
+        "sam_vit_b",
+        "--checkpoint",
+        "none.pth",
+    ]  # in whose place the fixture puts another
     assert evaluate.main([str(word) for word in words]) == 0
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["no_target"]["accuracy"] == 1.0
