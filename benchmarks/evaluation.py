@@ -28,7 +28,7 @@ from geoclick.config import option
 from geoclick.datasets import Sample
 from geoclick.errors import UsageError
 from inference import records, report, results, runs
-from inference.generative import Prediction
+from inference.prediction import Prediction
 
 DISTINCT = 64
 """Different pairs of masks; samples go through them in turn."""

@@ -113,11 +113,20 @@ def describe(
 ) -> dict:
     """The protocol: everything that decides the scores, by which a run is continued or refused."""
     from geoclick import metrics
-    from geoclick.segmenters import clicking
 
     broken, by_choice = Counter(), Counter()
     for item in left_out:
         (broken if item.error else by_choice)[item.reason] += item.count
+    models = {"segmenter": None}
+    if segmenter is not None:
+        from geoclick.segmenters import clicking
+
+        models = {
+            "segmenter": segmenter.name,
+            "segmenter_sha256": segmenter.sha256,
+            "decode": settings.decode,
+            "policy": clicking.Policy().name,
+        }
     return {
         "dataset": settings.dataset,
         "root": settings.root,
@@ -136,10 +145,7 @@ def describe(
         "question_seed": settings.question_seed if settings.question == "random" else None,
         "predictor": settings.predictor,
         **predictor,
-        "segmenter": segmenter.name if segmenter else None,
-        "segmenter_sha256": segmenter.sha256 if segmenter else None,
-        "decode": settings.decode if segmenter else None,
-        "policy": clicking.Policy().name if segmenter else None,
+        **models,
         "batch_size": settings.batch_size,
         "seed": settings.seed,
         "geoclick": __version__,
@@ -194,7 +200,6 @@ def run(settings: EvaluateConfig) -> None:
 
 def answer(settings: EvaluateConfig, ask: "Ask", claims: BinaryIO, *, total: int) -> dict:
     """Answer all samples together with the other processes; returns what is told of it in run.json."""
-    import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -205,10 +210,13 @@ def answer(settings: EvaluateConfig, ask: "Ask", claims: BinaryIO, *, total: int
     resumed, began = runs.count(output), time.perf_counter()
 
     def lines(batch: "list[tuple[int, Sample]]") -> list[dict]:
-        samples = [sample for _, sample in batch]
-        # Of the batch alone, so that a resumed run draws what an uninterrupted one does.
-        torch.manual_seed(settings.seed + batch[0][0])
-        images = [] if settings.predictor in WITHOUT_MODELS else read_images(samples)
+        samples, images = [sample for _, sample in batch], []
+        if settings.predictor not in WITHOUT_MODELS:
+            import torch
+
+            # Of the batch alone, so that a resumed run draws what an uninterrupted one does.
+            torch.manual_seed(settings.seed + batch[0][0])
+            images = read_images(samples)
         return [
             records.record(sample, prediction, settings.mode)
             for sample, prediction in zip(samples, ask(samples, images), strict=True)

@@ -1,7 +1,6 @@
 """The generative pipeline: question to text by a VLM, text to clicks, clicks to mask by a frozen SAM."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from geoclick import codec
 from geoclick.clicks import ClickSequence
 from geoclick.segmenters import clicking
+from inference.prediction import Prediction
 
 if TYPE_CHECKING:
     from geoclick.segmenters.base import Embedding, Segmenter
@@ -16,25 +16,6 @@ if TYPE_CHECKING:
 
 DECODE = ("replay", "joint")
 """`replay` decodes click by click with the mask fed back, as clicks are made; `joint` all in one prompt."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer to one question.
-
-    Attributes:
-        mask: bool [H, W] in the frame of the original image; empty when there are no clicks.
-        clicks: in pixels of the original image.
-        text: what the model wrote; empty where no model was asked.
-        status: of the parser (`ok`, `repaired`, `empty`, `unparsable`), or `stored` for clicks from a store.
-        dropped: clicks that the parser left out, with the reason each.
-    """
-
-    mask: np.ndarray
-    clicks: ClickSequence
-    text: str = ""
-    status: str = "stored"
-    dropped: tuple[str, ...] = ()
 
 
 def read_answers(

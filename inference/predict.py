@@ -19,7 +19,7 @@ from inference.options import ModelOptions, load_segmenter, load_vlm
 if TYPE_CHECKING:
     import numpy as np
 
-    from inference.generative import Prediction
+    from inference.prediction import Prediction
 
 EXAMPLE = 'geoclick predict tile.png --text "the largest building" --output runs/predict'
 

@@ -13,10 +13,9 @@ import numpy as np
 
 from geoclick import masks
 from geoclick.clicks import Click, ClickSequence
-from geoclick.distance import distance_transform
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import sha256
-from inference.generative import Prediction, decode_clicks, embed
+from inference.prediction import Prediction
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
@@ -103,6 +102,8 @@ def center_point(config: "EvaluateConfig", survey: "Survey", segmenter: Any) -> 
 
 def deepest(mask: np.ndarray) -> ClickSequence:
     """A click on the pixel of a mask, bool [H, W], that lies farthest from its border; none on an empty mask."""
+    from geoclick.distance import distance_transform
+
     box = masks.bounding_box(mask)
     if box is None:
         return ()
@@ -114,6 +115,8 @@ def deepest(mask: np.ndarray) -> ClickSequence:
 def _decoded(
     config: "EvaluateConfig", segmenter: Any, images: Sequence[np.ndarray], sequences: Sequence[ClickSequence]
 ) -> list[Prediction]:
+    from inference.generative import decode_clicks
+
     decoded = decode_clicks(segmenter, images, sequences, decode=config.decode)
     return [Prediction(mask, clicks) for mask, clicks in zip(decoded, sequences, strict=True)]
 
@@ -121,6 +124,7 @@ def _decoded(
 def box(config: "EvaluateConfig", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
     """The bounding box of the true mask as the prompt: what a perfect detector gets."""
     from geoclick.segmenters import clicking
+    from inference.generative import embed
 
     if config.segmenter == "embedded":
         raise UsageError(

@@ -9,7 +9,7 @@ from geoclick import masks, metrics
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
-    from inference.generative import Prediction
+    from inference.prediction import Prediction
 
 PREDICTIONS = "predictions.jsonl"
 

@@ -10,7 +10,7 @@ import pytest
 from geoclick import masks
 from geoclick.clicks import Click
 from geoclick.segmenters import clicking
-from inference import evaluate, predictors
+from inference import evaluate, generative
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_the_report_stands_alone_and_escapes_what_came_from_outside(oracle, tmp_
 def test_a_killed_run_goes_on_where_it_stopped(oracle, tmp_path, monkeypatch):
     assert oracle(output="whole") == 0
     asked = []
-    decode = predictors.decode_clicks
+    decode = generative.decode_clicks
 
     def count_or_die(segmenter, images, sequences, **options):
         if len(asked) == 2 and not (tmp_path / "run/died").exists():
@@ -107,7 +107,7 @@ def test_a_killed_run_goes_on_where_it_stopped(oracle, tmp_path, monkeypatch):
         asked.extend(sequences)
         return decode(segmenter, images, sequences, **options)
 
-    monkeypatch.setattr(predictors, "decode_clicks", count_or_die)
+    monkeypatch.setattr(generative, "decode_clicks", count_or_die)
     assert oracle() == 1
     part = tmp_path / "run/parts/000000.jsonl"
     assert len(part.read_text().splitlines()) == 2

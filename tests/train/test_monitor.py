@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from geoclick import masks, segmenters, store, vlms
-from inference import generative, records
+from inference import records
+from inference.prediction import Prediction
 from train import heldout, monitor, sft
 
 
 def entry(sample, prediction, status="ok"):
     """The line of an answer."""
-    made = generative.Prediction(prediction, (), "said", status)
+    made = Prediction(prediction, (), "said", status)
     return records.record(sample, made, "native")
 
 
