@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from geoclick import masks, metrics
 
 if TYPE_CHECKING:
@@ -19,8 +21,9 @@ def record(sample: "Sample", prediction: "Prediction", mode: str) -> dict:
 
     `iou`, `intersection`, `union` and `boundary_iou` are at the size at which the mode scores, all else at the image's.
     """
+    target = sample.mask
     found = metrics.compare(
-        prediction.mask, sample.mask, mode, sample.valid, parsed=prediction.status != "unparsable"
+        prediction.mask, target, mode, sample.valid, parsed=prediction.status != "unparsable"
     )
     return {
         "sample_id": sample.sample_id,
@@ -33,7 +36,7 @@ def record(sample: "Sample", prediction: "Prediction", mode: str) -> dict:
         "intersection": found.intersection,
         "union": found.union,
         "boundary_iou": found.boundary_iou,
-        "area": masks.area(sample.rle),
+        "area": int(np.count_nonzero(target)),
         "status": prediction.status,
         "text": prediction.text,
         "clicks": [list(click) for click in prediction.clicks],
