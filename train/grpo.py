@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,6 @@ def run(options: GrpoOptions, settings: dict[str, Any]) -> None:
 
     from geoclick import datasets, segmenters, vlms
     from geoclick.vlms import adapter, families
-    from inference.evaluate import read_samples
     from inference.generate import MAX_NEW_TOKENS
     from train import checkpoints, rewards
     from train.arguments import partitioned, trl_arguments
@@ -68,7 +68,9 @@ def run(options: GrpoOptions, settings: dict[str, Any]) -> None:
         raise UsageError(
             "GRPO needs the whole model in each process; use DDP or ZeRO-2 instead of ZeRO-3 and FSDP."
         )
-    samples = read_samples(dataclasses.replace(options, root=datasets.root_of(options.dataset, options.root)))
+    root = datasets.root_of(options.dataset, options.root)
+    stream = datasets.read(options.dataset, root, options.split, options=options.reading())
+    samples = list(islice(stream, options.limit))
     at_once = arguments.generation_batch_size // arguments.num_generations
     if len(samples) < at_once:
         raise GeoClickError(
