@@ -114,7 +114,7 @@ def test_the_process_that_fails_tells_its_error_and_the_other_ends_in_silence(ro
     goes_on(root, output, whole)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_when_a_process_is_killed_the_other_says_so_in_one_sentence(root, whole, jobs, tmp_path, victim):
     output = tmp_path / "out"
     both(jobs, root, output, at_embed=HANG)

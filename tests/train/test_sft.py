@@ -134,6 +134,7 @@ def test_an_image_that_breaks_in_the_middle_is_one_sentence_and_the_last_checkpo
     assert json.loads((output / "metrics.json").read_text())["steps"] == 8
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(setting, tmp_path):
     """Through accelerate's cpu2 file: the same global batch, answers of different lengths on the two ranks."""
     common = [*setting, "--lora-dropout", "0", "--save_strategy", "no"]
