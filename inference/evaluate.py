@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -108,6 +108,20 @@ def read_samples(settings: EvaluateConfig, left_out: "list[LeftOut] | None" = No
     return islice(stream, settings.limit)
 
 
+def counted(samples: "Iterable[Sample]") -> "Iterator[Sample]":
+    """The samples, their number shown as they come: a large set takes minutes to look through."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = SpinnerColumn(), TextColumn("looking at the samples: {task.completed:,.0f}")
+    shown = {"console": Console(stderr=True), "transient": True, "disable": not processes.is_first()}
+    with Progress(*columns, **shown) as bar:
+        line = bar.add_task("", total=None)
+        for sample in samples:
+            bar.advance(line)
+            yield sample
+
+
 def describe(
     settings: EvaluateConfig, found: "Survey", left_out: "Sequence[LeftOut]", segmenter: Any, predictor: dict
 ) -> dict:
@@ -179,7 +193,7 @@ def run(settings: EvaluateConfig) -> None:
 
     settings = resolved(settings)
     left_out: list[LeftOut] = []
-    found = survey(read_samples(settings, left_out))
+    found = survey(counted(read_samples(settings, left_out)))
     segmenter = None
     if settings.predictor not in WITHOUT_MODELS:
         settings = replace(settings, device=processes.device(settings.device))
