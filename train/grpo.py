@@ -54,7 +54,7 @@ def run(options: GrpoOptions, settings: dict[str, Any]) -> None:
     from train.embeddings import Embeddings
     from train.grpo_trainer import ClickGRPOTrainer
     from train.questions import Questions
-    from train.trainer import RichProgress
+    from train.trainer import RichProgress, part
 
     output = Path(options.output)
     if not options.resume:
@@ -137,6 +137,7 @@ def run(options: GrpoOptions, settings: dict[str, Any]) -> None:
     completions = trainer.count_completions()
     if arguments.process_index == 0:
         write_metrics(output, trainer, seconds, completions, len(samples), trainable)
+    part(trainer)
 
 
 def check_generations(arguments: Any) -> None:

@@ -49,6 +49,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     from geoclick.vlms import families
     from train import augmentation_sheet, checkpoints, checks, dry_run, rows
     from train.arguments import trl_arguments
+    from train.trainer import part
 
     output = Path(options.output)
     if not options.resume:
@@ -128,6 +129,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     samples = trainer.count_samples()
     if arguments.process_index == 0:
         write_metrics(output, trainer, seconds, samples, len(dataset), trainable, left_out, known)
+    part(trainer)
 
 
 def load_vlm(options: Options, arguments: Any) -> "Vlm":

@@ -155,6 +155,12 @@ class ClickTrainer(AdapterSaver, SFTTrainer):
             partial.replace(best)
 
 
+def part(trainer: AdapterSaver) -> None:
+    """End the talk of a run's processes together: one that leaves while others still listen makes those abort."""
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.state.destroy_process_group()
+
+
 class RichProgress(TrainerCallback):
     """A progress bar with the loss or another logged figure, on the first process only."""
 
