@@ -1,5 +1,7 @@
 """Reading and writing images, with one clear sentence when a file is missing, cut or of another size."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +10,23 @@ from PIL import Image
 from geoclick.errors import GeoClickError
 
 
-def _open(path: Path, mode: str) -> np.ndarray:
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture file, open; what is missing, cut, no picture or far too large is one GeoClickError."""
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert(mode))
+            yield image
     except FileNotFoundError as error:
         raise GeoClickError(f"{path} does not exist; check the path.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise GeoClickError(
             f"{path} cannot be read as an image ({error}); replace or remove the file."
         ) from error
+
+
+def _open(path: Path, mode: str) -> np.ndarray:
+    with opened(path) as image:
+        return np.asarray(image.convert(mode))
 
 
 def read_image(path: str | Path, *, size: tuple[int, int] | None = None) -> np.ndarray:

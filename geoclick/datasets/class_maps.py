@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from geoclick import images
 from geoclick.datasets.benchmarks import Benchmark, Layout
 from geoclick.errors import GeoClickError
 
@@ -62,18 +62,11 @@ def _read(path: Path, *, black_and_white: bool | None = None) -> np.ndarray:
         black_and_white: None gives values, numbers [H, W], or colours, uint8 [H, W, 3], as the file has them; True
             makes grey values of what the picture looks like; False takes values where it has one channel.
     """
-    try:
-        with Image.open(path) as image:
-            channels = len(image.getbands())
-            if black_and_white or (black_and_white is False and channels > 1):
-                return np.asarray(image.convert("L"))
-            return np.asarray(image if channels == 1 else image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise GeoClickError(f"{path} does not exist; check the path.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise GeoClickError(
-            f"{path} cannot be read as an image ({error}); replace or remove the file."
-        ) from error
+    with images.opened(path) as image:
+        channels = len(image.getbands())
+        if black_and_white or (black_and_white is False and channels > 1):
+            return np.asarray(image.convert("L"))
+        return np.asarray(image if channels == 1 else image.convert("RGB"))
 
 
 def _of_values(values: np.ndarray, benchmark: Benchmark) -> np.ndarray:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
+from geoclick import images
 from geoclick.errors import GeoClickError
 
 EIGHT = np.ones((3, 3), bool)
@@ -72,13 +72,8 @@ def read_legend(path: Path) -> Legend:
 
 def read_codes(path: Path) -> np.ndarray:
     """The colours of a mask file, RGB, grey or palette, as int32 [H, W] of 0xRRGGBB; raises GeoClickError."""
-    try:
-        with Image.open(path) as image:
-            rgb = np.asarray(image.convert("RGB")).astype(np.int32)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise GeoClickError(
-            f"{path} cannot be read as an image ({error}); replace or remove the file."
-        ) from error
+    with images.opened(path) as image:
+        rgb = np.asarray(image.convert("RGB")).astype(np.int32)
     return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
 
 

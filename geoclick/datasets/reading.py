@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
+from geoclick import images
 from geoclick.errors import GeoClickError
 
 QUESTIONS = ("all", "first", "random")
@@ -88,15 +87,8 @@ def file_in(root: Path, name: str) -> Path:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) from an image's header; raises GeoClickError when there is none."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except FileNotFoundError as error:
-        raise GeoClickError(f"{path} does not exist; check the path.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise GeoClickError(
-            f"{path} cannot be read as an image ({error}); replace or remove the file."
-        ) from error
+    with images.opened(path) as image:
+        return image.height, image.width
 
 
 def check_size(image: str, size: tuple[int, int], mask_size: tuple[int, int]) -> None:

@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from geoclick import masks
+from geoclick import images, masks
 from geoclick.datasets.reading import check_size
-from geoclick.errors import GeoClickError
 
 TOLERANCE = 0.05
 """Share by which the sides of a mask may differ from those of its image; RRSIS-D has 800x800 for 800x787."""
@@ -22,15 +20,8 @@ def read_target(path: Path, above: int = 0) -> np.ndarray:
     Raises:
         GeoClickError: the file is missing, cut or no image.
     """
-    try:
-        with Image.open(path) as image:
-            bands, values = image.getbands(), np.asarray(image)
-    except FileNotFoundError as error:
-        raise GeoClickError(f"{path} does not exist; check the path.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise GeoClickError(
-            f"{path} cannot be read as an image ({error}); replace or remove the file."
-        ) from error
+    with images.opened(path) as image:
+        bands, values = image.getbands(), np.asarray(image)
     if values.ndim == 3:
         values = values[..., [band not in "Aa" for band in bands]].max(axis=2)
     return values > above

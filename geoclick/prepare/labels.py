@@ -27,13 +27,8 @@ def colours_of(benchmark: str) -> dict[RGB, int]:
 
 def mode_of(path: Path) -> str:
     """Pillow's mode of an image file, from its header; raises GeoClickError."""
-    try:
-        with Image.open(path) as image:
-            return image.mode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise GeoClickError(
-            f"{path} cannot be read as an image ({error}); replace or remove the file."
-        ) from error
+    with images.opened(path) as image:
+        return image.mode
 
 
 def by_palette(path: Path, colours: Mapping[RGB, int], *, ignored: int) -> tuple[np.ndarray, int]:
