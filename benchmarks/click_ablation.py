@@ -18,7 +18,7 @@ import numpy as np
 
 from geoclick import config, files
 from geoclick.config import option
-from geoclick.dataset_options import DatasetOptions
+from geoclick.options import DatasetOptions
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
@@ -44,8 +44,8 @@ class AblationConfig(DatasetOptions):
 
 def curves(segmenter: "Segmenter", samples: "Sequence[Sample]", clicks: int, *, positive_only: bool) -> dict:
     """IoU after 1 to `clicks` clicks of samples of one image, by decoding: lists [samples, clicks]."""
-    from data_synthesis.policies import Clicker
-    from data_synthesis.simulate import simulate
+    from geoclick.data_synthesis.simulation.policies import Clicker
+    from geoclick.data_synthesis.simulation.simulate import simulate
     from geoclick.masks import iou
     from geoclick.segmenters import clicking
 

@@ -22,13 +22,15 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from geoclick import boundary, config, files, images, masks, metrics
+from geoclick import config, files, images, masks
 from geoclick.clicks import Click
 from geoclick.config import option
 from geoclick.datasets import Sample
 from geoclick.errors import UsageError
-from inference import records, report, results, runs
-from inference.prediction import Prediction
+from geoclick.inference.evaluation import records, results, run_folder
+from geoclick.inference.prediction import Prediction
+from geoclick.inference.reports import evaluation_report
+from geoclick.scoring import boundary, metrics
 
 DISTINCT = 64
 """Different pairs of masks; samples go through them in turn."""
@@ -123,9 +125,9 @@ def cost(folder: Path, settings: EvaluationConfig) -> dict[str, Any]:
     protocol |= {"mode": "native", "predictor": "noisy", "seed": 0}
     predictions = folder / records.PREDICTIONS
 
-    def split() -> Iterator[runs.Part]:
+    def split() -> Iterator[run_folder.Part]:
         stream = (replace(asked[i % DISTINCT], sample_id=f"s{i}") for i in range(settings.samples))
-        return runs.split(stream, BATCH)
+        return run_folder.split(stream, BATCH)
 
     def lines(batch: list[tuple[int, Sample]]) -> list[dict]:
         return [records.record(sample, given[number % DISTINCT], "native") for number, sample in batch]
@@ -137,14 +139,14 @@ def cost(folder: Path, settings: EvaluationConfig) -> dict[str, Any]:
         began, before = time.process_time(), began
         steps[name] = round(1000 * (began - before) / settings.samples, 3)
 
-    with runs.join(folder, protocol) as claims:
-        runs.answer(folder, split, claims, batch_size=BATCH, ask=lines, advance=lambda count: None)
+    with run_folder.join(folder, protocol) as claims:
+        run_folder.answer(folder, split, claims, batch_size=BATCH, ask=lines, advance=lambda count: None)
     lap("records, written")
-    runs.finish(folder)
+    run_folder.finish(folder)
     lap("joined in order")
     summary = results.summarise(records.read(predictions), protocol)
     lap("metrics.json")
-    report.write(folder, summary, predictions, count=6)
+    evaluation_report.write(folder, summary, predictions, count=6)
     lap("report")
     line = round(predictions.stat().st_size / settings.samples)
     return {"parts": parts, "steps": steps, "total": round(sum(steps.values()), 3), "bytes_a_line": line}
@@ -174,7 +176,7 @@ def draw(root: Path, count: int, side: int, seed: int) -> None:
 def evaluate(data: Path, output: Path) -> dict[str, float]:
     """Run `geoclick evaluate` on a drawn folder; CPU seconds and the process's peak memory in MB."""
     words = ["--root", data, "--output", output, "--predictor", "noisy", "--noise", 0.001]
-    process = subprocess.Popen([sys.executable, "-m", "inference.evaluate", *map(str, words)])
+    process = subprocess.Popen([sys.executable, "-m", "geoclick.inference.evaluate", *map(str, words)])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit("geoclick evaluate failed; see what it says above.")

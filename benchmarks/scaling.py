@@ -67,7 +67,7 @@ def synthesise(data: Path, output: Path, clicks: int) -> dict[str, float]:
     """Run `geoclick synth` on a drawn folder; seconds and the process's peak memory in MB."""
     words = ["--root", data, "--output", output, "--clicks", clicks, "--sheet", 0, "--device", "cpu"]
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "data_synthesis.run", *map(str, words)])
+    process = subprocess.Popen([sys.executable, "-m", "geoclick.data_synthesis.run", *map(str, words)])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit("geoclick synth failed; see what it says above.")

@@ -23,13 +23,13 @@ import numpy as np
 
 from geoclick import config, files
 from geoclick.config import option
-from geoclick.dataset_options import DatasetOptions
+from geoclick.options import DatasetOptions
 
 if TYPE_CHECKING:
     from segment_anything import SamPredictor
     from segment_anything.modeling import Sam
 
-    from data_synthesis.job import Job
+    from geoclick.data_synthesis.shards.job import Job
     from geoclick.datasets import Sample
 
 SHAPES = {
@@ -111,7 +111,7 @@ def plain_loop(predictor: "SamPredictor", samples: "Sequence[Sample]", settings:
 
 def batched(job: "Job", samples: "Sequence[Sample]") -> list[Made]:
     """The same clicks by the job of `geoclick synth`."""
-    from data_synthesis.job import run_shard
+    from geoclick.data_synthesis.shards.job import run_shard
 
     rows = run_shard(job, samples, on_left_out=print, advance=lambda: None)
     return [([tuple(click) for click in row.clicks], row.ious[-1]) for row in rows]
@@ -151,9 +151,9 @@ def measure(settings: SpeedConfig, samples: "Iterable[Sample]") -> dict[str, Any
     import torch
     from segment_anything import SamPredictor
 
-    from data_synthesis.job import Job
-    from data_synthesis.policies import Clicker
     from geoclick import devices
+    from geoclick.data_synthesis.shards.job import Job
+    from geoclick.data_synthesis.simulation.policies import Clicker
     from geoclick.segmenters.clicking import Policy
     from geoclick.segmenters.sam import SamSegmenter
 

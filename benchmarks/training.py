@@ -9,7 +9,8 @@ TRL's has prompt, completion and images, its own collator and its defaults, besi
 batch, precision, checkpointing, `max_length=None`. The tokens of a pack are chosen so that it holds as many rows as a
 batch, on average.
 
-`--model` is `embedded`, or a shape of benchmarks/shapes.py with random weights, which sees images enlarged to `--side`.
+`--model` is `embedded`, or a shape of benchmarks/random_models.py with random
+weights, which sees images enlarged to `--side`.
 
 Work is counted as 2 operations a weight and token forwards, and for training (2 + LoRA/frozen)/3 of 6: layers of the
 language model for all tokens but padding, the vision tower forwards for the patches that it sees; no attention scores,
@@ -27,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.turns import Way, take_turns
+from benchmarks.interleaved import Way, take_turns
 from geoclick import config, files
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
@@ -110,10 +111,11 @@ def load(settings: TrainingConfig, device: Any, dtype: Any) -> Any:
         return vlms.load("embedded", device=device, dtype=dtype)
     if settings.tokenizer is None:
         raise UsageError(f"--model {settings.model} needs --tokenizer, a folder with Qwen's tokenizer.")
-    from benchmarks import shapes
 
-    words = shapes.tokenizer(Path(settings.tokenizer))
-    return shapes.build(settings.model, words, dtype=dtype, device=device, seed=settings.seed)
+    from benchmarks import random_models
+
+    words = random_models.tokenizer(Path(settings.tokenizer))
+    return random_models.build(settings.model, words, dtype=dtype, device=device, seed=settings.seed)
 
 
 def build(name: str, vlm: Any, rows: Any, known: Any, settings: TrainingConfig, folder: Path) -> Any:
@@ -125,11 +127,11 @@ def build(name: str, vlm: Any, rows: Any, known: Any, settings: TrainingConfig, 
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
+    from geoclick.train.data.collator import ClickCollator
+    from geoclick.train.loop.trainer import ClickTrainer
+    from geoclick.train.packing import packed_forward
+    from geoclick.train.packing.packed_collator import PackedCollator
     from geoclick.vlms import families
-    from train import packed_forward
-    from train.collator import ClickCollator
-    from train.packed_collator import PackedCollator
-    from train.trainer import ClickTrainer
 
     packed = name.startswith("packed")
     model = copy.deepcopy(vlm.model)
@@ -185,7 +187,7 @@ def build(name: str, vlm: Any, rows: Any, known: Any, settings: TrainingConfig, 
 
 def pack(rows: Any, processor: Any, settings: TrainingConfig, *, share_images: bool) -> Any:
     """The rows in as many packs as there are batches of them, within the fewest tokens that this works with."""
-    from train import packs
+    from geoclick.train.packing import packs
 
     lengths = packs.lengths(rows, processor)
     mean = settings.batch * sum(lengths) / len(lengths)
@@ -204,9 +206,9 @@ def loss_gap(vlm: Any, rows: Any) -> float:
     import torch
     from torch.nn.functional import cross_entropy
 
-    from train import packed_forward
-    from train.collator import ClickCollator
-    from train.packed_collator import PackedCollator
+    from geoclick.train.data.collator import ClickCollator
+    from geoclick.train.packing import packed_forward
+    from geoclick.train.packing.packed_collator import PackedCollator
 
     model = copy.deepcopy(vlm.model)
     packed_forward.prepare(model)
@@ -255,7 +257,7 @@ def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
     import torch
 
     from geoclick import devices
-    from train import features, rows
+    from geoclick.train.data import rows, vision_features
 
     datasets.disable_progress_bars()
     # Deprecations inside the libraries.
@@ -279,7 +281,7 @@ def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
     if "packed_features" in settings.ways:
         began = time.perf_counter()
         sizes = {paths[0]: tuple(s) for paths, s in zip(dataset["images"], dataset["size"], strict=True)}
-        known = features.compute(
+        known = vision_features.compute(
             vlm, sizes, device=device, autocast=torch.autocast(device.type, enabled=False), limit=float("inf")
         )
         seconds = time.perf_counter() - began

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_synthesis import resizing
 from geoclick import codec, config, prompts
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import whole, write_whole
+from geoclick.vlms import resizing
 
 if TYPE_CHECKING:
     from geoclick.store import Row

@@ -20,15 +20,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from geoclick import config, processes
+from geoclick import config
 from geoclick.config import option
-from geoclick.dataset_options import DatasetOptions
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import write_whole
+from geoclick.jobs import processes
+from geoclick.options import DatasetOptions
 
 if TYPE_CHECKING:
-    from data_synthesis.job import Job
-    from data_synthesis.policies import Clicker
+    from geoclick.data_synthesis.shards.job import Job
+    from geoclick.data_synthesis.simulation.policies import Clicker
     from geoclick.datasets import LeftOut, Sample
     from geoclick.segmenters.base import Segmenter
 
@@ -86,7 +87,7 @@ class SynthConfig(DatasetOptions):
     batch: int = option(32, help="prompts decoded together; changes rounding only", minimum=1)
     image_batch: int = option(4, help="images embedded together; changes rounding only", minimum=1)
     limit: int | None = option(None, help="take only so many samples, the first ones", minimum=1)
-    shards: int | None = option(
+    make: int | None = option(
         None, help=f"files of the store; none makes one for {SHARD_SAMPLES} samples", minimum=1
     )
     seed: int = option(0, help="of all that is random, the pick for the sheet too; in every row", minimum=0)
@@ -150,7 +151,7 @@ def _check_engine(settings: SynthConfig) -> None:
 
 def clicker_of(settings: SynthConfig) -> "Clicker":
     """Where the clicks go, by the options."""
-    from data_synthesis.policies import Clicker
+    from geoclick.data_synthesis.simulation.policies import Clicker
 
     return Clicker(**{field.name: getattr(settings, field.name) for field in fields(Clicker)})
 
@@ -163,9 +164,9 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
         segmenter: used instead of the one that the options name, so that a test can pass a fake.
     """
     check(settings)
-    from data_synthesis import progress
-    from data_synthesis.job import Job, split_shards
     from geoclick import datasets, segmenters
+    from geoclick.data_synthesis.shards import progress
+    from geoclick.data_synthesis.shards.job import Job, split_shards
     from geoclick.segmenters.clicking import Policy
 
     settings = replace(settings, root=datasets.root_of(settings.dataset, settings.root))
@@ -225,8 +226,8 @@ def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]"
     """The samples in the reader's order, and what the reader left out; raises UsageError for ids that would clash."""
     from itertools import islice
 
-    from data_synthesis.job import row_id
     from geoclick import datasets
+    from geoclick.data_synthesis.shards.job import row_id
     from geoclick.datasets import scenes_v1
 
     if (settings.dataset, settings.split) == (scenes_v1.NAME, scenes_v1.SPLIT) and not processes.is_first():
@@ -267,7 +268,7 @@ def _write_shards(
     """Write the shards that are not there yet, each whole; returns when those of the other processes are there too."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from data_synthesis import progress, shards
+    from geoclick.data_synthesis.shards import progress, shard
 
     output = Path(settings.output)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -278,21 +279,21 @@ def _write_shards(
             bar.advance(line, len(split[index]))
 
         if settings.engine == "ray":
-            from data_synthesis import ray_engine
+            from geoclick.data_synthesis.shards import ray_engine
 
             where = {"device": settings.device, "workers": settings.workers, "address": settings.ray_address}
             ray_engine.write_shards(output, job, split, claims, advance_by_shard, load=load, **where)
             return
         for index in progress.claim_shards(output, len(split), claims, advance_by_shard):
-            made = shards.make(job, split[index], advance=lambda: bar.advance(line))
-            shards.write(output, index, len(split), made)
+            made = shard.make(job, split[index], advance=lambda: bar.advance(line))
+            shard.write(output, index, len(split), made)
 
 
 def _finish(settings: SynthConfig, job: "Job", begun: dict[str, Any], left_out: "list[LeftOut]") -> None:
     """Write all that belongs to a whole store, the manifest last, and say how it went."""
-    from data_synthesis import progress
-    from data_synthesis.sheet import write_sheet
     from geoclick import store
+    from geoclick.data_synthesis.shards import progress
+    from geoclick.data_synthesis.sheet import write_sheet
 
     output, seconds = Path(settings.output), 0.0
     for index in range(begun["shards"]):

@@ -15,7 +15,7 @@ from geoclick.datasets.reading import inside
 from geoclick.files import whole
 
 if TYPE_CHECKING:
-    from data_synthesis.job import Job
+    from geoclick.data_synthesis.shards.job import Job
 
 CELL = 232
 GAP = 10

@@ -10,15 +10,21 @@ COMMANDS = {
     "demo": ("geoclick.demo", "the whole chain, offline, on the embedded models"),
     "scenes": ("geoclick.scenes.run", "procedural overhead scenes with masks and queries"),
     "prepare": ("geoclick.prepare.run", "the public downloads of benchmarks, cut and decoded for evaluation"),
-    "synth": ("data_synthesis.run", "ground-truth masks to click sequences, with a frozen SAM in the loop"),
-    "export": ("data_synthesis.export", "a click store as chat JSONL for LLaMA-Factory or ms-swift"),
-    "quality": ("data_synthesis.quality", "how good the clicks of a store are, and which are suspect"),
-    "train sft": ("train.sft", "LoRA-tune a Qwen-VL to write the clicks"),
-    "train grpo": ("train.grpo", "reinforce an adapter by the masks that its clicks make"),
-    "merge": ("train.merge", "an adapter and its base as one model, checked to answer the same"),
-    "card": ("train.card", "the model card of an adapter or merged model, and the way to the hub"),
-    "predict": ("inference.predict", "masks of images from a sentence"),
-    "evaluate": ("inference.evaluate", "score a checkpoint on a dataset"),
+    "synth": (
+        "geoclick.data_synthesis.run",
+        "ground-truth masks to click sequences, with a frozen SAM in the loop",
+    ),
+    "export": ("geoclick.data_synthesis.export", "a click store as chat JSONL for LLaMA-Factory or ms-swift"),
+    "quality": (
+        "geoclick.data_synthesis.quality_report",
+        "how good the clicks of a store are, and which are suspect",
+    ),
+    "train sft": ("geoclick.train.sft", "LoRA-tune a Qwen-VL to write the clicks"),
+    "train grpo": ("geoclick.train.grpo", "reinforce an adapter by the masks that its clicks make"),
+    "merge": ("geoclick.train.merge", "an adapter and its base as one model, checked to answer the same"),
+    "card": ("geoclick.train.card", "the model card of an adapter or merged model, and the way to the hub"),
+    "predict": ("geoclick.inference.predict", "masks of images from a sentence"),
+    "evaluate": ("geoclick.inference.evaluate", "score a checkpoint on a dataset"),
 }
 
 EXAMPLE = 'geoclick predict tile.png --text "the largest building" --output runs/predict'

@@ -20,19 +20,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from geoclick import __version__, config, processes
+from geoclick import __version__, config
 from geoclick.config import option, write_config
-from geoclick.dataset_options import DatasetOptions
 from geoclick.errors import UsageError
 from geoclick.files import write_whole
-from inference.options import ModelOptions, load_segmenter
+from geoclick.inference.options import ModelOptions, load_segmenter
+from geoclick.jobs import processes
+from geoclick.options import DatasetOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
     from geoclick.datasets import LeftOut, Sample
-    from inference.predictors import Ask
-    from inference.survey import Survey
+    from geoclick.inference.evaluation.dataset_scan import Survey
+    from geoclick.inference.evaluation.predictors import Ask
 
 EXAMPLE = "geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate"
 
@@ -42,7 +43,7 @@ class EvaluateConfig(ModelOptions, DatasetOptions):
     """Options of `geoclick evaluate`."""
 
     output: str = option(help="run folder; an unfinished one is continued")
-    compare: tuple[str, ...] = option(
+    comparison: tuple[str, ...] = option(
         (), help="two finished run folders on the same samples, instead of a new run"
     )
     split: str | None = option(
@@ -71,8 +72,9 @@ class EvaluateConfig(ModelOptions, DatasetOptions):
 
 def resolved(settings: EvaluateConfig) -> EvaluateConfig:
     """The options with everything decided that the dataset and the mode decide; raises UsageError for nonsense."""
-    from geoclick import datasets, metrics
+    from geoclick import datasets
     from geoclick.datasets.benchmarks import BENCHMARKS
+    from geoclick.scoring import metrics
 
     if settings.noise > 1:
         raise UsageError(f"--noise is a probability, at most 1, not {settings.noise}.")
@@ -126,7 +128,7 @@ def describe(
     settings: EvaluateConfig, found: "Survey", left_out: "Sequence[LeftOut]", segmenter: Any, predictor: dict
 ) -> dict:
     """The protocol: everything that decides the scores, by which a run is continued or refused."""
-    from geoclick import metrics
+    from geoclick.scoring import metrics
 
     broken, by_choice = Counter(), Counter()
     for item in left_out:
@@ -179,17 +181,17 @@ def run(settings: EvaluateConfig) -> None:
     """Evaluate, or compare two evaluations."""
     output = Path(settings.output)
     if settings.compare:
-        from inference import compare
+        from geoclick.inference.reports import comparison
 
         if len(settings.compare) != 2:
             raise UsageError("--compare takes two run folders, such as --compare runs/a runs/b.")
         first, second = map(Path, settings.compare)
-        result = compare.compare(first, second, output, gallery=settings.gallery, seed=settings.seed)
-        print(f"{compare.text(result)}\nreport: {output / compare.PAGE}")
+        result = comparison.compare(first, second, output, gallery=settings.gallery, seed=settings.seed)
+        print(f"{comparison.text(result)}\nreport: {output / comparison.PAGE}")
         return
-    from inference import runs
-    from inference.predictors import PREDICTORS, WITHOUT_MODELS
-    from inference.survey import survey
+    from geoclick.inference.evaluation import run_folder
+    from geoclick.inference.evaluation.dataset_scan import survey
+    from geoclick.inference.evaluation.predictors import PREDICTORS, WITHOUT_MODELS
 
     settings = resolved(settings)
     left_out: list[LeftOut] = []
@@ -200,14 +202,14 @@ def run(settings: EvaluateConfig) -> None:
         segmenter = load_segmenter(settings)
     predictor, ask = PREDICTORS[settings.predictor](settings, found, segmenter)
     protocol = describe(settings, found, left_out, segmenter, predictor)
-    claims = runs.join(output, protocol)
+    claims = run_folder.join(output, protocol)
     if claims is not None:
-        with claims, processes.one_voice(output / runs.FOLDER, output):
+        with claims, processes.one_voice(output / run_folder.FOLDER, output):
             timing = answer(settings, ask, claims, total=len(found.ids))
             if processes.is_first():
                 write_config(settings, output)
                 write_whole(output / "run.json", json.dumps(timing, indent=2) + "\n")
-                runs.finish(output)
+                run_folder.finish(output)
     if processes.is_first():
         conclude(output, protocol, gallery=settings.gallery)
 
@@ -217,11 +219,11 @@ def answer(settings: EvaluateConfig, ask: "Ask", claims: BinaryIO, *, total: int
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from inference import records, runs
-    from inference.predictors import WITHOUT_MODELS
+    from geoclick.inference.evaluation import records, run_folder
+    from geoclick.inference.evaluation.predictors import WITHOUT_MODELS
 
     output = Path(settings.output)
-    resumed, began = runs.count(output), time.perf_counter()
+    resumed, began = run_folder.count(output), time.perf_counter()
 
     def lines(batch: "list[tuple[int, Sample]]") -> list[dict]:
         samples, images = [sample for _, sample in batch], []
@@ -239,9 +241,9 @@ def answer(settings: EvaluateConfig, ask: "Ask", claims: BinaryIO, *, total: int
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not processes.is_first()) as bar:
         line = bar.add_task(f"evaluate {settings.predictor}", total=total)
-        runs.answer(
+        run_folder.answer(
             output,
-            lambda: runs.split(read_samples(settings), settings.batch_size),
+            lambda: run_folder.split(read_samples(settings), settings.batch_size),
             claims,
             batch_size=settings.batch_size,
             ask=lines,
@@ -259,17 +261,18 @@ def answer(settings: EvaluateConfig, ask: "Ask", claims: BinaryIO, *, total: int
 
 def conclude(output: Path, protocol: dict, *, gallery: int) -> None:
     """From whole predictions to metrics.json, report.html and model-index.yaml; and the result in a line."""
-    from geoclick import model_index
-    from inference import beside, records, report, results, runs
+    from geoclick.inference.evaluation import records, results, run_folder
+    from geoclick.inference.reports import evaluation_report, published_table
+    from geoclick.scoring import model_index
 
-    runs.clean(output)
+    run_folder.clean(output)
     predictions = output / records.PREDICTIONS
     summary = results.summarise(records.read(predictions), protocol)
     write_whole(output / "metrics.json", json.dumps(summary, indent=2) + "\n")
-    report.write(output, summary, predictions, count=gallery)
+    evaluation_report.write(output, summary, predictions, count=gallery)
     model_index.write(output, summary)
     print(results.line(summary))
-    if table := beside.text(summary):
+    if table := published_table.text(summary):
         print(f"\n{table}\n")
     print(f"report: {output / 'report.html'}")
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from geoclick import codec
 from geoclick.clicks import ClickSequence
+from geoclick.inference.prediction import Prediction
 from geoclick.segmenters import clicking
-from inference.prediction import Prediction
 
 if TYPE_CHECKING:
     from geoclick.segmenters.base import Embedding, Segmenter
@@ -104,9 +104,9 @@ def predict(
 ) -> list[Prediction]:
     """A mask for each question, with its clicks and the model's text, in the order of the questions.
 
-    The arguments are those of `inference.generate.generate` and `decode_clicks`.
+    The arguments are those of `geoclick.inference.backends.local.generate` and `decode_clicks`.
     """
-    from inference.generate import generate
+    from geoclick.inference.backends.local import generate
 
     texts = generate(
         vlm,

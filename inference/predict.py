@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from geoclick import files
 from geoclick.config import command, option, write_config
 from geoclick.errors import GeoClickError, UsageError
-from inference.options import ModelOptions, load_segmenter, load_vlm
+from geoclick.inference.options import ModelOptions, load_segmenter, load_vlm
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from inference.prediction import Prediction
+    from geoclick.inference.prediction import Prediction
 
 EXAMPLE = 'geoclick predict tile.png --text "the largest building" --output runs/predict'
 
@@ -63,7 +63,7 @@ def check(config: PredictConfig) -> list[Path]:
 def write(folder: Path, stem: str, image: "np.ndarray", prediction: "Prediction", record: dict) -> None:
     """Write `STEM.mask.png`, `STEM.overlay.png` and, last, `STEM.json`."""
     from geoclick.images import write_png
-    from inference.draw import overlay
+    from geoclick.pages.click_drawing import overlay
 
     write_png(folder / f"{stem}.mask.png", prediction.mask)
     write_png(folder / f"{stem}.overlay.png", overlay(image, prediction.mask, prediction.clicks))
@@ -78,7 +78,7 @@ def run(config: PredictConfig) -> None:
     from rich.progress import Progress
 
     from geoclick.images import read_image
-    from inference.generative import predict
+    from geoclick.inference.generative import predict
 
     segmenter = load_segmenter(config)
     vlm, answer_format = load_vlm(config)

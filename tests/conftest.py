@@ -4,8 +4,6 @@ Hypothesis has no deadline: on a shared machine a slow example is no failure.
 """
 
 import os
-import sys
-from pathlib import Path
 
 from hypothesis import settings
 
@@ -13,6 +11,5 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("calm", deadline=None)
 settings.load_profile("calm")

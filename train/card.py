@@ -19,8 +19,8 @@ from geoclick.errors import GeoClickError, UsageError
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-    from geoclick.model_index import Evaluation
-    from train.story import Story
+    from geoclick.scoring.model_index import Evaluation
+    from geoclick.train.publishing.provenance import Story
 
 EXAMPLE = "geoclick card runs/lora --evaluation runs/evaluate --license apache-2.0"
 CARD = "README.md"
@@ -43,13 +43,13 @@ class CardConfig:
 
 def run(options: CardConfig) -> None:
     """Read the folder's story and the figures, write the card, push."""
-    from train import evaluations, hub, story
+    from geoclick.train.publishing import evaluations, hub, provenance
 
     folder = Path(options.folder)
     hub.check_push(options.push, options.private)
     if not folder.is_dir():
         raise GeoClickError(f"{folder} is no folder; give one of 'geoclick train sft' or 'geoclick merge'.")
-    told = story.of_folder(folder, options.clicks)
+    told = provenance.of_folder(folder, options.clicks)
     found = [evaluations.read(Path(path), told) for path in options.evaluation]
     name = options.name or (options.push or folder.resolve().name).rpartition("/")[2]
     write(folder, told, found, name=name, hub_name=options.push, license=options.license)
@@ -85,7 +85,7 @@ def write(
     """
     from huggingface_hub import ModelCard
 
-    from train import card_text
+    from geoclick.train.publishing import card_text
 
     path = folder / CARD
     check_replaceable(path, figures=bool(found), license=license is not None)
@@ -112,7 +112,7 @@ def check_replaceable(path: Path, *, figures: bool, license: bool) -> None:
     """
     from huggingface_hub import ModelCard
 
-    from train import card_text
+    from geoclick.train.publishing import card_text
 
     if not path.exists():
         return
@@ -139,7 +139,7 @@ def metadata(
     """The card's metadata, which huggingface_hub writes as YAML."""
     from huggingface_hub import ModelCardData
 
-    from geoclick import model_index
+    from geoclick.scoring import model_index
 
     record = told.record
     tags = ["geoclick", "remote-sensing", "referring-segmentation", "clicks"]

@@ -20,7 +20,7 @@ import yaml
 
 from geoclick import config, files
 from geoclick.errors import GeoClickError, UsageError
-from train.grpo_options import GrpoOptions, parse
+from geoclick.train.options.grpo import GrpoOptions, parse
 
 CURVE = (
     *("step", "epoch", "reward", "reward_std", "frac_reward_zero_std", "entropy", "kl"),
@@ -47,14 +47,15 @@ def run(options: GrpoOptions, settings: dict[str, Any]) -> None:
     import torch
 
     from geoclick import datasets, segmenters, vlms
+    from geoclick.inference.backends.local import MAX_NEW_TOKENS
+    from geoclick.train.loop import checkpoints
+    from geoclick.train.loop.trainer import RichProgress, part
+    from geoclick.train.options.trl_arguments import partitioned, trl_arguments
+    from geoclick.train.reinforcement import rewards
+    from geoclick.train.reinforcement.embedding_cache import Embeddings
+    from geoclick.train.reinforcement.grpo_prompts import Questions
+    from geoclick.train.reinforcement.grpo_trainer import ClickGRPOTrainer
     from geoclick.vlms import adapter, families
-    from inference.generate import MAX_NEW_TOKENS
-    from train import checkpoints, rewards
-    from train.arguments import partitioned, trl_arguments
-    from train.embeddings import Embeddings
-    from train.grpo_trainer import ClickGRPOTrainer
-    from train.questions import Questions
-    from train.trainer import RichProgress, part
 
     output = Path(options.output)
     if not options.resume:

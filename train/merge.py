@@ -53,7 +53,7 @@ class MergeConfig:
 
 def run(options: MergeConfig) -> None:
     """Ask the adapter, merge, write, ask the merged model as read back, and only then give it its name."""
-    from train import hub
+    from geoclick.train.publishing import hub
 
     if options.min_same > 1:
         raise UsageError(f"--min-same is a share, 0 to 1, not {options.min_same}.")
@@ -65,11 +65,12 @@ def run(options: MergeConfig) -> None:
     import torch
 
     from geoclick import vlms
+    from geoclick.train import card
+    from geoclick.train.publishing import merge_check, provenance
     from geoclick.vlms import adapter as adapters
     from geoclick.vlms import loading, merged
-    from train import card, merge_check, story
 
-    told = story.of_adapter(Path(options.adapter))
+    told = provenance.of_adapter(Path(options.adapter))
     record = told.record
     base = options.vlm or record.base
     revision = options.revision or (record.revision if base == record.base else "") or None
@@ -102,7 +103,7 @@ def run(options: MergeConfig) -> None:
         own = replace(own, check=hub.without_paths(check))
         merged.write_record(folder, own)
         name = (options.push or output.resolve().name).rpartition("/")[2]
-        told = story.of_folder(folder)
+        told = provenance.of_folder(folder)
         card.write(folder, told, [], name=name, hub_name=options.push, license=options.license)
     print(merge_check.line(check))
     print(f"merged model ({options.dtype}): {output}; use it with --vlm {output}")

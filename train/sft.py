@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from geoclick import config, files
-from train.options import Options, parse
+from geoclick.train.options.sft import Options, parse
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from geoclick.train.augmentation.augment import Augmentation
+    from geoclick.train.data.vision_features import Features
+    from geoclick.train.loop.monitor import Monitor
+    from geoclick.train.loop.trainer import ClickTrainer
+    from geoclick.train.packing.packs import Packs
     from geoclick.vlms import Vlm
-    from train.augmentation import Augmentation
-    from train.features import Features
-    from train.monitor import Monitor
-    from train.packs import Packs
-    from train.trainer import ClickTrainer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,10 +46,12 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Deprecations inside the libraries, which no user of this command can mend.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    from geoclick.train.augmentation import sheet
+    from geoclick.train.data import rows
+    from geoclick.train.loop import checkpoints, checks, dry_run
+    from geoclick.train.loop.trainer import part
+    from geoclick.train.options.trl_arguments import trl_arguments
     from geoclick.vlms import families
-    from train import augmentation_sheet, checkpoints, checks, dry_run, rows
-    from train.arguments import trl_arguments
-    from train.trainer import part
 
     output = Path(options.output)
     if not options.resume:
@@ -120,7 +122,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
             f"{'with' if known else 'without'} vision features in memory."
         )
         if augmentation:
-            augmentation_sheet.write(output / "augmented.png", dataset, augmentation)
+            sheet.write(output / "augmented.png", dataset, augmentation)
     began = time.perf_counter()
     with checkpoints.explained(output):
         trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -137,8 +139,8 @@ def load_vlm(options: Options, arguments: Any) -> "Vlm":
     import torch
 
     from geoclick import vlms
-    from train import quantisation
-    from train.arguments import partitioned
+    from geoclick.train.loop import quantisation
+    from geoclick.train.options.trl_arguments import partitioned
 
     dtype = torch.bfloat16 if arguments.device.type == "cuda" else torch.float32
     quantised = None
@@ -160,15 +162,15 @@ def load_vlm(options: Options, arguments: Any) -> "Vlm":
 def make_monitor(options: Options, vlm: "Vlm", arguments: Any) -> "Monitor":
     """What the run is evaluated on: images held out of its store, or another store."""
     from geoclick import segmenters, store
-    from train import heldout
-    from train.arguments import partitioned
-    from train.monitor import Monitor
+    from geoclick.train.data import held_out
+    from geoclick.train.loop.monitor import Monitor
+    from geoclick.train.options.trl_arguments import partitioned
 
     rows = store.read(options.evaluate_clicks or options.clicks)
     return Monitor(
         vlm,
         segmenters.load(options.segmenter, checkpoint=options.checkpoint, device=arguments.device),
-        heldout.pick(rows, options.root, options.evaluate_samples),
+        held_out.pick(rows, options.root, options.evaluate_samples),
         answer_format=options.answer_format,
         partitioned=partitioned(arguments),
         every=options.evaluate_every,
@@ -178,7 +180,7 @@ def make_monitor(options: Options, vlm: "Vlm", arguments: Any) -> "Monitor":
 
 def make_augmentation(options: Options, vlm: "Vlm", seed: int) -> "Augmentation":
     """How rows are made anew in every epoch."""
-    from train.augmentation import Augmentation
+    from geoclick.train.augmentation.augment import Augmentation
 
     share = options.other_format_share
     return Augmentation(vlm.processor, vlm.family, options.answer_format, options.augment, share, seed)
@@ -193,13 +195,13 @@ def known_features(
     """
     import torch
 
-    from train import features
-    from train.arguments import partitioned
+    from geoclick.train.data import vision_features
+    from geoclick.train.options.trl_arguments import partitioned
 
     if partitioned(arguments):
         return None
     vlm.model.to(arguments.device)
-    return features.compute(
+    return vision_features.compute(
         vlm,
         sizes,
         device=arguments.device,
@@ -218,7 +220,7 @@ def pack(
     augmentation: "Augmentation | None",
 ) -> "Packs":
     """The rows in packs, and the model ready to take them; raises GeoClickError when no row fits one."""
-    from train import packed_forward, packs
+    from geoclick.train.packing import packed_forward, packs
 
     packed_forward.prepare(vlm.model)
     return packs.build(
@@ -255,11 +257,11 @@ def make_trainer(
     """The trainer, its model wrapped with LoRA and its provenance at hand."""
     from peft import LoraConfig
 
+    from geoclick.train.augmentation import augmented_dataset
+    from geoclick.train.data.collator import ClickCollator
+    from geoclick.train.loop.trainer import ClickTrainer, RichProgress
+    from geoclick.train.packing.packed_collator import PackedCollator
     from geoclick.vlms import adapter, families, loading
-    from train import epochs
-    from train.collator import ClickCollator
-    from train.packed_collator import PackedCollator
-    from train.trainer import ClickTrainer, RichProgress
 
     limits = loading.pixel_limits(vlm.processor)
     record = adapter.AdapterRecord(
@@ -286,7 +288,7 @@ def make_trainer(
         processing_class=vlm.processor,
         record=record,
         monitor=monitor,
-        train_on=packed or (epochs.Augmented(dataset, augmentation) if augmentation else None),
+        train_on=packed or (augmented_dataset.Augmented(dataset, augmentation) if augmentation else None),
         tower_lr=options.tower_lr,
         peft_config=LoraConfig(
             r=options.lora_r,
@@ -312,8 +314,8 @@ def write_metrics(
     known: dict | None,
 ) -> None:
     """Write metrics.json: the loss curve, the speed of this start and what was trained on what."""
-    from train.monitor import METRIC
-    from train.packs import Packs
+    from geoclick.train.loop.monitor import METRIC
+    from geoclick.train.packing.packs import Packs
 
     evaluations = [
         {"step": entry["step"]} | {key: value for key, value in entry.items() if key.startswith("eval_")}

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from geoclick import datasets, images, masks
 from geoclick.clicks import Click
-from inference.draw import panel
+from geoclick.pages.click_drawing import panel
 
 SIDE, CAPTION, COLUMNS = 256, 40, 4
 

@@ -29,12 +29,13 @@ from uuid import uuid4
 
 import numpy as np
 
-from geoclick import images, masks, rasters, tiles, vectors
+from geoclick import images, masks
 from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, inside, raise_failures
 from geoclick.datasets.sample import Sample
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import whole
-from geoclick.tiles import Tile, Window
+from geoclick.geo import rasters, tiles, vectors
+from geoclick.geo.tiles import Tile, Window
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader

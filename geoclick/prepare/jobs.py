@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geoclick.tiles import Window
+from geoclick.geo.tiles import Window
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from geoclick.geo.tiles import Window
 from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split, in_directories
-from geoclick.tiles import Window
 
 
 def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:

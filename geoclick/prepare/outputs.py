@@ -7,8 +7,8 @@ from typing import Any
 
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import write_whole
+from geoclick.geo.tiles import Window
 from geoclick.prepare import JOBS, manifest, work
-from geoclick.tiles import Window
 
 
 def is_whole(output: Path, begun: dict[str, Any]) -> bool:

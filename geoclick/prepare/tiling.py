@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from geoclick.tiles import Window, starts
+from geoclick.geo.tiles import Window, starts
 
 
 def windows(size: tuple[int, int], tile: tuple[int, int] | None, overlap: int = 0) -> list[Window]:

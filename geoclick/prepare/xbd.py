@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from geoclick.errors import GeoClickError
+from geoclick.geo.tiles import Window
 from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split
-from geoclick.tiles import Window
 
 FAR = 1 << 16
 """A corner farther out than so many pixels is no corner of a building."""

@@ -69,7 +69,7 @@ def load(
         min_pixels: least area of the resized image; None keeps the adapter's or else the model's.
         max_pixels: largest area of the resized image; None likewise.
         revision: branch, tag or commit of a hub model.
-        quantised: keyword arguments of `from_pretrained` that quantise while loading, from `train.quantisation`.
+        quantised: keyword arguments of `from_pretrained` that quantise while loading.
 
     Raises:
         GeoClickError: the model or adapter is missing, unreadable, no Qwen-VL, or they do not fit each other.

@@ -27,7 +27,7 @@ class MergedRecord:
         adapter_sha256: of its weights.
         data: manifest of the click store that the adapter learnt from, empty where it was not at hand.
         training: figures of the training run, empty where they were not at hand.
-        check: how the answers compare with the adapter's, see `train.merge_check`.
+        check: how the answers compare with the adapter's, see `geoclick.train.publishing.merge_check`.
         versions: library name to version, at the time of merging.
     """
 

@@ -5,11 +5,11 @@ import threading
 import time
 
 import pytest
-import tiny
 import torch
 
-from benchmarks import shapes, training
-from benchmarks.turns import Count, Turns
+from benchmarks import random_models, training
+from benchmarks.interleaved import Count, Turns
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -98,21 +98,21 @@ def words(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("words")
     tokens = [bytes([n]) for n in range(256)] + [b"ab", b"abc"]
-    tokens += [b"\xff" + str(n).encode() for n in range(len(tokens), shapes.SPECIAL["<|endoftext|>"])]
+    tokens += [b"\xff" + str(n).encode() for n in range(len(tokens), random_models.SPECIAL["<|endoftext|>"])]
     lines = [f"{base64.b64encode(token).decode()} {rank}" for rank, token in enumerate(tokens)]
     (folder / "qwen.tiktoken").write_text("\n".join(lines) + "\n")
-    return shapes.tokenizer(folder)
+    return random_models.tokenizer(folder)
 
 
 def test_a_tiktoken_file_gives_its_ranks_and_qwens_control_tokens(words):
     ids = words("abcab<|image_pad|>b", add_special_tokens=False)["input_ids"]
-    assert ids == [257, 256, shapes.SPECIAL["<|image_pad|>"], ord("b")]
+    assert ids == [257, 256, random_models.SPECIAL["<|image_pad|>"], ord("b")]
     assert words.decode(ids) == "abcab<|image_pad|>b"
 
 
 @pytest.mark.parametrize(("name", "millions"), [("qwen3_vl_2b", 2127.5), ("qwen2_5_vl_7b", 8292.2)])
 def test_shapes_have_the_size_of_their_checkpoints(words, name, millions):
-    vlm = shapes.build(name, words, dtype=torch.bfloat16, device=torch.device("meta"), seed=0)
+    vlm = random_models.build(name, words, dtype=torch.bfloat16, device=torch.device("meta"), seed=0)
     assert sum(p.numel() for p in vlm.model.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
     assert vlm.model.dtype == torch.bfloat16
 

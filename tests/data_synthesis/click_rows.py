@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from data_synthesis import quality_measures
-from data_synthesis.quality_measures import CODECS
 from geoclick import images, masks
 from geoclick.clicks import Click
+from geoclick.data_synthesis.quality import measures
+from geoclick.data_synthesis.quality.measures import CODECS
 from geoclick.store import Row
 
 
@@ -69,7 +69,7 @@ def count_clicks(rows):
 
 
 def measure(rows):
-    return quality_measures.measure(rows, count_clicks, lambda: None)
+    return measures.measure(rows, count_clicks, lambda: None)
 
 
 def write_images(root, rows):

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from tests.paths import REPO
 
 
 def start(root, output, rank, world, *, at_embed="", delay=0.0):
@@ -14,7 +14,7 @@ def start(root, output, rank, world, *, at_embed="", delay=0.0):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(world)}
     return subprocess.Popen(
         [sys.executable, __file__, root, output, at_embed, str(delay)],
-        env=environment | {"PYTHONPATH": f"{HERE}:{HERE.parents[1]}"},
+        env=environment | {"PYTHONPATH": str(REPO)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -31,10 +31,9 @@ def wait_until(condition, *jobs):
 
 def main():
     """Run the job and leave how many images it embedded beside the output."""
-    from disc_segmenter import DiscSegmenter
-
-    from data_synthesis.run import SynthConfig, run
     from geoclick import config
+    from geoclick.data_synthesis.run import SynthConfig, run
+    from tests.data_synthesis.disc_segmenter import DiscSegmenter
 
     root, output, at_embed, delay = sys.argv[1:]
 

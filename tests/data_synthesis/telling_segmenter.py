@@ -3,7 +3,7 @@
 import os
 import time
 
-from disc_segmenter import DiscSegmenter
+from tests.data_synthesis.disc_segmenter import DiscSegmenter
 
 
 class TellingSegmenter(DiscSegmenter):

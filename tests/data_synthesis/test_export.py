@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_synthesis.export import PIXEL_LIMITS, TAGS, ExportConfig, main, resized_size, run
 from geoclick import codec, prompts, store
 from geoclick.clicks import Click
+from geoclick.data_synthesis.export import PIXEL_LIMITS, TAGS, ExportConfig, main, resized_size, run
 from geoclick.errors import GeoClickError, UsageError
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_only_llama_factory_gets_a_dataset_info(data, tmp_path):
 @pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
 def test_it_is_what_our_own_training_takes(data, tmp_path, family, options):
     from geoclick import vlms
-    from train import rows
+    from geoclick.train.data import rows
 
     vlm = vlms.load(str(tiny.FOLDERS[family](tmp_path / "vlm")))
     wanted = {"max_clicks": 6, "min_iou": 0.0} | options

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from disc_segmenter import DiscSegmenter
-from job_process import start, wait_until
-from test_run import make_root, settings, store_bytes
 
-from data_synthesis.run import main, run
-from geoclick import processes
+from geoclick.data_synthesis.run import main, run
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.jobs import processes
 from geoclick.scenes.run import ScenesConfig
 from geoclick.scenes.run import run as draw
+from tests.data_synthesis.disc_segmenter import DiscSegmenter
+from tests.data_synthesis.job_process import start, wait_until
+from tests.data_synthesis.test_run import make_root, settings, store_bytes
+from tests.paths import REPO
 
-REPO = Path(__file__).parents[2]
 OPTIONS = {"shards": 6, "batch": 1, "sheet": 0}
 ENDED = "because one of its 2 processes died or it was told to stop"
 # Holds each process in its first shard until the other one has one too.
@@ -203,7 +203,7 @@ def test_the_launcher_of_accelerate(tmp_path):
         "accelerate_configs/cpu2.yaml",
     ]
     output = tmp_path / "out"
-    command = [*launch, "-m", "data_synthesis.run", *words, "--output", str(output)]
+    command = [*launch, "-m", "geoclick.data_synthesis.run", *words, "--output", str(output)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=REPO, env=environment, **streams) as job:

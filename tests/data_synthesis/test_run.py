@@ -5,18 +5,16 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from disc_segmenter import DiscSegmenter
 from PIL import Image
 
-from data_synthesis.run import SynthConfig, main, run, summarise
 from geoclick import images, masks, store
+from geoclick.data_synthesis.run import SynthConfig, main, run, summarise
 from geoclick.errors import GeoClickError, UsageError
-
-HERE = Path(__file__).parent
+from tests.data_synthesis.disc_segmenter import DiscSegmenter
+from tests.paths import REPO
 
 
 def make_root(root, count=12):
@@ -188,8 +186,8 @@ def test_a_sequence_without_a_click_worth_keeping_is_dropped_not_written(root, t
 SLOW_JOB = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from disc_segmenter import DiscSegmenter
-from data_synthesis.run import SynthConfig, run
+from tests.data_synthesis.disc_segmenter import DiscSegmenter
+from geoclick.data_synthesis.run import SynthConfig, run
 run(SynthConfig(root=sys.argv[2], output=sys.argv[3], split="train", shards=6, batch=1, sheet=0),
     DiscSegmenter(delay=0.05))
 """
@@ -203,7 +201,7 @@ def test_a_killed_job_goes_on_to_the_same_bytes(root, tmp_path):
     run(settings(root, tmp_path / "whole", **options), DiscSegmenter())
     output = tmp_path / "killed"
     job = subprocess.Popen(
-        [sys.executable, "-c", SLOW_JOB, HERE, root, output], env=os.environ | {"OMP_NUM_THREADS": "1"}
+        [sys.executable, "-c", SLOW_JOB, REPO, root, output], env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     # Starting takes a second, or two minutes beside a training run; a job that ended early stops the wait.
     deadline = time.time() + 240
@@ -380,7 +378,11 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(root, tmp_path, flags, caps
 
 @pytest.mark.parametrize(
     "step",
-    ["data_synthesis.sheet.write_sheet", "geoclick.store.write_manifest", "data_synthesis.progress.end"],
+    [
+        "geoclick.data_synthesis.sheet.write_sheet",
+        "geoclick.store.write_manifest",
+        "geoclick.data_synthesis.shards.progress.end",
+    ],
 )
 def test_a_job_killed_at_its_end_goes_on_without_clicking_again(root, tmp_path, monkeypatch, step):
     def killed(*_, **__):

@@ -1,8 +1,18 @@
 import numpy as np
-from click_rows import make_row
 
-from data_synthesis.sheet import CELL, GAP, HEADER, NEGATIVE, POSITIVE, TITLE, draw_sheet, pick, window_of
 from geoclick.clicks import Click
+from geoclick.data_synthesis.sheet import (
+    CELL,
+    GAP,
+    HEADER,
+    NEGATIVE,
+    POSITIVE,
+    TITLE,
+    draw_sheet,
+    pick,
+    window_of,
+)
+from tests.data_synthesis.click_rows import make_row
 
 
 def row(mask, clicks, ious):

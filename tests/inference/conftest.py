@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-import tiny
 
 from geoclick import images, masks, segmenters, store
 from geoclick.clicks import Click
+from tests import tiny
 
 SIZE = (48, 64)
 HOSTILE = '<script>alert("x")</script> & the <b>road</b>'

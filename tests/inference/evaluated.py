@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from geoclick import masks
-from inference import results
+from geoclick.inference.evaluation import results
 
 SIZE = (48, 64)
 

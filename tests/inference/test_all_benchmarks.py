@@ -7,16 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from geoclick import masks
 from geoclick.datasets.benchmarks import BENCHMARKS
-from inference import records, runs
+from geoclick.inference.evaluation import records, run_folder
+from tests.paths import REPO
 
 pytestmark = pytest.mark.slow
-REPO = Path(__file__).parents[2]
+
 NOISE = 0.1
 SAME = ("predictions.jsonl", "metrics.json", "protocol.json", "model-index.yaml")
 DESCRIBED = [name for name, benchmark in BENCHMARKS.items() if benchmark.task != "semantic"]
@@ -31,7 +31,14 @@ def geoclick(*words):
 
 
 def by_two(*words):
-    launch = ["-m", "accelerate.commands.launch", "--config_file", LAUNCHER, "-m", "inference.evaluate"]
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        LAUNCHER,
+        "-m",
+        "geoclick.inference.evaluate",
+    ]
     command = [sys.executable, *map(str, [*launch, *words])]
     result = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -101,13 +108,13 @@ def test_ten_kills_change_nothing(tmp_path):
     left = []
     for _ in range(10):
         process = subprocess.Popen(command, cwd=REPO, start_new_session=True, stderr=subprocess.DEVNULL)
-        before = runs.count(output)
-        while runs.count(output) == before and process.poll() is None:
+        before = run_folder.count(output)
+        while run_folder.count(output) == before and process.poll() is None:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.8))
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        left.append(runs.count(output))
+        left.append(run_folder.count(output))
     print("answers left by each kill", left)
     geoclick("evaluate", *words, "--output", output)
     assert json.loads((output / "run.json").read_text())["resumed"] == left[-1]

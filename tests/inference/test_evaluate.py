@@ -9,8 +9,8 @@ import pytest
 
 from geoclick import masks
 from geoclick.clicks import Click
+from geoclick.inference import evaluate, generative
 from geoclick.segmenters import clicking
-from inference import evaluate, generative
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_killed_run_goes_on_where_it_stopped(oracle, tmp_path, monkeypatch):
 def test_two_processes_and_one_give_the_same_files(dataset, tmp_path):
     words = ["--root", str(dataset), "--predictor", "noisy", "--batch-size", "1", "--output"]
     assert evaluate.main([*words, str(tmp_path / "one")]) == 0
-    command = [sys.executable, "-m", "inference.evaluate", *words, str(tmp_path / "two")]
+    command = [sys.executable, "-m", "geoclick.inference.evaluate", *words, str(tmp_path / "two")]
     both = [
         subprocess.Popen(command, env=os.environ | {"RANK": str(rank), "WORLD_SIZE": "2"})
         for rank in range(2)
@@ -173,7 +173,7 @@ def test_a_finished_run_is_not_continued_with_another_protocol(oracle, tmp_path,
 
 def test_generative_end_to_end_on_a_random_model(dataset, tiny_segmenter, vlm_folder, tmp_path, monkeypatch):
     texts = {"the tank": "+(500,500) -(100,100)", "the harbour": "none", "where planes land": "+(500,500"}
-    from inference import generate
+    from geoclick.inference.backends import local
 
     def answer(vlm, images, queries, **options):
         assert options["answer_format"] == "compact"
@@ -185,7 +185,7 @@ def test_generative_end_to_end_on_a_random_model(dataset, tiny_segmenter, vlm_fo
     assert protocol["answer_format"] == "json"
     assert protocol["prompt_version"] == "v1"
 
-    monkeypatch.setattr(generate, "generate", answer)
+    monkeypatch.setattr(local, "generate", answer)
     flags[-1] = tmp_path / "fixed"
     assert evaluate.main([*map(str, flags), "--answer-format", "compact"]) == 0
     metrics = json.loads((tmp_path / "fixed/metrics.json").read_text())
@@ -235,8 +235,8 @@ def test_samples_without_stored_clicks_are_refused(oracle, dataset, capsys):
 
 
 def test_the_oracle_finds_the_iou_that_synth_stored(dataset, tiny_segmenter, tmp_path):
-    from data_synthesis import run as synth
     from geoclick import store
+    from geoclick.data_synthesis import run as synth
 
     place = ["--root", str(dataset), "--split", "test"]
     assert synth.main([*place, "--output", str(tmp_path / "made")]) == 0

@@ -3,12 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geoclick import images
-from inference import draw, generate, predict
+from geoclick.inference import predict
+from geoclick.inference.backends import local
+from geoclick.pages import click_drawing
+from tests import tiny
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def command(tiny_segmenter, vlm_folder, tmp_path):
 def answers(monkeypatch):
     """What the model says in place of its random text."""
     texts = ["+(250,500) -(900,100)"]
-    monkeypatch.setattr(generate, "generate", lambda vlm, images, queries, **options: texts * len(queries))
+    monkeypatch.setattr(local, "generate", lambda vlm, images, queries, **options: texts * len(queries))
     return texts
 
 
@@ -58,7 +60,7 @@ def test_mask_overlay_and_record(command, answers, tile, tmp_path):
     assert record["text"] == answers[0]
     overlay = images.read_image(tmp_path / "out/a.overlay.png")
     assert overlay.shape[1] == 512
-    for click, colour in zip(record["clicks"], (draw.POSITIVE, draw.NEGATIVE), strict=True):
+    for click, colour in zip(record["clicks"], (click_drawing.POSITIVE, click_drawing.NEGATIVE), strict=True):
         x, y = (round((click[axis] + 0.5) * 512 / 60) for axis in "xy")
         patch = overlay[max(0, y - 9) : y + 9, max(0, x - 9) : x + 9].astype(int)
         assert (np.abs(patch - colour).max(axis=-1) < 8).any()

@@ -1,11 +1,12 @@
 import json
 
 import pytest
-import tiny
-from adapters import evaluated, random_adapter, with_record
 from huggingface_hub import ModelCard
 
-from train import card, card_text, evaluations, hub, story
+from geoclick.train import card
+from geoclick.train.publishing import card_text, evaluations, hub, provenance
+from tests import tiny
+from tests.train.adapters import evaluated, random_adapter, with_record
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_a_card_takes_the_place_of_pefts_empty_one(tuned):
 
 
 def test_the_figures_come_back_through_the_hubs_own_reader(tuned, tmp_path):
-    digest = story.of_adapter(tuned).adapter_sha256
+    digest = provenance.of_adapter(tuned).adapter_sha256
     runs = [evaluated(tmp_path / mode, adapter_sha256=digest, decode=mode) for mode in ("replay", "joint")]
     assert run(tuned, "--evaluation", *runs, "--license", "mit", "--name", "Clicks") == 0
     found = ModelCard.load(tuned / "README.md").data
@@ -77,7 +78,7 @@ def test_a_card_that_someone_wrote_stays(tuned, capsys):
 
 
 def test_a_card_is_not_written_over_by_one_that_tells_less(tuned, tmp_path, capsys):
-    digest = story.of_adapter(tuned).adapter_sha256
+    digest = provenance.of_adapter(tuned).adapter_sha256
     figures = ["--evaluation", evaluated(tmp_path / "e", adapter_sha256=digest)]
     assert run(tuned, *figures, "--license", "mit") == 0
     before = (tuned / "README.md").read_text()
@@ -117,9 +118,9 @@ def test_wrong_requests_are_one_sentence_and_change_nothing(tuned, base, tmp_pat
     "name", ["a: b", "# x", "---", "- y", '"q', "{}", "\n---\nlicense: mit", "a\x85b", "<b>"]
 )
 def test_names_that_mean_something_to_yaml_or_markdown_are_names(tuned, tmp_path, name):
-    digest = story.of_adapter(tuned).adapter_sha256
+    digest = provenance.of_adapter(tuned).adapter_sha256
     run_folder = evaluated(tmp_path / "e", adapter_sha256=digest)
-    told = story.of_adapter(tuned)
+    told = provenance.of_adapter(tuned)
     found = [evaluations.read(run_folder, told)]
     card.write(tuned, told, found, name=name, license=name)
     data = ModelCard.load(tuned / "README.md").data

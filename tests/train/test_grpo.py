@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import random_adapter, with_record
 from safetensors.torch import load_file
 
 from geoclick import vlms
+from geoclick.inference.backends.local import generate
 from geoclick.scenes import run
-from inference.generate import generate
-from train import card, grpo, rewards
-from train.grpo_options import DEFAULTS, parse
+from geoclick.train import card, grpo
+from geoclick.train.options.grpo import DEFAULTS, parse
+from geoclick.train.reinforcement import rewards
+from tests.train.adapters import random_adapter, with_record
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def test_options_of_the_dataset_may_be_lists_in_the_file(tmp_path):
 def test_two_processes_share_a_group(setting, tmp_path):
     """Two completions of each group on either rank, so that the advantages need both; then the same adapter."""
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
-    launch += ["--config_file", "accelerate_configs/cpu2.yaml", "-m", "train.grpo", *setting]
+    launch += ["--config_file", "accelerate_configs/cpu2.yaml", "-m", "geoclick.train.grpo", *setting]
     launch += ["--output", str(tmp_path / "two"), "--per_device_train_batch_size", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=600)

@@ -14,13 +14,14 @@ import time
 
 import psutil
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
 from geoclick import images, store, vlms
-from inference.generate import generate
-from train import checkpoints, sft
+from geoclick.inference.backends.local import generate
+from geoclick.train import sft
+from geoclick.train.loop import checkpoints
+from tests import tiny
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +68,7 @@ def command(file, *more):
     """`accelerate launch` with one of our files, on CPU processes."""
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
     launch += ["--config_file", f"accelerate_configs/{file}.yaml", "--mixed_precision", "no"]
-    return [*launch, *more, "-m", "train.sft"]
+    return [*launch, *more, "-m", "geoclick.train.sft"]
 
 
 def start(words, log):

@@ -4,18 +4,19 @@ import shutil
 import numpy as np
 import pytest
 import safetensors
-import tiny
 import torch
-from adapters import random_adapter
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3VLForConditionalGeneration
 
 from geoclick import vlms
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.inference.options import ModelOptions, load_vlm
+from geoclick.train import merge
+from geoclick.train.publishing import merge_check
 from geoclick.vlms import loading
-from inference.options import ModelOptions, load_vlm
-from train import merge, merge_check
+from tests import tiny
+from tests.train.adapters import random_adapter
 
 QUESTIONS = merge_check.Questions(
     [np.random.default_rng(n).integers(0, 255, (64, 64, 3), dtype=np.uint8) for n in range(2)],
@@ -235,7 +236,7 @@ def test_wrong_requests_are_one_sentence(tuned, base, store, tmp_path, capsys):
 
 
 def test_the_result_is_pushed_when_it_is_whole(tuned, quick, tmp_path, monkeypatch, capsys):
-    from train import hub
+    from geoclick.train.publishing import hub
 
     seen = []
 

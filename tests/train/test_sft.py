@@ -5,12 +5,13 @@ import subprocess
 import sys
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
 from geoclick import vlms
-from train import checkpoints, sft
+from geoclick.train import sft
+from geoclick.train.loop import checkpoints
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_two_processes_give_the_losses_of_one(setting, tmp_path):
         "--config_file",
         "accelerate_configs/cpu2.yaml",
     ]
-    script = ["-m", "train.sft", *common, "--output", str(two), "--per_device_train_batch_size", "2"]
+    script = ["-m", "geoclick.train.sft", *common, "--output", str(two), "--per_device_train_batch_size", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, *script], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,150 @@
+"""Masks to click sequences: a simulated annotator corrects a frozen segmenter, click by click."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from geoclick.clicks import Click, ClickSequence
+from geoclick.data_synthesis.simulation import on_device
+from geoclick.data_synthesis.simulation.on_device import Targets
+from geoclick.data_synthesis.simulation.policies import Clicker, draws, propose
+from geoclick.masks import iou
+from geoclick.segmenters.base import Embedding, Segmenter
+from geoclick.segmenters.clicking import Attempt, Clicking, Policy
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """One sequence and how well it does.
+
+    Attributes:
+        clicks: the clicks in order; empty when the target is, and when no first click was worth keeping.
+        ious: the IoU with the target after each click.
+        mask: the prediction after the last click, bool [H, W].
+    """
+
+    clicks: ClickSequence
+    ious: tuple[float, ...]
+    mask: np.ndarray
+
+
+def simulate(
+    segmenter: Segmenter,
+    embeddings: Sequence[Embedding],
+    targets: Sequence[np.ndarray],
+    valids: Sequence[np.ndarray | None] | None = None,
+    *,
+    max_clicks: int = 6,
+    iou_target: float = 0.9,
+    policy: Policy | None = None,
+    clicker: Clicker | None = None,
+    seed: int = 0,
+    sequence_ids: Sequence[tuple[str, int]] | None = None,
+) -> list[Simulated]:
+    """Click on a batch of masks until each reaches the IoU target, has all its clicks or is beyond help.
+
+    The first prediction is empty, so that the first click is positive and, by the centre rule, in the centre of
+    the target. The sequences are decoded together; they share nothing else, so that batching changes rounding only.
+    A policy that looks ahead has all its candidates decoded together and takes the one with the best IoU.
+
+    Args:
+        segmenter: decodes the clicks.
+        embeddings: the image of each target; targets of one image share one embedding.
+        targets: bool [H, W] each, at the size of their image.
+        valids: the pixels that count, bool [H, W] or None, for each target; None when all count everywhere.
+        max_clicks: clicks that a sequence has at most.
+        iou_target: the IoU at which a sequence ends.
+        policy: how the segmenter is prompted; None takes its default.
+        clicker: where the clicks go; None is the centre rule. When it keeps improving clicks only, the first click
+            that does not raise the IoU is dropped, the mask before it stays, and the sequence ends.
+        seed: of all that is random.
+        sequence_ids: for each target its sample and the number of the sequence, on which with the seed its random
+            choices depend; None takes the places in `targets`, so that the same target has others elsewhere.
+
+    Returns:
+        One result for each target, in order.
+
+    Source:
+        The loop of RITM's evaluation (Sofiiuk et al., 2021); keeping improving clicks is SegAgent's rule.
+    """
+    valids = valids or [None] * len(targets)
+    ids = sequence_ids or [(str(i), 1) for i in range(len(targets))]
+    clicker = clicker or Clicker()
+    state = Clicking(segmenter, embeddings, policy or Policy())
+    together = Targets(targets, valids, segmenter.device) if on_device.pays(segmenter.device) else None
+    ious: list[list[float]] = [[] for _ in targets]
+    active = list(range(len(targets)))
+    for turn in range(max_clicks):
+        if together and clicker.is_centre:
+            proposals = _centres(clicker, state, together, active)
+        else:
+            randoms = [draws(seed, *one, turn) for one in ids]
+            proposals = _proposals(clicker, state, targets, valids, active, randoms)
+        attempts = state.attempt(proposals)
+        taken: list[Attempt | None] = [None] * len(targets)
+        for i, found in enumerate(_ious(attempts, targets, valids, together)):
+            best = max(found, default=0.0)
+            # An empty prediction, where all begin, has an IoU of 0 with what can be clicked on.
+            if found and (not clicker.keep_improving or best > max(ious[i], default=0.0)):
+                taken[i] = attempts[i][found.index(best)]
+                ious[i].append(best)
+        state.take(taken)
+        active = [i for i in active if taken[i] is not None and ious[i][-1] < iou_target]
+        if not active:
+            break
+    return [
+        Simulated(sequence, tuple(s), mask)
+        for sequence, s, mask in zip(state.sequences, ious, state.masks, strict=True)
+    ]
+
+
+def _centres(
+    clicker: Clicker, state: Clicking, together: Targets, active: Sequence[int]
+) -> list[list[Click]]:
+    """The click of the centre rule for each active sequence, worked out on the device; none for the others."""
+    planes, clicked = [state.planes[i] for i in active], [state.sequences[i] for i in active]
+    proposals: list[list[Click]] = [[] for _ in state.sequences]
+    for i, click in zip(active, together.centre_clicks(active, planes, clicked, clicker.tie), strict=True):
+        proposals[i] = [click] if click else []
+    return proposals
+
+
+def _proposals(
+    clicker: Clicker,
+    state: Clicking,
+    targets: Sequence[np.ndarray],
+    valids: Sequence[np.ndarray | None],
+    active: Sequence[int],
+    randoms: Sequence[np.random.Generator],
+) -> list[list[Click]]:
+    """The clicks to choose from for the active sequences, none for the others; on all threads that torch has."""
+
+    def proposed(i: int) -> list[Click]:
+        mask = state.planes[i].cpu().numpy()
+        return propose(clicker, targets[i], mask, state.sequences[i], valids[i], randoms[i])
+
+    proposals: list[list[Click]] = [[] for _ in targets]
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for i, clicks in zip(active, threads.map(proposed, active), strict=True):
+            proposals[i] = clicks
+    return proposals
+
+
+def _ious(
+    attempts: Sequence[Sequence[Attempt]],
+    targets: Sequence[np.ndarray],
+    valids: Sequence[np.ndarray | None],
+    together: Targets | None,
+) -> list[list[float]]:
+    """The IoU of each attempt with its target, on the device where that pays."""
+    if together is None:
+        return [
+            [iou(attempt.mask, target, valid) for attempt in tried]
+            for tried, target, valid in zip(attempts, targets, valids, strict=True)
+        ]
+    which = [i for i, tried in enumerate(attempts) for _ in tried]
+    found = iter(together.ious(which, [attempt.plane for tried in attempts for attempt in tried]))
+    return [[next(found) for _ in tried] for tried in attempts]

@@ -1,0 +1,343 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoclick import datasets, store
+from geoclick.data_synthesis.run import main, run
+from geoclick.data_synthesis.shards import ray_engine, shard
+from geoclick.data_synthesis.shards.ray_engine import Pool, plan
+from geoclick.errors import GeoClickError, UsageError
+from geoclick.jobs import processes
+from geoclick.scenes.run import ScenesConfig
+from geoclick.scenes.run import run as draw
+from tests.data_synthesis.disc_segmenter import DiscSegmenter
+from tests.data_synthesis.job_process import wait_until
+from tests.data_synthesis.shards.test_shard import job_of
+from tests.data_synthesis.telling_segmenter import TellingSegmenter, numbers, until
+from tests.data_synthesis.test_run import make_root, read_lines, settings, store_bytes
+from tests.paths import REPO
+
+OPTIONS = {"shards": 6, "sheet": 0}
+RAY = {"engine": "ray", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of this machine with two CPUs, for all tests of the file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(REPO))  # of the workers
+        ray.init("local", num_cpus=2, object_store_memory=2**27, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Twelve samples, those of the third image broken."""
+    root = make_root(tmp_path / "data")
+    (root / "train/images/2.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture
+def whole(root, tmp_path):
+    """The store of one process that was never stopped."""
+    run(settings(root, tmp_path / "whole", **OPTIONS), DiscSegmenter())
+    return store_bytes(tmp_path / "whole")
+
+
+@pytest.fixture
+def told(tmp_path):
+    (tmp_path / "told").mkdir()
+    return tmp_path / "told"
+
+
+def test_a_pool_gives_the_bytes_of_one_process(cluster, root, whole, told, tmp_path, capsys):
+    output = tmp_path / "out"
+
+    def meet():
+        """Holds the first worker until another one has work too."""
+        until(lambda: len(numbers(told)) > 1)
+
+    run(settings(root, output, **OPTIONS, **RAY), TellingSegmenter(told, meet))
+    assert store_bytes(output) == whole
+    assert not (output / "progress").exists()
+    assert len(numbers(told)) == 2
+    assert os.getpid() not in numbers(told)
+    assert [line["item"] for line in read_lines(output / "failures.jsonl")] == ["s04", "s05"]
+    metrics, other = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("out", "whole"))
+    assert {k: v for k, v in metrics.items() if "second" not in k} == {
+        k: v for k, v in other.items() if "second" not in k
+    }
+    out = capsys.readouterr().out
+    assert f"10 rows in {output}" in out
+    assert "warning: 2 failed" in out
+
+
+@pytest.mark.slow
+def test_a_job_that_was_killed_goes_on_with_workers_one_of_which_is_killed(
+    cluster, root, whole, told, tmp_path, monkeypatch, capsys
+):
+    output, go, killed = tmp_path / "out", tmp_path / "go", []
+    interrupt_after_two_shards(root, output, monkeypatch)
+    times = {path: path.stat().st_mtime_ns for path in output.glob("*.parquet")}
+    assert len(times) == 2
+
+    def kill_the_first():
+        until(numbers, told)
+        killed.extend(numbers(told))
+        os.kill(killed[0], signal.SIGKILL)
+        go.touch()
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    segmenter = TellingSegmenter(told, partial(until, go.exists))
+    run(settings(root, output, **OPTIONS, **RAY, workers=1), segmenter)
+    killer.join()
+    assert store_bytes(output) == whole
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in times.items())
+    assert len(killed) == 1
+    assert len(numbers(told)) == 2
+    assert "1 worker died and was replaced." in capsys.readouterr().out
+
+
+def interrupt_after_two_shards(root, output, monkeypatch):
+    """One process that ends as a killed one does."""
+    write, finished = store.write_shard, []
+
+    def killed(*args):
+        if len(finished) == 2:
+            raise KeyboardInterrupt
+        finished.append(args)
+        return write(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(settings(root, output, **OPTIONS), DiscSegmenter())
+
+
+@pytest.mark.slow
+def test_an_error_of_a_worker_is_one_sentence(cluster, root, whole, told, tmp_path):
+    def fail():
+        raise GeoClickError("The device is on fire; put it out.")
+
+    output = tmp_path / "out"
+    with pytest.raises(GeoClickError, match=r"^The device is on fire; put it out\.$"):
+        run(settings(root, output, **OPTIONS, **RAY), TellingSegmenter(told, fail))
+    run(settings(root, output, **OPTIONS, **RAY), TellingSegmenter(told))
+    assert store_bytes(output) == whole
+
+
+@pytest.mark.slow
+def test_a_shard_that_kills_every_worker_ends_the_job(cluster, root, whole, told, tmp_path, monkeypatch):
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(ray_engine, "TRIES", 2)
+    with pytest.raises(GeoClickError, match=r"^2 workers died, .* of s.. to s..; if memory ran out"):
+        run(settings(root, tmp_path / "out", **OPTIONS, **RAY, workers=1), TellingSegmenter(told, die))
+    assert 2 <= len(numbers(told)) <= 2 * OPTIONS["shards"]
+    run(settings(root, tmp_path / "out", **OPTIONS), DiscSegmenter())
+    assert store_bytes(tmp_path / "out") == whole
+
+
+DRIVER = """
+import sys
+from tests.data_synthesis.disc_segmenter import DiscSegmenter
+from geoclick.data_synthesis.run import SynthConfig, run
+root, output = sys.argv[1:]
+run(SynthConfig(root=root, output=output, split="train", shards=6, batch=1, sheet=0, engine="ray", workers=2),
+    DiscSegmenter(delay=0.2))
+"""
+
+
+@pytest.mark.slow
+def test_a_driver_that_was_killed_goes_on_under_the_other_engine_and_its_workers_end(root, whole, tmp_path):
+    output = tmp_path / "out"
+    path = {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    job = subprocess.Popen([sys.executable, "-c", DRIVER, root, output], env=os.environ | path, **streams)
+    wait_until(lambda: len(list(output.glob("*.parquet"))) >= 2, job)
+    raylets = children(job.pid)
+    job.kill()
+    job.communicate()
+    assert 2 <= len(list(output.glob("*.parquet"))) < 6
+    assert raylets
+    wait_until(lambda: not any(Path(f"/proc/{number}").exists() for number in raylets))
+    run(settings(root, output, **OPTIONS), DiscSegmenter())
+    assert store_bytes(output) == whole
+    assert not (output / "progress").exists()
+
+
+def children(number):
+    """The processes that a process started, and those that they did."""
+    found = []
+    for one in Path(f"/proc/{number}/task/{number}/children").read_text().split():
+        found += [int(one), *children(int(one))]
+    return found
+
+
+@pytest.mark.slow
+def test_the_embedded_segmenter_gives_the_same_bytes_in_a_cluster_of_its_own(tmp_path, capfd):
+    draw(ScenesConfig(output=str(tmp_path / "data"), count=12, split="train", workers=1))
+    words = ["--root", str(tmp_path / "data"), "--shards", "3", "--clicks", "2", "--device", "cpu"]
+    assert main([*words, "--output", str(tmp_path / "whole")]) == 0
+    capfd.readouterr()
+    assert main([*words, "--engine", "ray", "--workers", "1", "--output", str(tmp_path / "out")]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert len(out.splitlines()) == 2  # the bar and how it went
+    assert store_bytes(tmp_path / "out") == store_bytes(tmp_path / "whole")
+    sheets = [(tmp_path / name / "sheet.png").read_bytes() for name in ("out", "whole")]
+    assert sheets[0] == sheets[1]
+
+
+def worker(**changes):
+    found = {
+        "job": replace(job_of(DiscSegmenter()), segmenter=None),
+        "sha256": DiscSegmenter.sha256,
+        "load": lambda device: DiscSegmenter(),
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "folder": str(Path.cwd()),
+        "samples": {},
+        "tries": None,
+        "most_tries": 3,
+    }
+    return ray_engine.Worker(**found | changes)
+
+
+def test_a_worker_loads_its_segmenter_once_and_on_its_device(root):
+    samples, loaded = list(datasets.read("folder", root, "train")), []
+
+    def load(device):
+        loaded.append(device)
+        return DiscSegmenter()
+
+    one = worker(load=load, device="cuda")
+    made = [one._made(samples[:4], 1), one._made(samples[4:], 1)]
+    assert loaded == ["cuda"]
+    whole = shard.make(job_of(DiscSegmenter()), samples)
+    assert made[0].rows + made[1].rows == whole.rows
+    assert made[0].left_out + made[1].left_out == whole.left_out
+
+
+def test_a_node_without_the_images_or_with_other_weights_is_named(root, tmp_path):
+    samples = list(datasets.read("folder", root, "train"))
+    with pytest.raises(
+        GeoClickError, match=r"^Node .* has other weights of disc; give all nodes one --check"
+    ):
+        worker(sha256="1" * 64)._made(samples, 1)
+    away = [replace(sample, root=tmp_path / "away") for sample in samples]
+    with pytest.raises(GeoClickError, match=r"^Node .* has no folder .*away; give --root an absolute path"):
+        worker()._made(away, 1)
+
+
+def test_the_workers_share_what_the_nodes_have():
+    node = {"CPU": 8.0, "memory": 1e9}
+    gpus = node | {"GPU": 2.0}
+    auto = partial(plan, workers=None, device="auto")
+    assert auto([node], 100) == Pool(8, 1, 0)
+    assert auto([node, node], 100) == Pool(16, 1, 0)
+    assert auto([node], 3) == Pool(3, 2, 0)
+    assert auto([gpus, node], 100) == Pool(2, 4, 1)
+    assert auto([gpus, gpus], 3) == Pool(3, 4, 1)
+    assert plan([gpus], 100, workers=None, device="cpu") == Pool(8, 1, 0)
+    assert plan([gpus], 100, workers=3, device="cuda") == Pool(3, 2, 0.5)
+    assert (Pool(1, 1, 0.5).device, Pool(1, 1, 0).device) == ("cuda", "cpu")
+    with pytest.raises(UsageError, match="no GPU for --device cuda"):
+        plan([node], 4, workers=None, device="cuda")
+    with pytest.raises(UsageError, match="CPUs for 8 workers, not 9; give --workers 8"):
+        plan([node], 100, workers=9, device="auto")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), min_size=1, max_size=4),
+    st.integers(1, 40),
+    st.none() | st.integers(1, 12),
+)
+def test_every_worker_finds_a_place_and_no_cpu_more_could_be_given(nodes, shards, workers):
+    nodes = [{"CPU": float(cpus), "GPU": float(gpus)} for cpus, gpus in nodes]
+
+    def places(cpus, gpus):
+        """Workers placed greedily, node by node."""
+        found = 0
+        for node in nodes:
+            free_cpus, free_gpus = node["CPU"], [1.0] * int(node["GPU"])
+            while free_cpus >= cpus:
+                if gpus:
+                    fit = next((i for i, free in enumerate(free_gpus) if free + 1e-9 >= gpus), None)
+                    if fit is None:
+                        break
+                    free_gpus[fit] -= gpus
+                free_cpus -= cpus
+                found += 1
+        return found
+
+    try:
+        pool = plan(nodes, shards, workers=workers, device="auto")
+    except UsageError:
+        # Where nobody asked for too many, the nodes cannot have one for each GPU, or any at all.
+        assert workers or not places(1, 0) or any(node["GPU"] > node["CPU"] for node in nodes)
+        return
+    assert 1 <= pool.workers <= min(shards, workers or shards)
+    assert places(pool.cpus, pool.gpus) >= pool.workers
+    assert places(pool.cpus + 1, pool.gpus) < pool.workers
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--workers", "2"], "of --engine ray; add it"),
+        (["--ray-address", "head:6379"], "of --engine ray; add it"),
+        (["--engine", "ray", "--workers", "0"], "must be 1 or more"),
+        (["--engine", "ray", "--device", "cuda:1"], "Ray hands out the GPUs"),
+        (["--engine", "dask"], "choose"),
+    ],
+)
+def test_wrong_usage_of_the_engine_is_one_sentence(root, tmp_path, flags, words, capsys):
+    assert main(["--root", str(root), "--output", str(tmp_path / "out"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_launcher_or_a_missing_ray_is_told(root, tmp_path, monkeypatch):
+    ours = settings(root, tmp_path / "out", **RAY)
+    with monkeypatch.context() as patch:
+        patch.setattr("geoclick.data_synthesis.run.find_spec", lambda name: None)
+        with pytest.raises(UsageError, match=r'pip install "geoclick\[ray\]"'):
+            run(ours, DiscSegmenter())
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="without accelerate or torchrun"):
+        run(ours, DiscSegmenter())
+
+
+def test_a_store_that_another_job_still_writes_is_left_alone(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "take", lambda claims, byte: byte != 3)
+    with pytest.raises(GeoClickError, match="Another job is writing"):
+        run(settings(root, tmp_path / "out", **OPTIONS, **RAY), DiscSegmenter())
+
+
+def test_a_cluster_that_does_not_answer_is_named(root, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(GeoClickError, match=f"^No Ray cluster answers at {address}; give --ray-address"):
+        ray_engine._check_head(address)

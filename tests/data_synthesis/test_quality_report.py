@@ -1,0 +1,229 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from geoclick import cli, store
+from geoclick.clicks import Click
+from geoclick.data_synthesis import quality_report
+from geoclick.data_synthesis.quality_report import QualityConfig, main, run
+from geoclick.errors import GeoClickError
+from tests.data_synthesis.click_rows import make_row, random_rows, write_images
+
+MANIFEST = {"dataset": "folder", "split": "train", "clicks": 6, "iou_target": 0.9, "segmenter": "disc"}
+
+
+def box_mask(top, left, bottom, right):
+    mask = np.zeros((40, 50), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def suspects():
+    """Rows of which three are flagged, one of them twice, with the reasons."""
+    good, other = box_mask(5, 5, 25, 25), box_mask(10, 20, 38, 48)
+    thin = box_mask(2, 2, 3, 40)
+    return [
+        (make_row(good, [Click(15, 15)], [0.9], sample_id="good"), []),
+        (make_row(other, [Click(30, 20), Click(1, 1, False)], [0.3, 0.4], sample_id="poor"), ["low-iou"]),
+        (make_row(np.zeros((40, 50), bool), sample_id="nothing"), []),
+        (make_row(good, [Click(15, 15)], [0.9], sample_id="twin", query="<b>roof</b>"), ["duplicate"]),
+        (make_row(thin, [Click(9, 2)], [0.2], sample_id="thin"), ["low-iou", "sliver"]),
+        (make_row(box_mask(0, 30, 9, 49), [Click(40, 4)], [0.95], sample_id="last"), []),
+    ]
+
+
+def write_store(folder, rows, shards=1, **manifest):
+    for index in range(shards):
+        store.write_shard(folder / "store", index, shards, rows[index::shards])
+    store.write_manifest(folder / "store", MANIFEST | {"samples": len(rows), "shards": shards} | manifest)
+    write_images(folder / "root", rows)
+
+
+def settings(folder, **changes):
+    values = {"store": folder / "store", "root": folder / "root", "output": folder / "out"}
+    return QualityConfig(**{k: str(v) for k, v in values.items()} | changes)
+
+
+def read_flags(folder):
+    return [json.loads(line) for line in (folder / "out" / "flags.jsonl").read_text().splitlines()]
+
+
+def test_each_suspect_sample_has_a_line_with_its_reasons(tmp_path):
+    rows = suspects()
+    write_store(tmp_path, [row for row, _ in rows])
+    run(settings(tmp_path))
+    flags = read_flags(tmp_path)
+    assert [(f["sample_id"], f["reasons"]) for f in flags] == [
+        (row.sample_id, reasons) for row, reasons in rows if reasons
+    ]
+    poor, twin, thin = flags
+    assert (poor["best_iou"], poor["clicks"]) == (0.4, 2)
+    assert twin["query"] == "<b>roof</b>"
+    assert (twin["duplicate_of"], twin["duplicate_iou"], twin["same_query"]) == ("good", 1.0, False)
+    assert (thin["radius"], thin["area"]) == (1.0, 38)
+    found = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert found["all"]["flagged"] == {"low-iou": 2, "duplicate": 1, "sliver": 1, "any": 3}
+    assert found["max_clicks"] == 6
+    # Of four clicked masks the first, the twin and the last reach 0.8 at once, the other two never.
+    assert found["all"]["noc"]["80"] == {"mean": (3 * 1 + 2 * 6) / 5, "never": 0.4}
+    page = (tmp_path / "out" / "quality.html").read_text()
+    assert "<b>roof</b>" not in page
+    assert "&lt;b&gt;roof&lt;/b&gt;" in page
+    config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert config["min_iou"] == 0.5
+
+
+def test_the_clean_store_holds_the_other_samples_and_says_where_they_are_from(tmp_path, capsys):
+    rows = suspects()
+    write_store(tmp_path, [row for row, _ in rows], policy="centre")
+    run(settings(tmp_path, drop=True))
+    clean = tmp_path / "out" / "clean"
+    assert list(store.read(clean)) == [row for row, reasons in rows if not reasons]
+    manifest = store.read_manifest(clean)
+    assert manifest["samples"] == 3
+    assert manifest["policy"] == "centre"
+    source = manifest["filtered_from"]
+    assert (source["samples"], source["dropped"]) == (6, 3)
+    assert source["dropped_by_reason"] == {"low-iou": 2, "duplicate": 1, "sliver": 1}
+    assert source["limits"]["duplicate_iou"] == 0.95
+    assert "3 kept" in capsys.readouterr().out
+    # Nothing of it is flagged again.
+    again = settings(tmp_path, store=str(clean), output=str(tmp_path / "again"))
+    run(again)
+    assert (tmp_path / "again" / "flags.jsonl").read_text() == ""
+    with pytest.raises(GeoClickError, match="clean is there already"):
+        run(settings(tmp_path, drop=True))
+
+
+def test_a_clean_store_of_many_rows_has_whole_shards_and_what_a_killed_run_left_is_gone(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(quality_report, "SHARD_SAMPLES", 7)
+    rows = random_rows(3, 50)
+    write_store(tmp_path, rows, shards=3)
+    store.write_shard(tmp_path / "out" / "clean.partial", 5, 9, rows)
+    run(settings(tmp_path, drop=True, min_iou=0.8))
+    dropped = {line["sample_id"] for line in read_flags(tmp_path)}
+    expected = [row for row in store.read(tmp_path / "store") if row.sample_id not in dropped]
+    clean = tmp_path / "out" / "clean"
+    assert 0 < len(expected) < 50
+    assert list(store.read(clean)) == expected
+    assert len(list(clean.glob("*.parquet"))) == -(-len(expected) // 7)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("clean", "config.yaml", "flags.jsonl", "quality.html", "quality.json")
+    ]
+
+
+def test_a_store_of_which_nothing_is_left_is_empty_but_whole(tmp_path):
+    write_store(tmp_path, [suspects()[1][0]])
+    run(settings(tmp_path, drop=True))
+    assert list(store.read(tmp_path / "out" / "clean")) == []
+    assert store.read_manifest(tmp_path / "out" / "clean")["samples"] == 0
+
+
+def test_the_same_command_gives_the_same_bytes(tmp_path):
+    write_store(tmp_path, random_rows(5, 60), shards=2)
+    names = ("quality.html", "quality.json", "flags.jsonl")
+    run(settings(tmp_path))
+    first = [(tmp_path / "out" / name).read_bytes() for name in names]
+    run(settings(tmp_path))
+    assert [(tmp_path / "out" / name).read_bytes() for name in names] == first
+
+
+def test_the_maximum_is_the_jobs_or_the_longest_sequence_or_what_is_asked(tmp_path):
+    rows = [row for row, _ in suspects()]
+    for folder, manifest, asked, expected in (
+        ("a", {}, None, 6),
+        ("b", {"clicks": None}, None, 2),
+        ("c", {}, 20, 20),
+    ):
+        write_store(tmp_path / folder, rows, **manifest)
+        run(settings(tmp_path / folder, max_clicks=asked, worst=0, worst_per_group=0))
+        found = json.loads((tmp_path / folder / "out" / "quality.json").read_text())
+        assert found["max_clicks"] == len(found["all"]["iou_after_clicks"]) == expected
+
+
+def test_several_sequences_of_a_sample_are_no_duplicates_where_the_job_made_several(tmp_path):
+    mask = box_mask(5, 5, 25, 25)
+    rows = [make_row(mask, [Click(15, 15)], [0.9], sample_id=name) for name in ("a", "a#2", "b", "b#2")]
+    for folder, manifest, expected in (
+        ("several", {"sequences": 2}, ["b", "b#2"]),
+        ("one", {}, ["a#2", "b", "b#2"]),
+    ):
+        write_store(tmp_path / folder, rows, **manifest)
+        run(settings(tmp_path / folder, worst=0, worst_per_group=0))
+        assert [line["sample_id"] for line in read_flags(tmp_path / folder)] == expected
+
+
+def words(folder, *more):
+    return [str(folder / "store"), "--root", str(folder / "root"), "--output", str(folder / "out"), *more]
+
+
+def check_error(capsys, code, argv, *expected):
+    assert main(argv) == code
+    shown = capsys.readouterr().err.splitlines()
+    errors = [line for line in shown if line.startswith("error:")]
+    assert len(errors) == 1
+    assert shown[-1] == errors[0]
+    for text in expected:
+        assert text in errors[0]
+
+
+def test_bad_input_is_one_sentence(tmp_path, capsys):
+    rows = [row for row, _ in suspects()]
+    for name in ("none", "empty", "unfinished", "part", "rows", "good"):
+        (tmp_path / name).mkdir()
+    check_error(capsys, 1, words(tmp_path / "none"), "holds no click store")
+    (tmp_path / "empty" / "store").mkdir()
+    check_error(capsys, 1, words(tmp_path / "empty"), "holds no click store")
+    store.write_shard(tmp_path / "unfinished" / "store", 0, 1, rows)
+    check_error(capsys, 1, words(tmp_path / "unfinished"), "manifest.json", "geoclick synth")
+    write_store(tmp_path / "part", rows, shards=2)
+    (tmp_path / "part" / "store" / store.shard_name(1, 2)).unlink()
+    check_error(capsys, 1, words(tmp_path / "part"), "1 of 2 shards")
+    write_store(tmp_path / "rows", [])
+    check_error(capsys, 1, words(tmp_path / "rows"), "holds no rows")
+    good = tmp_path / "good"
+    write_store(good, rows)
+    check_error(capsys, 2, [*words(good)[:1], "--output", "x"], "Missing --root")
+    check_error(capsys, 2, [*words(good), "--root", str(good / "nowhere")], "nowhere is not a folder")
+    check_error(capsys, 1, [*words(good), "--root", str(good)], "train/images/a.png does not exist", "--root")
+    check_error(capsys, 2, [*words(good), "--tokenizer", str(good)], "tokenizer.json")
+    check_error(capsys, 2, [*words(good), "--min-iou", "1.1"], "--min-iou must be 0 to 1")
+    check_error(capsys, 2, [*words(good), "--duplicate-iou", "nan"], "--duplicate-iou must be 0")
+    check_error(capsys, 2, ["--root", "x", "--output", "y"], "Missing STORE")
+    assert not (good / "out").exists()
+
+
+def test_no_other_run_is_overwritten(tmp_path, capsys):
+    write_store(tmp_path, [row for row, _ in suspects()])
+    (tmp_path / "store" / "config.yaml").write_text("clicks: 6\n")
+    into_the_store = [*words(tmp_path), "--output", str(tmp_path / "store")]
+    check_error(capsys, 2, into_the_store, "holds another run")
+    (tmp_path / "store" / "config.yaml").unlink()
+    check_error(capsys, 2, into_the_store, "holds another run")
+
+
+def test_a_broken_image_is_named_and_the_figures_are_there(tmp_path, capsys):
+    write_store(tmp_path, [row for row, _ in suspects()])
+    (tmp_path / "root" / "train" / "images" / "a.png").write_bytes(b"no image")
+    check_error(capsys, 1, words(tmp_path), "a.png cannot be read as an image")
+    assert len(read_flags(tmp_path)) == 3
+    assert (tmp_path / "out" / "quality.json").exists()
+    # Without pictures there is a page all the same.
+    assert main(words(tmp_path, "--worst", "0", "--worst-per-group", "0")) == 0
+
+
+def test_an_image_path_that_leads_out_of_the_root_is_refused(tmp_path, capsys):
+    write_store(tmp_path, [make_row(box_mask(5, 5, 25, 25), image="../outside.png")])
+    check_error(capsys, 1, words(tmp_path), "leads out of")
+
+
+def test_the_front_door_knows_the_command(monkeypatch, tmp_path, capsys):
+    write_store(tmp_path, [row for row, _ in suspects()])
+    monkeypatch.setattr(sys, "argv", ["geoclick", "quality", *words(tmp_path)])
+    assert cli.main() == 0
+    assert "3 flagged (2 low-iou, 1 duplicate, 1 sliver)" in capsys.readouterr().out

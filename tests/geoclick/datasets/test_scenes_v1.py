@@ -1,0 +1,73 @@
+"""The benchmark that ships with the package is fixed, balanced, and unlike what is trained on."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from geoclick import datasets
+from geoclick.data_synthesis import run as synth
+from geoclick.datasets import scenes_v1
+from geoclick.errors import GeoClickError, UsageError
+from geoclick.images import read_image
+from geoclick.scenes import SIZE, generate, render
+from geoclick.scenes.run import sample_scene
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes") / "v1"
+    scenes_v1.draw(root)
+    return root
+
+
+def test_it_draws_itself_the_same_everywhere_and_asks_all_tasks_alike(root):
+    samples = list(datasets.read("scenes-v1", root, "test"))
+    assert len(samples) == scenes_v1.COUNT
+    assert Counter(s.task for s in samples) == {"referring": 334, "reasoning": 333, "no_target": 333}
+    assert {s.dataset for s in samples} == {"scenes-v1"}
+    assert samples[1].read_image().shape == (SIZE, SIZE, 3)
+    assert samples[0].mask.any()
+
+
+def test_another_benchmark_under_its_name_is_refused(root, tmp_path):
+    (tmp_path / "test").mkdir()
+    lines = (root / "test" / "samples.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "test" / "samples.jsonl").write_text("".join(lines[1:]))
+    with pytest.raises(GeoClickError, match="remove"):
+        datasets.read("scenes-v1", tmp_path, "test")
+    with pytest.raises(UsageError, match="split test only"):
+        datasets.read("scenes-v1", root, "train")
+
+
+def test_only_the_benchmark_inside_needs_no_root(capsys):
+    assert datasets.root_of("scenes-v1", None) == "runs/scenes-v1"
+    assert datasets.root_of("scenes-v1", "there") == "there"
+    assert synth.main(["--output", "nowhere"]) == 2
+    assert "--root" in capsys.readouterr().err
+
+
+def small(image):
+    """Means of squares of 16 pixels in every turn and mirroring, float [8, 16 * 16 * 3]."""
+    small = image.reshape(16, 16, 16, 16, 3).mean((1, 3))
+    turned = [np.rot90(small, turns) for turns in range(4)]
+    return np.stack([t for turn in turned for t in (turn, turn[:, ::-1])]).reshape(8, -1)
+
+
+@pytest.mark.slow
+def test_a_held_out_scene_is_no_copy_of_a_training_scene(root):
+    """The nearest of 900 training scenes, however turned, is a different picture: as far as a stranger can be near.
+
+    The yardstick is what a scene is to itself under new noise and light, that is, to the same layout seen again.
+    """
+    held_out = [
+        read_image(root / "test" / "images" / f"{i:06d}.png").astype(np.float32) for i in range(0, 334, 14)
+    ]
+    trained = [render(generate((1000, 2, i), 2))[0] for i in range(600)]  # those of the embedded VLM
+    trained += [sample_scene(0, "train", i, ("referring",))[0] for i in range(300)]  # those of the demo
+    trained = np.stack([small(image.astype(np.float32))[0] for image in trained])
+    for image in held_out:
+        views = small(image)
+        nearest = min(np.abs(trained - view).mean(1).min() for view in views)
+        again = small(np.clip(image * 1.05 + np.random.default_rng(0).normal(0, 8, image.shape), 0, 255))
+        assert nearest > 2 * np.abs(again[0] - views[0]).mean()

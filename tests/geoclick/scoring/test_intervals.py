@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from geoclick.errors import GeoClickError
+from geoclick.scoring import intervals
+
+
+def test_bootstrap_interval_covers_the_mean_and_narrows():
+    values = np.random.default_rng(0).random(400)
+    low, high = intervals.bootstrap_interval(values)
+    assert low < values.mean() < high
+    # 1.96 standard errors on either side, within the resampling noise.
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
+    assert intervals.bootstrap_interval(values) == (low, high)
+    assert intervals.bootstrap_interval(values, seed=1) != (low, high)
+    wide_low, wide_high = intervals.bootstrap_interval(values, level=0.99)
+    assert wide_low < low
+    assert high < wide_high
+    assert intervals.bootstrap_interval([0.25]) == (0.25, 0.25)
+    with pytest.raises(GeoClickError):
+        intervals.bootstrap_interval([])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 300])
+def test_how_many_are_drawn_at_once_changes_nothing(monkeypatch, rows):
+    """One resample after another, as plainly as can be, gives the same."""
+    values = np.random.default_rng(1).random(rows)
+    rng = np.random.default_rng(5)
+    means = [values[rng.integers(rows, size=rows)].mean() for _ in range(50)]
+    expected = pytest.approx(np.quantile(means, [0.025, 0.975]), rel=1e-12)
+    for at_once in (1, 1000, 1 << 18):
+        monkeypatch.setattr(intervals, "AT_ONCE", at_once)
+        assert intervals.bootstrap_interval(values, seed=5, resamples=50) == expected
+
+
+def test_sums_are_those_of_the_rows_drawn(monkeypatch):
+    counts = np.random.default_rng(2).integers(0, 10**9, (30, 4))
+    rng = np.random.default_rng(3)
+    expected = [counts[rng.integers(30, size=30)].sum(0) for _ in range(40)]
+    for at_once in (1, 100, 1 << 18):
+        monkeypatch.setattr(intervals, "AT_ONCE", at_once)
+        assert np.array_equal(intervals.resampled_sums(counts, seed=3, resamples=40), expected)

@@ -1,0 +1,210 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from pycocotools import mask as coco
+
+from geoclick import masks
+from geoclick.errors import GeoClickError, UsageError
+from geoclick.scoring import metrics
+
+pairs = st.lists(
+    st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
+        lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def rectangle(rows, columns, shape=(10, 10)):
+    mask = np.zeros(shape, bool)
+    mask[:rows, :columns] = True
+    return mask
+
+
+EMPTY = rectangle(0, 0)
+
+
+@pytest.fixture(scope="module")
+def thousand():
+    """1,000 pairs of masks of all densities and many sizes; a mask in six is empty, and one in six full."""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(1000):
+        shape = tuple(rng.integers(1, 60, 2))
+        made.append(tuple(rng.random(shape) < rng.choice([0, 0.02, 0.3, 0.7, 0.98, 1]) for _ in range(2)))
+    assert sum(not (a.any() or b.any()) for a, b in made) > 20
+    return made
+
+
+def test_as_pycocotools_has_it(thousand):
+    for prediction, target in thousand:
+        found = metrics.compare(prediction, target)
+        a, b = (coco.encode(np.asfortranarray(mask, np.uint8)) for mask in (prediction, target))
+        assert found.intersection == coco.area(coco.merge([a, b], intersect=True))
+        assert found.union == coco.area(coco.merge([a, b]))
+        expected = coco.iou([a], [b], [False])[0, 0] if found.union else 1.0
+        assert found.iou == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["native", "rmsin", "segearth-r1", "think2seg"])
+def test_scores_as_plain_numpy_has_them(thousand, mode):
+    """Every mode's rules once more, in other words."""
+    side = {"rmsin": 480, "think2seg": 840}.get(mode)
+    some = thousand if side is None else thousand[:100]
+    ious, inner, outer, answered = [], [], [], []
+    for prediction, target in some:
+        if side:
+            images = (Image.fromarray(np.uint8(mask) * 255) for mask in (prediction, target))
+            prediction, target = (np.array(image.resize((side, side), 0)) > 0 for image in images)
+        i, u = (prediction * target).sum(), np.maximum(prediction, target).sum()
+        answered.append(prediction.any() or not target.any())
+        if mode == "think2seg" and not target.any():
+            ious.append(1.0 - prediction.any())
+            continue
+        inner.append(i)
+        outer.append(u)
+        ious.append(i / u if u else {"rmsin": 0.0}.get(mode, 1.0))
+    ious = np.array(ious)
+    found = metrics.score(*zip(*some, strict=True), mode)
+    assert found["miou"] == found["giou"] == pytest.approx(np.sum(ious) / len(some), abs=1e-9)
+    assert found["oiou"] == found["ciou"] == pytest.approx(sum(inner) / sum(outer), abs=1e-9)
+    for x in (0.5, 0.6, 0.7, 0.8, 0.9):
+        over = ious > x if mode == "segearth-r1" else ious >= x
+        among = sum(answered) if mode == "think2seg" else len(some)
+        assert found[f"pr@{x}"] == pytest.approx(sum(over) / among, abs=1e-9)
+    assert found["n"] == len(some)
+    assert 0 <= found["boundary_iou"] <= 1
+
+
+@given(pairs, st.integers(0, 8), st.sampled_from(sorted(metrics.MODES)))
+def test_parts_merge_to_the_whole(samples, cut, mode):
+    whole, first, second = (metrics.Scores(mode) for _ in range(3))
+    for index, (prediction, target) in enumerate(samples):
+        whole.add(prediction, target)
+        (first if index < cut else second).add(prediction, target)
+    first.merge(second)
+    assert first.result() == whole.result()
+    assert first == whole
+
+
+def test_modes_differ_where_they_are_published_to():
+    # IoU 1/2 exactly, and an empty pair.
+    predictions, targets = [rectangle(5, 10), EMPTY], [rectangle(10, 10), EMPTY]
+    native, rmsin, segearth, think2seg, _ = (
+        metrics.score(predictions, targets, mode) for mode in metrics.MODES
+    )
+    assert (native["miou"], native["pr@0.5"]) == (0.75, 1.0)
+    assert (rmsin["miou"], rmsin["pr@0.5"]) == (0.25, 0.5)
+    assert (segearth["miou"], segearth["pr@0.5"]) == (0.75, 0.5)
+    assert (think2seg["miou"], think2seg["pr@0.5"]) == (0.75, 1.0)
+    assert native["oiou"] == rmsin["oiou"] == segearth["oiou"] == think2seg["oiou"] == 0.5
+
+
+@pytest.mark.parametrize(("mode", "value"), [("native", 1.0), ("rmsin", 0.0), ("segearth-r1", 1.0)])
+def test_nothing_predicted_of_nothing(mode, value):
+    result = metrics.score([EMPTY], [EMPTY], mode)
+    assert (result["miou"], result["oiou"], result["pr@0.9"]) == (value, value, value)
+    assert result["boundary_iou"] == value
+
+
+def test_think2seg_scores_a_sample_without_target_by_the_answer():
+    said_nothing = metrics.compare(EMPTY, EMPTY, "think2seg")
+    unreadable = metrics.compare(EMPTY, EMPTY, "think2seg", parsed=False)
+    alarm = metrics.compare(rectangle(3, 3), EMPTY, "think2seg")
+    assert [found.iou for found in (said_nothing, unreadable, alarm)] == [1, 0, 0]
+    assert [found.answered for found in (said_nothing, unreadable, alarm)] == [True, False, True]
+    # The false alarm joins no union; with a target, an answer that names nothing does.
+    assert {(found.intersection, found.union) for found in (said_nothing, unreadable, alarm)} == {(0, 0)}
+    missed = metrics.compare(EMPTY, rectangle(10, 10), "think2seg")
+    assert (missed.iou, missed.intersection, missed.union, missed.answered) == (0, 0, 840**2, False)
+    assert metrics.compare(EMPTY, EMPTY, parsed=False).iou == 1
+
+
+def test_think2seg_asks_precision_of_the_answered_only():
+    predictions, targets = [rectangle(10, 10), EMPTY, EMPTY], [rectangle(10, 10)] * 2 + [EMPTY]
+    assert metrics.score(predictions, targets, "think2seg")["pr@0.9"] == 1
+    assert metrics.score(predictions, targets, "think2seg")["miou"] == pytest.approx(2 / 3)
+    assert metrics.score(predictions, targets)["pr@0.9"] == pytest.approx(2 / 3)
+    assert metrics.score([EMPTY], [rectangle(10, 10)], "think2seg")["pr@0.5"] == 0
+
+
+def test_think2seg_loses_a_target_that_the_resize_loses():
+    target = np.zeros((2000, 2000), bool)
+    target[0, 0] = True
+    assert metrics.compare(np.zeros_like(target), target, "think2seg").iou == 1
+    assert metrics.compare(np.zeros_like(target), target).iou == 0
+
+
+def test_modes_say_which_question_they_ask():
+    questions = {mode: rules.question for mode, rules in metrics.MODES.items()}
+    assert questions == {
+        "native": None,
+        "rmsin": None,
+        "segearth-r1": "first",
+        "think2seg": "random",
+        "semantic": None,
+    }
+
+
+@given(st.sampled_from([1, 2, 3, 5]), st.sampled_from([1, 2, 4, 8]))
+def test_rmsin_resizes_whole_factors_exactly(rows, columns):
+    mask = np.random.default_rng(rows * 10 + columns).random((rows, columns)) > 0.5
+    assert np.array_equal(metrics._at_size(mask, 480), np.kron(mask, np.ones((480 // rows, 480 // columns))))
+    large = np.kron(np.resize(mask, (480, 480)), np.ones((2, 3), bool))
+    assert np.array_equal(metrics._at_size(large, 480), np.resize(mask, (480, 480)))
+
+
+def test_rmsin_weighs_large_and_small_images_alike():
+    predictions = [rectangle(1, 2, (2, 2)), EMPTY]
+    targets = [rectangle(2, 2, (2, 2)), rectangle(10, 10)]
+    assert metrics.score(predictions, targets, "rmsin")["oiou"] == 0.25
+    assert metrics.score(predictions, targets)["oiou"] == pytest.approx(2 / 104)
+
+
+def test_ignored_pixels_do_not_count():
+    valid = rectangle(5, 10)
+    for mode in metrics.MODES:
+        scores = metrics.Scores(mode)
+        assert scores.add(rectangle(5, 10), rectangle(10, 10), valid) == 1.0
+        assert metrics.sample_iou(rectangle(5, 10), rectangle(10, 10), mode) == 0.5
+
+
+def test_where_only_ignored_pixels_surround_a_mask_the_outline_says_what_the_mask_says():
+    valid = np.zeros((40, 40), bool)
+    valid[10:20, 10:20] = True
+    for prediction, expected in ((valid, 1), (np.zeros_like(valid), 0)):
+        found = metrics.compare(prediction, valid, valid=valid)
+        assert found.iou == found.boundary_iou == expected
+
+
+def test_masks_of_0_and_255_score_like_booleans():
+    prediction, target = rectangle(5, 10).astype(np.uint8) * 255, rectangle(10, 10).astype(np.uint8)
+    assert metrics.score([prediction], [target])["miou"] == 0.5
+
+
+def test_numbers_are_plain_for_json():
+    found = metrics.compare(rectangle(5, 10), rectangle(10, 10))
+    assert [type(value) for value in vars(found).values()] == [float, int, int, float, bool]
+    result = metrics.score([rectangle(5, 10)], [rectangle(10, 10)])
+    assert {type(value) for value in result.values()} == {float, int}
+
+
+def test_iou_is_that_of_masks(thousand):
+    assert all(metrics.sample_iou(a, b) == masks.iou(a, b) for a, b in thousand[:50])
+
+
+def test_errors_name_the_fault():
+    with pytest.raises(UsageError, match="segearth-r1"):
+        metrics.score([EMPTY], [EMPTY], "coco")
+    with pytest.raises(GeoClickError, match="1 predictions do not match 2 targets"):
+        metrics.score([EMPTY], [EMPTY, EMPTY])
+    with pytest.raises(GeoClickError, match="shape"):
+        metrics.score([EMPTY], [EMPTY[:3]])
+    with pytest.raises(GeoClickError, match="at least one"):
+        metrics.score([], [])
+    with pytest.raises(GeoClickError, match="modes"):
+        metrics.Scores("native").merge(metrics.Scores("rmsin"))

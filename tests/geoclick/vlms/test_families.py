@@ -1,0 +1,95 @@
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from geoclick import codec
+from geoclick.errors import GeoClickError
+from geoclick.vlms import families, loading
+from tests import tiny
+
+
+def linears(model, within):
+    """Names of the linear layers of a tower."""
+    found = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return {name for name in found if families.tower_of(f"{name}.weight") == within}
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize(
+    "towers",
+    [
+        ("language_model",),
+        ("projector",),
+        ("vision", "language_model"),
+        ("language_model", "projector", "vision"),
+    ],
+)
+def test_lora_reaches_every_linear_layer_of_the_towers_asked_for_and_nothing_else(family, towers, tmp_path):
+    model = loading.load(str(tiny.FOLDERS[family](tmp_path))).model
+    expected = set().union(*(linears(model, tower) for tower in towers))
+    wrapped = get_peft_model(
+        model, LoraConfig(r=2, target_modules=families.FAMILIES[family].lora_targets(towers))
+    )
+    names = {name for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
+    assert {name.partition(".lora_")[0].removeprefix("base_model.model.") for name in names} == expected
+    families.check_trainable(wrapped, towers)
+    counts = families.trainable_by_tower(wrapped)
+    assert {tower for tower, count in counts.items() if count} == set(towers)
+    assert sum(counts.values()) == sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    for other in set(families.TOWERS) - set(towers):
+        with pytest.raises(GeoClickError, match=f"No parameter of {other}"):
+            families.check_trainable(wrapped, [*towers, other])
+    for one in towers[1:]:
+        with pytest.raises(GeoClickError, match=r"trainable parameters lie outside"):
+            families.check_trainable(wrapped, set(towers) - {one})
+
+
+def test_the_deepstack_mergers_belong_to_the_projector(tmp_path):
+    model = loading.load(str(tiny.qwen3_vl_folder(tmp_path))).model
+    assert any("deepstack_merger_list.0" in name for name in linears(model, "projector"))
+
+
+def test_a_suffix_list_that_reaches_the_vision_tower_is_refused(tmp_path):
+    model = loading.load(str(tiny.qwen2_5_vl_folder(tmp_path))).model
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "gate_proj"]))
+    assert families.trainable_by_tower(wrapped)["vision"] > 0
+    with pytest.raises(GeoClickError, match=r"outside language_model, such as \S*visual"):
+        families.check_trainable(wrapped)
+
+
+def test_a_model_with_nothing_to_train_is_refused(tmp_path):
+    model = loading.load(str(tiny.qwen3_vl_folder(tmp_path))).model.requires_grad_(False)
+    with pytest.raises(GeoClickError, match="No parameter of language_model is trainable"):
+        families.check_trainable(model)
+
+
+def test_families_are_those_of_the_codec():
+    assert tuple(families.FAMILIES) == codec.FAMILIES
+    with pytest.raises(GeoClickError, match=r"'llava'.*give a Qwen-VL"):
+        families.family_of("llava")
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_the_coordinate_factor_is_the_processors(family, tmp_path):
+    images = loading.load(str(tiny.FOLDERS[family](tmp_path))).processor.image_processor
+    assert images.patch_size * images.merge_size == families.FAMILIES[family].coordinate_factor
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("q_proj", "query", "12 modules of the language_model of this qwen3_vl in place of 14"),
+        ("linear_fc1", "first", "0 modules of the projector"),
+    ],
+)
+def test_modules_of_other_names_are_refused_before_training(tmp_path, old, new, expected):
+    model = loading.load(str(tiny.qwen3_vl_folder(tmp_path / "vlm"))).model
+    families.check_targets(model, "qwen3_vl", families.TOWERS)
+    for name, module in list(model.named_modules()):
+        owner, _, last = name.rpartition(".")
+        if last in (old, old.replace("fc1", "fc2")):
+            parent = model.get_submodule(owner)
+            setattr(parent, f"{new}{last[-1]}", module)
+            delattr(parent, last)
+    with pytest.raises(GeoClickError, match=expected):
+        families.check_targets(model, "qwen3_vl", families.TOWERS)

@@ -1,0 +1,25 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoclick.vlms.families import FAMILIES
+from geoclick.vlms.resizing import FACTOR, FAMILY, LIMITS, resized_size
+
+
+def test_the_family_counts_pixels_in_steps_of_the_factor():
+    assert [family.name for family in FAMILIES.values() if family.absolute] == [FAMILY]
+    assert FAMILIES[FAMILY].coordinate_factor == FACTOR
+
+
+@given(st.integers(1, 9000), st.integers(1, 9000))
+def test_sizes_are_multiples_within_the_limits_and_only_narrow_images_are_refused(height, width):
+    resized = resized_size((height, width))
+    if max(height, width) > 200 * min(height, width):
+        assert resized is None
+        return
+    assert resized[0] % FACTOR == resized[1] % FACTOR == 0
+    assert LIMITS[0] <= resized[0] * resized[1] <= LIMITS[1]
+
+
+def test_limits_are_those_that_are_told():
+    assert resized_size((1000, 1000)) == (1008, 1008)
+    assert resized_size((1000, 1000), (3136, 589824)) == (756, 756)

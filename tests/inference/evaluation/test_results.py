@@ -1,0 +1,210 @@
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from geoclick import masks
+from geoclick.errors import GeoClickError
+from geoclick.inference.evaluation import results
+from geoclick.scoring import intervals, metrics
+
+SIZE = (40, 50)
+
+
+def square(rows, columns=50):
+    mask = np.zeros(SIZE, bool)
+    mask[:rows, :columns] = True
+    return mask
+
+
+EMPTY = square(0)
+
+
+def record(name, prediction, target, mode="native", *, valid=None, status="ok", **fields):
+    """A line of predictions.jsonl."""
+    found = metrics.compare(prediction, target, mode, valid, parsed=status != "unparsable")
+    return {
+        "sample_id": name,
+        "task": "referring" if target.any() else "no_target",
+        "category": "",
+        "query": "the ship",
+        "image": f"{name}.png",
+        "iou": found.iou,
+        "intersection": found.intersection,
+        "union": found.union,
+        "boundary_iou": found.boundary_iou,
+        "area": int(target.sum()),
+        "size": list(SIZE),
+        "status": status,
+        "text": "",
+        "clicks": [],
+        "dropped": [],
+        "mask": masks.encode_rle(prediction),
+        "target": masks.encode_rle(target),
+        "valid": None,
+    } | fields
+
+
+def protocol(mode="native", **others):
+    return {"mode": mode, "seed": 0} | others
+
+
+@pytest.fixture
+def entries():
+    clicks = [[1, 2, True], [3, 4, False]]
+    return [
+        record("a", square(20), square(20), category="ship", query="the ship on the left", clicks=clicks),
+        record("b", square(10), square(20), category="dam", query="the red dam", status="repaired"),
+        record("c", EMPTY, square(40), category="dam", task="reasoning", status="unparsable"),
+        record("d", square(1), square(1, 4), dropped=["out of the image"]),
+        record("e", EMPTY, EMPTY, status="empty"),
+        record("f", square(3), EMPTY),
+    ]
+
+
+def test_all_that_is_told_of_a_run(entries):
+    summary = results.summarise(iter(entries), protocol(dataset="d"))
+    assert list(summary) == [
+        "scores",
+        "by_task",
+        "by_category",
+        "by_size",
+        "by_query_kind",
+        "size_bounds",
+        "answers",
+        "no_target",
+        "mean_clicks",
+        "protocol",
+    ]
+    scores = summary["scores"]
+    pairs = [(masks.decode_rle(entry["mask"]), masks.decode_rle(entry["target"])) for entry in entries]
+    alone = metrics.score(*zip(*pairs, strict=True))
+    assert {key: scores[key] for key in alone} == alone
+    assert set(scores) - set(alone) == {"miou_interval", "boundary_iou_interval"}
+    assert scores["miou_interval"][0] < scores["miou"] < scores["miou_interval"][1]
+    counted = {part: {name: block["n"] for name, block in summary[part].items()} for part in results.PARTS}
+    assert counted == {
+        "by_task": {"referring": 3, "reasoning": 1, "no_target": 2},
+        "by_category": {"dam": 2, "ship": 1},
+        "by_size": {"small": 3, "medium": 1},
+        "by_query_kind": {"plain": 1, "position": 1, "colour": 1, "reasoning": 1, "no_target": 2},
+    }
+    assert list(summary["by_query_kind"]) == ["plain", "position", "colour", "reasoning", "no_target"]
+    assert summary["by_category"]["dam"]["miou"] == 0.25
+    assert summary["answers"] == {
+        "by_status": {"empty": 1, "ok": 3, "repaired": 1, "unparsable": 1},
+        "parse_rate": 4 / 6,
+        "dropped": 1,
+    }
+    assert summary["no_target"] == {
+        "n": 2,
+        "accuracy": 0.5,
+        "false_alarms": 1,
+        "targets_without_mask": 1,
+    }
+    assert summary["mean_clicks"] == 2 / 6
+    assert summary["protocol"] == protocol(dataset="d")
+
+
+def test_the_same_records_give_the_same_bytes(entries):
+    said = [json.dumps(results.summarise(entries, protocol())) for _ in range(2)]
+    assert said[0] == said[1]
+    assert json.loads(said[0]) == results.summarise(map(json.loads, map(json.dumps, entries)), protocol())
+
+
+@pytest.mark.parametrize(
+    ("area", "size"),
+    [(0, None), (1, "small"), (1023, "small"), (1024, "medium"), (9215, "medium"), (9216, "large")],
+)
+def test_sizes_are_those_of_coco(area, size):
+    assert results.size_of(area) == size
+
+
+def test_think2seg_needs_to_know_what_was_answered():
+    """Its precision is a share of the answered, and its sums leave false alarms out: all of it from the records."""
+    cases = [
+        (square(20), square(20), "ok"),
+        (EMPTY, square(20), "unparsable"),
+        (EMPTY, EMPTY, "empty"),
+        (EMPTY, EMPTY, "unparsable"),
+        (square(3), EMPTY, "ok"),
+    ]
+    entries = [
+        record(str(i), mask, target, "think2seg", status=status)
+        for i, (mask, target, status) in enumerate(cases)
+    ]
+    scores = results.summarise(entries, protocol("think2seg"))["scores"]
+    assert scores["miou"] == 2 / 5
+    assert scores["oiou"] == 1 / 2
+    assert scores["pr@0.5"] == 2 / 3
+    for entry, (mask, target, status) in zip(entries, cases, strict=True):
+        found = results.agreement(entry, bool(mask.any()))
+        assert found == metrics.compare(mask, target, "think2seg", parsed=status != "unparsable")
+
+
+def test_semantic_scores_a_whole_set():
+    valid = square(30)
+    named = [
+        ("background", square(40) & ~square(10), square(40) & ~square(20)),
+        ("water", square(10), square(20)),
+    ]
+    entries = [
+        record(
+            f"{i}/{name}", mask, target, "semantic", valid=valid, image=f"{i}", task="semantic", category=name
+        )
+        for i in range(3)
+        for name, mask, target in named
+    ]
+    summary = results.summarise(entries, protocol("semantic"))
+    assert summary["scores"]["per_class"] == {"background": 0.5, "water": 0.5}
+    assert summary["scores"] | {"miou_interval": 0, "foreground_iou_interval": 0, "per_class": 0} == {
+        "miou": 0.5,
+        "miou_interval": 0,
+        "foreground_iou": 0.5,
+        "foreground_iou_interval": 0,
+        "per_class": 0,
+        "n": 6,
+        "images": 3,
+    }
+    assert summary["by_category"]["water"] == {"n": 3, "iou": 0.5, "iou_interval": [0.5, 0.5]}
+    assert summary["by_task"] == summary["by_size"] == summary["by_query_kind"] == {}
+    told = "mIoU 0.500 (0.500 to 0.500), foreground IoU 0.500, 2 classes in 3 images\nbackground 0.500, water 0.500"
+    assert results.line(summary) == told
+    absent = results.summarise([record("a", EMPTY, EMPTY, "semantic", category="ship")], protocol("semantic"))
+    assert results.line(absent) == "mIoU - (-), foreground IoU -, 1 classes in 1 images\nship -"
+    assert absent["no_target"]["accuracy"] == 1
+
+
+def test_the_line_for_the_terminal(entries):
+    line = results.line(results.summarise(entries[:2], protocol()))
+    assert line == "mIoU 0.750 (0.500 to 1.000), oIoU 0.750, Pr@0.5 1.000, 2 samples"
+
+
+def test_predictors_without_a_model_have_no_parse_rate(entries):
+    summary = results.summarise([entry | {"status": "stored"} for entry in entries], protocol())
+    assert summary["answers"]["parse_rate"] is None
+
+
+def test_nothing_to_score():
+    for mode in ("native", "semantic"):
+        with pytest.raises(GeoClickError, match="nothing to score"):
+            results.summarise([], protocol(mode))
+
+
+@pytest.mark.parametrize("mode", ["native", "semantic"])
+def test_records_are_not_kept(entries, mode, monkeypatch):
+    """Ten times as many records cost a few numbers each, in lists that grow by an eighth."""
+    monkeypatch.setattr(intervals, "AT_ONCE", 1000)
+
+    def peak(count):
+        # As read from a file: every record a new object, with a mask of some kilobytes.
+        long = json.dumps(entries[0] | {"text": "x" * 5000, "category": "ship", "image": "one"})
+        tracemalloc.start()
+        results.summarise((json.loads(long) for _ in range(count)), protocol(mode))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    few, many = peak(200), peak(2000)
+    assert many - few < 1800 * 250

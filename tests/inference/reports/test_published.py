@@ -1,0 +1,59 @@
+import pytest
+
+from geoclick.datasets.benchmarks import BENCHMARKS
+from geoclick.inference.reports import published
+from geoclick.inference.reports.published import PUBLISHED
+from geoclick.scoring.metrics import MODES
+
+
+def value(benchmark, split, method, metric="miou"):
+    (row,) = (r for r in published.find(benchmark, split, metric) if method in r.method)
+    return row.value
+
+
+def test_the_figures_are_those_of_the_tables_in_per_cent():
+    assert value("openearthmap", "val", "SegEarth-OV") == 40.3
+    assert value("vdd", "test", "MaskCLIP") == 32.9
+    assert value("udd5", "val", "best class of each SAM proposal") == 56.5
+    assert value("whu-aerial", "val", "CLIP + SAM", "foreground_iou") == 58.8
+    assert value("chn6-cug", "val", "10 x 10", "foreground_iou") == 31.0
+    assert value("rrsis-d", "val", "LoRA") == 68.1
+    assert value("rrsis-d", "test", "EviSAM3") == 70.65
+    assert value("earthreason", "test", "Think2Seg-RS", "oiou") == 75.6
+    assert published.find("earthreason", "val") == []
+    assert published.find("folder", "test") == []
+
+
+def test_every_figure_is_of_a_benchmark_that_is_read_and_a_score_that_is_computed():
+    for row in PUBLISHED:
+        assert 1 < row.value < 100
+        assert row.protocol.mode in (None, *MODES)
+        if row.benchmark.startswith("average"):
+            assert row.split == ""
+            continue
+        benchmark = BENCHMARKS[row.benchmark]
+        semantic = benchmark.task == "semantic"
+        assert row.split == benchmark.split or row.benchmark == "rrsis-d"
+        assert (row.protocol.mode == "semantic") == semantic
+        single = benchmark.foreground is not None
+        assert row.metric in (("foreground_iou",) if single else ("miou", "oiou"))
+    keys = [(r.benchmark, r.split, r.method, r.metric) for r in PUBLISHED]
+    assert len(set(keys)) == len(keys)
+
+
+def test_what_was_read_elsewhere_is_marked():
+    by_hand = {(r.benchmark, r.method) for r in PUBLISHED if r.second_hand}
+    assert ("rrsis-d", published.TUNED) in by_hand
+    assert ("whu-aerial", published.CONTRASTIVE) in by_hand
+    assert ("loveda", published.CONTRASTIVE) not in by_hand
+    assert ("loveda", "SegEarth-OV") not in by_hand
+
+
+@pytest.mark.parametrize("row", published.SEMANTIC, ids=lambda row: row[0])
+def test_printed_averages_are_those_of_the_paper_s_own_rows_only(row):
+    method, _, values, average = row
+    mean = sum(values) / len(values)
+    if method in (published.CONTRASTIVE, "best class of each SAM proposal"):
+        assert average == pytest.approx(mean, abs=0.051)
+    else:
+        assert 0.2 <= mean - average < 1.9

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from geoclick.train.embedded.optimisers import matrix_and_other
+from geoclick.train.embedded.processor import SPECIAL
+from geoclick.train.embedded.vlm import build
+
+
+def test_every_weight_is_learnt_by_one_of_the_two():
+    model, head = build(300, dict.fromkeys(SPECIAL, 1)), torch.nn.Linear(192, 2)
+    parameters = [*model.parameters(), *head.parameters()]
+    muon, adam = matrix_and_other([model.model.language_model.layers], parameters, rate=1e-3, decay=0.01)
+    taken = [[id(p) for group in o.param_groups for p in group["params"]] for o in (muon, adam)]
+    assert len(taken[0]) + len(taken[1]) == len({*taken[0], *taken[1]})
+    assert {*taken[0], *taken[1]} == {id(p) for p in parameters}
+    assert {p.ndim for group in muon.param_groups for p in group["params"]} == {2}
+    assert id(model.lm_head.weight) in taken[1]
+
+
+def test_both_step_by_about_the_rate():
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(64, 64)
+    before = [p.detach().clone() for p in layer.parameters()]
+    optimisers = matrix_and_other([layer], layer.parameters(), rate=1e-2, decay=0.0)
+    layer(torch.randn(256, 64)).square().sum().backward()
+    for optimiser in optimisers:
+        optimiser.step()
+    moved = [
+        float((p.detach() - b).square().mean().sqrt())
+        for p, b in zip(layer.parameters(), before, strict=True)
+    ]
+    assert moved[1] == pytest.approx(1e-2, rel=0.05)
+    assert moved[0] == pytest.approx(2e-3, rel=0.3)

@@ -1,0 +1,136 @@
+"""One training step of the embedded SAM: simulated clicks with feedback, and the loss on every answer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor
+from torch.nn import functional
+
+from geoclick.clicks import Click
+from geoclick.data_synthesis.simulation.next_click import next_click
+from geoclick.segmenters.clicking import FEEDBACK_LIMIT
+from geoclick.segmenters.sam import decode_masks
+from geoclick.train.embedded.sam_frames import OUTSIDE, Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Frames with objects to click on.
+
+    Attributes:
+        images: normalised as SAM does, zero outside, float [B, 3, S, S].
+        targets: bool [N, S, S], N / B objects of each image in turn.
+        valid: bool [N, S, S], false outside the image.
+        offset: (x, y) of the frames' corner in the model's full input, in pixels.
+    """
+
+    images: Tensor
+    targets: np.ndarray
+    valid: np.ndarray
+    offset: tuple[int, int]
+
+
+def collate(sam: Sam, frames: list[Frame], targets: list[np.ndarray], offset: tuple[int, int]) -> Batch:
+    """A batch of equal-sized frames, with `targets[i]` bool [K, S, S] of frame i."""
+    images = torch.from_numpy(np.stack([f.image for f in frames])).to(sam.device).permute(0, 3, 1, 2)
+    inside = np.stack([f.ids != OUTSIDE for f in frames])
+    normalised = (images - sam.pixel_mean) / sam.pixel_std * torch.from_numpy(inside).to(sam.device)[:, None]
+    return Batch(normalised, np.concatenate(targets), np.repeat(inside, len(targets[0]), axis=0), offset)
+
+
+def encode(sam: Sam, images: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Features and positional encoding of images that cover a part of the model's full input.
+
+    Training on parts costs a quarter and teaches the same weights: the positions are those of the part, and
+    the offset must be a multiple of the attention window so that the windows are cut alike.
+
+    Returns:
+        Features [B, C, h, w] and positions [1, C, h, w].
+    """
+    encoder = sam.image_encoder
+    tokens = encoder.patch_embed(images)
+    height, width = tokens.shape[1:3]
+    patch = images.shape[-1] // width
+    rows = slice(offset[1] // patch, offset[1] // patch + height)
+    columns = slice(offset[0] // patch, offset[0] // patch + width)
+    tokens = tokens + encoder.pos_embed[:, rows, columns]
+    for block in encoder.blocks:
+        tokens = block(tokens)
+    features = encoder.neck(tokens.permute(0, 3, 1, 2)).float()
+    return features, sam.prompt_encoder.get_dense_pe()[:, :, rows, columns]
+
+
+def simulated_click(
+    target: np.ndarray, mask: np.ndarray, valid: np.ndarray, clicked: list[Click], rng: np.random.Generator
+) -> Click:
+    """The next click of a simulated user: half of the time by the centre rule, else anywhere in the error."""
+    if rng.random() < 0.5:
+        click = next_click(target, mask, clicked, valid)
+        if click is not None:
+            return click
+    wrong = np.flatnonzero((target ^ mask) & valid)
+    pixels = wrong if len(wrong) else np.flatnonzero(target)
+    row, column = divmod(int(rng.choice(pixels)), target.shape[1])
+    return Click(column, row, bool(target[row, column]))
+
+
+def mask_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Cross-entropy + Dice of logits [N, K, h, w] against coverage [N, 1, h, w], as [N, K].
+
+    Equal weights: with 5 times the cross-entropy, small objects start with a long plateau of empty masks.
+    """
+    target = target.expand_as(logits)
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    inside = valid.sum((-2, -1))
+    entropy = (entropy * valid).sum((-2, -1)) / inside
+    probability = logits.sigmoid() * valid
+    overlap = (probability * target).sum((-2, -1))
+    total = probability.sum((-2, -1)) + target.sum((-2, -1))
+    return entropy + 1 - (2 * overlap + 1) / (total + 1)
+
+
+def true_iou(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """IoU of the thresholded masks [N, K] on the low-resolution grid."""
+    mask, wanted = (logits > 0) & valid.bool(), target > 0.5
+    union = (mask | wanted).sum((-2, -1))
+    return (mask & wanted).sum((-2, -1)) / union.clamp(min=1)
+
+
+def clicking_loss(sam: Sam, batch: Batch, clicks: int, feedback: bool, rng: np.random.Generator) -> Tensor:
+    """Mean loss over a sequence of simulated clicks on every object of a batch.
+
+    The first click is answered with three masks, of which the best by loss learns, and with the single mask;
+    later clicks with the single mask. Predicted IoU learns by mean square error throughout.
+    """
+    features, positions = encode(sam, batch.images, batch.offset)
+    features = features.repeat_interleave(len(batch.targets) // len(features), 0)
+    side = positions.shape[-1] * 4
+    target, valid = (
+        functional.adaptive_avg_pool2d(torch.from_numpy(maps)[:, None].to(sam.device).float(), side)
+        for maps in (batch.targets, batch.valid)
+    )
+    valid = valid.round()
+    scale = batch.targets.shape[-1] // side
+    masks, low_res, loss = np.zeros_like(batch.targets), None, torch.zeros((), device=sam.device)
+    sequences: list[list[Click]] = [[] for _ in batch.targets]
+    for turn in range(clicks):
+        for sequence, wanted, mask, inside in zip(sequences, batch.targets, masks, batch.valid, strict=True):
+            sequence.append(simulated_click(wanted, mask, inside, sequence, rng))
+        points = torch.tensor(sequences, dtype=torch.float, device=sam.device)
+        coords = points[..., :2] + torch.tensor(batch.offset, dtype=torch.float, device=sam.device)
+        clicked = coords, points[..., 2].int()
+        logits, scores = decode_masks(sam, features, clicked, None, low_res, positions)
+        if turn:
+            logits, scores = logits[:, :1], scores[:, :1]
+        losses = mask_loss(logits, target, valid)
+        rows = torch.arange(len(logits), device=sam.device)
+        chosen = losses.detach()[:, 1:].argmin(1) + 1 if turn == 0 else torch.zeros_like(rows)
+        loss = loss + losses[rows, chosen].mean() + (0.5 * losses[:, 0].mean() if turn == 0 else 0)
+        loss = loss + (scores - true_iou(logits.detach(), target, valid)).square().mean()
+        shown = scores.detach()[:, 1:].argmax(1) + 1 if turn == 0 else chosen
+        kept = logits.detach()[rows, shown][:, None].clamp(-FEEDBACK_LIMIT, FEEDBACK_LIMIT)
+        low_res = kept if feedback else None
+        masks = (kept[:, 0] > 0).cpu().numpy().repeat(scale, 1).repeat(scale, 2)
+    return loss / clicks

@@ -1,0 +1,119 @@
+"""A pack of samples to one row of tokens, each sample with positions of its own, each image once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from geoclick.train.augmentation.image_views import pictures
+from geoclick.train.data.collator import IGNORED
+from geoclick.train.data.vision_features import Features, join
+
+
+class PackedCollator:
+    """Makes a batch from one pack.
+
+    Its batch is for a model that `geoclick.train.packing.packed_forward.prepare` has prepared.
+
+    Args:
+        processor: the VLM's.
+        features: vision features by image path, or None to process the images of every pack anew.
+    """
+
+    def __init__(self, processor: Any, features: dict[str, Features] | None = None) -> None:
+        self.processor = processor
+        self.features = features
+        self.image_token = processor.image_token_id
+        self.merge = processor.image_processor.merge_size
+
+    def __call__(self, packs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+        """A batch of the one pack, T tokens long, with K label positions and N samples.
+
+        Returns:
+            `input_ids`, `labels` (-100 outside the answers) and `attention_mask` (ones), int64 [1, T];
+            `position_ids` [4, 1, T], the place in the sample and its time, height and width in rotary positions;
+            `logits_to_keep` [K], the positions whose next token is a label, and `shift_labels` [1, K], those labels;
+            `sample_lengths`, N numbers, and `cu_seq_lens`, int32 [N + 1], where samples begin. Either
+            `mm_encoder_outputs`, or `pixel_values` and `image_grid_thw` of the distinct images and `image_index`,
+            which of them each place shows.
+        """
+        (pack,) = packs
+        batch, grids = self._images(pack)
+        tokenizer = self.processor.tokenizer
+        prompts = tokenizer([row["prompt"] for row in pack], add_special_tokens=False)["input_ids"]
+        answers = tokenizer([row["completion"] for row in pack], add_special_tokens=False)["input_ids"]
+        ids, places, labels = [], [], []
+        for prompt, answer, grid in zip(prompts, answers, grids, strict=True):
+            tokens, place = spread(prompt + answer, grid, image_token=self.image_token, merge=self.merge)
+            ids.append(tokens)
+            places.append(place)
+            labels.append(torch.full_like(tokens, IGNORED))
+            labels[-1][len(tokens) - len(answer) :] = torch.tensor(answer)
+        lengths = torch.tensor([len(tokens) for tokens in ids])
+        # A sample begins with its prompt, so that no label follows the end of the sample before it.
+        following = torch.cat(labels)[1:]
+        kept = (following != IGNORED).nonzero()[:, 0]
+        input_ids = torch.cat(ids)[None]
+        return batch | {
+            "input_ids": input_ids,
+            "labels": torch.cat(labels)[None],
+            "attention_mask": torch.ones_like(input_ids),
+            "position_ids": torch.cat(places, dim=1)[:, None],
+            "logits_to_keep": kept,
+            "shift_labels": following[kept][None],
+            "cu_seq_lens": torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int(),
+            "sample_lengths": lengths.tolist(),
+        }
+
+    def _images(self, pack: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[torch.Tensor]]:
+        """What the batch says of images, and the grids of each row's, int64 [images, 3]."""
+        shown = [pictures(row) for row in pack]
+        places = [picture for row in shown for picture in row]
+        distinct = list(dict.fromkeys(places))
+        if self.features is not None:
+            grid_of = {picture: self.features[picture.path].grid for picture in distinct}
+            batch = {"mm_encoder_outputs": {"image": join(self.features[p.path] for p in places)}}
+        else:
+            pixels = [picture.read() for picture in distinct]
+            batch = dict(self.processor.image_processor(images=pixels, return_tensors="pt"))
+            grid_of = dict(zip(distinct, batch["image_grid_thw"], strict=True))
+            order = {picture: index for index, picture in enumerate(distinct)}
+            batch["image_index"] = [order[picture] for picture in places]
+        return batch, [torch.stack([grid_of[picture] for picture in row]) for row in shown]
+
+
+def spread(
+    ids: list[int], grids: torch.Tensor, *, image_token: int, merge: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and positions of one sample, its image placeholders spread to the size of the images.
+
+    Args:
+        ids: tokens with one placeholder an image.
+        grids: patches of the images in time, height and width, int64 [images, 3].
+        image_token: the placeholder.
+        merge: patches a side of one visual token.
+
+    Returns:
+        Tokens, int64 [L], and positions, int64 [4, L]: the place in the sample, then the rotary positions in time,
+        height and width. Text counts on in all three; an image's tokens count from where it begins, and text goes
+        on after its longer side. Source: `get_rope_index` of transformers' Qwen-VL models.
+    """
+    tokens, places = [], []
+    start = position = 0
+    for grid in grids:
+        time, height, width = grid[0].item(), grid[1].item() // merge, grid[2].item() // merge
+        at = ids.index(image_token, start)
+        tokens += [*ids[start:at], *[image_token] * (time * height * width)]
+        places.append(_text(at - start) + position)
+        position += at - start
+        axes = [torch.arange(n) for n in (time, height, width)]
+        places.append(torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(3, -1) + position)
+        position += max(height, width)
+        start = at + 1
+    tokens += ids[start:]
+    places.append(_text(len(ids) - start) + position)
+    return torch.tensor(tokens), torch.cat([torch.arange(len(tokens))[None], torch.cat(places, dim=1)])
+
+
+def _text(length: int) -> torch.Tensor:
+    return torch.arange(length).expand(3, -1)

@@ -1,0 +1,101 @@
+"""What a Qwen-VL must do for a packed row beyond its own code: one pass of the tower an image, no sight of neighbours.
+
+Hooks on the model's backbone, so that they run inside whatever wraps the model: PEFT, DDP, DeepSpeed, FSDP.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.utils.generic import is_flash_attention_requested
+
+from geoclick.train.data import vision_features
+
+BY_SAMPLE = "sdpa_by_sample"
+"""Name of the attention that stands in for `sdpa`."""
+
+
+def prepare(model: nn.Module) -> None:
+    """Let a Qwen-VL take the batches of `geoclick.train.packing.packed_collator`; other batches pass as before.
+
+    Args:
+        model: a conditional-generation model of transformers, not yet wrapped.
+    """
+    config = model.model.language_model.config
+    if config._attn_implementation == "sdpa":
+        AttentionInterface.register(BY_SAMPLE, by_sample)
+        AttentionMaskInterface.register(BY_SAMPLE, sdpa_mask)
+        config._attn_implementation = BY_SAMPLE
+    model.model.register_forward_pre_hook(_before, with_kwargs=True)
+    model.model.register_forward_hook(_after, with_kwargs=True)
+
+
+def by_sample(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    sample_lengths: list[int] | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Scaled-dot-product attention of variable length, causal, sample by sample.
+
+    A block-diagonal mask would give the same, and take time and memory with the square of the whole pack.
+
+    Args:
+        module: the layer.
+        query: [1, heads, T, width]; `key` and `value` likewise, with heads of their own number.
+        key: see `query`.
+        value: see `query`.
+        attention_mask: of batches that are not packed.
+        sample_lengths: whose sum is T; None attends as `sdpa` does.
+        kwargs: for transformers' attention.
+
+    Returns:
+        [1, T, heads, width], and None for the weights.
+    """
+    if sample_lengths is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    parts = zip(*(tensor.split(sample_lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    kwargs |= {"is_causal": True}
+    return torch.cat(
+        [sdpa_attention_forward(module, *part, None, **kwargs)[0] for part in parts], dim=1
+    ), None
+
+
+def _before(backbone: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+    if kwargs.get("cu_seq_lens") is None:
+        return None
+    kwargs = dict(kwargs)
+    bounds, lengths = kwargs.pop("cu_seq_lens"), kwargs.pop("sample_lengths")
+    index = kwargs.pop("image_index", None)
+    if index is not None:
+        pixels, grids = kwargs.pop("pixel_values"), kwargs.pop("image_grid_thw")
+        output = backbone.get_image_features(pixels, grids, return_dict=True)
+        images = vision_features.split(output, grids)
+        kwargs["mm_encoder_outputs"] = {"image": vision_features.join(images[i] for i in index)}
+    # Without a mask and a cache, transformers makes a block-diagonal mask from the first row of the positions.
+    kwargs |= {"attention_mask": None, "use_cache": False}
+    config = backbone.language_model.config
+    if config._attn_implementation == BY_SAMPLE:
+        kwargs |= {"sample_lengths": lengths, "position_ids": kwargs["position_ids"][1:]}
+    elif is_flash_attention_requested(config):
+        # It would find the bounds by itself, anew in every layer.
+        kwargs |= {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds}
+        kwargs |= {"max_length_q": max(lengths), "max_length_k": max(lengths)}
+    return args, kwargs
+
+
+def _after(backbone: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+    """Keep the label positions only, so that no other gets logits.
+
+    transformers' own head does so by itself and does not pass `logits_to_keep` on; TRL's fused head passes it.
+    """
+    kept = kwargs.get("logits_to_keep")
+    if kept is not None:
+        output.last_hidden_state = output.last_hidden_state[:, kept]
+    return output
