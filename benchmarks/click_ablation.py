@@ -2,7 +2,7 @@
 
     python -m benchmarks.click_ablation --output runs/ablation
 
-The clicks are those of the centre rule with the segmenter in the loop, on every sample with a target; no VLM is asked.
+The clicks are those of the center rule with the segmenter in the loop, on every sample with a target; no VLM is asked.
 Writes ablation.json and prints a table of mean IoU after so many clicks.
 """
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoclick import config, files
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.options import DatasetOptions
 
@@ -29,7 +30,7 @@ NEVER = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationConfig(DatasetOptions):
+class AblationOptions(DatasetOptions):
     """What `python -m benchmarks.click_ablation` takes."""
 
     output: str = option(help="folder for ablation.json")
@@ -69,45 +70,42 @@ def curves(segmenter: "Segmenter", samples: "Sequence[Sample]", clicks: int, *, 
     return {"replay": replayed, "joint": np.transpose(joint).tolist()}
 
 
-def run(settings: AblationConfig) -> None:
+def run(options: AblationOptions) -> None:
     """Click, decode in both ways, write the means."""
     from rich.progress import track
 
     from geoclick import datasets, segmenters
 
-    root = datasets.root_of(settings.dataset, settings.root)
-    samples = datasets.read(settings.dataset, root, settings.split, options=settings.reading())
-    samples = [sample for sample in islice(samples, settings.limit) if sample.task != "no_target"]
-    segmenter = segmenters.load(settings.segmenter, checkpoint=settings.checkpoint, device=settings.device)
+    root = datasets.root_of(options.dataset, options.root)
+    samples = datasets.read(options.dataset, root, options.split, options=options.reading())
+    samples = [sample for sample in islice(samples, options.limit) if sample.task != "no_target"]
+    segmenter = segmenters.load(options.segmenter, checkpoint=options.checkpoint, device=options.device)
     images = [list(group) for _, group in groupby(samples, key=lambda sample: sample.image)]
     found: dict[str, list] = {}
     for group in track(images, "Clicking"):
         for signs, positive_only in (("both signs", False), ("positive only", True)):
-            of_group = curves(segmenter, group, settings.clicks, positive_only=positive_only)
+            of_group = curves(segmenter, group, options.clicks, positive_only=positive_only)
             for decoding, rows in of_group.items():
                 found.setdefault(f"{signs}, {decoding}", []).extend(rows)
     means = {name: np.mean(rows, axis=0).round(4).tolist() for name, rows in found.items()}
     made = {"samples": len(samples), "segmenter": segmenter.name, "segmenter_sha256": segmenter.sha256}
-    config.write_config(settings, Path(settings.output))
+    config.write_config(options, Path(options.output))
     files.write_whole(
-        Path(settings.output) / "ablation.json", json.dumps(made | {"miou": means}, indent=2) + "\n"
+        Path(options.output) / "ablation.json", json.dumps(made | {"miou": means}, indent=2) + "\n"
     )
-    print(f"{'':<24}" + "".join(f"{k:>8}" for k in range(1, settings.clicks + 1)))
+    print(f"{'':<24}" + "".join(f"{k:>8}" for k in range(1, options.clicks + 1)))
     for name, row in means.items():
         print(f"{name:<24}" + "".join(f"{value:>8.3f}" for value in row))
     print(f"mean IoU of {len(samples)} samples after so many clicks")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    return config.command(
-        AblationConfig,
-        run,
-        argv,
-        prog="python -m benchmarks.click_ablation",
-        description="Measure what clicks are worth, by number, signs and decoding.",
-        example="python -m benchmarks.click_ablation --output runs/ablation",
-    )
+main = Command(
+    prog="python -m benchmarks.click_ablation",
+    options=AblationOptions,
+    run=run,
+    description="Measure what clicks are worth, by number, signs and decoding.",
+    example="python -m benchmarks.click_ablation --output runs/ablation",
+)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from scipy import ndimage
 
 from geoclick import config, files, images, masks
 from geoclick.clicks import Click
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.datasets import Sample
 from geoclick.errors import UsageError
@@ -45,7 +46,7 @@ CLICKS = (Click(10.5, 20.5), Click(300.25, 400.75, False), Click(64.0, 65.0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationOptions:
     """What `python -m benchmarks.evaluation` takes."""
 
     output: str = option(help="folder for evaluation.json and what is measured")
@@ -109,11 +110,11 @@ def milliseconds(work: Callable[..., Any], over: Sequence[tuple]) -> float:
     return round(1000 * statistics.fmean(found), 3)
 
 
-def cost(folder: Path, settings: EvaluationConfig) -> dict[str, Any]:
+def cost(folder: Path, options: EvaluationOptions) -> dict[str, Any]:
     """CPU milliseconds a sample: of the parts of a record, and of each step of a run after its models' part."""
     folder.mkdir(parents=True)
-    pairs = list(draw_masks(settings.side, settings.seed))
-    asked = samples(folder, settings.side, pairs)
+    pairs = list(draw_masks(options.side, options.seed))
+    asked = samples(folder, options.side, pairs)
     given = [Prediction(mask, CLICKS, "+(10,20) -(300,400) +(64,65)", "ok") for _, mask in pairs]
     parts = {
         "decode the target": milliseconds(masks.decode_rle, [(sample.rle,) for sample in asked]),
@@ -121,12 +122,12 @@ def cost(folder: Path, settings: EvaluationConfig) -> dict[str, Any]:
         "of that boundary IoU": milliseconds(boundary.overlap, pairs),
         "encode the prediction": milliseconds(masks.encode_rle, [(mask,) for _, mask in pairs]),
     }
-    protocol = {"dataset": "folder", "root": str(folder), "split": "test", "n": settings.samples}
+    protocol = {"dataset": "folder", "root": str(folder), "split": "test", "n": options.samples}
     protocol |= {"mode": "native", "predictor": "noisy", "seed": 0}
     predictions = folder / records.PREDICTIONS
 
     def split() -> Iterator[run_folder.Part]:
-        stream = (replace(asked[i % DISTINCT], sample_id=f"s{i}") for i in range(settings.samples))
+        stream = (replace(asked[i % DISTINCT], sample_id=f"s{i}") for i in range(options.samples))
         return run_folder.split(stream, BATCH)
 
     def lines(batch: list[tuple[int, Sample]]) -> list[dict]:
@@ -137,7 +138,7 @@ def cost(folder: Path, settings: EvaluationConfig) -> dict[str, Any]:
     def lap(name: str) -> None:
         nonlocal began
         began, before = time.process_time(), began
-        steps[name] = round(1000 * (began - before) / settings.samples, 3)
+        steps[name] = round(1000 * (began - before) / options.samples, 3)
 
     with run_folder.join(folder, protocol) as claims:
         run_folder.answer(folder, split, claims, batch_size=BATCH, ask=lines, advance=lambda count: None)
@@ -148,7 +149,7 @@ def cost(folder: Path, settings: EvaluationConfig) -> dict[str, Any]:
     lap("metrics.json")
     evaluation_report.write(folder, summary, predictions, count=6)
     lap("report")
-    line = round(predictions.stat().st_size / settings.samples)
+    line = round(predictions.stat().st_size / options.samples)
     return {"parts": parts, "steps": steps, "total": round(sum(steps.values()), 3), "bytes_a_line": line}
 
 
@@ -186,32 +187,29 @@ def evaluate(data: Path, output: Path) -> dict[str, float]:
     }
 
 
-def run(settings: EvaluationConfig) -> None:
+def run(options: EvaluationOptions) -> None:
     """Measure, print and write."""
-    folder = Path(settings.output)
+    folder = Path(options.output)
     if folder.exists():
         raise UsageError(f"{folder} is there already; give another --output.")
-    config.write_config(settings, folder)
-    found: dict[str, Any] = {"milliseconds": cost(folder / "cost", settings), "runs": []}
+    config.write_config(options, folder)
+    found: dict[str, Any] = {"milliseconds": cost(folder / "cost", options), "runs": []}
     print(json.dumps(found["milliseconds"], indent=1), flush=True)
-    for count in settings.memory_samples:
+    for count in options.memory_samples:
         data = folder / f"{count}"
-        draw(data, count, settings.memory_side, settings.seed)
+        draw(data, count, options.memory_side, options.seed)
         found["runs"].append({"samples": count} | evaluate(data, folder / f"{count}-run"))
         print(json.dumps(found["runs"][-1]), flush=True)
     files.write_whole(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m benchmarks.evaluation`."""
-    return config.command(
-        EvaluationConfig,
-        run,
-        argv,
-        prog="python -m benchmarks.evaluation",
-        description="Measure what an evaluation costs apart from its models.",
-        example="python -m benchmarks.evaluation --output runs/evaluation",
-    )
+main = Command(
+    prog="python -m benchmarks.evaluation",
+    options=EvaluationOptions,
+    run=run,
+    description="Measure what an evaluation costs apart from its models.",
+    example="python -m benchmarks.evaluation --output runs/evaluation",
+)
 
 
 if __name__ == "__main__":

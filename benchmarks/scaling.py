@@ -11,13 +11,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from geoclick import config, files
+from geoclick.command import Command
 from geoclick.config import option
 
 MASKS_AN_IMAGE = 50
@@ -25,7 +25,7 @@ SIZE = 256
 
 
 @dataclass(frozen=True)
-class ScalingConfig:
+class ScalingOptions:
     """What `python -m benchmarks.scaling` takes."""
 
     output: str = option(help="folder for the datasets, the stores and scaling.json")
@@ -78,29 +78,26 @@ def synthesise(data: Path, output: Path, clicks: int) -> dict[str, float]:
     }
 
 
-def run(settings: ScalingConfig) -> None:
+def run(options: ScalingOptions) -> None:
     """Measure each number of masks, print and write."""
-    folder, rows = Path(settings.output), []
-    config.write_config(settings, folder)
-    for count in settings.masks:
+    folder, rows = Path(options.output), []
+    config.write_config(options, folder)
+    for count in options.masks:
         data = folder / f"{count}"
-        draw(data, count, settings.seed)
-        row = {"masks": count} | synthesise(data, folder / f"{count}-clicks", settings.clicks)
+        draw(data, count, options.seed)
+        row = {"masks": count} | synthesise(data, folder / f"{count}-clicks", options.clicks)
         rows.append(row | {"masks_per_second": round(count / row["seconds"], 1)})
         print(json.dumps(rows[-1]), flush=True)
     files.write_whole(folder / "scaling.json", json.dumps(rows, indent=1) + "\n")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m benchmarks.scaling`."""
-    return config.command(
-        ScalingConfig,
-        run,
-        argv,
-        prog="python -m benchmarks.scaling",
-        description="Measure geoclick synth against the number of masks.",
-        example="python -m benchmarks.scaling --output runs/scaling",
-    )
+main = Command(
+    prog="python -m benchmarks.scaling",
+    options=ScalingOptions,
+    run=run,
+    description="Measure geoclick synth against the number of masks.",
+    example="python -m benchmarks.scaling --output runs/scaling",
+)
 
 
 if __name__ == "__main__":

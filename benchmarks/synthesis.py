@@ -2,7 +2,7 @@
 
     python -m benchmarks.synthesis --root DATA --split train --output runs/speed
 
-Both click on the same masks with the same weights and the same rule: the centre rule, the best of three masks on the
+Both click on the same masks with the same weights and the same rule: the center rule, the best of three masks on the
 first click, feedback, until the IoU target or the last click. The loop takes one object at a time, one
 `SamPredictor.predict` a click and distance transforms of the whole image; it encodes an image once for all its objects,
 as its users do who know about it. Each way is run beforehand on the first image, unmeasured; then they take turns,
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoclick import config, files
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.options import DatasetOptions
 
@@ -45,7 +46,7 @@ SHAPES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeedConfig(DatasetOptions):
+class SpeedOptions(DatasetOptions):
     """What `python -m benchmarks.synthesis` takes."""
 
     output: str = option(help="folder for speed.json")
@@ -78,14 +79,14 @@ Made = tuple[list[tuple[int, int, bool]], float]
 """The clicks (x, y, positive) on one mask, and the IoU that they reach."""
 
 
-def plain_loop(predictor: "SamPredictor", samples: "Sequence[Sample]", settings: SpeedConfig) -> list[Made]:
+def plain_loop(predictor: "SamPredictor", samples: "Sequence[Sample]", options: SpeedOptions) -> list[Made]:
     """The clicks on the masks of one image, one object and one click at a time."""
     predictor.set_image(samples[0].read_image())
     found = []
     for sample in samples:
         target, mask, logits = sample.mask, np.zeros(sample.size, bool), None
         points, labels = [], []
-        for turn in range(settings.clicks):
+        for turn in range(options.clicks):
             missed, surplus = plain_transform(target & ~mask), plain_transform(mask & ~target)
             for x, y in points:
                 missed[y, x] = surplus[y, x] = 0
@@ -102,7 +103,7 @@ def plain_loop(predictor: "SamPredictor", samples: "Sequence[Sample]", settings:
             best = scores.argmax()
             mask, logits = masks[best], low_res[best : best + 1].clip(-32, 32)
             iou = (mask & target).sum() / (mask | target).sum()
-            if iou >= settings.iou_target:
+            if iou >= options.iou_target:
                 break
         clicks = [(x, y, bool(label)) for (x, y), label in zip(points, labels, strict=True)]
         found.append((clicks, float(iou)))
@@ -117,7 +118,7 @@ def batched(job: "Job", samples: "Sequence[Sample]") -> list[Made]:
     return [([tuple(click) for click in row.clicks], row.ious[-1]) for row in rows]
 
 
-def model(settings: SpeedConfig) -> "Sam":
+def model(options: SpeedOptions) -> "Sam":
     """A SAM on the CPU as segment-anything writes it: the embedded one, or a shape with random weights."""
     import torch
 
@@ -125,26 +126,26 @@ def model(settings: SpeedConfig) -> "Sam":
     from geoclick.segmenters.embedded import read_folder
     from geoclick.segmenters.sam import SamConfig, build
 
-    if settings.model == "embedded":
+    if options.model == "embedded":
         return read_folder(embedded.folder("sam"))
-    torch.manual_seed(settings.seed)
-    return build(SamConfig(**SHAPES[settings.model]))
+    torch.manual_seed(options.seed)
+    return build(SamConfig(**SHAPES[options.model]))
 
 
-def drawn(samples: "Iterable[Sample]", settings: SpeedConfig) -> "list[list[Sample]]":
+def drawn(samples: "Iterable[Sample]", options: SpeedOptions) -> "list[list[Sample]]":
     """The masks to click on, image by image."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         if sample.task != "no_target":
             groups.setdefault(sample.image, []).append(sample)
-    random = np.random.default_rng(settings.seed)
-    names = random.permutation(sorted(groups))[: settings.images]
+    random = np.random.default_rng(options.seed)
+    names = random.permutation(sorted(groups))[: options.images]
     return [
-        [groups[n][i] for i in sorted(random.permutation(len(groups[n]))[: settings.objects])] for n in names
+        [groups[n][i] for i in sorted(random.permutation(len(groups[n]))[: options.objects])] for n in names
     ]
 
 
-def measure(settings: SpeedConfig, samples: "Iterable[Sample]") -> dict[str, Any]:
+def measure(options: SpeedOptions, samples: "Iterable[Sample]") -> dict[str, Any]:
     """Seconds of both ways over the drawn masks, and how often they agree."""
     import copy
 
@@ -157,32 +158,32 @@ def measure(settings: SpeedConfig, samples: "Iterable[Sample]") -> dict[str, Any
     from geoclick.segmenters.clicking import Policy
     from geoclick.segmenters.sam import SamSegmenter
 
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    device = devices.choose(settings.device)
-    published = model(settings).to(device)
-    dtype = None if settings.precision == "float32" else torch.bfloat16
-    segmenter = SamSegmenter(copy.deepcopy(published), name=settings.model, device=device, dtype=dtype)
-    if settings.compile:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = devices.choose(options.device)
+    published = model(options).to(device)
+    dtype = None if options.precision == "float32" else torch.bfloat16
+    segmenter = SamSegmenter(copy.deepcopy(published), name=options.model, device=device, dtype=dtype)
+    if options.compile:
         segmenter.compile()
     job = Job(
         segmenter=segmenter,
-        max_clicks=settings.clicks,
-        iou_target=settings.iou_target,
+        max_clicks=options.clicks,
+        iou_target=options.iou_target,
         policy=Policy(),
-        seed=settings.seed,
-        batch=settings.batch,
+        seed=options.seed,
+        batch=options.batch,
         image_batch=1,
         clicker=Clicker(),
         sequences=1,
     )
     predictor = SamPredictor(published)
     ways: dict[str, Callable[[Sequence[Sample]], Any]] = {
-        "loop": lambda group: plain_loop(predictor, group, settings),
+        "loop": lambda group: plain_loop(predictor, group, options),
         "geoclick": lambda group: batched(job, group),
         "encoder": lambda group: segmenter.embed([group[0].read_image()]),
     }
-    groups = drawn(samples, settings)
+    groups = drawn(samples, options)
     seconds, results = dict.fromkeys(ways, 0.0), {"loop": [], "geoclick": []}
     for way in ways.values():
         way(groups[0][:2])
@@ -202,9 +203,9 @@ def measure(settings: SpeedConfig, samples: "Iterable[Sample]") -> dict[str, Any
         print(f"{number} of {len(groups)} images: {told}", flush=True)
     pairs = [(a, b) for (a, _), (b, _) in zip(results["loop"], results["geoclick"], strict=True)]
     return {
-        "model": settings.model,
-        "precision": settings.precision,
-        "compiled": settings.compile,
+        "model": options.model,
+        "precision": options.precision,
+        "compiled": options.compile,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "images": len(groups),
@@ -220,34 +221,31 @@ def measure(settings: SpeedConfig, samples: "Iterable[Sample]") -> dict[str, Any
     }
 
 
-def run(settings: SpeedConfig) -> None:
+def run(options: SpeedOptions) -> None:
     """Measure, print and write."""
     from geoclick import datasets
 
     samples = datasets.read(
-        settings.dataset,
-        datasets.root_of(settings.dataset, settings.root),
-        settings.split,
-        options=settings.reading(),
+        options.dataset,
+        datasets.root_of(options.dataset, options.root),
+        options.split,
+        options=options.reading(),
         on_left_out=lambda left_out: None,
     )
-    result = measure(settings, samples)
-    config.write_config(settings, Path(settings.output))
-    files.write_whole(Path(settings.output) / "speed.json", json.dumps(result, indent=1) + "\n")
+    result = measure(options, samples)
+    config.write_config(options, Path(options.output))
+    files.write_whole(Path(options.output) / "speed.json", json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
     print(f"geoclick is {result['ratio']:.1f} times as fast as the loop.")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m benchmarks.synthesis`."""
-    return config.command(
-        SpeedConfig,
-        run,
-        argv,
-        prog="python -m benchmarks.synthesis",
-        description="Compare geoclick synth with a loop around SamPredictor.",
-        example="python -m benchmarks.synthesis --root DATA --split train --output runs/speed",
-    )
+main = Command(
+    prog="python -m benchmarks.synthesis",
+    options=SpeedOptions,
+    run=run,
+    description="Compare geoclick synth with a loop around SamPredictor.",
+    example="python -m benchmarks.synthesis --root DATA --split train --output runs/speed",
+)
 
 
 if __name__ == "__main__":

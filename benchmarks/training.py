@@ -3,7 +3,7 @@
     python -m benchmarks.training --clicks STORE --root DATA --output runs/speed
     python -m benchmarks.training --clicks STORE --root DATA --output runs/speed --model qwen3_vl_2b --tokenizer FOLDER
 
-Each way trains its own copy of the model on the same rows with the same settings, in the libraries' own training loop.
+Each way trains its own copy of the model on the same rows with the same options, in the libraries' own training loop.
 They take turns of a few steps, so that whatever else the machine does meets all; the first turn of each is not timed.
 TRL's has prompt, completion and images, its own collator and its defaults, besides what all share: learning rate,
 batch, precision, checkpointing, `max_length=None`. The tokens of a pack are chosen so that it holds as many rows as a
@@ -23,13 +23,13 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.interleaved import Way, take_turns
 from geoclick import config, files
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 
@@ -40,7 +40,7 @@ PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingOptions:
     """What `python -m benchmarks.training` takes."""
 
     clicks: str = option(help="click store made by 'geoclick synth'")
@@ -70,7 +70,7 @@ class TrainingConfig:
     seed: int = option(0, help="of the weights and the order")
 
 
-def enlarged(settings: TrainingConfig, side: int | None, folder: Path) -> tuple[Path, Path, int]:
+def enlarged(options: TrainingOptions, side: int | None, folder: Path) -> tuple[Path, Path, int]:
     """The first rows of the click store, with images and clicks enlarged to a square of `side`.
 
     Returns:
@@ -86,8 +86,8 @@ def enlarged(settings: TrainingConfig, side: int | None, folder: Path) -> tuple[
 
     root, rows = folder / "data", []
     names = set()
-    for row in islice(store.read(settings.clicks), settings.rows):
-        image = images.read_image(store.existing_image(Path(settings.root), row.image))
+    for row in islice(store.read(options.clicks), options.rows):
+        image = images.read_image(store.existing_image(Path(options.root), row.image))
         target = (side, side) if side else image.shape[:2]
         name = f"{row.image.rsplit('.', 1)[0]}.png"
         if name not in names:
@@ -103,22 +103,22 @@ def enlarged(settings: TrainingConfig, side: int | None, folder: Path) -> tuple[
     return folder / "clicks", root, len(names)
 
 
-def load(settings: TrainingConfig, device: Any, dtype: Any) -> Any:
+def load(options: TrainingOptions, device: Any, dtype: Any) -> Any:
     """The model that all ways copy."""
     from geoclick import vlms
 
-    if settings.model == "embedded":
+    if options.model == "embedded":
         return vlms.load("embedded", device=device, dtype=dtype)
-    if settings.tokenizer is None:
-        raise UsageError(f"--model {settings.model} needs --tokenizer, a folder with Qwen's tokenizer.")
+    if options.tokenizer is None:
+        raise UsageError(f"--model {options.model} needs --tokenizer, a folder with Qwen's tokenizer.")
 
     from benchmarks import random_models
 
-    words = random_models.tokenizer(Path(settings.tokenizer))
-    return random_models.build(settings.model, words, dtype=dtype, device=device, seed=settings.seed)
+    words = random_models.tokenizer(Path(options.tokenizer))
+    return random_models.build(options.model, words, dtype=dtype, device=device, seed=options.seed)
 
 
-def build(name: str, vlm: Any, rows: Any, known: Any, settings: TrainingConfig, folder: Path) -> Any:
+def build(name: str, vlm: Any, rows: Any, known: Any, options: TrainingOptions, folder: Path) -> Any:
     """The trainer of one way, on a copy of the model."""
     import torch
     from datasets import Image as ImageFeature
@@ -140,25 +140,25 @@ def build(name: str, vlm: Any, rows: Any, known: Any, settings: TrainingConfig, 
         output_dir=str(folder / name),
         use_cpu=not cuda,
         bf16=vlm.model.dtype == torch.bfloat16,
-        per_device_train_batch_size=1 if packed else settings.batch,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        per_device_train_batch_size=1 if packed else options.batch,
+        gradient_checkpointing=options.gradient_checkpointing,
         learning_rate=1e-4,
-        max_steps=(settings.turns + 1) * settings.steps,
+        max_steps=(options.turns + 1) * options.steps,
         max_length=None,
         completion_only_loss=True,
         remove_unused_columns=False,
-        dataloader_num_workers=settings.workers,
+        dataloader_num_workers=options.workers,
         dataloader_drop_last=True,
         dataloader_pin_memory=cuda,
-        logging_steps=settings.steps,
+        logging_steps=options.steps,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        seed=settings.seed,
+        seed=options.seed,
     )
     lora = LoraConfig(
-        r=settings.lora_r,
-        lora_alpha=2 * settings.lora_r,
+        r=options.lora_r,
+        lora_alpha=2 * options.lora_r,
         target_modules=families.FAMILIES[vlm.family].lora_targets(families.TOWERS[:1]),
         task_type="CAUSAL_LM",
     )
@@ -170,7 +170,7 @@ def build(name: str, vlm: Any, rows: Any, known: Any, settings: TrainingConfig, 
         collator = PackedCollator if packed else ClickCollator
         taken = None
         if packed:
-            taken = pack(rows, vlm.processor, settings, share_images=name == "packed")
+            taken = pack(rows, vlm.processor, options, share_images=name == "packed")
             packed_forward.prepare(model)
         trainer = ClickTrainer(
             model,
@@ -185,18 +185,18 @@ def build(name: str, vlm: Any, rows: Any, known: Any, settings: TrainingConfig, 
     return trainer
 
 
-def pack(rows: Any, processor: Any, settings: TrainingConfig, *, share_images: bool) -> Any:
+def pack(rows: Any, processor: Any, options: TrainingOptions, *, share_images: bool) -> Any:
     """The rows in as many packs as there are batches of them, within the fewest tokens that this works with."""
     from geoclick.train.packing import packs
 
     lengths = packs.lengths(rows, processor)
-    mean = settings.batch * sum(lengths) / len(lengths)
+    mean = options.batch * sum(lengths) / len(lengths)
     budget = max(*lengths, round(mean))
     while True:
         found = packs.build(
-            rows, processor, budget=budget, seed=settings.seed, per_step=1, share_images=share_images
+            rows, processor, budget=budget, seed=options.seed, per_step=1, share_images=share_images
         )
-        if len(found) <= max(1, len(rows) // settings.batch):
+        if len(found) <= max(1, len(rows) // options.batch):
             return found
         budget += max(1, round(mean / 50))
 
@@ -251,7 +251,7 @@ def work(way: Way, model: Any) -> float:
     return training + 2 * way.count.patches * (visual + merger / merge)
 
 
-def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
+def measure(options: TrainingOptions, folder: Path) -> dict[str, Any]:
     """Figures of all ways, side by side."""
     import datasets
     import torch
@@ -263,22 +263,22 @@ def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
     # Deprecations inside the libraries.
     warnings.filterwarnings("ignore", category=FutureWarning)
 
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    device = devices.choose(settings.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = devices.choose(options.device)
     cuda = device.type == "cuda"
-    precision = settings.precision if settings.precision != "auto" else "bfloat16" if cuda else "float32"
-    vlm = load(settings, device, getattr(torch, precision))
-    side = settings.side or (None if settings.model == "embedded" else 800)
-    clicks, root, pictures = enlarged(settings, side, folder)
+    precision = options.precision if options.precision != "auto" else "bfloat16" if cuda else "float32"
+    vlm = load(options, device, getattr(torch, precision))
+    side = options.side or (None if options.model == "embedded" else 800)
+    clicks, root, pictures = enlarged(options, side, folder)
     dataset, _ = rows.build(
-        clicks, root, vlm, answer_format="compact", max_clicks=settings.max_clicks, min_iou=0.0
+        clicks, root, vlm, answer_format="compact", max_clicks=options.max_clicks, min_iou=0.0
     )
-    if len(dataset) < settings.batch:
+    if len(dataset) < options.batch:
         raise GeoClickError(f"The store gives {len(dataset)} rows, less than a batch; lower --batch.")
     gap = loss_gap(vlm, dataset.select(range(min(8, len(dataset)))))
     known, seconds = None, 0.0
-    if "packed_features" in settings.ways:
+    if "packed_features" in options.ways:
         began = time.perf_counter()
         sizes = {paths[0]: tuple(s) for paths, s in zip(dataset["images"], dataset["size"], strict=True)}
         known = vision_features.compute(
@@ -286,11 +286,11 @@ def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
         )
         seconds = time.perf_counter() - began
     ways = []
-    for name in settings.ways:
+    for name in options.ways:
         before = torch.cuda.memory_allocated(device) if cuda else 0
-        trainer = build(name, vlm, dataset, known, settings, folder)
+        trainer = build(name, vlm, dataset, known, options, folder)
         ways.append(Way(name, trainer, torch.cuda.memory_allocated(device) - before if cuda else 0))
-    take_turns(ways, steps=settings.steps, device=device)
+    take_turns(ways, steps=options.steps, device=device)
     peak = next((v for k, v in PEAKS.items() if cuda and k in torch.cuda.get_device_name(device)), None)
     told = {way.name: figures(way, peak if precision == "bfloat16" else None) for way in ways}
     if "trl" in told:
@@ -301,11 +301,11 @@ def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
             ratio *= told["trl"]["cpu_seconds"] / told["trl"]["seconds"]
             told[name]["times_trl_by_cpu_seconds"] = round(ratio, 2)
     return {
-        "model": settings.model,
+        "model": options.model,
         "parameters": sum(p.numel() for p in vlm.model.parameters()),
         "precision": precision,
         "attention": vlm.model.config._attn_implementation,
-        "gradient_checkpointing": settings.gradient_checkpointing,
+        "gradient_checkpointing": options.gradient_checkpointing,
         "device": torch.cuda.get_device_name(device) if cuda else "cpu",
         "threads": torch.get_num_threads(),
         "rows": len(dataset),
@@ -339,28 +339,25 @@ def figures(way: Way, peak: float | None) -> dict[str, Any]:
     return found
 
 
-def run(settings: TrainingConfig) -> None:
+def run(options: TrainingOptions) -> None:
     """Measure, print and write."""
     with tempfile.TemporaryDirectory(prefix="geoclick-training-") as folder:
-        result = measure(settings, Path(folder))
-    config.write_config(settings, Path(settings.output))
-    result |= {"settings": asdict(settings)}
-    files.write_whole(Path(settings.output) / "training.json", json.dumps(result, indent=1) + "\n")
-    print(json.dumps({key: value for key, value in result.items() if key != "settings"}, indent=1))
+        result = measure(options, Path(folder))
+    config.write_config(options, Path(options.output))
+    result |= {"options": asdict(options)}
+    files.write_whole(Path(options.output) / "training.json", json.dumps(result, indent=1) + "\n")
+    print(json.dumps({key: value for key, value in result.items() if key != "options"}, indent=1))
     speeds = ", ".join(f"{name} {way['samples_per_second']:.2f}" for name, way in result["ways"].items())
     print(f"Samples a second: {speeds}.")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m benchmarks.training`."""
-    return config.command(
-        TrainingConfig,
-        run,
-        argv,
-        prog="python -m benchmarks.training",
-        description="Compare geoclick's training with TRL's SFTTrainer.",
-        example="python -m benchmarks.training --clicks STORE --root DATA --output runs/speed",
-    )
+main = Command(
+    prog="python -m benchmarks.training",
+    options=TrainingOptions,
+    run=run,
+    description="Compare geoclick's training with TRL's SFTTrainer.",
+    example="python -m benchmarks.training --clicks STORE --root DATA --output runs/speed",
+)
 
 
 if __name__ == "__main__":

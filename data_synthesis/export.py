@@ -18,12 +18,13 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick import codec, config, prompts
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import whole, write_whole
@@ -44,7 +45,7 @@ TAGS = ("<image>", "<video>", "<audio>", "<bbox>", "<ref-object>")
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportOptions:
     """What `geoclick export` takes."""
 
     store: str = option(positional=True, help="folder of the click store, made by geoclick synth")
@@ -65,44 +66,44 @@ class ExportConfig:
     max_pixels: int | None = option(None, help="largest area of the resized image, likewise", minimum=1)
 
 
-def run(settings: ExportConfig) -> None:
+def run(options: ExportOptions) -> None:
     """Write the export, its manifest last."""
     from geoclick import __version__, store
 
-    output = Path(settings.output)
-    if not re.fullmatch(r"[\w-][\w.-]*", settings.name):
-        raise UsageError(f"--name must be letters, digits, _, - and dots only, not {settings.name!r}.")
-    least, most = pixel_limits(settings)
+    output = Path(options.output)
+    if not re.fullmatch(r"[\w-][\w.-]*", options.name):
+        raise UsageError(f"--name must be letters, digits, _, - and dots only, not {options.name!r}.")
+    least, most = pixel_limits(options)
     if (output / "manifest.json").exists():
         raise UsageError(f"{output} holds something whole already; name another --output.")
     # Only a whole store has one, so that half a job is not trained on.
-    source = store.read_manifest(settings.store)
-    lines = output / f"{settings.name}.jsonl"
+    source = store.read_manifest(options.store)
+    lines = output / f"{options.name}.jsonl"
     output.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     with whole(lines) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
-        for record in records(settings, store.read(settings.store), counts, left_out):
+        for record in records(options, store.read(options.store), counts, left_out):
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
         if not counts["rows"]:
             reasons = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "it is empty"
             raise GeoClickError(
-                f"{settings.store} has no row to export ({reasons}); lower --min-iou or make the store anew."
+                f"{options.store} has no row to export ({reasons}); lower --min-iou or make the store anew."
             )
-    if settings.layout == "llama-factory":
-        entry = {settings.name: dataset_info(lines.name)}
+    if options.layout == "llama-factory":
+        entry = {options.name: dataset_info(lines.name)}
         write_whole(output / "dataset_info.json", json.dumps(entry, indent=2) + "\n")
-    config.write_config(settings, output)
-    absolute = settings.family == resizing.FAMILY
+    config.write_config(options, output)
+    absolute = options.family == resizing.FAMILY
     manifest = {
-        "layout": settings.layout,
+        "layout": options.layout,
         "file": lines.name,
         **counts,
         "left_out": dict(left_out),
-        "family": settings.family,
-        "answer_format": settings.answer_format,
-        "max_clicks": settings.max_clicks,
-        "min_iou": settings.min_iou,
+        "family": options.family,
+        "answer_format": options.answer_format,
+        "max_clicks": options.max_clicks,
+        "min_iou": options.min_iou,
         "min_pixels": least if absolute else None,
         "max_pixels": most if absolute else None,
         "prompt_version": prompts.PROMPT_VERSION,
@@ -114,10 +115,10 @@ def run(settings: ExportConfig) -> None:
     print(f"{counts['rows']} rows on {counts['images']} images in {lines}{told}")
 
 
-def pixel_limits(settings: ExportConfig) -> tuple[int, int]:
+def pixel_limits(options: ExportOptions) -> tuple[int, int]:
     """Least and largest area of the resized image; raises UsageError when they exclude each other."""
-    default = PIXEL_LIMITS[settings.layout]
-    least, most = settings.min_pixels or default[0], settings.max_pixels or default[1]
+    default = PIXEL_LIMITS[options.layout]
+    least, most = options.min_pixels or default[0], options.max_pixels or default[1]
     if least > most:
         raise UsageError(
             f"--min-pixels {least} exceeds --max-pixels {most}; lower the one or raise the other."
@@ -141,12 +142,12 @@ def dataset_info(file_name: str) -> dict[str, Any]:
 
 
 def records(
-    settings: ExportConfig, rows: "Iterator[Row]", counts: Counter[str], left_out: Counter[str]
+    options: ExportOptions, rows: "Iterator[Row]", counts: Counter[str], left_out: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """The lines of an export, as `{"messages": [...], "images": [path]}`.
 
     Args:
-        settings: the options.
+        options: the options.
         rows: of a click store, in order.
         counts: gets the numbers of `rows`, `no_target`, `clicks` and `images`.
         left_out: gets the number of rows that give no line, by reason.
@@ -157,28 +158,28 @@ def records(
     from geoclick.store import existing_image
 
     found: dict[str, str] = {}
-    limits = pixel_limits(settings)
+    limits = pixel_limits(options)
     for row in rows:
-        sequence = row.clicks[: settings.max_clicks]
-        if reason := unusable(row, len(sequence), settings.min_iou):
+        sequence = row.clicks[: options.max_clicks]
+        if reason := unusable(row, len(sequence), options.min_iou):
             left_out[reason] += 1
             continue
         size, resized = (row.height, row.width), None
-        if settings.family == resizing.FAMILY:
-            resized = resized_size(size, settings.layout, limits)
+        if options.family == resizing.FAMILY:
+            resized = resized_size(size, options.layout, limits)
             if resized is None:
                 left_out["too narrow for Qwen-VL"] += 1
                 continue
         if row.image not in found:
-            found[row.image] = str(existing_image(Path(settings.root), row.image))
+            found[row.image] = str(existing_image(Path(options.root), row.image))
         answer = codec.encode(
             sequence,
-            family=settings.family,
-            answer_format=settings.answer_format,
+            family=options.family,
+            answer_format=options.answer_format,
             image_size=size,
             resized_size=resized,
         )
-        chat = prompts.messages(row.query, answer_format=settings.answer_format, answer=answer)
+        chat = prompts.messages(row.query, answer_format=options.answer_format, answer=answer)
         counts.update(rows=1, no_target=not sequence, clicks=len(sequence))
         counts["images"] = len(found)
         yield {
@@ -223,16 +224,13 @@ def resized_size(size: tuple[int, int], layout: str, limits: tuple[int, int]) ->
     return resizing.resized_size(size, limits)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    return config.command(
-        ExportConfig,
-        run,
-        argv,
-        prog="geoclick export",
-        description="Write a click store as chat JSONL, in the layout that LLaMA-Factory or ms-swift reads.",
-        example="geoclick export runs/synth --root runs/scenes --layout ms-swift --output runs/export",
-    )
+main = Command(
+    prog="geoclick export",
+    options=ExportOptions,
+    run=run,
+    description="Write a click store as chat JSONL, in the layout that LLaMA-Factory or ms-swift reads.",
+    example="geoclick export runs/synth --root runs/scenes --layout ms-swift --output runs/export",
+)
 
 
 if __name__ == "__main__":

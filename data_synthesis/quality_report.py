@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick import config
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import whole, write_whole
@@ -39,7 +40,7 @@ MADE_WITH = ("dataset", "split", "segmenter", "policy")
 
 
 @dataclass(frozen=True)
-class QualityConfig:
+class QualityOptions:
     """What `geoclick quality` takes."""
 
     store: str = option(help="click store of geoclick synth", positional=True)
@@ -73,39 +74,39 @@ class QualityConfig:
     seed: int = option(0, help="picks the examples of flags", minimum=0)
 
 
-def check(settings: QualityConfig) -> None:
+def check(options: QualityOptions) -> None:
     """Raise UsageError for options that cannot be."""
     for name in ("min_iou", "duplicate_iou"):
-        if getattr(settings, name) > 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be 0 to 1, not {getattr(settings, name)}.")
-    output = Path(settings.output)
+        if getattr(options, name) > 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be 0 to 1, not {getattr(options, name)}.")
+    output = Path(options.output)
     other = (output / "config.yaml").exists() and not (output / "quality.json").exists()
     if other or any(output.glob("clicks-*.parquet")):
         raise UsageError(f"{output} holds another run; name another --output.")
-    if settings.drop and (output / "clean").exists():
+    if options.drop and (output / "clean").exists():
         raise UsageError(f"{output / 'clean'} is there already; remove it or name another --output.")
 
 
-def run(settings: QualityConfig) -> None:
+def run(options: QualityOptions) -> None:
     """Measure a store, flag, report, and filter it when asked to."""
-    check(settings)
+    check(options)
     from geoclick import datasets, store
     from geoclick.data_synthesis.quality import figures, flags, measures, tokens
 
-    if next(store.read(settings.store), None) is None:
-        raise GeoClickError(f"{settings.store} holds no rows; make it again with 'geoclick synth'.")
-    manifest = store.read_manifest(settings.store)
-    root = Path(datasets.root_of(str(manifest.get("dataset", "")), settings.root))
+    if next(store.read(options.store), None) is None:
+        raise GeoClickError(f"{options.store} holds no rows; make it again with 'geoclick synth'.")
+    manifest = store.read_manifest(options.store)
+    root = Path(datasets.root_of(str(manifest.get("dataset", "")), options.root))
     if not root.is_dir():
         raise UsageError(f"Dataset root {root} is not a folder; give --root an existing one.")
-    settings, output = replace(settings, root=str(root)), Path(settings.output)
-    tokenizer = tokens.load_tokenizer(settings.tokenizer)
+    options, output = replace(options, root=str(root)), Path(options.output)
+    tokenizer = tokens.load_tokenizer(options.tokenizer)
     limits = flags.Limits(
-        settings.min_iou, settings.min_radius, settings.duplicate_iou, settings.duplicate_query == "same"
+        options.min_iou, options.min_radius, options.duplicate_iou, options.duplicate_query == "same"
     )
 
     def rows() -> "Iterator[Row]":
-        return store.read(settings.store)
+        return store.read(options.store)
 
     with _progress() as bar:
         with _line(bar, "Measuring", _stated(manifest, "samples")) as advance:
@@ -120,24 +121,24 @@ def run(settings: QualityConfig) -> None:
             duplicates = flags.find_duplicates(measures, rows, limits, advance)
         reasons = flags.flag(measures, duplicates, limits)
         suspect = flags.flagged(reasons)
-        max_clicks = settings.max_clicks or _made_with_clicks(manifest, measures)
+        max_clicks = options.max_clicks or _made_with_clicks(manifest, measures)
         quality = {
-            "store": settings.store,
+            "store": options.store,
             "made_with": {key: manifest[key] for key in MADE_WITH if key in manifest},
             "iou_target": manifest.get("iou_target"),
             "max_clicks": max_clicks,
-            "tokenizer": settings.tokenizer,
-            "limits": _limits(settings),
+            "tokenizer": options.tokenizer,
+            "limits": _limits(options),
             **figures.all_figures(measures, {**reasons, "any": suspect}, max_clicks),
         }
         _write_flags(output / "flags.jsonl", rows(), measures, duplicates, reasons)
         write_whole(output / "quality.json", json.dumps(quality, indent=1) + "\n")
-        config.write_config(settings, output)
-        _write_page(settings, quality, measures, duplicates, reasons, rows, bar)
-        if settings.drop:
+        config.write_config(options, output)
+        _write_page(options, quality, measures, duplicates, reasons, rows, bar)
+        if options.drop:
             with _line(bar, "Filtering", count) as advance:
-                _write_clean(settings, manifest, quality, rows(), suspect, advance)
-    print(_told(quality, output, settings.drop))
+                _write_clean(options, manifest, quality, rows(), suspect, advance)
+    print(_told(quality, output, options.drop))
 
 
 @contextmanager
@@ -181,10 +182,10 @@ def _stated(manifest: Mapping[str, Any], key: str) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
-def _limits(settings: QualityConfig) -> dict[str, Any]:
+def _limits(options: QualityOptions) -> dict[str, Any]:
     """What decided which samples are flagged."""
     names = ("min_iou", "duplicate_iou", "duplicate_query", "min_radius")
-    return {name: getattr(settings, name) for name in names}
+    return {name: getattr(options, name) for name in names}
 
 
 def _write_flags(
@@ -226,7 +227,7 @@ def _write_flags(
 
 
 def _write_page(
-    settings: QualityConfig,
+    options: QualityOptions,
     quality: dict[str, Any],
     measures: "Measures",
     duplicates: "Duplicates",
@@ -238,18 +239,18 @@ def _write_page(
     from geoclick.data_synthesis.quality import page, pictures
     from geoclick.data_synthesis.quality.measures import GROUPS
 
-    choice = pictures.Choice(settings.worst, settings.worst_per_group, settings.seed)
+    choice = pictures.Choice(options.worst, options.worst_per_group, options.seed)
     galleries = pictures.choose(measures, reasons, choice)
     wanted = pictures.wanted_rows(galleries, duplicates)
     kept = {place: row for place, row in enumerate(rows()) if place in wanted}
     with _line(bar, "Drawing", sum(map(len, galleries.values()))) as advance:
-        drawn = pictures.draw_galleries(galleries, kept, Path(settings.root), duplicates, advance)
+        drawn = pictures.draw_galleries(galleries, kept, Path(options.root), duplicates, advance)
     shown = {group: pictures.largest_groups(measures, group) for group in GROUPS}
-    write_whole(Path(settings.output) / "quality.html", page.render(quality, drawn, shown))
+    write_whole(Path(options.output) / "quality.html", page.render(quality, drawn, shown))
 
 
 def _write_clean(
-    settings: QualityConfig,
+    options: QualityOptions,
     manifest: dict[str, Any],
     quality: dict[str, Any],
     rows: "Iterable[Row]",
@@ -265,7 +266,7 @@ def _write_clean(
             if not is_suspect:
                 yield row
 
-    clean = Path(settings.output) / "clean"
+    clean = Path(options.output) / "clean"
     partial = clean.with_name("clean.partial")
     # What a killed run left there is of no use.
     shutil.rmtree(partial, ignore_errors=True)
@@ -276,14 +277,14 @@ def _write_clean(
     # The last flagged rows have nothing kept behind them that would have them read.
     next(stream, None)
     counts = dict(quality["all"]["flagged"])
-    source = (Path(settings.store) / "manifest.json").read_bytes()
+    source = (Path(options.store) / "manifest.json").read_bytes()
     filtered = {
-        "store": settings.store,
+        "store": options.store,
         "manifest_sha256": hashlib.sha256(source).hexdigest(),
         "samples": len(suspect),
         "dropped": counts.pop("any"),
         "dropped_by_reason": counts,
-        "limits": _limits(settings),
+        "limits": _limits(options),
     }
     store.write_manifest(partial, manifest | {"samples": left, "shards": shards, "filtered_from": filtered})
     partial.replace(clean)
@@ -308,16 +309,13 @@ def _told(quality: Mapping[str, Any], output: Path, dropped: bool) -> str:
     return "\n".join([*lines, f"report: {output / 'quality.html'}"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    return config.command(
-        QualityConfig,
-        run,
-        argv,
-        prog="geoclick quality",
-        description="Report how good the clicks of a store are, and flag its suspect samples.",
-        example=EXAMPLE,
-    )
+main = Command(
+    prog="geoclick quality",
+    options=QualityOptions,
+    run=run,
+    description="Report how good the clicks of a store are, and flag its suspect samples.",
+    example=EXAMPLE,
+)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ with as many processes or workers as that starts: they share the shards, and the
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib.util import find_spec
@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geoclick import config
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import write_whole
 from geoclick.jobs import processes
-from geoclick.options import DatasetOptions
+from geoclick.options import DatasetOptions, SegmenterOptions
 
 if TYPE_CHECKING:
     from geoclick.data_synthesis.shards.job import Job
@@ -38,15 +39,13 @@ MAX_CLICKS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthConfig(DatasetOptions):
+class SynthOptions(SegmenterOptions, DatasetOptions):
     """What `geoclick synth` takes."""
 
     output: str = option(
         help="folder for the click store; the same command on it goes on where it was stopped"
     )
     split: str = option("train", help="name of the split")
-    segmenter: str = option("embedded", help="embedded, or sam_vit_b|l|h with --checkpoint")
-    checkpoint: str | None = option(None, help="weights of the segmenter, a .pth file")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
     precision: str = option(
         "float32",
@@ -58,7 +57,7 @@ class SynthConfig(DatasetOptions):
     )
     policy: str = option(
         "center",
-        help="where the clicks go: the centre of the largest mistake, any mistake, human-like around the centre, "
+        help="where the clicks go: the center of the largest mistake, any mistake, human-like around the center, "
         "or where the segmenter does best with them",
         choices=("center", "random", "robust", "lookahead"),
     )
@@ -115,25 +114,25 @@ FREE = (
 """Options that an interrupted job may change: they move no click beyond rounding."""
 
 
-def check(settings: SynthConfig) -> None:
+def check(options: SynthOptions) -> None:
     """Raise UsageError for a number out of its range, or options that make no sense together."""
-    if settings.clicks > MAX_CLICKS:
-        raise UsageError(f"--clicks must be at most {MAX_CLICKS}, not {settings.clicks}.")
-    if settings.sequences > 1 and not clicker_of(settings).is_random:
+    if options.clicks > MAX_CLICKS:
+        raise UsageError(f"--clicks must be at most {MAX_CLICKS}, not {options.clicks}.")
+    if options.sequences > 1 and not clicker_of(options).is_random:
         raise UsageError(
-            f"--sequences {settings.sequences} with --policy {settings.policy} would be the same ones; add "
+            f"--sequences {options.sequences} with --policy {options.policy} would be the same ones; add "
             "--jitter, or take --policy random, robust or lookahead."
         )
-    if not 0 < settings.iou_target <= 1:
-        raise UsageError(f"--iou-target must be above 0 and at most 1, not {settings.iou_target}.")
-    settings.reading()
-    _check_engine(settings)
+    if not 0 < options.iou_target <= 1:
+        raise UsageError(f"--iou-target must be above 0 and at most 1, not {options.iou_target}.")
+    options.reading()
+    _check_engine(options)
 
 
-def _check_engine(settings: SynthConfig) -> None:
+def _check_engine(options: SynthOptions) -> None:
     """Raise UsageError for an engine that is not there, or options of the other one."""
-    if settings.engine == "local":
-        if settings.workers or settings.ray_address:
+    if options.engine == "local":
+        if options.workers or options.ray_address:
             raise UsageError(
                 "--workers and --ray-address are of --engine ray; add it, or start several processes with "
                 "'accelerate launch -m data_synthesis.run'."
@@ -143,52 +142,52 @@ def _check_engine(settings: SynthConfig) -> None:
         raise UsageError('--engine ray needs Ray; install it with: pip install "geoclick[ray]".')
     if processes.count() > 1:
         raise UsageError("--engine ray starts its own workers; start it without accelerate or torchrun.")
-    if settings.device not in ("auto", "cpu", "cuda"):
+    if options.device not in ("auto", "cpu", "cuda"):
         raise UsageError(
-            f"With --engine ray, --device must be auto, cpu or cuda, not {settings.device}: Ray hands out the GPUs."
+            f"With --engine ray, --device must be auto, cpu or cuda, not {options.device}: Ray hands out the GPUs."
         )
 
 
-def clicker_of(settings: SynthConfig) -> "Clicker":
+def clicker_of(options: SynthOptions) -> "Clicker":
     """Where the clicks go, by the options."""
     from geoclick.data_synthesis.simulation.policies import Clicker
 
-    return Clicker(**{field.name: getattr(settings, field.name) for field in fields(Clicker)})
+    return Clicker(**{field.name: getattr(options, field.name) for field in fields(Clicker)})
 
 
-def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
+def run(options: SynthOptions, segmenter: "Segmenter | None" = None) -> None:
     """Make or go on with a click store.
 
     Args:
-        settings: the options.
+        options: the options.
         segmenter: used instead of the one that the options name, so that a test can pass a fake.
     """
-    check(settings)
+    check(options)
     from geoclick import datasets, segmenters
     from geoclick.data_synthesis.shards import progress
     from geoclick.data_synthesis.shards.job import Job, split_shards
     from geoclick.segmenters.clicking import Policy
 
-    settings = replace(settings, root=datasets.root_of(settings.dataset, settings.root))
-    output = Path(settings.output)
-    samples, left_out = _read_samples(settings)
+    options = replace(options, root=datasets.root_of(options.dataset, options.root))
+    output = Path(options.output)
+    samples, left_out = _read_samples(options)
     if segmenter is None:
         import torch
 
-        dtype = None if settings.precision == "float32" else getattr(torch, settings.precision)
+        dtype = None if options.precision == "float32" else getattr(torch, options.precision)
         load = partial(
             segmenters.load,
-            settings.segmenter,
-            checkpoint=settings.checkpoint,
+            options.segmenter,
+            checkpoint=options.checkpoint,
             dtype=dtype,
-            compiled=settings.compile,
+            compiled=options.compile,
         )
         # Under Ray the GPUs belong to the workers.
-        segmenter = load(device="cpu" if settings.engine == "ray" else processes.device(settings.device))
+        segmenter = load(device="cpu" if options.engine == "ray" else processes.device(options.device))
     else:
         load = partial(_as_given, segmenter)
-    count = settings.shards or max(1, -(-len(samples) * settings.sequences // SHARD_SAMPLES))
-    begun = {k: v for k, v in vars(settings).items() if k not in FREE} | {
+    count = options.shards or max(1, -(-len(samples) * options.sequences // SHARD_SAMPLES))
+    begun = {k: v for k, v in vars(options).items() if k not in FREE} | {
         "shards": count,
         "segmenter": segmenter.name,
         "segmenter_sha256": segmenter.sha256,
@@ -197,14 +196,14 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
     }
     job = Job(
         segmenter=segmenter,
-        max_clicks=settings.clicks,
-        iou_target=settings.iou_target,
-        policy=Policy(settings.multimask, settings.feedback),
-        seed=settings.seed,
-        batch=settings.batch,
-        image_batch=settings.image_batch,
-        clicker=clicker_of(settings),
-        sequences=settings.sequences,
+        max_clicks=options.clicks,
+        iou_target=options.iou_target,
+        policy=Policy(options.multimask, options.feedback),
+        seed=options.seed,
+        batch=options.batch,
+        image_batch=options.image_batch,
+        clicker=clicker_of(options),
+        sequences=options.sequences,
     )
     claims = progress.join(output, begun)
     if claims is None:
@@ -214,15 +213,15 @@ def run(settings: SynthConfig, segmenter: "Segmenter | None" = None) -> None:
         return
     with claims, processes.one_voice(output / progress.FOLDER, output):
         if processes.is_first():
-            config.write_config(settings, output)
-        _write_shards(settings, job, split_shards(samples, count), claims, load)
+            config.write_config(options, output)
+        _write_shards(options, job, split_shards(samples, count), claims, load)
         if processes.is_first():
-            _finish(settings, job, begun, left_out)
+            _finish(options, job, begun, left_out)
         else:
             progress.wait_until_whole(output, claims)
 
 
-def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]":
+def _read_samples(options: SynthOptions) -> "tuple[list[Sample], list[LeftOut]]":
     """The samples in the reader's order, and what the reader left out; raises UsageError for ids that would clash."""
     from itertools import islice
 
@@ -230,21 +229,21 @@ def _read_samples(settings: SynthConfig) -> "tuple[list[Sample], list[LeftOut]]"
     from geoclick.data_synthesis.shards.job import row_id
     from geoclick.datasets import scenes_v1
 
-    if (settings.dataset, settings.split) == (scenes_v1.NAME, scenes_v1.SPLIT) and not processes.is_first():
+    if (options.dataset, options.split) == (scenes_v1.NAME, scenes_v1.SPLIT) and not processes.is_first():
         # It draws itself where it is first read: once is enough.
-        drawn = Path(settings.root) / scenes_v1.SPLIT / "samples.jsonl"
+        drawn = Path(options.root) / scenes_v1.SPLIT / "samples.jsonl"
         processes.wait_for(drawn.exists, f"drawn {drawn}")
     left_out: list[LeftOut] = []
     samples = datasets.read(
-        settings.dataset,
-        settings.root,
-        settings.split,
-        options=settings.reading(),
+        options.dataset,
+        options.root,
+        options.split,
+        options=options.reading(),
         on_left_out=left_out.append,
     )
-    kept = list(islice(samples, settings.limit))
+    kept = list(islice(samples, options.limit))
     ids = {sample.sample_id for sample in kept}
-    for number in range(2, settings.sequences + 1):
+    for number in range(2, options.sequences + 1):
         if clash := next((i for i in ids if row_id(i, number) in ids), None):
             raise UsageError(
                 f"{clash} and {row_id(clash, number)} are both samples, so the second of --sequences has no name; "
@@ -259,7 +258,7 @@ def _as_given(segmenter: "Segmenter", device: str) -> "Segmenter":
 
 
 def _write_shards(
-    settings: SynthConfig,
+    options: SynthOptions,
     job: "Job",
     split: "list[list[Sample]]",
     claims: BinaryIO,
@@ -270,7 +269,7 @@ def _write_shards(
 
     from geoclick.data_synthesis.shards import progress, shard
 
-    output = Path(settings.output)
+    output = Path(options.output)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not processes.is_first()) as bar:
         line = bar.add_task("Clicking", total=sum(map(len, split)))
@@ -278,10 +277,10 @@ def _write_shards(
         def advance_by_shard(index: int) -> None:
             bar.advance(line, len(split[index]))
 
-        if settings.engine == "ray":
+        if options.engine == "ray":
             from geoclick.data_synthesis.shards import ray_engine
 
-            where = {"device": settings.device, "workers": settings.workers, "address": settings.ray_address}
+            where = {"device": options.device, "workers": options.workers, "address": options.ray_address}
             ray_engine.write_shards(output, job, split, claims, advance_by_shard, load=load, **where)
             return
         for index in progress.claim_shards(output, len(split), claims, advance_by_shard):
@@ -289,13 +288,13 @@ def _write_shards(
             shard.write(output, index, len(split), made)
 
 
-def _finish(settings: SynthConfig, job: "Job", begun: dict[str, Any], left_out: "list[LeftOut]") -> None:
+def _finish(options: SynthOptions, job: "Job", begun: dict[str, Any], left_out: "list[LeftOut]") -> None:
     """Write all that belongs to a whole store, the manifest last, and say how it went."""
     from geoclick import store
     from geoclick.data_synthesis.shards import progress
     from geoclick.data_synthesis.sheet import write_sheet
 
-    output, seconds = Path(settings.output), 0.0
+    output, seconds = Path(options.output), 0.0
     for index in range(begun["shards"]):
         of_shard, shard_seconds = progress.read_account(output, index)
         left_out, seconds = left_out + of_shard, seconds + shard_seconds
@@ -303,7 +302,7 @@ def _finish(settings: SynthConfig, job: "Job", begun: dict[str, Any], left_out: 
     dropped = [{"item": i.item, "reason": i.reason, "count": i.count} for i in left_out if not i.error]
     for name, lines in (("failures", failures), ("dropped", dropped)):
         write_whole(output / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    metrics = summarise(store.read(output), settings.clicks, settings.iou_target) | {
+    metrics = summarise(store.read(output), options.clicks, options.iou_target) | {
         "failures": len(failures),
         "dropped": dict(sum((Counter({d["reason"]: d["count"]}) for d in dropped), Counter())),
         "seconds": round(seconds, 3),
@@ -315,12 +314,12 @@ def _finish(settings: SynthConfig, job: "Job", begun: dict[str, Any], left_out: 
         raise GeoClickError(
             f"No sample could be used ({first}); mend what {output}/failures.jsonl and dropped.jsonl name."
         )
-    if settings.sheet:
-        write_sheet(output, settings.root, job, count=settings.sheet)
+    if options.sheet:
+        write_sheet(output, options.root, job, count=options.sheet)
     write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     store.write_manifest(output, begun | {"samples": metrics["samples"]})
     progress.end(output)
-    print(_told(metrics, settings))
+    print(_told(metrics, options))
 
 
 def summarise(rows: "Any", max_clicks: int, iou_target: float) -> dict[str, Any]:
@@ -357,10 +356,10 @@ def summarise(rows: "Any", max_clicks: int, iou_target: float) -> dict[str, Any]
     }
 
 
-def _told(metrics: dict[str, Any], settings: SynthConfig) -> str:
+def _told(metrics: dict[str, Any], options: SynthOptions) -> str:
     """The final lines."""
-    ious, output = metrics["mean_iou_after_clicks"], Path(settings.output)
-    each = " a worker" if settings.engine == "ray" else " a process" if processes.count() > 1 else ""
+    ious, output = metrics["mean_iou_after_clicks"], Path(options.output)
+    each = " a worker" if options.engine == "ray" else " a process" if processes.count() > 1 else ""
     lines = [
         f"{metrics['samples']} rows in {output}: mean IoU {ious[0]:.3f} after 1 click, "
         f"{ious[-1]:.3f} after {len(ious)}; {metrics['masks_per_second']:.1f} masks/s{each}"
@@ -372,22 +371,14 @@ def _told(metrics: dict[str, Any], settings: SynthConfig) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    return config.run_command(
-        lambda: processes.told_by_first(
-            lambda: run(
-                config.parse(
-                    SynthConfig,
-                    argv,
-                    prog="geoclick synth",
-                    description="Turn masks into click sequences, with a frozen segmenter in the loop.",
-                    example="geoclick synth --root runs/scenes --split train --output runs/synth",
-                )
-            )
-        ),
-        argv,
-    )
+main = Command(
+    prog="geoclick synth",
+    options=SynthOptions,
+    run=run,
+    description="Turn masks into click sequences, with a frozen segmenter in the loop.",
+    example="geoclick synth --root runs/scenes --split train --output runs/synth",
+    around=processes.told_by_first,
+)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ TITLE = 30
 CAPTION = 36
 HEADER = 40
 Pieces = tuple[tuple[str, tuple[int, int, int], int], ...]
-"""Texts with their colour and size."""
+"""Texts with their color and size."""
 SCALE = 2
 """Everything is drawn this much larger and then reduced, for smooth edges."""
 
@@ -223,15 +223,15 @@ def _line(sheet: Image.Image, place: tuple[int, int], pieces: Pieces, width: int
     """Pieces of text side by side on one baseline, the last cut where the width ends."""
     draw, (x, y) = ImageDraw.Draw(sheet), place
     end, baseline = x + width, y + 15
-    for text, colour, size in pieces:
+    for text, color, size in pieces:
         font = ImageFont.load_default(size)
         text = _fitted(text, font, end - x)
-        draw.text((x, baseline), text, fill=colour, font=font, anchor="ls")
+        draw.text((x, baseline), text, fill=color, font=font, anchor="ls")
         x += round(font.getlength(text)) + 12
 
 
 def _draw_legend(sheet: Image.Image) -> None:
-    """One line at the top that says what the colours mean."""
+    """One line at the top that says what the colors mean."""
     band = Image.new("RGB", (sheet.width * SCALE, HEADER * SCALE), PAPER)
     draw, font = ImageDraw.Draw(band), ImageFont.load_default(14 * SCALE)
     x, y = GAP * SCALE, HEADER * SCALE // 2
@@ -239,9 +239,9 @@ def _draw_legend(sheet: Image.Image) -> None:
         _mark(draw, x + 10 * SCALE, y, sign, sign == "+")
         draw.text((x + 26 * SCALE, y), words, fill=INK, font=font, anchor="lm")
         x += int(26 * SCALE + font.getlength(words) + 20 * SCALE)
-    for colour, words in ((PREDICTION, "mask after the click"), (TARGET, "target")):
+    for color, words in ((PREDICTION, "mask after the click"), (TARGET, "target")):
         draw.rectangle(
-            (x, y - 7 * SCALE, x + 22 * SCALE, y + 7 * SCALE), fill=colour, outline=(20, 20, 20), width=SCALE
+            (x, y - 7 * SCALE, x + 22 * SCALE, y + 7 * SCALE), fill=color, outline=(20, 20, 20), width=SCALE
         )
         draw.text((x + 30 * SCALE, y), words, fill=INK, font=font, anchor="lm")
         x += int(30 * SCALE + font.getlength(words) + 20 * SCALE)

@@ -7,7 +7,7 @@ class Click(NamedTuple):
     """A point with a sign, in pixels of the original image.
 
     `x` is the column and `y` the row, origin at the top left pixel, a whole number meaning that pixel's
-    centre.
+    center.
     """
 
     x: float

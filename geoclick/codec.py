@@ -1,9 +1,9 @@
 """Clicks to text and back, a frame per VLM family; only here is a frame other than the image's pixels.
 
-A whole number in a click is a pixel's centre, so pixel x of a width W covers [x - 0.5, x + 0.5]. In text:
+A whole number in a click is a pixel's center, so pixel x of a width W covers [x - 0.5, x + 0.5]. In text:
 
 - `qwen2_vl`, `qwen3_vl`: whole numbers 0 to 1000 of the width or height, edge to edge: (x + 0.5) / W * 1000.
-- `qwen2_5_vl`: whole pixels 0 to W' - 1 of the resized image, centre to centre: (x + 0.5) / W * W' - 0.5.
+- `qwen2_5_vl`: whole pixels 0 to W' - 1 of the resized image, center to center: (x + 0.5) / W * W' - 0.5.
 
 A decoded click is a float in [0, W - 1], at most half a quantum (W / 1000 or W / W') from the encoded one;
 it is not rounded to a pixel, since segmenters take floats and rounding would only add error. Rounding it
@@ -191,10 +191,10 @@ def _check(family: str, answer_format: str, resized_size: tuple[int, int] | None
 
 def _to_text(x: float, side: int, resized: int | None, family: str) -> int:
     """A pixel coordinate in the text's frame, halves rounded down."""
-    centre = min(max(x, 0), side - 1) + 0.5
+    center = min(max(x, 0), side - 1) + 0.5
     if family == "qwen2_5_vl":
-        return min(max(math.ceil(centre * resized / side - 1), 0), resized - 1)
-    return math.ceil(centre * 1000 / side - 0.5)
+        return min(max(math.ceil(center * resized / side - 1), 0), resized - 1)
+    return math.ceil(center * 1000 / side - 0.5)
 
 
 def _to_pixel(value: float, side: int, resized: int | None, family: str) -> float | None:

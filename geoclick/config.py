@@ -8,18 +8,16 @@ nearest known one.
 import argparse
 import dataclasses
 import difflib
-import sys
-import traceback
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from geoclick import files
-from geoclick.errors import GeoClickError, UsageError
+from geoclick.errors import UsageError, first_line
 
 T = TypeVar("T")
 
@@ -87,7 +85,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(
-            f"Config file {path} cannot be read as YAML ({str(error).splitlines()[0]}); mend it."
+            f"Config file {path} cannot be read as YAML ({first_line(error)}); fix it."
         ) from error
     if content is None:
         return {}
@@ -108,13 +106,16 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message[0].upper()}{message[1:]}; see '{self.prog} --help'.")
 
 
+Field = dataclasses.Field[Any]
+
+
 def parse(
-    config_class: type[T], argv: Sequence[str] | None, *, prog: str, description: str, example: str
+    options_class: type[T], argv: Sequence[str] | None, *, prog: str, description: str, example: str
 ) -> T:
-    """An instance of `config_class` from `--config` and flags.
+    """An instance of `options_class` from `--config` and flags.
 
     Args:
-        config_class: a dataclass made of `option` fields.
+        options_class: a dataclass made of `option` fields.
         argv: arguments without the program's name; None takes them from the command line.
         prog: the command as the user types it.
         description: one or two sentences for `--help`.
@@ -123,6 +124,21 @@ def parse(
     Raises:
         UsageError: an unknown flag or key, a missing required option, a value of the wrong type.
     """
+    hints = typing.get_type_hints(options_class)
+    fields = {field.name: field for field in dataclasses.fields(options_class)}  # type: ignore[arg-type]
+    parser = make_parser(prog, description, example)
+    for name, field in sorted(fields.items(), key=lambda item: item[1].default is not dataclasses.MISSING):
+        _add_argument(parser, field, hints[name])
+    flags = vars(parser.parse_args(argv))
+    values = _from_file(flags.pop("config"), fields)
+    del flags["debug"]
+    values |= {key: value for key, value in flags.items() if value is not None and value != []}
+    _check_required(values, fields, prog)
+    return options_class(**{key: _checked(value, fields[key], hints[key]) for key, value in values.items()})
+
+
+def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
+    """A parser with `--config` and `--debug` that raises UsageError instead of exiting; arguments as in `parse`."""
     parser = _Parser(
         prog=prog,
         description=description,
@@ -134,59 +150,74 @@ def parse(
         "--config", metavar="FILE", help="flat YAML file with these options; flags override it"
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    hints = typing.get_type_hints(config_class)
-    fields = {f.name: f for f in dataclasses.fields(config_class)}
-    for name, field in sorted(fields.items(), key=lambda item: item[1].default is not dataclasses.MISSING):
-        plain, many = _plain_type(hints[name])
-        required = field.default is dataclasses.MISSING
-        text = field.metadata["help"] + (
-            " (required)" if required else f" (default: {_shown(field.default)})"
+    return parser
+
+
+def flag_of(name: str) -> str:
+    """The flag of an option: `batch_size` is `--batch-size`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _add_argument(parser: argparse.ArgumentParser, field: Field, annotation: Any) -> None:
+    """Add the flag or positional argument of one field."""
+    plain, many = _plain_type(annotation)
+    required = field.default is dataclasses.MISSING
+    text = field.metadata["help"] + (" (required)" if required else f" (default: {_shown(field.default)})")
+    text = text.replace("%", "%%")
+    if field.metadata["positional"]:
+        parser.add_argument(field.name, nargs="*" if many else "?", metavar=field.name.upper(), help=text)
+    elif plain is bool:
+        parser.add_argument(
+            flag_of(field.name), action=argparse.BooleanOptionalAction, default=None, help=text
         )
-        text = text.replace("%", "%%")
-        flag = f"--{name.replace('_', '-')}"
-        if field.metadata["positional"]:
-            nargs = "*" if many else "?"
-            parser.add_argument(name, nargs=nargs, metavar=name.upper(), help=text)
-        elif plain is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-        else:
-            parser.add_argument(
-                flag,
-                dest=name,
-                default=None,
-                nargs="+" if many else None,
-                help=text,
-                # Without a word of its own an option with choices shows these.
-                metavar=None if field.metadata["choices"] else plain.__name__.upper(),
-                choices=field.metadata["choices"],
-            )
-    given = vars(parser.parse_args(argv))
-    path = given.pop("config")
-    given.pop("debug")
-    values: dict[str, Any] = {}
-    for key, value in (read_yaml(path) if path else {}).items():
+    else:
+        choices = field.metadata["choices"]
+        parser.add_argument(
+            flag_of(field.name),
+            dest=field.name,
+            default=None,
+            nargs="+" if many else None,
+            help=text,
+            # argparse shows the choices where there is no metavar.
+            metavar=None if choices else plain.__name__.upper(),
+            choices=choices,
+        )
+
+
+def _from_file(path: str | None, fields: dict[str, Field]) -> dict[str, Any]:
+    """The values of a config file; raises UsageError for an unknown key."""
+    values = read_yaml(path) if path else {}
+    for key in values:
         if key not in fields:
-            raise unknown_key(key, list(fields), path)
-        values[key] = value
-    values |= {key: value for key, value in given.items() if value is not None and value != []}
-    missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in values]
+            raise unknown_key(key, list(fields), str(path))
+    return values
+
+
+def _check_required(values: dict[str, Any], fields: dict[str, Field], prog: str) -> None:
+    missing = [
+        name.upper() if field.metadata["positional"] else flag_of(name)
+        for name, field in fields.items()
+        if field.default is dataclasses.MISSING and name not in values
+    ]
     if missing:
-        words = [
-            n.upper() if fields[n].metadata["positional"] else f"--{n.replace('_', '-')}" for n in missing
-        ]
         raise UsageError(
-            f"Missing {', '.join(words)}; give it on the command line or in --config (see '{prog} --help')."
+            f"Missing {', '.join(missing)}; give it on the command line or in --config (see '{prog} --help')."
         )
-    for key, value in values.items():
-        choices, minimum = fields[key].metadata["choices"], fields[key].metadata["minimum"]
-        values[key] = _convert(value, hints[key], key)
-        for chosen in values[key] if isinstance(values[key], tuple) else (values[key],):
-            # The comparison is turned round so that it refuses a NaN too.
-            if minimum is not None and chosen is not None and not chosen >= minimum:
-                raise UsageError(f"--{key.replace('_', '-')} must be {minimum} or more, not {chosen}.")
-            if choices and chosen is not None and chosen not in choices:
-                raise UsageError(f"{key} must be one of {', '.join(choices)}, not {chosen!r}.")
-    return config_class(**values)
+
+
+def _checked(value: Any, field: Field, annotation: Any) -> Any:
+    """A value in the type of its field; raises UsageError where type, minimum or choices do not fit."""
+    choices, minimum = field.metadata["choices"], field.metadata["minimum"]
+    converted = _convert(value, annotation, field.name)
+    for one in converted if isinstance(converted, tuple) else (converted,):
+        if one is None:
+            continue
+        # `not >=` refuses NaN too.
+        if minimum is not None and not one >= minimum:
+            raise UsageError(f"{flag_of(field.name)} must be {minimum} or more, not {one}.")
+        if choices and one not in choices:
+            raise UsageError(f"{field.name} must be one of {', '.join(choices)}, not {one!r}.")
+    return converted
 
 
 def _shown(default: Any) -> str:
@@ -195,48 +226,7 @@ def _shown(default: Any) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def write_config(config: Any, folder: Path) -> None:
+def write_config(options: Any, folder: Path) -> None:
     """Write the resolved options as `config.yaml` in a run folder."""
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(options).items()}
     files.write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
-
-
-def command(
-    config_class: type[T],
-    run: Callable[[T], None],
-    argv: Sequence[str] | None,
-    *,
-    prog: str,
-    description: str,
-    example: str,
-) -> int:
-    """Parse the options, run the command with them, and return its exit code; arguments as in `parse`."""
-    return run_command(
-        lambda: run(parse(config_class, argv, prog=prog, description=description, example=example)), argv
-    )
-
-
-def run_command(body: Callable[[], None], argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; an error is one sentence, with `--debug` a traceback too."""
-    debug = "--debug" in (sys.argv if argv is None else argv)
-    try:
-        body()
-    except GeoClickError as error:
-        if debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("error: Interrupted; start the same command again to go on.", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if debug:
-            traceback.print_exc()
-        where = f": {error.filename}" if error.filename else ""
-        print(
-            f"error: {error.strerror or error}{where}; free space or mend the path, then start the same "
-            "command again.",
-            file=sys.stderr,
-        )
-        return 1
-    return 0

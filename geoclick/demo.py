@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geoclick import config, files
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError
 
@@ -32,7 +33,7 @@ RUNS = {
 
 
 @dataclass(frozen=True)
-class DemoConfig:
+class DemoOptions:
     """What `geoclick demo` takes."""
 
     output: str = option("runs/demo", help="folder for everything that the demo makes")
@@ -42,12 +43,12 @@ class DemoConfig:
     seed: int = option(0, help="seed of the scenes and of the training")
 
 
-def commands(settings: DemoConfig) -> dict[str, list[str]]:
+def commands(options: DemoOptions) -> dict[str, list[str]]:
     """The chain: the name of each step and the words after `geoclick`."""
-    out = Path(settings.output)
-    scenes, seed = f"{out / 'scenes'}", f"{settings.seed}"
+    out = Path(options.output)
+    scenes, seed = f"{out / 'scenes'}", f"{options.seed}"
     steps = {}
-    for split, count in (("train", settings.train_samples), ("test", settings.test_samples)):
+    for split, count in (("train", options.train_samples), ("test", options.test_samples)):
         steps[f"scenes-{split}"] = ["scenes", scenes, "--split", split, "--count", f"{count}", "--seed", seed]
         steps[f"clicks-{split}"] = [
             "synth",
@@ -63,7 +64,7 @@ def commands(settings: DemoConfig) -> dict[str, list[str]]:
     steps["adapter"] = [
         *("train", "sft", "--config", str(RECIPE), "--clicks", f"{out / 'clicks' / 'train'}"),
         *("--root", scenes, "--output", f"{out / 'adapter'}", "--resume"),
-        *("--num-train-epochs", f"{settings.epochs}", "--seed", seed),
+        *("--num-train-epochs", f"{options.epochs}", "--seed", seed),
     ]
     steps["lora"] = [*evaluate, "--adapter", f"{out / 'adapter'}", "--output", f"{out / 'lora'}"]
     stored = ["--predictor", "oracle", "--clicks", f"{out / 'clicks' / 'test'}"]
@@ -115,7 +116,7 @@ def page(text: str, summary: dict) -> str:
 
 
 def finished_before(marks: Path, steps: dict[str, list[str]]) -> dict[str, float]:
-    """Seconds of the steps that an earlier start finished; raises GeoClickError if it had other settings."""
+    """Seconds of the steps that an earlier start finished; raises GeoClickError if it had other options."""
     if not marks.exists():
         return {}
     try:
@@ -125,22 +126,22 @@ def finished_before(marks: Path, steps: dict[str, list[str]]) -> dict[str, float
         raise GeoClickError(f"{marks} is damaged; remove {marks.parent} and start again.") from error
     if not same:
         raise GeoClickError(
-            f"{marks.parent} holds a demo with other settings; name another --output or remove it."
+            f"{marks.parent} holds a demo with other options; name another --output or remove it."
         )
     return seconds
 
 
-def run(settings: DemoConfig) -> None:
+def run(options: DemoOptions) -> None:
     """Run the chain, write summary.json and report.html, print the table."""
     if not RECIPE.exists():
         raise GeoClickError(
             f"{RECIPE} is missing; the demo needs the source checkout, installed with pip install -e ."
         )
-    out = Path(settings.output)
-    steps = commands(settings)
+    out = Path(options.output)
+    steps = commands(options)
     marks = out / "finished.json"
     seconds = finished_before(marks, steps)
-    config.write_config(settings, out)
+    config.write_config(options, out)
     for number, (name, words) in enumerate(steps.items(), start=1):
         if name in seconds:
             continue
@@ -158,16 +159,13 @@ def run(settings: DemoConfig) -> None:
     print(f"report: {out / 'report.html'}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    return config.command(
-        DemoConfig,
-        run,
-        argv,
-        prog="geoclick demo",
-        description="Run the whole chain offline on the embedded models, command by command.",
-        example=EXAMPLE,
-    )
+main = Command(
+    prog="geoclick demo",
+    options=DemoOptions,
+    run=run,
+    description="Run the whole chain offline on the embedded models, command by command.",
+    example=EXAMPLE,
+)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def distance_transform(mask: np.ndarray) -> np.ndarray:
 def squared_distances(maps: Tensor) -> Tensor:
     """The squared distance of every true pixel to the nearest false one, of a batch on any device.
 
-    Columns first, then every row against its neighbours at one step to either side, at two, and so on until no
+    Columns first, then every row against its neighbors at one step to either side, at two, and so on until no
     larger step can matter: the work is that of the largest distance in the batch. On a GPU that is quick, since no
     map leaves it; on a CPU `distance_transform` is quicker.
 

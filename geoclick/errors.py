@@ -2,7 +2,7 @@
 
 
 class GeoClickError(Exception):
-    """A failure that the user can mend; the message is one sentence with the fix. Exit code 1."""
+    """A failure that the user can fix; the message is one sentence with the fix. Exit code 1."""
 
     exit_code = 1
 
@@ -11,3 +11,8 @@ class UsageError(GeoClickError):
     """A wrong flag, key or combination on the command line or in a config file. Exit code 2."""
 
     exit_code = 2
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error without its full stop, to be quoted in a sentence of ours."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

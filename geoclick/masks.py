@@ -154,7 +154,7 @@ def components(mask: np.ndarray, connectivity: int = 8) -> list[np.ndarray]:
 
     Args:
         mask: bool [H, W].
-        connectivity: 4 or 8 neighbours.
+        connectivity: 4 or 8 neighbors.
     """
     labels, count = measure.label(mask, connectivity=1 if connectivity == 4 else 2, return_num=True)
     return [labels == label for label in range(1, count + 1)]
@@ -163,7 +163,7 @@ def components(mask: np.ndarray, connectivity: int = 8) -> list[np.ndarray]:
 def polygons(mask: np.ndarray) -> list[np.ndarray]:
     """The closed outlines of a mask, each float [N, 2] of (x, y) with the first point repeated at the end.
 
-    They run half-way between the centres of target and other pixels; a hole's outline turns the other way.
+    They run half-way between the centers of target and other pixels; a hole's outline turns the other way.
     """
     padded = np.pad(mask.astype(np.float32), 1)
     return [outline[:, ::-1] - 1 for outline in measure.find_contours(padded, 0.5)]

@@ -1,4 +1,4 @@
-"""The options by which a command names a dataset and says how it is read."""
+"""Options that several commands share, one dataclass for each subject; a command's own options inherit from them."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -8,32 +8,34 @@ from geoclick.errors import UsageError
 
 if TYPE_CHECKING:
     from geoclick.datasets import ReadOptions
+    from geoclick.segmenters import Segmenter
+    from geoclick.vlms import Vlm
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
-    """What the commands that read a dataset share."""
+    """Which dataset is read, and how."""
 
     dataset: str = option(
         "folder",
-        help="layout of the dataset: folder, coco, raster; scenes-v1, which is inside; or a public benchmark: rrsis-d, "
-        "earthreason, refsegrs, risbench, openearthmap, loveda, isaid, potsdam, vaihingen, uavid, udd5, vdd, "
+        help="layout of the dataset: folder, coco, raster; scenes-v1, which is built in; or a public benchmark: "
+        "rrsis-d, earthreason, refsegrs, risbench, openearthmap, loveda, isaid, potsdam, vaihingen, uavid, udd5, vdd, "
         "whu-aerial, whu-sat2, inria, xbd, chn6-cug, deepglobe, massachusetts, spacenet, wbs-si",
     )
-    root: str | None = option(None, help="the dataset's folder; scenes-v1 draws itself in runs when none")
-    query: str = option("the object", help="what to ask of masks that have no classes")
+    root: str | None = option(
+        None, help="folder of the dataset; scenes-v1 is generated in runs/ if it is omitted"
+    )
+    query: str = option("the object", help="query for masks without classes")
     min_area: int = option(
         256,
-        help="pixels that a component of a colour mask, or a piece cut by a tile's border, has at least",
+        help="smallest component of a color mask, or piece cut by a tile border, in pixels",
         minimum=0,
     )
-    max_area_fraction: float = option(
-        0.5, help="share of the image that a component of a colour mask covers at most"
-    )
-    tile: int = option(1024, help="side in pixels of the tiles that a GeoTIFF is cut to", minimum=1)
-    overlap: int = option(128, help="pixels that neighbouring tiles share at least", minimum=0)
+    max_area_fraction: float = option(0.5, help="largest component of a color mask, as a share of the image")
+    tile: int = option(1024, help="side of the tiles that a GeoTIFF is cut to, in pixels", minimum=1)
+    overlap: int = option(128, help="smallest overlap of neighboring tiles, in pixels", minimum=0)
     bands: tuple[int, ...] = option(
-        (), help="bands of a GeoTIFF shown as red, green and blue, from 1", minimum=1
+        (), help="bands of a GeoTIFF shown as red, green and blue, counted from 1", minimum=1
     )
     stretch: tuple[float, ...] = option(
         (2.0, 98.0), help="percentiles of a GeoTIFF's values that become black and white", minimum=0
@@ -41,9 +43,9 @@ class DatasetOptions:
     question: str | None = option(
         None,
         choices=("all", "first", "random"),
-        help="which of several questions about one target are asked; all when none, or what --mode prescribes",
+        help="which of several questions about one target are asked (default: all, or what --mode prescribes)",
     )
-    question_seed: int = option(0, help="of --question random", minimum=0)
+    question_seed: int = option(0, help="seed of --question random", minimum=0)
 
     def reading(self) -> "ReadOptions":
         """The reader's part of the options; raises UsageError for values that no reader can use."""
@@ -59,3 +61,68 @@ class DatasetOptions:
             raise UsageError("--stretch takes two percentiles, the lower first, such as 2 98.")
         values = {field.name: getattr(self, field.name) for field in fields(ReadOptions)}
         return ReadOptions(**{name: value for name, value in values.items() if value is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterOptions:
+    """The frozen segmenter."""
+
+    segmenter: str = option("embedded", help="embedded, or sam_vit_b, sam_vit_l, sam_vit_h with --checkpoint")
+    checkpoint: str | None = option(None, help="weights of the segmenter, a .pth file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingOptions(SegmenterOptions):
+    """The frozen segmenter, and how it decodes clicks."""
+
+    decode: str = option(
+        "replay",
+        choices=("replay", "joint"),
+        help="replay: click by click with mask feedback; joint: all clicks in one prompt",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VlmOptions:
+    """The vision-language model, and the image size that it sees."""
+
+    vlm: str = option("embedded", help="embedded, a hub id, or a local folder")
+    min_pixels: int | None = option(
+        None, help="smallest area of the resized image (default: the checkpoint's)", minimum=1
+    )
+    max_pixels: int | None = option(
+        None, help="largest area of the resized image (default: the checkpoint's)", minimum=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions(VlmOptions, DecodingOptions):
+    """Both models of the generative pipeline, and how answers are generated and decoded."""
+
+    adapter: str | None = option(None, help="adapter folder of geoclick train")
+    answer_format: str | None = option(
+        None, choices=("json", "compact"), help="format of the answers (default: the adapter's, else json)"
+    )
+    max_new_tokens: int | None = option(
+        None, help="length limit of an answer in tokens (default: by answer format)", minimum=1
+    )
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
+
+    def load_vlm(self) -> "tuple[Vlm, str]":
+        """The VLM, with its adapter if one is named, and the answer format to ask in."""
+        from geoclick.vlms import loading
+
+        vlm = loading.load(
+            self.vlm,
+            adapter=self.adapter,
+            device=self.device,
+            min_pixels=self.min_pixels,
+            max_pixels=self.max_pixels,
+        )
+        return vlm, self.answer_format or (vlm.record.answer_format if vlm.record else "json")
+
+    def load_segmenter(self) -> "Segmenter":
+        """The frozen segmenter."""
+        from geoclick import segmenters
+
+        return segmenters.load(self.segmenter, checkpoint=self.checkpoint, device=self.device)

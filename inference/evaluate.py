@@ -20,13 +20,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from geoclick import __version__, config
+from geoclick import __version__
+from geoclick.command import Command
 from geoclick.config import option, write_config
 from geoclick.errors import UsageError
 from geoclick.files import write_whole
-from geoclick.inference.options import ModelOptions, load_segmenter
 from geoclick.jobs import processes
-from geoclick.options import DatasetOptions
+from geoclick.options import DatasetOptions, GenerationOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ EXAMPLE = "geoclick evaluate --root data/scenes --split test --adapter runs/sft 
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ModelOptions, DatasetOptions):
+class EvaluateOptions(GenerationOptions, DatasetOptions):
     """Options of `geoclick evaluate`."""
 
     output: str = option(help="run folder; an unfinished one is continued")
@@ -70,44 +70,44 @@ class EvaluateConfig(ModelOptions, DatasetOptions):
     seed: int = option(0, help="of sampling, of noise and of the bootstrap", minimum=0)
 
 
-def resolved(settings: EvaluateConfig) -> EvaluateConfig:
+def resolved(options: EvaluateOptions) -> EvaluateOptions:
     """The options with everything decided that the dataset and the mode decide; raises UsageError for nonsense."""
     from geoclick import datasets
     from geoclick.datasets.benchmarks import BENCHMARKS
     from geoclick.scoring import metrics
 
-    if settings.noise > 1:
-        raise UsageError(f"--noise is a probability, at most 1, not {settings.noise}.")
-    known = BENCHMARKS.get(settings.dataset)
+    if options.noise > 1:
+        raise UsageError(f"--noise is a probability, at most 1, not {options.noise}.")
+    known = BENCHMARKS.get(options.dataset)
     semantic = known is not None and known.task == "semantic"
-    mode = settings.mode or ("semantic" if semantic else "native")
+    mode = options.mode or ("semantic" if semantic else "native")
     if mode == "semantic" and not semantic:
         raise UsageError(
-            f"--mode semantic scores classes over a whole set, and {settings.dataset} has none; choose another mode."
+            f"--mode semantic scores classes over a whole set, and {options.dataset} has none; choose another mode."
         )
     return replace(
-        settings,
-        root=datasets.root_of(settings.dataset, settings.root),
-        split=settings.split or (known.split if known else "test"),
+        options,
+        root=datasets.root_of(options.dataset, options.root),
+        split=options.split or (known.split if known else "test"),
         mode=mode,
-        question=settings.question or metrics.MODES[mode].question or "all",
+        question=options.question or metrics.MODES[mode].question or "all",
     )
 
 
-def read_samples(settings: EvaluateConfig, left_out: "list[LeftOut] | None" = None) -> "Iterator[Sample]":
+def read_samples(options: EvaluateOptions, left_out: "list[LeftOut] | None" = None) -> "Iterator[Sample]":
     """The samples to score, in the dataset's order; with a list for what is left out, broken ones are passed over."""
     from geoclick import datasets
 
     def tell(item: "LeftOut") -> None:
-        if not settings.skip_broken:
+        if not options.skip_broken:
             datasets.raise_failures(item)
         if left_out is not None:
             left_out.append(item)
 
     stream = datasets.read(
-        settings.dataset, settings.root, settings.split, options=settings.reading(), on_left_out=tell
+        options.dataset, options.root, options.split, options=options.reading(), on_left_out=tell
     )
-    return islice(stream, settings.limit)
+    return islice(stream, options.limit)
 
 
 def counted(samples: "Iterable[Sample]") -> "Iterator[Sample]":
@@ -125,7 +125,7 @@ def counted(samples: "Iterable[Sample]") -> "Iterator[Sample]":
 
 
 def describe(
-    settings: EvaluateConfig, found: "Survey", left_out: "Sequence[LeftOut]", segmenter: Any, predictor: dict
+    options: EvaluateOptions, found: "Survey", left_out: "Sequence[LeftOut]", segmenter: Any, predictor: dict
 ) -> dict:
     """The protocol: everything that decides the scores, by which a run is continued or refused."""
     from geoclick.scoring import metrics
@@ -140,13 +140,13 @@ def describe(
         models = {
             "segmenter": segmenter.name,
             "segmenter_sha256": segmenter.sha256,
-            "decode": settings.decode,
+            "decode": options.decode,
             "policy": clicking.Policy().name,
         }
     return {
-        "dataset": settings.dataset,
-        "root": settings.root,
-        "split": settings.split,
+        "dataset": options.dataset,
+        "root": options.root,
+        "split": options.split,
         "n": len(found.ids),
         "images": found.images,
         "smallest_image": list(found.sizes[0]),
@@ -155,15 +155,15 @@ def describe(
         "samples_sha256": found.samples_sha256,
         "broken_and_skipped": dict(broken),
         "left_out": dict(by_choice),
-        "mode": settings.mode,
-        "scored_side": metrics.MODES[settings.mode].side,
-        "question": settings.question,
-        "question_seed": settings.question_seed if settings.question == "random" else None,
-        "predictor": settings.predictor,
+        "mode": options.mode,
+        "scored_side": metrics.MODES[options.mode].side,
+        "question": options.question,
+        "question_seed": options.question_seed if options.question == "random" else None,
+        "predictor": options.predictor,
         **predictor,
         **models,
-        "batch_size": settings.batch_size,
-        "seed": settings.seed,
+        "batch_size": options.batch_size,
+        "seed": options.seed,
         "geoclick": __version__,
     }
 
@@ -177,44 +177,44 @@ def read_images(samples: "Sequence[Sample]") -> "list[np.ndarray]":
     return [read[sample.image] for sample in samples]
 
 
-def run(settings: EvaluateConfig) -> None:
+def run(options: EvaluateOptions) -> None:
     """Evaluate, or compare two evaluations."""
-    output = Path(settings.output)
-    if settings.compare:
+    output = Path(options.output)
+    if options.compare:
         from geoclick.inference.reports import comparison
 
-        if len(settings.compare) != 2:
+        if len(options.compare) != 2:
             raise UsageError("--compare takes two run folders, such as --compare runs/a runs/b.")
-        first, second = map(Path, settings.compare)
-        result = comparison.compare(first, second, output, gallery=settings.gallery, seed=settings.seed)
+        first, second = map(Path, options.compare)
+        result = comparison.compare(first, second, output, gallery=options.gallery, seed=options.seed)
         print(f"{comparison.text(result)}\nreport: {output / comparison.PAGE}")
         return
     from geoclick.inference.evaluation import run_folder
     from geoclick.inference.evaluation.dataset_scan import survey
     from geoclick.inference.evaluation.predictors import PREDICTORS, WITHOUT_MODELS
 
-    settings = resolved(settings)
+    options = resolved(options)
     left_out: list[LeftOut] = []
-    found = survey(counted(read_samples(settings, left_out)))
+    found = survey(counted(read_samples(options, left_out)))
     segmenter = None
-    if settings.predictor not in WITHOUT_MODELS:
-        settings = replace(settings, device=processes.device(settings.device))
-        segmenter = load_segmenter(settings)
-    predictor, ask = PREDICTORS[settings.predictor](settings, found, segmenter)
-    protocol = describe(settings, found, left_out, segmenter, predictor)
+    if options.predictor not in WITHOUT_MODELS:
+        options = replace(options, device=processes.device(options.device))
+        segmenter = options.load_segmenter()
+    predictor, ask = PREDICTORS[options.predictor](options, found, segmenter)
+    protocol = describe(options, found, left_out, segmenter, predictor)
     claims = run_folder.join(output, protocol)
     if claims is not None:
         with claims, processes.one_voice(output / run_folder.FOLDER, output):
-            timing = answer(settings, ask, claims, total=len(found.ids))
+            timing = answer(options, ask, claims, total=len(found.ids))
             if processes.is_first():
-                write_config(settings, output)
+                write_config(options, output)
                 write_whole(output / "run.json", json.dumps(timing, indent=2) + "\n")
                 run_folder.finish(output)
     if processes.is_first():
-        conclude(output, protocol, gallery=settings.gallery)
+        conclude(output, protocol, gallery=options.gallery)
 
 
-def answer(settings: EvaluateConfig, ask: "Ask", claims: BinaryIO, *, total: int) -> dict:
+def answer(options: EvaluateOptions, ask: "Ask", claims: BinaryIO, *, total: int) -> dict:
     """Answer all samples together with the other processes; returns what is told of it in run.json."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -222,30 +222,30 @@ def answer(settings: EvaluateConfig, ask: "Ask", claims: BinaryIO, *, total: int
     from geoclick.inference.evaluation import records, run_folder
     from geoclick.inference.evaluation.predictors import WITHOUT_MODELS
 
-    output = Path(settings.output)
+    output = Path(options.output)
     resumed, began = run_folder.count(output), time.perf_counter()
 
     def lines(batch: "list[tuple[int, Sample]]") -> list[dict]:
         samples, images = [sample for _, sample in batch], []
-        if settings.predictor not in WITHOUT_MODELS:
+        if options.predictor not in WITHOUT_MODELS:
             import torch
 
             # Of the batch alone, so that a resumed run draws what an uninterrupted one does.
-            torch.manual_seed(settings.seed + batch[0][0])
+            torch.manual_seed(options.seed + batch[0][0])
             images = read_images(samples)
         return [
-            records.record(sample, prediction, settings.mode)
+            records.record(sample, prediction, options.mode)
             for sample, prediction in zip(samples, ask(samples, images), strict=True)
         ]
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not processes.is_first()) as bar:
-        line = bar.add_task(f"evaluate {settings.predictor}", total=total)
+        line = bar.add_task(f"evaluate {options.predictor}", total=total)
         run_folder.answer(
             output,
-            lambda: run_folder.split(read_samples(settings), settings.batch_size),
+            lambda: run_folder.split(read_samples(options), options.batch_size),
             claims,
-            batch_size=settings.batch_size,
+            batch_size=options.batch_size,
             ask=lines,
             advance=partial(bar.advance, line),
         )
@@ -277,22 +277,14 @@ def conclude(output: Path, protocol: dict, *, gallery: int) -> None:
     print(f"report: {output / 'report.html'}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return config.run_command(
-        lambda: processes.told_by_first(
-            lambda: run(
-                config.parse(
-                    EvaluateConfig,
-                    argv,
-                    prog="geoclick evaluate",
-                    description="Score a checkpoint on a dataset; writes predictions, metrics and a report.",
-                    example=EXAMPLE,
-                )
-            )
-        ),
-        argv,
-    )
+main = Command(
+    prog="geoclick evaluate",
+    options=EvaluateOptions,
+    run=run,
+    description="Score a checkpoint on a dataset; writes predictions, metrics and a report.",
+    example=EXAMPLE,
+    around=processes.told_by_first,
+)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoclick import files
-from geoclick.config import command, option, write_config
+from geoclick.command import Command
+from geoclick.config import option, write_config
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference.options import ModelOptions, load_segmenter, load_vlm
+from geoclick.options import GenerationOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ EXAMPLE = 'geoclick predict tile.png --text "the largest building" --output runs
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(ModelOptions):
+class PredictOptions(GenerationOptions):
     """Options of `geoclick predict`."""
 
     images: tuple[str, ...] = option(help="image files", positional=True)
@@ -49,11 +50,11 @@ def output_stems(paths: Sequence[Path]) -> list[str]:
     return stems
 
 
-def check(config: PredictConfig) -> list[Path]:
+def check(options: PredictOptions) -> list[Path]:
     """The images as paths; raises UsageError for a wrong request and GeoClickError for a missing file."""
-    if not config.text.strip():
+    if not options.text.strip():
         raise UsageError("--text is empty; say what to find, for instance --text 'the largest building'.")
-    paths = [Path(image) for image in config.images]
+    paths = [Path(image) for image in options.images]
     for path in paths:
         if not path.is_file():
             raise GeoClickError(f"{path} does not exist or is no file; check the path.")
@@ -71,44 +72,44 @@ def write(folder: Path, stem: str, image: "np.ndarray", prediction: "Prediction"
     files.write_whole(folder / f"{stem}.json", text)
 
 
-def run(config: PredictConfig) -> None:
+def run(options: PredictOptions) -> None:
     """Predict: check, load, then answer and write batch by batch."""
-    paths = check(config)
+    paths = check(options)
     from rich.console import Console
     from rich.progress import Progress
 
     from geoclick.images import read_image
     from geoclick.inference.generative import predict
 
-    segmenter = load_segmenter(config)
-    vlm, answer_format = load_vlm(config)
-    folder = Path(config.output)
-    write_config(config, folder)
+    segmenter = options.load_segmenter()
+    vlm, answer_format = options.load_vlm()
+    folder = Path(options.output)
+    write_config(options, folder)
     common = {
-        "query": config.text,
-        "vlm": config.vlm,
+        "query": options.text,
+        "vlm": options.vlm,
         "vlm_revision": vlm.revision,
-        "adapter": config.adapter,
+        "adapter": options.adapter,
         "answer_format": answer_format,
-        "segmenter": config.segmenter,
+        "segmenter": options.segmenter,
         "segmenter_sha256": segmenter.sha256,
-        "decode": config.decode,
+        "decode": options.decode,
     }
     todo = list(zip(paths, output_stems(paths), strict=True))
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("predict", total=len(todo))
-        for start in range(0, len(todo), config.batch_size):
-            batch = todo[start : start + config.batch_size]
+        for start in range(0, len(todo), options.batch_size):
+            batch = todo[start : start + options.batch_size]
             images = [read_image(path) for path, _ in batch]
             predictions = predict(
                 vlm,
                 segmenter,
                 images,
-                [config.text] * len(batch),
+                [options.text] * len(batch),
                 answer_format=answer_format,
-                decode=config.decode,
-                batch_size=config.batch_size,
-                max_new_tokens=config.max_new_tokens,
+                decode=options.decode,
+                batch_size=options.batch_size,
+                max_new_tokens=options.max_new_tokens,
             )
             for (path, stem), image, prediction in zip(batch, images, predictions, strict=True):
                 record = common | {
@@ -128,16 +129,13 @@ def run(config: PredictConfig) -> None:
     print(f"masks, overlays and records: {folder}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return command(
-        PredictConfig,
-        run,
-        argv,
-        prog="geoclick predict",
-        description="Masks of images from a sentence; writes mask, overlay and record of each.",
-        example=EXAMPLE,
-    )
+main = Command(
+    prog="geoclick predict",
+    options=PredictOptions,
+    run=run,
+    description="Masks of images from a sentence; writes mask, overlay and record of each.",
+    example=EXAMPLE,
+)
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def click_store(folder: Path, *, rows: int = 8, side: int = 64, seed: int = 0) -
                 ious=tuple(0.5 + 0.1 * n for n in range(len(points))),
                 segmenter="tiny",
                 segmenter_sha256="",
-                policy="centre",
+                policy="center",
                 seed=seed,
             )
         )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from geoclick import config, files
+from geoclick import files
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 
@@ -29,7 +30,7 @@ TEMPLATE = "# Model Card for Model ID"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CardConfig:
+class CardOptions:
     """Options of `geoclick card`."""
 
     folder: str = option(positional=True, help="folder of geoclick train sft or geoclick merge")
@@ -41,7 +42,7 @@ class CardConfig:
     private: bool = option(False, help="let nobody else see it there")
 
 
-def run(options: CardConfig) -> None:
+def run(options: CardOptions) -> None:
     """Read the folder's story and the figures, write the card, push."""
     from geoclick.train.publishing import evaluations, hub, provenance
 
@@ -156,16 +157,13 @@ def metadata(
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return config.command(
-        CardConfig,
-        run,
-        argv,
-        prog="geoclick card",
-        description="Write the model card of an adapter or a merged model, with the figures of its evaluations.",
-        example=EXAMPLE,
-    )
+main = Command(
+    prog="geoclick card",
+    options=CardOptions,
+    run=run,
+    description="Write the model card of an adapter or a merged model, with the figures of its evaluations.",
+    example=EXAMPLE,
+)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from geoclick import config, files
+from geoclick import files
+from geoclick.command import exit_code
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.train.options.grpo import GrpoOptions, parse
 
@@ -31,15 +32,15 @@ CURVE = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `geoclick train grpo`; returns its exit code."""
-    return config.run_command(lambda: run(*parse(argv)), argv)
+    return exit_code(lambda: run(*parse(argv)), argv)
 
 
-def run(options: GrpoOptions, settings: dict[str, Any]) -> None:
+def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
     """Train, and leave the adapter, geoclick.json, config.yaml and metrics.json in the output folder.
 
     Args:
         options: ours.
-        settings: keyword arguments of TRL's GRPOConfig.
+        trl_options: keyword arguments of TRL's GRPOConfig.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Deprecations inside the libraries, which no user of this command can mend.
@@ -61,9 +62,9 @@ def run(options: GrpoOptions, settings: dict[str, Any]) -> None:
     if not options.resume:
         checkpoints.check_fresh(output)
     start = adapter.read_record(options.adapter)
-    settings = {"max_completion_length": MAX_NEW_TOKENS[start.answer_format]} | settings
+    trl_options = {"max_completion_length": MAX_NEW_TOKENS[start.answer_format]} | trl_options
     weights = [getattr(options, f"{name}_weight") for name in rewards.REWARDS]
-    arguments = trl_arguments("GRPOConfig", settings, output_dir=options.output, reward_weights=weights)
+    arguments = trl_arguments("GRPOConfig", trl_options, output_dir=options.output, reward_weights=weights)
     check_generations(arguments)
     if partitioned(arguments):
         raise UsageError(
@@ -101,7 +102,7 @@ def run(options: GrpoOptions, settings: dict[str, Any]) -> None:
     judge = partial(
         rewards.judge, vlm, segmenter, embeddings, answer_format=start.answer_format, decode=options.decode
     )
-    resolved = resolve(options, settings, arguments)
+    resolved = resolve(options, trl_options, arguments)
     trainer = ClickGRPOTrainer(
         vlm.model,
         rewards.Judge(judge, samples).functions(),
@@ -158,9 +159,9 @@ def check_generations(arguments: Any) -> None:
         )
 
 
-def resolve(options: GrpoOptions, settings: dict[str, Any], arguments: Any) -> dict[str, Any]:
+def resolve(options: GrpoOptions, trl_options: dict[str, Any], arguments: Any) -> dict[str, Any]:
     """All options as plain values, ours and those of TRL's that were given or have a default here."""
-    values = dataclasses.asdict(options) | {key: getattr(arguments, key) for key in settings}
+    values = dataclasses.asdict(options) | {key: getattr(arguments, key) for key in trl_options}
     values = {key: getattr(value, "value", value) for key, value in values.items()}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 

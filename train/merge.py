@@ -8,15 +8,15 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoclick import config
+from geoclick.command import Command
 from geoclick.config import option
-from geoclick.errors import GeoClickError, UsageError
+from geoclick.errors import GeoClickError, UsageError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ MARK = ".geoclick-merge"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MergeConfig:
+class MergeOptions:
     """Options of `geoclick merge`."""
 
     adapter: str = option(positional=True, help="adapter folder of geoclick train")
@@ -51,7 +51,7 @@ class MergeConfig:
     device: str = option("auto", help="where both models answer: auto, cpu, cuda or cuda:N")
 
 
-def run(options: MergeConfig) -> None:
+def run(options: MergeOptions) -> None:
     """Ask the adapter, merge, write, ask the merged model as read back, and only then give it its name."""
     from geoclick.train.publishing import hub
 
@@ -128,14 +128,12 @@ def save(vlm: Any, folder: Path, dtype: "torch.dtype") -> None:
     try:
         model = vlm.model.merge_and_unload(safe_merge=True).to(dtype)
     except ValueError as error:
-        raise GeoClickError(
-            f"The adapter cannot be merged ({str(error).splitlines()[0].rstrip('.')}); train it again."
-        ) from error
+        raise GeoClickError(f"The adapter cannot be merged ({first_line(error)}); train it again.") from error
     try:
         model.save_pretrained(folder)
         vlm.processor.save_pretrained(folder)
     except safetensors.SafetensorError as error:  # not an OSError, even on a full disk
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise GeoClickError(
             f"The model cannot be written to {folder.parent} ({reason}); free space and merge again."
         ) from error
@@ -169,16 +167,13 @@ def fresh_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return config.command(
-        MergeConfig,
-        run,
-        argv,
-        prog="geoclick merge",
-        description="Merge an adapter into its base, and check that the merged model gives the same answers.",
-        example=EXAMPLE,
-    )
+main = Command(
+    prog="geoclick merge",
+    options=MergeOptions,
+    run=run,
+    description="Merge an adapter into its base, and check that the merged model gives the same answers.",
+    example=EXAMPLE,
+)
 
 
 if __name__ == "__main__":

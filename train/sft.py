@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from geoclick import config, files
-from geoclick.train.options.sft import Options, parse
+from geoclick import files
+from geoclick.command import exit_code
+from geoclick.train.options.sft import SftOptions, parse
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,15 +34,15 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `geoclick train sft`; returns its exit code."""
-    return config.run_command(lambda: run(*parse(argv)), argv)
+    return exit_code(lambda: run(*parse(argv)), argv)
 
 
-def run(options: Options, settings: dict[str, Any]) -> None:
+def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     """Train, and leave the adapter, geoclick.json, config.yaml and metrics.json in the output folder.
 
     Args:
         options: ours.
-        settings: keyword arguments of TRL's SFTConfig.
+        trl_options: keyword arguments of TRL's SFTConfig.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Deprecations inside the libraries, which no user of this command can mend.
@@ -59,7 +60,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     checks.check_writable(output)
     # Before the model: under DeepSpeed ZeRO-3 this is what makes transformers partition the weights as it loads them.
     ours = {"max_length": None, "remove_unused_columns": False, "completion_only_loss": True}
-    arguments = trl_arguments("SFTConfig", settings, output_dir=options.output, **ours)
+    arguments = trl_arguments("SFTConfig", trl_options, output_dir=options.output, **ours)
     vlm = load_vlm(options, arguments)
     monitor = make_monitor(options, vlm, arguments) if options.evaluate_every else None
     dataset, left_out = rows.build(
@@ -82,7 +83,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     if options.packing_tokens:
         packed = pack(options, vlm, dataset, arguments, seed, known is None, augmentation)
         left_out["too_long"] = packed.packing.too_long
-    resolved = resolve(options, settings, arguments)
+    resolved = resolve(options, trl_options, arguments)
     trainer = make_trainer(
         options,
         vlm,
@@ -134,7 +135,7 @@ def run(options: Options, settings: dict[str, Any]) -> None:
     part(trainer)
 
 
-def load_vlm(options: Options, arguments: Any) -> "Vlm":
+def load_vlm(options: SftOptions, arguments: Any) -> "Vlm":
     """The base model on the CPU, or on its way into 4 bits; bfloat16 where the run has a GPU."""
     import torch
 
@@ -159,7 +160,7 @@ def load_vlm(options: Options, arguments: Any) -> "Vlm":
     )
 
 
-def make_monitor(options: Options, vlm: "Vlm", arguments: Any) -> "Monitor":
+def make_monitor(options: SftOptions, vlm: "Vlm", arguments: Any) -> "Monitor":
     """What the run is evaluated on: images held out of its store, or another store."""
     from geoclick import segmenters, store
     from geoclick.train.data import held_out
@@ -178,7 +179,7 @@ def make_monitor(options: Options, vlm: "Vlm", arguments: Any) -> "Monitor":
     )
 
 
-def make_augmentation(options: Options, vlm: "Vlm", seed: int) -> "Augmentation":
+def make_augmentation(options: SftOptions, vlm: "Vlm", seed: int) -> "Augmentation":
     """How rows are made anew in every epoch."""
     from geoclick.train.augmentation.augment import Augmentation
 
@@ -187,7 +188,7 @@ def make_augmentation(options: Options, vlm: "Vlm", seed: int) -> "Augmentation"
 
 
 def known_features(
-    options: Options, vlm: "Vlm", sizes: dict[str, tuple[int, int]], arguments: Any
+    options: SftOptions, vlm: "Vlm", sizes: dict[str, tuple[int, int]], arguments: Any
 ) -> "dict[str, Features] | None":
     """Features of the frozen vision tower by image, where they stay the same and fit in memory; else None.
 
@@ -211,7 +212,7 @@ def known_features(
 
 
 def pack(
-    options: Options,
+    options: SftOptions,
     vlm: "Vlm",
     dataset: "Dataset",
     arguments: Any,
@@ -234,16 +235,16 @@ def pack(
     )
 
 
-def resolve(options: Options, settings: dict[str, Any], arguments: Any) -> dict[str, Any]:
+def resolve(options: SftOptions, trl_options: dict[str, Any], arguments: Any) -> dict[str, Any]:
     """Every option of the run in types of YAML; the launcher's are not among them."""
-    resolved = asdict(options) | {key: getattr(arguments, key) for key in settings}
+    resolved = asdict(options) | {key: getattr(arguments, key) for key in trl_options}
     del resolved["dry_run"]
     resolved = {key: getattr(value, "value", value) for key, value in resolved.items()}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in resolved.items()}
 
 
 def make_trainer(
-    options: Options,
+    options: SftOptions,
     vlm: "Vlm",
     arguments: Any,
     dataset: "Dataset",

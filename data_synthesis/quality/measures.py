@@ -63,7 +63,7 @@ class Measures:
         rows: ROW [N], in the store's order. `dataset`, `task` and `category` are places in `names`; `sample`,
             `image`, `query` and `mask` are hashes, equal where the things are. `best_iou` is 0 without clicks;
             `area` counts target pixels, 0 where there is no target; `box` is the target's (top, left, bottom,
-            right) in pixels, ends excluded; `radius` is the largest distance in it, in pixels, from the centre of a
+            right) in pixels, ends excluded; `radius` is the largest distance in it, in pixels, from the center of a
             target pixel to that of the nearest other one, what lies beyond the image being no target.
         clicks: CLICK [M], row by row, in their order. `row` is a place in `rows`, `position` counts from 0; `x`
             and `y` are fractions of the image's width and height; `distance` is that of `border_distances`.
@@ -200,7 +200,7 @@ def border_distances(
     """How far pixels lie from the border of a target: above 0 inside it, below 0 outside.
 
     Inside it is the distance to the nearest pixel that is no target or lies beyond the image, outside that to the
-    nearest target pixel; both between pixels' centres, so that no value lies between -1 and 1.
+    nearest target pixel; both between pixels' centers, so that no value lies between -1 and 1.
 
     Args:
         depth: the distance transform of the target within its bounding box, float [h, w].
@@ -215,7 +215,7 @@ def border_distances(
             distances.append(float(depth[row - top, column - left]))
             continue
         if edge is None:
-            # The target pixel nearest to one outside has a neighbour that is no target, so it has depth 1.
+            # The target pixel nearest to one outside has a neighbor that is no target, so it has depth 1.
             edge = np.argwhere(depth == 1) + np.array((top, left))
         distances.append(-math.sqrt(((edge - (row, column)) ** 2).sum(axis=1).min()))
     return distances

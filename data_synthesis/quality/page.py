@@ -160,14 +160,14 @@ def _charts(block: Mapping[str, Any]) -> str:
                 "Clicks by distance to the border of the target",
                 _distance_labels(border["edges"]),
                 [
-                    (sign, colour, border[sign]["counts"])
-                    for sign, colour in (("positive", POSITIVE), ("negative", NEGATIVE))
+                    (sign, color, border[sign]["counts"])
+                    for sign, color in (("positive", POSITIVE), ("negative", NEGATIVE))
                 ],
                 "pixels from which a bar counts, below 0 outside the target",
             ),
             _distance_words(border),
         ),
-        ("Where clicks lie in the image", _maps(block["places"]), "White: none; full colour: the most."),
+        ("Where clicks lie in the image", _maps(block["places"]), "White: none; full color: the most."),
     ]
     return (
         '<div class="charts">'
@@ -194,8 +194,8 @@ def _distance_words(border: Mapping[str, Any]) -> str:
 
 def _maps(places: Mapping[str, Any]) -> str:
     halves = "".join(
-        f"<div>{heat_map(places[sign], colour)}<p>{sum(map(sum, places[sign]))} {sign}</p></div>"
-        for sign, colour in (("positive", POSITIVE), ("negative", NEGATIVE))
+        f"<div>{heat_map(places[sign], color)}<p>{sum(map(sum, places[sign]))} {sign}</p></div>"
+        for sign, color in (("positive", POSITIVE), ("negative", NEGATIVE))
     )
     return f'<div class="maps">{halves}</div>'
 

@@ -1,4 +1,4 @@
-"""What a job keeps beside its store until that is whole: its settings, the accounts of its shards, who claims which.
+"""What a job keeps beside its store until that is whole: its options, the accounts of its shards, who claims which.
 
 An interrupted job leaves it to the next start, with as many processes as that may have.
 """
@@ -31,16 +31,16 @@ def fingerprint(samples: Iterable[Sample]) -> str:
     return digest.hexdigest()
 
 
-def begin(output: Path, settings: dict[str, Any]) -> bool:
+def begin(output: Path, options: dict[str, Any]) -> bool:
     """Open a job on a folder, new or interrupted; returns whether its store is whole already.
 
     Raises:
-        UsageError: the folder belongs to a job with other settings, or to another command.
+        UsageError: the folder belongs to a job with other options, or to another command.
     """
     whole, begun = is_whole(output), output / FOLDER / "job.json"
     if whole or begun.is_file():
         old = store.read_manifest(output) if whole else _kept(begun)
-        if other := _difference(old, settings):
+        if other := _difference(old, options):
             key, value = other
             raise UsageError(
                 f"{output} was begun with {key} {old.get(key)!r}, not {value!r}; "
@@ -49,7 +49,7 @@ def begin(output: Path, settings: dict[str, Any]) -> bool:
         return whole
     if (output / "config.yaml").exists() or list(output.glob("clicks-*.parquet")):
         raise UsageError(f"{output} holds another run; name another --output.")
-    write_whole(begun, json.dumps(settings, indent=2) + "\n")
+    write_whole(begun, json.dumps(options, indent=2) + "\n")
     return False
 
 
@@ -58,18 +58,18 @@ def is_whole(output: Path) -> bool:
     return (output / "manifest.json").is_file()
 
 
-def _difference(old: dict[str, Any], settings: dict[str, Any]) -> tuple[str, Any] | None:
-    """The first key of the settings that is not as it was, with its value now."""
-    settings = json.loads(json.dumps(settings))  # as they are read back: no tuples
-    return next(((key, value) for key, value in settings.items() if old.get(key) != value), None)
+def _difference(old: dict[str, Any], options: dict[str, Any]) -> tuple[str, Any] | None:
+    """The first key of the options that is not as it was, with its value now."""
+    options = json.loads(json.dumps(options))  # as they are read back: no tuples
+    return next(((key, value) for key, value in options.items() if old.get(key) != value), None)
 
 
-def join(output: Path, settings: dict[str, Any]) -> BinaryIO | None:
+def join(output: Path, options: dict[str, Any]) -> BinaryIO | None:
     """Take part in a job: process 0 opens it, new or interrupted, the others wait until it has.
 
     Args:
         output: the folder of the store.
-        settings: what its rows depend on.
+        options: what its rows depend on.
 
     Returns:
         The claims, to be closed at the end; None when the store is whole already.
@@ -79,23 +79,23 @@ def join(output: Path, settings: dict[str, Any]) -> BinaryIO | None:
         GeoClickError: another job is writing there, or process 0 does not open this one.
     """
     if not processes.is_first():
-        return _follow(output, settings)
-    if begin(output, settings):
+        return _follow(output, options)
+    if begin(output, options):
         return None
     if claims := processes.lead(_claims(output)):
         return claims
     raise GeoClickError(f"Another job is writing {output}; wait until it has ended, or stop it.")
 
 
-def _follow(output: Path, settings: dict[str, Any]) -> BinaryIO | None:
+def _follow(output: Path, options: dict[str, Any]) -> BinaryIO | None:
     opened: list[BinaryIO] = []
 
     def is_open() -> bool:
         if is_whole(output):
             return True
         try:
-            # What an earlier job left may have other settings: process 0 tells.
-            if _difference(_kept(output / FOLDER / "job.json"), settings):
+            # What an earlier job left may have other options: process 0 tells.
+            if _difference(_kept(output / FOLDER / "job.json"), options):
                 return False
         except FileNotFoundError:
             return False

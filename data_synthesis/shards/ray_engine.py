@@ -25,7 +25,7 @@ from geoclick import store
 from geoclick.data_synthesis.shards import shard
 from geoclick.data_synthesis.shards.job import Job
 from geoclick.datasets import Sample
-from geoclick.errors import GeoClickError, UsageError
+from geoclick.errors import GeoClickError, UsageError, first_line
 from geoclick.jobs import processes
 from geoclick.segmenters.base import Segmenter
 
@@ -260,7 +260,7 @@ def _cluster(address: str | None) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at {address}" if address else "here"
         raise GeoClickError(
-            f"Ray cannot be reached or started {where} ({str(error).splitlines()[0].rstrip('.')}); give "
+            f"Ray cannot be reached or started {where} ({first_line(error)}); give "
             "--ray-address the HOST:PORT of a cluster's head, or none to start one on this machine."
         ) from error
     try:
@@ -306,6 +306,6 @@ def _rows(data: ray.data.Dataset, output: Path) -> Iterator[dict[str, Any]]:
         raise
     except RayError as error:
         raise GeoClickError(
-            f"Ray broke down ({str(error).splitlines()[0].rstrip('.')}); what is whole in {output} is kept: start "
+            f"Ray broke down ({first_line(error)}); what is whole in {output} is kept: start "
             "the same command again, it goes on from here."
         ) from error

@@ -1,4 +1,4 @@
-"""The centre rule of interactive segmentation: where the next click goes."""
+"""The center rule of interactive segmentation: where the next click goes."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def next_click(
     clicked: Sequence[Click | tuple[float, float]],
     valid: np.ndarray | None = None,
 ) -> Click | None:
-    """The click at the centre of the larger mistake: positive on what is missing, negative on a surplus.
+    """The click at the center of the larger mistake: positive on what is missing, negative on a surplus.
 
     Missed and surplus pixels are measured apart, each by the distance to the nearest pixel that is not of
     its kind or lies beyond the border. The larger maximum wins, a tie gives a negative click, and the pixel

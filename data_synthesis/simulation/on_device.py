@@ -1,4 +1,4 @@
-"""The centre rule and the IoU for many masks at once, on the GPU that made them: only clicks and numbers leave it.
+"""The center rule and the IoU for many masks at once, on the GPU that made them: only clicks and numbers leave it.
 
 On a CPU the functions for one mask are quicker, since they look at no more than the mistakes' bounding box.
 """
@@ -46,10 +46,10 @@ class Targets:
                 found[j] = intersection / union if union else 1.0
         return found
 
-    def centre_clicks(
+    def center_clicks(
         self, which: Sequence[int], masks: Sequence[Tensor], clicked: Sequence[ClickSequence], tie: str
     ) -> list[Click | None]:
-        """The click of the centre rule that corrects `masks[j]`, for all j; see next_click.py.
+        """The click of the center rule that corrects `masks[j]`, for all j; see next_click.py.
 
         Args:
             which: the target of each mask.

@@ -17,7 +17,7 @@ from geoclick.clicks import Click
 from geoclick.data_synthesis.simulation.next_click import next_click
 from geoclick.distance import distance_transform
 
-NEIGHBOURS = np.ones((3, 3), bool)
+NEIGHBORS = np.ones((3, 3), bool)
 """Regions are connected through corners too."""
 
 
@@ -43,8 +43,8 @@ class Clicker:
 
     @property
     def rule(self) -> str:
-        """The policy for records, such as `centre` or `lookahead-6`."""
-        records = {"center": "centre", "lookahead": f"lookahead-{self.candidates}"}
+        """The policy for records, such as `center` or `lookahead-6`."""
+        records = {"center": "center", "lookahead": f"lookahead-{self.candidates}"}
         return records.get(self.policy, self.policy)
 
     @property
@@ -59,8 +59,8 @@ class Clicker:
         return "".join(f"+{name}" for name, given in parts.items() if given)
 
     @property
-    def is_centre(self) -> bool:
-        """Whether every click is that of the centre rule, whatever its tie."""
+    def is_center(self) -> bool:
+        """Whether every click is that of the center rule, whatever its tie."""
         return self.policy == "center" and not self.jitter and not self.positive_only
 
     @property
@@ -102,19 +102,19 @@ def propose(
     """
     if clicker.positive_only:
         prediction = prediction & target
-    centre = _centre(clicker.tie, target, prediction, clicked, valid)
-    if centre is None:
+    center = _center(clicker.tie, target, prediction, clicked, valid)
+    if center is None:
         return []
     if clicker.policy == "center" and not clicker.jitter:
-        return [centre]
+        return [center]
     mistakes = Mistakes.between(target, prediction, clicked, valid)
-    clicks = POLICIES[clicker.policy](mistakes, centre, clicker.candidates, random)
+    clicks = POLICIES[clicker.policy](mistakes, center, clicker.candidates, random)
     if clicker.jitter:
         clicks = [_jittered(mistakes.open(c.positive), c, clicker.jitter, random) for c in clicks]
     return list(dict.fromkeys(clicks))
 
 
-def _centre(
+def _center(
     tie: str,
     target: np.ndarray,
     prediction: np.ndarray,
@@ -166,15 +166,15 @@ class Mistakes:
 
 
 Rule = Callable[[Mistakes, Click, int, np.random.Generator], list[Click]]
-"""(the mistakes, the click of the centre rule, clicks at most, random numbers) to the clicks to choose from."""
+"""(the mistakes, the click of the center rule, clicks at most, random numbers) to the clicks to choose from."""
 
 
-def _center(mistakes: Mistakes, centre: Click, count: int, random: np.random.Generator) -> list[Click]:
-    """The centre rule as it is."""
-    return [centre]
+def _center(mistakes: Mistakes, center: Click, count: int, random: np.random.Generator) -> list[Click]:
+    """The center rule as it is."""
+    return [center]
 
 
-def _random(mistakes: Mistakes, centre: Click, count: int, random: np.random.Generator) -> list[Click]:
+def _random(mistakes: Mistakes, center: Click, count: int, random: np.random.Generator) -> list[Click]:
     """A mistake like any other: uniform over missed and surplus pixels together, so that area decides the sign.
 
     Source: the click sampling in the training of SAM 2 (Ravi et al., 2024).
@@ -183,32 +183,32 @@ def _random(mistakes: Mistakes, centre: Click, count: int, random: np.random.Gen
     return _sampled(missed, missed | mistakes.open(False), 1, random)
 
 
-def _robust(mistakes: Mistakes, centre: Click, count: int, random: np.random.Generator) -> list[Click]:
-    """A pixel of the connected mistake that the centre rule picks, as likely as it is far from its border.
+def _robust(mistakes: Mistakes, center: Click, count: int, random: np.random.Generator) -> list[Click]:
+    """A pixel of the connected mistake that the center rule picks, as likely as it is far from its border.
 
-    People aim at the same mistake as the rule but spread around its centre (RClicks: Antonov et al., 2024), and
-    centre clicks flatter a segmenter for that. Sampling by the distance transform is that of Deepgrow (Sakinis et
+    People aim at the same mistake as the rule but spread around its center (RClicks: Antonov et al., 2024), and
+    center clicks flatter a segmenter for that. Sampling by the distance transform is that of Deepgrow (Sakinis et
     al., 2019); the weight here is the distance itself, so that in a disc half the clicks lie beyond half its radius.
     """
-    distances = mistakes.distances(centre.positive)
-    region = mistakes.missed if centre.positive else mistakes.surplus
-    labels, _ = ndimage.label(region, NEIGHBOURS)
-    weights = distances * (labels == labels[centre.y, centre.x])
-    return _sampled(np.full(weights.shape, centre.positive), weights, 1, random)
+    distances = mistakes.distances(center.positive)
+    region = mistakes.missed if center.positive else mistakes.surplus
+    labels, _ = ndimage.label(region, NEIGHBORS)
+    weights = distances * (labels == labels[center.y, center.x])
+    return _sampled(np.full(weights.shape, center.positive), weights, 1, random)
 
 
-def _lookahead(mistakes: Mistakes, centre: Click, count: int, random: np.random.Generator) -> list[Click]:
-    """The centre rule's click, the centres of the other large regions of both signs, and sampled points.
+def _lookahead(mistakes: Mistakes, center: Click, count: int, random: np.random.Generator) -> list[Click]:
+    """The center rule's click, the centers of the other large regions of both signs, and sampled points.
 
     A third of the candidates is sampled, more where there are few regions: anywhere on a mistake, as likely as it
     is far from the mistake's border.
     """
     missed, surplus = mistakes.distances(True), mistakes.distances(False)
-    regions = _region_centres(mistakes.missed, missed, True) + _region_centres(
+    regions = _region_centers(mistakes.missed, missed, True) + _region_centers(
         mistakes.surplus, surplus, False
     )
-    centres = [click for _, click in sorted(regions, key=lambda region: -region[0])]
-    clicks = list(dict.fromkeys([centre, *centres]))[: count - count // 3]
+    centers = [click for _, click in sorted(regions, key=lambda region: -region[0])]
+    clicks = list(dict.fromkeys([center, *centers]))[: count - count // 3]
     return clicks + _sampled(missed > 0, missed + surplus, count - len(clicks), random)
 
 
@@ -232,14 +232,14 @@ def _sampled(
     return [Click(int(x), int(y), bool(positive[y, x])) for x, y in zip(columns, rows, strict=True)]
 
 
-def _region_centres(region: np.ndarray, distances: np.ndarray, positive: bool) -> list[tuple[float, Click]]:
+def _region_centers(region: np.ndarray, distances: np.ndarray, positive: bool) -> list[tuple[float, Click]]:
     """For each connected region its inscribed radius and the first pixel, in row-major order, at that distance."""
-    labels, _ = ndimage.label(region, NEIGHBOURS)
+    labels, _ = ndimage.label(region, NEIGHBORS)
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         inner = distances[box] * (labels[box] == label)
         row, column = np.unravel_index(inner.argmax(), inner.shape)
-        # A region of which every pixel was clicked has no centre left.
+        # A region of which every pixel was clicked has no center left.
         if inner[row, column] > 0:
             click = Click(int(box[1].start + column), int(box[0].start + row), positive)
             found.append((float(inner[row, column]), click))
@@ -259,7 +259,7 @@ def _jittered(region: np.ndarray, click: Click, pixels: int, random: np.random.G
     near = region[top : click.y + pixels + 1, left : click.x + pixels + 1]
     ys, xs = np.ogrid[: near.shape[0], : near.shape[1]]
     row, column = click.y - top, click.x - left
-    labels, _ = ndimage.label(near & ((ys - row) ** 2 + (xs - column) ** 2 <= pixels**2), NEIGHBOURS)
+    labels, _ = ndimage.label(near & ((ys - row) ** 2 + (xs - column) ** 2 <= pixels**2), NEIGHBORS)
     choices = np.argwhere(labels == labels[row, column])
     row, column = choices[int(random.random() * len(choices))]
     return click._replace(x=int(left + column), y=int(top + row))

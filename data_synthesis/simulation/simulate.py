@@ -46,7 +46,7 @@ def simulate(
 ) -> list[Simulated]:
     """Click on a batch of masks until each reaches the IoU target, has all its clicks or is beyond help.
 
-    The first prediction is empty, so that the first click is positive and, by the centre rule, in the centre of
+    The first prediction is empty, so that the first click is positive and, by the center rule, in the center of
     the target. The sequences are decoded together; they share nothing else, so that batching changes rounding only.
     A policy that looks ahead has all its candidates decoded together and takes the one with the best IoU.
 
@@ -58,7 +58,7 @@ def simulate(
         max_clicks: clicks that a sequence has at most.
         iou_target: the IoU at which a sequence ends.
         policy: how the segmenter is prompted; None takes its default.
-        clicker: where the clicks go; None is the centre rule. When it keeps improving clicks only, the first click
+        clicker: where the clicks go; None is the center rule. When it keeps improving clicks only, the first click
             that does not raise the IoU is dropped, the mask before it stays, and the sequence ends.
         seed: of all that is random.
         sequence_ids: for each target its sample and the number of the sequence, on which with the seed its random
@@ -78,8 +78,8 @@ def simulate(
     ious: list[list[float]] = [[] for _ in targets]
     active = list(range(len(targets)))
     for turn in range(max_clicks):
-        if together and clicker.is_centre:
-            proposals = _centres(clicker, state, together, active)
+        if together and clicker.is_center:
+            proposals = _centers(clicker, state, together, active)
         else:
             randoms = [draws(seed, *one, turn) for one in ids]
             proposals = _proposals(clicker, state, targets, valids, active, randoms)
@@ -101,13 +101,13 @@ def simulate(
     ]
 
 
-def _centres(
+def _centers(
     clicker: Clicker, state: Clicking, together: Targets, active: Sequence[int]
 ) -> list[list[Click]]:
-    """The click of the centre rule for each active sequence, worked out on the device; none for the others."""
+    """The click of the center rule for each active sequence, worked out on the device; none for the others."""
     planes, clicked = [state.planes[i] for i in active], [state.sequences[i] for i in active]
     proposals: list[list[Click]] = [[] for _ in state.sequences]
-    for i, click in zip(active, together.centre_clicks(active, planes, clicked, clicker.tie), strict=True):
+    for i, click in zip(active, together.center_clicks(active, planes, clicked, clicker.tie), strict=True):
         proposals[i] = [click] if click else []
     return proposals
 

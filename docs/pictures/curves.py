@@ -17,9 +17,9 @@ def against_clicks(axes: plt.Axes, folder: Path) -> None:
     """Mean IoU after so many clicks, by signs and decoding."""
     ablation = json.loads((folder / "ablation.json").read_text(encoding="utf-8"))
     for name, row in ablation["miou"].items():
-        colour = "tab:green" if name.startswith("both") else "tab:orange"
+        color = "tab:green" if name.startswith("both") else "tab:orange"
         style = "-o" if name.endswith("replay") else "--s"
-        axes.plot(range(1, len(row) + 1), row, style, color=colour, markersize=4, label=name)
+        axes.plot(range(1, len(row) + 1), row, style, color=color, markersize=4, label=name)
     axes.set(xlabel="clicks", ylabel="mean IoU", title=f"{ablation['samples']} targets of scenes-v1")
     axes.legend()
 

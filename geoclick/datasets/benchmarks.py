@@ -2,7 +2,7 @@
 
 Class words are separated by semicolons, synonyms by commas, as in the published class lists of SegEarth-OV (arXiv
 2410.01768), whose evaluation code also fixes the folders, thresholds and background classes of the semantic sets.
-Colours are those of the sets' own papers and sites.
+Colors are those of the sets' own papers and sites.
 """
 
 from dataclasses import dataclass, field
@@ -51,9 +51,9 @@ class Benchmark:
         threshold: how likely a class must be at a pixel, `prob_thd` of the published evaluation.
         first: label value of the first class; the others follow in order.
         ignore: label values that do not count.
-        palette: the colour of each class in labels of three channels; empty where labels are never so.
-        ignore_colours: colours that do not count.
-        merged: further colours, with the class that each counts for.
+        palette: the color of each class in labels of three channels; empty where labels are never so.
+        ignore_colors: colors that do not count.
+        merged: further colors, with the class that each counts for.
         layouts: where its files may lie, the likeliest first.
         prepared: whether `geoclick prepare` makes the first layout from what is downloaded.
         published: stems of the scored images, where these are on a published list and not all of a folder.
@@ -74,7 +74,7 @@ class Benchmark:
     first: int = 0
     ignore: tuple[int, ...] = (255,)
     palette: tuple[RGB, ...] = ()
-    ignore_colours: tuple[RGB, ...] = ()
+    ignore_colors: tuple[RGB, ...] = ()
     merged: tuple[tuple[RGB, int], ...] = ()
     layouts: tuple[Layout, ...] = ()
     prepared: bool = False
@@ -200,7 +200,7 @@ BENCHMARKS = {
             first=1,
             ignore=(0, 255),
             palette=_ISPRS,
-            ignore_colours=((0, 0, 0),),
+            ignore_colors=((0, 0, 0),),
             layouts=_PREPARED,
             prepared=True,
         ),
@@ -214,7 +214,7 @@ BENCHMARKS = {
             first=1,
             ignore=(0, 255),
             palette=_ISPRS,
-            ignore_colours=((0, 0, 0),),
+            ignore_colors=((0, 0, 0),),
             layouts=_PREPARED,
             prepared=True,
         ),

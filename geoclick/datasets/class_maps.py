@@ -21,16 +21,16 @@ def read_class_map(path: Path, benchmark: Benchmark, layout: Layout) -> tuple[np
     """What a label file says of each pixel.
 
     A label of one channel holds class values, that of a palette picture too: its palette is for looking at, and some
-    tools write one that is black throughout. A label of three channels holds colours.
+    tools write one that is black throughout. A label of three channels holds colors.
 
     Args:
         path: the file.
-        benchmark: says what values and colours mean.
+        benchmark: says what values and colors mean.
         layout: the one that the file lies in.
 
     Returns:
         The map, uint8 [H, W]: numbers of classes, OTHER and IGNORED; and how many of the ignored pixels have a value
-        or a colour that the benchmark does not know.
+        or a color that the benchmark does not know.
 
     Raises:
         GeoClickError: the file cannot be read, or it is no label of this benchmark.
@@ -41,14 +41,14 @@ def read_class_map(path: Path, benchmark: Benchmark, layout: Layout) -> tuple[np
     pixels = _read(path)
     if pixels.ndim == 3 and not benchmark.palette:
         raise GeoClickError(
-            f"{path} is a colour picture, but a label of {benchmark.title} has one channel with the class at each "
+            f"{path} is a color picture, but a label of {benchmark.title} has one channel with the class at each "
             "pixel; replace it by the file of class values."
         )
-    classes = _of_values(pixels, benchmark) if pixels.ndim == 2 else _of_colours(pixels, benchmark)
+    classes = _of_values(pixels, benchmark) if pixels.ndim == 2 else _of_colors(pixels, benchmark)
     unknown = classes == _UNKNOWN
     if unknown.all():
         raise GeoClickError(
-            f"{path} has no value or colour of a class of {benchmark.title}; replace it by a label of that set."
+            f"{path} has no value or color of a class of {benchmark.title}; replace it by a label of that set."
         )
     classes[unknown] = IGNORED
     return classes, int(np.count_nonzero(unknown))
@@ -59,7 +59,7 @@ def _read(path: Path, *, black_and_white: bool | None = None) -> np.ndarray:
 
     Args:
         path: the file.
-        black_and_white: None gives values, numbers [H, W], or colours, uint8 [H, W, 3], as the file has them; True
+        black_and_white: None gives values, numbers [H, W], or colors, uint8 [H, W, 3], as the file has them; True
             makes grey values of what the picture looks like; False takes values where it has one channel.
     """
     with images.opened(path) as image:
@@ -81,13 +81,13 @@ def _of_values(values: np.ndarray, benchmark: Benchmark) -> np.ndarray:
     return table[values]
 
 
-def _of_colours(colours: np.ndarray, benchmark: Benchmark) -> np.ndarray:
-    """The map of colours, uint8 [H, W, 3]."""
-    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+def _of_colors(colors: np.ndarray, benchmark: Benchmark) -> np.ndarray:
+    """The map of colors, uint8 [H, W, 3]."""
+    red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)
     codes = red << 16 | green << 8 | blue
     classes = np.full(codes.shape, _UNKNOWN, np.uint8)
-    known = [(colour, number) for number, colour in enumerate(benchmark.palette)]
-    known += [*benchmark.merged, *((colour, IGNORED) for colour in benchmark.ignore_colours)]
+    known = [(color, number) for number, color in enumerate(benchmark.palette)]
+    known += [*benchmark.merged, *((color, IGNORED) for color in benchmark.ignore_colors)]
     for (r, g, b), number in known:
         classes[codes == (r << 16 | g << 8 | b)] = number
     return classes

@@ -7,7 +7,7 @@
 
 `mask` is a COCO RLE or the path of a mask file, and may be missing where the task is `no_target`; `category`
 may be missing. Without that file, every `ROOT/SPLIT/images/NAME.*` (or `ROOT/images/NAME.*`) goes with
-`masks/NAME.*`. A `classes.json` beside `images` makes the masks semantic: its colours become one sample for
+`masks/NAME.*`. A `classes.json` beside `images` makes the masks semantic: its colors become one sample for
 each connected component, asked for by the class's name in lower case. Without it, what is not black is the
 target.
 """
@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from geoclick import images, masks
-from geoclick.datasets.colours import Legend, Region, read_codes, read_legend, regions, unknown_pixels
-from geoclick.datasets.colours import valid_pixels as valid_of
+from geoclick.datasets.colors import Legend, Region, read_codes, read_legend, regions, unknown_pixels
+from geoclick.datasets.colors import valid_pixels as valid_of
 from geoclick.datasets.reading import (
     LeftOut,
     OnLeftOut,
@@ -192,11 +192,11 @@ def _found(
 def _components(
     stem: str, codes: np.ndarray, legend: Legend, options: ReadOptions, common: dict, on_left_out: OnLeftOut
 ) -> Iterator[Sample]:
-    """One sample for each component of a colour mask that is neither too small nor too large."""
+    """One sample for each component of a color mask that is neither too small nor too large."""
     valid = valid_of(codes, legend)
     valid_rle = None if valid.all() else masks.encode_rle(valid)
     if unknown := unknown_pixels(codes, legend):
-        on_left_out(LeftOut(common["image"], "pixels of unknown colours, ignored", count=unknown))
+        on_left_out(LeftOut(common["image"], "pixels of unknown colors, ignored", count=unknown))
     small = large = 0
     for region in regions(codes, legend):
         if region.area < options.min_area:

@@ -257,7 +257,7 @@ def _part(
     if instance.area is None:
         if pixels:
             return instance.name, instance.category, masks.encode_rle(mask)
-        on_left_out(LeftOut(instance.name, "no pixel's centre in it"))
+        on_left_out(LeftOut(instance.name, "no pixel's center in it"))
         return None
     name = f"{instance.name}-r{window.row}c{window.column}"
     if pixels < max(options.min_area, 1):
@@ -296,7 +296,7 @@ def _instances(
         labels.met[number] = True
         box = vectors.box_of(shape, raster.shape)
         if box is None:
-            on_left_out(LeftOut(name, "no pixel's centre in it"))
+            on_left_out(LeftOut(name, "no pixel's center in it"))
             continue
         shown = tiles.showing(grid, box)
         category = "" if features.classes is None else features.classes[number]

@@ -16,11 +16,11 @@ class ReadOptions:
     """Choices of a reader whose dataset leaves something open.
 
     Attributes:
-        min_area: pixels that a component of a colour mask, or a piece of what a tile's border cuts, has at least.
-        max_area_fraction: share of the image that a component of a colour mask covers at most.
+        min_area: pixels that a component of a color mask, or a piece of what a tile's border cuts, has at least.
+        max_area_fraction: share of the image that a component of a color mask covers at most.
         query: what is asked of masks that have no classes.
         tile: side of the tiles that a large raster is cut to, in pixels.
-        overlap: pixels that neighbouring tiles share at least.
+        overlap: pixels that neighboring tiles share at least.
         bands: of a raster, shown as red, green and blue, counted from 1; one is shown in grey, none leaves it to
             the file.
         stretch: percentiles of a raster's values that become black and white; bytes are shown as they are.

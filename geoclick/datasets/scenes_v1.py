@@ -25,11 +25,11 @@ SHA256 = "69c5112487bc0e2b047535cfc53eb93c411fc5c4564c5d7e0e5caccc7e4c1faf"
 
 def draw(root: Path) -> None:
     """Draw the benchmark below a folder, unless it is there already; raises GeoClickError if it came out otherwise."""
-    from geoclick.scenes.run import ScenesConfig, run
+    from geoclick.scenes.run import ScenesOptions, run
 
     index = root / SPLIT / "samples.jsonl"
     if not index.exists():
-        run(ScenesConfig(output=str(root), count=COUNT, split=SPLIT, seed=SEED))
+        run(ScenesOptions(output=str(root), count=COUNT, split=SPLIT, seed=SEED))
     if hashlib.sha256(index.read_bytes()).hexdigest() != SHA256:
         raise GeoClickError(
             f"{index} is not the {NAME} of this version of geoclick; remove {root} to draw it anew. If that does not "

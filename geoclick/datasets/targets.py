@@ -38,10 +38,10 @@ def is_near(said: Any, size: tuple[int, int]) -> bool:
 
 
 def fitted(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask, bool [h, w], stretched to its image's (height, width) by nearest neighbours: bool [H, W]."""
+    """A mask, bool [h, w], stretched to its image's (height, width) by nearest neighbors: bool [H, W]."""
     if mask.shape == tuple(size):
         return mask
-    # The pixel whose square holds the centre, in whole numbers.
+    # The pixel whose square holds the center, in whole numbers.
     rows, columns = (
         (2 * np.arange(side) + 1) * own // (2 * side) for side, own in zip(size, mask.shape, strict=True)
     )

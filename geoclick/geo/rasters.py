@@ -81,7 +81,7 @@ def choose_bands(raster: "DatasetReader", bands: Sequence[int] = ()) -> tuple[in
     kinds = list(raster.colorinterp)
     if ColorInterp.palette in kinds:
         raise GeoClickError(
-            f"{raster.name} has a palette; write it out in colours with 'gdal_translate -expand rgb'."
+            f"{raster.name} has a palette; write it out in colors with 'gdal_translate -expand rgb'."
         )
     if bands:
         if len(bands) not in (1, 3) or not all(1 <= band <= raster.count for band in bands):

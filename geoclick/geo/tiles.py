@@ -41,7 +41,7 @@ class Grid:
 def starts(length: int, side: int, overlap: int) -> np.ndarray:
     """Where tiles begin along a length, int64 [N], so that each lies in it and together they cover it.
 
-    Neighbours share `overlap` pixels; the last tile ends with the length and may share more.
+    Neighbors share `overlap` pixels; the last tile ends with the length and may share more.
 
     Args:
         length: in pixels; one tile of this length when it is no more than `side`.

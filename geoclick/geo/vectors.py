@@ -1,6 +1,6 @@
 """GeoPackages and GeoJSON: labelled polygons, taken into the pixels of a raster and rasterised.
 
-Polygons are reprojected corner by corner. A pixel belongs to a polygon when its centre lies in it (GDAL's rule).
+Polygons are reprojected corner by corner. A pixel belongs to a polygon when its center lies in it (GDAL's rule).
 pyogrio, rasterio and shapely come with the extra `geo`.
 """
 
@@ -188,7 +188,7 @@ def box_of(shape: Any, size: tuple[int, int]) -> Window | None:
 
 
 def rasterise(shape: Any, box: Window, window: Window) -> np.ndarray:
-    """The pixels of a window whose centres lie in a polygon, bool [H, W].
+    """The pixels of a window whose centers lie in a polygon, bool [H, W].
 
     Args:
         shape: a Polygon or MultiPolygon in pixels of the raster, see `to_pixels`.

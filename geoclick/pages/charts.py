@@ -27,8 +27,8 @@ def iou_chart(after: Sequence[Mapping]) -> str:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - iou)
 
     parts = [_open("IoU after each number of clicks"), *_grid([k / 5 for k in range(6)], 1, "{:.1f}")]
-    centres = [LEFT + slot * (i + 0.5) for i in range(len(after))]
-    for x, block in zip(centres, after, strict=True):
+    centers = [LEFT + slot * (i + 0.5) for i in range(len(after))]
+    for x, block in zip(centers, after, strict=True):
         q05, q25, q50, q75, q95 = (y(block[f"q{q}"]) for q in ("05", "25", "50", "75", "95"))
         told = (
             f"after {block['clicks']}: mean {block['mean']:.3f}, median {block['q50']:.3f}, "
@@ -42,11 +42,11 @@ def iou_chart(after: Sequence[Mapping]) -> str:
             f'<path d="M{x - half:.1f} {q50:.1f}h{2 * half:.1f}" stroke="{MAIN}" stroke-width="2"/></g>'
             f"{_text(x, HEIGHT - BOTTOM + 16, str(block['clicks']))}"
         )
-    line = " ".join(f"{x:.1f},{y(block['mean']):.1f}" for x, block in zip(centres, after, strict=True))
+    line = " ".join(f"{x:.1f},{y(block['mean']):.1f}" for x, block in zip(centers, after, strict=True))
     parts.append(f'<polyline points="{line}" fill="none" stroke="{INK}" stroke-width="2"/>')
     parts += [
         f'<circle cx="{x:.1f}" cy="{y(block["mean"]):.1f}" r="3.5" fill="{INK}"/>'
-        for x, block in zip(centres, after, strict=True)
+        for x, block in zip(centers, after, strict=True)
     ]
     return "".join([*parts, _axis("clicks"), "</svg>"])
 
@@ -65,7 +65,7 @@ def bar_chart(
     Args:
         title: what a screen reader says.
         labels: below the bars.
-        series: name, colour and one value a label, each.
+        series: name, color and one value a label, each.
         axis: below the labels.
         top: the value at the upper edge; None takes one that holds the largest.
         form: how values are written.
@@ -76,23 +76,23 @@ def bar_chart(
     width = slot * 0.8 / len(series)
     parts = [_open(title), *_grid([highest * k / 4 for k in range(5)], highest, form)]
     for i, label in enumerate(labels):
-        for j, (name, colour, values) in enumerate(series):
+        for j, (name, color, values) in enumerate(series):
             tall = (HEIGHT - TOP - BOTTOM) * values[i] / highest
             x = LEFT + slot * (i + 0.1) + width * j
             parts.append(
                 f"<g><title>{escape(f'{name} {label}: {form.format(values[i])}')}</title>"
                 f'<rect x="{x:.1f}" y="{HEIGHT - BOTTOM - tall:.1f}" width="{width:.1f}" height="{tall:.1f}" '
-                f'fill="{colour}"/></g>'
+                f'fill="{color}"/></g>'
             )
         parts.append(_text(LEFT + slot * (i + 0.5), HEIGHT - BOTTOM + 16, label, size=11))
     return "".join([*parts, _axis(axis), "</svg>"])
 
 
-def heat_map(counts: Sequence[Sequence[int]], colour: str) -> str:
-    """An image element of counts on a grid, white for none and `colour` (#rrggbb) for the most, a pixel a cell."""
+def heat_map(counts: Sequence[Sequence[int]], color: str) -> str:
+    """An image element of counts on a grid, white for none and `color` (#rrggbb) for the most, a pixel a cell."""
     grid = np.array(counts, float)
     share = (grid / max(grid.max(), 1))[..., None]
-    full = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    full = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
     pixels = (255 * (1 - share) + full * share).round().astype(np.uint8)
     most = f"{100 * grid.max() / max(grid.sum(), 1):.1f}"
     return (

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from geoclick.clicks import Click
 
-MASK_COLOUR = (240, 60, 205)
-TARGET_COLOUR = (0, 190, 255)
+MASK_COLOR = (240, 60, 205)
+TARGET_COLOR = (0, 190, 255)
 POSITIVE = (22, 150, 60)
 NEGATIVE = (205, 32, 44)
 TINT = 0.4
@@ -28,13 +28,13 @@ def marker_radius(longest: int) -> int:
     return max(6, longest // 40)
 
 
-def tint(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], *, line: int) -> np.ndarray:
+def tint(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], *, line: int) -> np.ndarray:
     """The image, uint8 [H, W, 3], with `mask` (bool [H, W]) tinted, its outline `line` pixels wide."""
     picture = image.astype(np.float32)
-    picture[mask] = (1 - TINT) * picture[mask] + TINT * np.array(colour, np.float32)
+    picture[mask] = (1 - TINT) * picture[mask] + TINT * np.array(color, np.float32)
     if mask.any():
         inner = ndimage.binary_erosion(mask, iterations=line, border_value=0)
-        picture[mask & ~inner] = colour
+        picture[mask & ~inner] = color
     return picture.round().astype(np.uint8)
 
 
@@ -44,7 +44,7 @@ def panel(
     clicks: Sequence[Click] = (),
     *,
     longest: int,
-    colour: tuple[int, int, int] = MASK_COLOUR,
+    color: tuple[int, int, int] = MASK_COLOR,
 ) -> np.ndarray:
     """A picture of the mask and the clicks on the image, uint8 [h, w, 3], its longest side `longest` pixels.
 
@@ -53,12 +53,12 @@ def panel(
         mask: bool [H, W], tinted and outlined.
         clicks: in pixels of the image; green with their number where positive, red where negative.
         longest: longest side of the picture, larger or smaller than the image's.
-        colour: of the mask.
+        color: of the mask.
     """
     height, width = fitted_size(image.shape[:2], longest)
     sized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     sized_mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
-    picture = Image.fromarray(tint(sized, sized_mask, colour, line=max(2, longest // 200)))
+    picture = Image.fromarray(tint(sized, sized_mask, color, line=max(2, longest // 200)))
     pen = ImageDraw.Draw(picture)
     radius = marker_radius(longest)
     font = ImageFont.load_default(size=round(1.3 * radius))

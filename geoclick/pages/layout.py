@@ -124,6 +124,6 @@ def folded(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
-def dot(colour: tuple[int, int, int]) -> str:
-    """A spot of colour in a line of text."""
-    return f'<span class="dot" style="background:rgb{colour}"></span>'
+def dot(color: tuple[int, int, int]) -> str:
+    """A spot of color in a line of text."""
+    return f'<span class="dot" style="background:rgb{color}"></span>'

@@ -1,4 +1,4 @@
-"""iSAID: the images of DOTA with semantic masks in colours, to tiles of 896x896 pixels that overlap by 384.
+"""iSAID: the images of DOTA with semantic masks in colors, to tiles of 896x896 pixels that overlap by 384.
 
 Splits, counts and names are those of mmsegmentation. A side shorter than a tile is filled up on the right and at the
 bottom: black in the picture, ignored in the label.
@@ -12,12 +12,12 @@ import numpy as np
 from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split, by_rows_and_columns
 
-COLOURS = labels.colours_of("isaid")
+COLORS = labels.colors_of("isaid")
 SUFFIX = "_instance_color_RGB"
 
 
 def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:
-    return labels.by_palette(path, COLOURS, ignored=255)
+    return labels.by_palette(path, COLORS, ignored=255)
 
 
 ISAID = Job(

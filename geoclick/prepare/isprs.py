@@ -1,4 +1,4 @@
-"""ISPRS Potsdam and Vaihingen: large tiles in colours, without the boundaries of things, to 512x512 pixels.
+"""ISPRS Potsdam and Vaihingen: large tiles in colors, without the boundaries of things, to 512x512 pixels.
 
 Splits and counts are those of mmsegmentation, which the open-vocabulary evaluations use. The pictures of Vaihingen
 show near infrared, red and green as red, green and blue.
@@ -11,12 +11,12 @@ import numpy as np
 from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split, by_columns_and_rows
 
-COLOURS = labels.colours_of("potsdam")
+COLORS = labels.colors_of("potsdam")
 """Those of Vaihingen are the same; the boundaries are black, which is ignored."""
 
 
 def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:
-    return labels.by_palette(path, COLOURS, ignored=0)
+    return labels.by_palette(path, COLORS, ignored=0)
 
 
 POTSDAM = Job(

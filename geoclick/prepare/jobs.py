@@ -41,7 +41,7 @@ class Job:
         output: (split, name, window) -> the names of a picture and of its label below the output.
         ignored: the value of label pixels that do not count; None where the prepared layout has none.
         tile: (height, width) of the tiles; None leaves images as they are.
-        overlap: pixels that neighbouring tiles share at least.
+        overlap: pixels that neighboring tiles share at least.
     """
 
     title: str

@@ -9,13 +9,13 @@ The output is `img_dir/SPLIT` with `ann_dir/SPLIT` (of xbd `SPLIT/images_pre` wi
 
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick import config
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import UsageError
 
@@ -28,7 +28,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class PrepareConfig:
+class PrepareOptions:
     """What `geoclick prepare` takes."""
 
     job: str = option(positional=True, help=f"the benchmark: {', '.join(NAMES)}", choices=NAMES)
@@ -44,23 +44,23 @@ class PrepareConfig:
     verify: bool = option(False, help="only check that an output still is what its prepared.json says")
 
 
-def run(settings: PrepareConfig) -> None:
+def run(options: PrepareOptions) -> None:
     """Prepare a set, or go on with it, or check it."""
     from geoclick.prepare import JOBS, manifest, outputs, pool, sources, work
 
-    output, job = Path(settings.output), JOBS[settings.job]
-    if settings.verify:
-        count = manifest.verify(output, settings.job, settings.workers)
+    output, job = Path(options.output), JOBS[options.job]
+    if options.verify:
+        count = manifest.verify(output, options.job, options.workers)
         print(f"{count} files in {output} are as {manifest.NAME} says.")
         return
-    if settings.root is None:
+    if options.root is None:
         raise UsageError("Missing --root; name the folder with the unpacked download.")
-    split = settings.split or next(iter(job.splits))
+    split = options.split or next(iter(job.splits))
     if split not in job.splits:
-        raise UsageError(f"--split of {settings.job} must be one of {', '.join(job.splits)}, not {split}.")
-    found = sources.find(job, Path(settings.root), split, settings.only)
+        raise UsageError(f"--split of {options.job} must be one of {', '.join(job.splits)}, not {split}.")
+    found = sources.find(job, Path(options.root), split, options.only)
     begun = {
-        "job": settings.job,
+        "job": options.job,
         "version": VERSION,
         "split": split,
         "tile": job.tile and list(job.tile),
@@ -73,10 +73,10 @@ def run(settings: PrepareConfig) -> None:
     outputs.check_origin(output, begun)
     with pool.alone(output / work.FOLDER / "lock"):
         outputs.begin(output, begun)
-        config.write_config(settings, output)
+        config.write_config(options, output)
         missing = [source for source in found if work.read_account(output, source.name) is None]
-        one = partial(work.prepare, settings.job, split=split, output=output)
-        pool.each(one, missing, settings.workers, f"Preparing {job.title}")
+        one = partial(work.prepare, options.job, split=split, output=output)
+        pool.each(one, missing, options.workers, f"Preparing {job.title}")
         whole = outputs.finish(output, begun)
     print(_told(job, whole, output))
 
@@ -92,22 +92,19 @@ def _told(job: "Job", whole: dict[str, Any], output: Path) -> str:
     if unknown := whole["unknown_pixels"]:
         ignored = "" if job.ignored is None else " and are ignored"
         lines.append(
-            f"note: {sum(unknown.values())} label pixels of {len(unknown)} raw images have a colour or value that "
+            f"note: {sum(unknown.values())} label pixels of {len(unknown)} raw images have a color or value that "
             f"{job.title} does not name{ignored}; prepared.json counts them."
         )
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    return config.command(
-        PrepareConfig,
-        run,
-        argv,
-        prog="geoclick prepare",
-        description="Cut and decode the public download of a benchmark to the layout that its reader reads.",
-        example="geoclick prepare potsdam --root downloads/potsdam --output data/potsdam",
-    )
+main = Command(
+    prog="geoclick prepare",
+    options=PrepareOptions,
+    run=run,
+    description="Cut and decode the public download of a benchmark to the layout that its reader reads.",
+    example="geoclick prepare potsdam --root downloads/potsdam --output data/potsdam",
+)
 
 
 if __name__ == "__main__":

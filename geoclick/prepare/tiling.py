@@ -15,7 +15,7 @@ def windows(size: tuple[int, int], tile: tuple[int, int] | None, overlap: int = 
     Args:
         size: (height, width) of the picture.
         tile: (height, width) of a tile; None for one window, the whole picture.
-        overlap: pixels that neighbours share at least.
+        overlap: pixels that neighbors share at least.
     """
     if tile is None:
         return [Window(0, 0, *size)]

@@ -1,4 +1,4 @@
-"""UAVid: frames of drone videos in 4K with labels in colours, to tiles of 1080 rows and 1280 columns.
+"""UAVid: frames of drone videos in 4K with labels in colors, to tiles of 1080 rows and 1280 columns.
 
 Moving and static cars become one class. The sequences of a split are told by their numbers, so that the folder above
 them (`uavid_test`, `test_gt`, ...) may have any name. Tiling and names are those of SegEarth-OV.
@@ -11,11 +11,11 @@ import numpy as np
 from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split, by_rows_and_columns
 
-COLOURS = labels.colours_of("uavid")
+COLORS = labels.colors_of("uavid")
 
 
 def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:
-    return labels.by_palette(path, COLOURS, ignored=255)
+    return labels.by_palette(path, COLORS, ignored=255)
 
 
 def _sequences(*numbers: int) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def _account(output: Path, name: str) -> Path:
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] or [H, W] as a PNG in colours or grey, never with a palette: readers take its numbers."""
+    """uint8 [H, W, 3] or [H, W] as a PNG in colors or grey, never with a palette: readers take its numbers."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=COMPRESSION)
     return buffer.getvalue()

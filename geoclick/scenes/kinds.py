@@ -1,4 +1,4 @@
-"""What can stand in a scene: names, colours, sizes and purposes, as one table that a person can check."""
+"""What can stand in a scene: names, colors, sizes and purposes, as one table that a person can check."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class Kind:
     Attributes:
         name: what a referring query calls it.
         words: every word that would give it away; a reasoning query contains none of them.
-        colours: colour word -> RGB; a kind with a single colour is never asked for by colour.
+        colors: color word -> RGB; a kind with a single color is never asked for by color.
         length, width: range in metres along and across.
         height: in metres, for its shadow; 0 lies flat.
         purposes: what it is for, phrased so that "Find ..." or a full stop may go around it.
@@ -20,7 +20,7 @@ class Kind:
 
     name: str
     words: tuple[str, ...]
-    colours: dict[str, RGB]
+    colors: dict[str, RGB]
     length: tuple[float, float]
     width: tuple[float, float]
     height: float

@@ -29,10 +29,10 @@ TRIES = 12
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: its kind, its colour word and its outline, float [N, 2] as (x, y) in pixels."""
+    """One object: its kind, its color word and its outline, float [N, 2] as (x, y) in pixels."""
 
     kind: str
-    colour: str
+    color: str
     outline: np.ndarray
     angle: float
 
@@ -56,15 +56,15 @@ class Scene:
 
 
 def fill(outline: np.ndarray) -> np.ndarray:
-    """The pixels whose centre lies in an outline, bool [SIZE, SIZE]."""
+    """The pixels whose center lies in an outline, bool [SIZE, SIZE]."""
     canvas = Image.new("1", (SIZE, SIZE))
     ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in outline], fill=1)
     return np.asarray(canvas)
 
 
-def _turn(points: np.ndarray, angle: float, centre: np.ndarray) -> np.ndarray:
+def _turn(points: np.ndarray, angle: float, center: np.ndarray) -> np.ndarray:
     cos, sin = np.cos(angle), np.sin(angle)
-    return points @ np.array([[cos, sin], [-sin, cos]]) + centre
+    return points @ np.array([[cos, sin], [-sin, cos]]) + center
 
 
 def _box(rng: np.random.Generator, length: float, width: float) -> np.ndarray:
@@ -105,10 +105,10 @@ def _road(rng: np.random.Generator, resolution: float) -> tuple[np.ndarray, np.n
     angle = rng.uniform(0, np.pi)
     along = np.array([np.cos(angle), np.sin(angle)])
     across = np.array([-along[1], along[0]])
-    centre = np.full(2, SIZE / 2) + across * rng.uniform(-0.3, 0.3) * SIZE
+    center = np.full(2, SIZE / 2) + across * rng.uniform(-0.3, 0.3) * SIZE
     t = np.linspace(-1, 1, 33)[:, None]
     bend = rng.uniform(-0.25, 0.25) * SIZE
-    middle = centre + along * t * SIZE + across * bend * (t**2 - 0.2)
+    middle = center + along * t * SIZE + across * bend * (t**2 - 0.2)
     width = rng.uniform(*KINDS["road"].width) / resolution
     slope = np.gradient(middle, axis=0)
     normal = np.stack([-slope[:, 1], slope[:, 0]], 1) / np.linalg.norm(slope, axis=1, keepdims=True)
@@ -116,13 +116,13 @@ def _road(rng: np.random.Generator, resolution: float) -> tuple[np.ndarray, np.n
 
 
 def _grown(outline: np.ndarray, by: float) -> np.ndarray:
-    centre = outline.mean(0)
-    reach = np.linalg.norm(outline - centre, axis=1, keepdims=True)
-    return centre + (outline - centre) * (1 + by / np.maximum(reach, 1))
+    center = outline.mean(0)
+    reach = np.linalg.norm(outline - center, axis=1, keepdims=True)
+    return center + (outline - center) * (1 + by / np.maximum(reach, 1))
 
 
 def _on_road(rng: np.random.Generator, middle: np.ndarray, width: float) -> tuple[np.ndarray, float] | None:
-    """A place in one of the two lanes: centre and heading; None when the drawn one is outside the scene."""
+    """A place in one of the two lanes: center and heading; None when the drawn one is outside the scene."""
     i = int(rng.integers(1, len(middle) - 1))
     ahead = middle[i + 1] - middle[i - 1]
     heading = float(np.arctan2(ahead[1], ahead[0]))
@@ -155,10 +155,10 @@ def generate(seed: int | tuple[int, ...], difficulty: int | None = None) -> Scen
     main = rng.uniform(0, np.pi)
     for kind, count in _counts(rng, difficulty).items():
         for _ in range(count):
-            colour = str(rng.choice(list(KINDS[kind].colours)))
+            color = str(rng.choice(list(KINDS[kind].colors)))
             if kind == "road":
                 outline, middle, width = _road(rng, resolution)
-                things.append(Thing(kind, colour, outline, 0.0))
+                things.append(Thing(kind, color, outline, 0.0))
                 taken |= fill(_grown(outline, 2))
                 continue
             placed = None
@@ -171,7 +171,7 @@ def generate(seed: int | tuple[int, ...], difficulty: int | None = None) -> Scen
             if placed:
                 outline, angle, blocked = placed
                 taken |= blocked
-                things.append(Thing(kind, colour, outline, angle))
+                things.append(Thing(kind, color, outline, angle))
     things.sort(key=lambda thing: PAINT_ORDER.index(thing.kind))
     return Scene(
         seed, resolution, str(rng.choice(list(GROUNDS))), float(rng.uniform(0, 2 * np.pi)), tuple(things)
@@ -196,12 +196,12 @@ def _place(
         place = _on_road(rng, *road)
         if place is None:
             return None
-        centre, angle = place
+        center, angle = place
     else:
         reach = min(np.abs(outline).max(), SIZE * 0.3)
-        centre = rng.uniform(reach, SIZE - reach, 2)
+        center = rng.uniform(reach, SIZE - reach, 2)
         angle = main + rng.choice([0, np.pi / 2]) + rng.normal(0, 0.1)
-    outline = _turn(outline, angle, centre)
+    outline = _turn(outline, angle, center)
     blocked = fill(_grown(outline, 4))
     if driving:
         return outline, angle, blocked

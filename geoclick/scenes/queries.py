@@ -1,6 +1,6 @@
 """Questions about a scene that have exactly one right answer, or none, and a proof of it.
 
-A query is a `Rule` (kind, colour, place, extreme, neighbour) put into words. `matches` evaluates a rule on what is
+A query is a `Rule` (kind, color, place, extreme, neighbor) put into words. `matches` evaluates a rule on what is
 visible; it also returns every object that comes close to matching, so that a rule with a single match leaves no doubt.
 """
 
@@ -29,11 +29,11 @@ MARGIN = {"largest": 6, "smallest": 6} | dict.fromkeys(("leftmost", "rightmost",
 
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 PLACE_MARGIN = 12
-"""How far from the image's middle lines, in pixels, a centre must lie to be in a quarter beyond doubt."""
+"""How far from the image's middle lines, in pixels, a center must lie to be in a quarter beyond doubt."""
 
-NEIGHBOURS = ("building", "pond", "field", "sports court", "storage tank", "bare land")
+NEIGHBORS = ("building", "pond", "field", "sports court", "storage tank", "bare land")
 """Kinds that a relation may refer to: compact ones."""
-NEIGHBOUR_RATIO = 1.35
+NEIGHBOR_RATIO = 1.35
 """How many times farther the second nearest object must be."""
 
 REFERRING = ("the {}", "{}", "find the {}", "segment the {}")
@@ -42,11 +42,11 @@ REASONING = ("{}", "find {}", "{} in this image", "show me {}")
 
 @dataclass(frozen=True)
 class Fact:
-    """What can be seen of one object: visible area in pixels and the centre of its visible pixels."""
+    """What can be seen of one object: visible area in pixels and the center of its visible pixels."""
 
     index: int
     kind: str
-    colour: str
+    color: str
     area: int
     x: float
     y: float
@@ -57,10 +57,10 @@ class Rule:
     """A condition on objects; unset parts do not restrict."""
 
     kind: str
-    colour: str | None = None
+    color: str | None = None
     place: str | None = None
     extreme: str | None = None
-    neighbour: str | None = None
+    neighbor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def observe(scene: Scene, ids: np.ndarray) -> list[Fact]:
     x = np.bincount(ids.ravel(), columns.ravel(), minlength=len(count)) / np.maximum(count, 1)
     y = np.bincount(ids.ravel(), rows.ravel(), minlength=len(count)) / np.maximum(count, 1)
     return [
-        Fact(i, thing.kind, thing.colour, int(count[i + 1]), float(x[i + 1]), float(y[i + 1]))
+        Fact(i, thing.kind, thing.color, int(count[i + 1]), float(x[i + 1]), float(y[i + 1]))
         for i, thing in enumerate(scene.objects)
         if count[i + 1]
     ]
@@ -93,17 +93,17 @@ def _in_place(fact: Fact, place: str, slack: float) -> bool:
 
 def matches(rule: Rule, facts: list[Fact]) -> list[Fact]:
     """The objects that satisfy a rule, together with those too close to call."""
-    found = [f for f in facts if f.kind == rule.kind and rule.colour in (None, f.colour)]
+    found = [f for f in facts if f.kind == rule.kind and rule.color in (None, f.color)]
     if rule.place:
         found = [f for f in found if _in_place(f, rule.place, -PLACE_MARGIN)]
-    if rule.neighbour:
-        anchors = [f for f in facts if f.kind == rule.neighbour]
+    if rule.neighbor:
+        anchors = [f for f in facts if f.kind == rule.neighbor]
         if len(anchors) != 1:
             return facts if anchors else []
         distance = {f.index: np.hypot(f.x - anchors[0].x, f.y - anchors[0].y) for f in found}
         nearest = min(distance.values(), default=0)
         found = [
-            f for f in found if distance[f.index] < nearest * NEIGHBOUR_RATIO or distance[f.index] == nearest
+            f for f in found if distance[f.index] < nearest * NEIGHBOR_RATIO or distance[f.index] == nearest
         ]
     if rule.extreme and found:
         best = min(map(EXTREMES[rule.extreme], found))
@@ -123,11 +123,11 @@ def answer(rule: Rule, facts: list[Fact]) -> Fact | None:
 
 def _phrase(rule: Rule, name: str) -> str:
     """A rule in words around what its kind is called."""
-    words = " ".join(filter(None, (rule.extreme, rule.colour, name)))
+    words = " ".join(filter(None, (rule.extreme, rule.color, name)))
     if rule.place:
         words += f" in the {rule.place}"
-    if rule.neighbour:
-        words += f" closest to the {rule.neighbour}"
+    if rule.neighbor:
+        words += f" closest to the {rule.neighbor}"
     return words
 
 
@@ -149,10 +149,10 @@ def _candidates(fact: Fact, facts: list[Fact], rng: np.random.Generator, *, by_p
     bare = Rule(fact.kind)
     rules = [replace(bare, extreme=e) for e in EXTREMES] + [replace(bare, place=p) for p in PLACES]
     if not by_purpose:
-        if len(KINDS[fact.kind].colours) > 1:
-            coloured = replace(bare, colour=fact.colour)
-            rules += [coloured] * 6 + [replace(coloured, place=p) for p in PLACES]
-        rules += [replace(bare, neighbour=k) for k in NEIGHBOURS if k != fact.kind]
+        if len(KINDS[fact.kind].colors) > 1:
+            colored = replace(bare, color=fact.color)
+            rules += [colored] * 6 + [replace(colored, place=p) for p in PLACES]
+        rules += [replace(bare, neighbor=k) for k in NEIGHBORS if k != fact.kind]
     rng.shuffle(rules)
     return [bare, *rules] if rng.random() < 0.7 else [*rules, bare]
 
@@ -175,27 +175,27 @@ def _positive(facts: list[Fact], rng: np.random.Generator, task: str) -> Query |
 
 def _idle(rule: Rule, facts: list[Fact]) -> bool:
     """Whether a superlative or relation is said of the only object there is, which no person would do."""
-    return bool(rule.extreme or rule.neighbour) and sum(f.kind == rule.kind for f in facts) == 1
+    return bool(rule.extreme or rule.neighbor) and sum(f.kind == rule.kind for f in facts) == 1
 
 
 def _absent(facts: list[Fact], rng: np.random.Generator) -> Query | None:
-    """A question for a kind that is not there, or for a colour in which its kind is not there."""
+    """A question for a kind that is not there, or for a color in which its kind is not there."""
     present = {f.kind for f in facts}
-    shades = {(f.kind, f.colour) for f in facts}
+    shades = {(f.kind, f.color) for f in facts}
     rules = [Rule(kind) for kind in KINDS if kind not in present]
     rules += [
-        Rule(kind, colour=colour)
+        Rule(kind, color=color)
         for kind in sorted(present)
-        for colour in KINDS[kind].colours
-        if len(KINDS[kind].colours) > 1 and (kind, colour) not in shades
+        for color in KINDS[kind].colors
+        if len(KINDS[kind].colors) > 1 and (kind, color) not in shades
     ]
     if not rules:
         return None
-    # absent kinds and absent colours in equal parts, whatever the scene holds
-    parts = [part for part in ([r for r in rules if not r.colour], [r for r in rules if r.colour]) if part]
+    # absent kinds and absent colors in equal parts, whatever the scene holds
+    parts = [part for part in ([r for r in rules if not r.color], [r for r in rules if r.color]) if part]
     part = parts[int(rng.integers(len(parts)))]
     rule = part[int(rng.integers(len(part)))]
-    by_purpose = rule.colour is None and rng.random() < 0.5
+    by_purpose = rule.color is None and rng.random() < 0.5
     return Query(_reasoning(rule, rng) if by_purpose else _referring(rule, rng), "no_target", rule, None)
 
 

@@ -25,7 +25,7 @@ def _local(thing: Thing, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndar
 def _texture(
     rng: np.random.Generator, thing: Thing, rows: np.ndarray, columns: np.ndarray, sun: float
 ) -> np.ndarray:
-    """What an object's kind adds to its flat colour, float32 [N] for its N pixels."""
+    """What an object's kind adds to its flat color, float32 [N] for its N pixels."""
     along, across = _local(thing, rows, columns)
     reach_x, reach_y = max(np.abs(along).max(), 1), max(np.abs(across).max(), 1)
     if thing.kind == "building":
@@ -70,7 +70,7 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         The image, uint8 [SIZE, SIZE, 3] RGB, and the map of ids, int16 [SIZE, SIZE]: 0 is the ground and i + 1
-        the visible pixels of `scene.objects[i]`. The ids are exact: blur, shadow and haze change colours only.
+        the visible pixels of `scene.objects[i]`. The ids are exact: blur, shadow and haze change colors only.
     """
     rng = np.random.default_rng([*scene.seed, 1])
     ids = np.zeros((SIZE, SIZE), np.int16)
@@ -82,8 +82,8 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     for i, thing in enumerate(scene.objects, start=1):
         rows, columns = np.nonzero(ids == i)
         if len(rows):
-            colour = np.array(KINDS[thing.kind].colours[thing.colour]) + rng.normal(0, 6, 3)
-            canvas[rows, columns] = colour + _texture(rng, thing, rows, columns, scene.sun)[:, None]
+            color = np.array(KINDS[thing.kind].colors[thing.color]) + rng.normal(0, 6, 3)
+            canvas[rows, columns] = color + _texture(rng, thing, rows, columns, scene.sun)[:, None]
     canvas[_shadows(scene, ids)] *= 0.62
     canvas *= 1 + 0.05 * _waves(rng, 3)[..., None] + rng.normal(0, 0.05)
     if rng.random() < 0.2:

@@ -17,6 +17,7 @@ import numpy as np
 from rich.progress import track
 
 from geoclick import config, files, images, masks
+from geoclick.command import Command
 from geoclick.config import option
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.errors import UsageError
@@ -29,7 +30,7 @@ COUNT, COPY_COUNT = 300, 6
 
 
 @dataclass(frozen=True)
-class ScenesConfig:
+class ScenesOptions:
     """What `geoclick scenes` takes."""
 
     output: str = option(positional=True, help="folder to write; each split is a folder in it")
@@ -67,14 +68,14 @@ def sample_scene(
     raise AssertionError("a thousand layouts without a question")
 
 
-def _write(index: int, *, folder: Path, settings: ScenesConfig) -> list[dict]:
+def _write(index: int, *, folder: Path, options: ScenesOptions) -> list[dict]:
     """Write the image of one scene and return the rows of its samples."""
-    image, ids, queries = sample_scene(settings.seed, settings.split, index, settings.tasks)
+    image, ids, queries = sample_scene(options.seed, options.split, index, options.tasks)
     name = f"images/{index:06d}.png"
     images.write_png(folder / name, image)
     return [
         {
-            "sample_id": f"{settings.split}-{index:06d}-{query.task}",
+            "sample_id": f"{options.split}-{index:06d}-{query.task}",
             "task": query.task,
             "query": query.text,
             "image": name,
@@ -86,63 +87,60 @@ def _write(index: int, *, folder: Path, settings: ScenesConfig) -> list[dict]:
     ]
 
 
-def run(settings: ScenesConfig) -> None:
+def run(options: ScenesOptions) -> None:
     """Draw the scenes in the layout that is asked for."""
-    if settings.layout is None:
-        write_folder(replace(settings, count=settings.count or COUNT))
+    if options.layout is None:
+        write_folder(replace(options, count=options.count or COUNT))
     else:
-        write_copy(replace(settings, count=settings.count or COPY_COUNT))
+        write_copy(replace(options, count=options.count or COPY_COUNT))
 
 
-def write_copy(settings: ScenesConfig) -> None:
+def write_copy(options: ScenesOptions) -> None:
     """Write a tiny copy of a public dataset in a new folder."""
-    for field in fields(ScenesConfig):
-        if field.name in ("split", "tasks") and getattr(settings, field.name) != field.default:
+    for field in fields(ScenesOptions):
+        if field.name in ("split", "tasks") and getattr(options, field.name) != field.default:
             raise UsageError(
                 f"--{field.name} is not for --layout, which has splits and questions of its own; leave it out."
             )
-    root = Path(settings.output)
+    root = Path(options.output)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UsageError(f"{root} is there already and not an empty folder; name another OUT, or remove it.")
-    LAYOUTS[settings.layout](root, settings.count, settings.seed)
-    config.write_config(settings, root)
-    print(f"A copy of {settings.layout} with {settings.count} images is in {root}.")
-    if settings.layout in BENCHMARKS:
+    LAYOUTS[options.layout](root, options.count, options.seed)
+    config.write_config(options, root)
+    print(f"A copy of {options.layout} with {options.count} images is in {root}.")
+    if options.layout in BENCHMARKS:
         print(
-            f"Read it by --dataset {settings.layout} --root {root} --split {BENCHMARKS[settings.layout].split}"
+            f"Read it by --dataset {options.layout} --root {root} --split {BENCHMARKS[options.layout].split}"
         )
 
 
-def write_folder(settings: ScenesConfig) -> None:
+def write_folder(options: ScenesOptions) -> None:
     """Draw plain folders in parallel; `samples.jsonl` is written last, so that a folder that has it is whole."""
-    folder = Path(settings.output) / settings.split
+    folder = Path(options.output) / options.split
     index = folder / "samples.jsonl"
     if index.exists():
         raise UsageError(f"{index} exists already; name another OUT or --split, or remove it.")
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    scenes = -(-settings.count // len(settings.tasks))
-    with ProcessPoolExecutor(settings.workers) as pool:
-        results = pool.map(partial(_write, folder=folder, settings=settings), range(scenes), chunksize=8)
+    scenes = -(-options.count // len(options.tasks))
+    with ProcessPoolExecutor(options.workers) as pool:
+        results = pool.map(partial(_write, folder=folder, options=options), range(scenes), chunksize=8)
         rows = [row for found in track(results, "Drawing scenes", total=scenes) for row in found][
-            : settings.count
+            : options.count
         ]
-    config.write_config(settings, folder)
+    config.write_config(options, folder)
     files.write_whole(index, "".join(json.dumps(row) + "\n" for row in rows))
     print(f"{len(rows)} samples of {scenes} scenes in {folder}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    return config.command(
-        ScenesConfig,
-        run,
-        argv,
-        prog="geoclick scenes",
-        description="Draw procedural overhead scenes with exact masks and queries, as plain folders or as a tiny copy "
-        "of a public dataset.",
-        example="geoclick scenes runs/scenes --count 300 --split train\n"
-        "  geoclick scenes runs/loveda --layout loveda --count 6",
-    )
+main = Command(
+    prog="geoclick scenes",
+    options=ScenesOptions,
+    run=run,
+    description="Draw procedural overhead scenes with exact masks and queries, as plain folders or as a tiny copy "
+    "of a public dataset.",
+    example="geoclick scenes runs/scenes --count 300 --split train\n"
+    "  geoclick scenes runs/loveda --layout loveda --count 6",
+)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Read from the words alone, in the manner of RRSIS-D, RISBench and RefSegRS, and 
 - relation: where with respect to another thing, or like it ("a court on the right of the red vehicle", "the car along
   the road", "similar in size to"); a direction "of" anything but the image itself is one;
 - size: size or extreme ("a tiny vehicle", "the largest tank");
-- colour: ("a green and brown golf field");
+- color: ("a green and brown golf field");
 - several: two or more of these, whichever thing they are said of ("a small vehicle on the upper left");
 - plain: none of these ("a stadium").
 
@@ -16,7 +16,7 @@ Tasks that are asked otherwise are kinds of their own: reasoning, no_target, sem
 import re
 
 TASK_KINDS = ("reasoning", "semantic", "no_target")
-KINDS = ("plain", "position", "relation", "size", "colour", "several", *TASK_KINDS)
+KINDS = ("plain", "position", "relation", "size", "color", "several", *TASK_KINDS)
 """All kinds, in the order in which they are told."""
 
 IMAGE = "image|picture|photo|photograph|scene|view|frame|map|figure"
@@ -25,11 +25,11 @@ PLACE = (
     "(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re|ral)|corner|edge|"
     "(?:north|south)(?: ?(?:east|west))?|east|west)(?:most|ern)?"
 )
-NAMED_CENTRE = re.compile(
+NAMED_CENTER = re.compile(
     r"\b(?:shopping|sports?|service|city|town|data|civic|community|business|conference|convention|exhibition|"
     r"distribution|logistics|medical|visitors?) cent(?:er|re)s?\b"
 )
-"""Things called a centre, which say nothing of where they are."""
+"""Things called a center, which say nothing of where they are."""
 ADVERB = re.compile(
     r"\bright(?= (?:next|near|beside|by|at|above|below|behind|under|over|in front|along|across) )"
 )
@@ -49,7 +49,7 @@ SIZE = re.compile(
     r"\b(?:(?:small|large|bigg?|tin[iy]|huge|giant|enormous|massive|long|short|tall|wide|broad|narrow|slender|thick|"
     r"thinn?)(?:e?r|e?st)?|little|mini|medium|sizes?|sized)\b"
 )
-COLOUR = re.compile(
+COLOR = re.compile(
     r"\b(?:red|orange|yellow|green|blue|purple|violet|pink|brown|black|white|gr[ae]y|silver|golden|beige|tan|cyan|"
     r"turquoise|dark|bright|reddish|yellowish|greenish|bluish|brownish|gr[ae]yish|whitish|colou?r(?:ed|ful)?)\b"
 )
@@ -65,7 +65,7 @@ def kind(query: str, task: str = "referring") -> str:
     if task in TASK_KINDS:
         return task
     words = " ".join(re.findall("[a-z]+", query.lower()))
-    words = ADVERB.sub("", NAMED_CENTRE.sub("", words))
+    words = ADVERB.sub("", NAMED_CENTER.sub("", words))
     words, directions = PLACE_OF.subn("of ", words)
     found = [
         name
@@ -73,7 +73,7 @@ def kind(query: str, task: str = "referring") -> str:
             ("position", POSITION.search(words)),
             ("relation", directions or RELATION.search(words)),
             ("size", SIZE.search(words)),
-            ("colour", COLOUR.search(words)),
+            ("color", COLOR.search(words)),
         )
         if there
     ]

@@ -99,7 +99,7 @@ def decode_masks(
     Args:
         sam: the model.
         features: image embeddings [N, C, h, w].
-        points: clicks (x, y) in the encoder's input frame, pixel centres on whole numbers, float [N, P, 2], and their
+        points: clicks (x, y) in the encoder's input frame, pixel centers on whole numbers, float [N, P, 2], and their
             labels, 1 positive, 0 negative, [N, P]; None for none.
         boxes: (left, top, right, bottom) in the same frame, float [N, 4]; None for none.
         low_res: logits of the masks so far [N, 1, 4h, 4w], or None for none.

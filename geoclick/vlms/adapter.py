@@ -14,7 +14,7 @@ import safetensors.torch
 from torch import nn
 
 from geoclick import files
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, first_line
 from geoclick.prompts import PROMPT_VERSION
 
 RECORD = "geoclick.json"
@@ -163,7 +163,7 @@ def attach(model: nn.Module, folder: str | Path) -> nn.Module:
         config = PeftConfig.from_pretrained(str(folder))
         weights = safetensors.torch.load_file(folder / WEIGHTS)
     except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
-        raise GeoClickError(f"Adapter {folder} cannot be read ({_first_line(error)}); {again}.") from error
+        raise GeoClickError(f"Adapter {folder} cannot be read ({first_line(error)}); {again}.") from error
     if not isinstance(config, LoraConfig):
         raise GeoClickError(f"Adapter {folder} is {config.peft_type}, not LoRA; give a LoRA adapter.")
     config.inference_mode = True
@@ -176,7 +176,7 @@ def attach(model: nn.Module, folder: str | Path) -> nn.Module:
             wrapped = get_peft_model(model, config)
     except ValueError as error:
         raise GeoClickError(
-            f"Adapter {folder} does not match the model's modules ({_first_line(error)}); {again}."
+            f"Adapter {folder} does not match the model's modules ({first_line(error)}); {again}."
         ) from error
     expected = {
         name: tuple(value.shape)
@@ -194,7 +194,3 @@ def attach(model: nn.Module, folder: str | Path) -> nn.Module:
         )
     set_peft_model_state_dict(wrapped, weights)
     return wrapped.eval()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

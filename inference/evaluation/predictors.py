@@ -19,37 +19,36 @@ from geoclick.inference.prediction import Prediction
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
-    from geoclick.inference.evaluate import EvaluateConfig
+    from geoclick.inference.evaluate import EvaluateOptions
     from geoclick.inference.evaluation.dataset_scan import Survey
 
 Ask = Callable[[Sequence["Sample"], Sequence[np.ndarray]], list[Prediction]]
 """Samples and their images, uint8 [H, W, 3], to predictions in the same order."""
 
 
-def generative(config: "EvaluateConfig", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
+def generative(options: "EvaluateOptions", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
     """The VLM, with its adapter where one is named."""
     from geoclick import prompts
     from geoclick.inference.backends import local
     from geoclick.inference.generative import predict
-    from geoclick.inference.options import load_vlm
     from geoclick.vlms import adapter as adapters
     from geoclick.vlms import loading
 
-    vlm, answer_format = load_vlm(config)
-    max_new_tokens = config.max_new_tokens or local.MAX_NEW_TOKENS[answer_format]
+    vlm, answer_format = options.load_vlm()
+    max_new_tokens = options.max_new_tokens or local.MAX_NEW_TOKENS[answer_format]
     limits = loading.pixel_limits(vlm.processor)
     protocol = {
-        "vlm": config.vlm,
+        "vlm": options.vlm,
         "vlm_revision": vlm.revision,
         "vlm_fingerprint": vlm.fingerprint,
-        "adapter": config.adapter,
-        "adapter_sha256": sha256(Path(config.adapter) / adapters.WEIGHTS) if config.adapter else None,
+        "adapter": options.adapter,
+        "adapter_sha256": sha256(Path(options.adapter) / adapters.WEIGHTS) if options.adapter else None,
         "answer_format": answer_format,
         "prompt_version": prompts.PROMPT_VERSION,
         "min_pixels": limits[0],
         "max_pixels": limits[1],
         "max_new_tokens": max_new_tokens,
-        "temperature": config.temperature,
+        "temperature": options.temperature,
     }
 
     def ask(batch: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
@@ -59,43 +58,43 @@ def generative(config: "EvaluateConfig", survey: "Survey", segmenter: Any) -> tu
             images,
             [sample.query for sample in batch],
             answer_format=answer_format,
-            decode=config.decode,
-            batch_size=config.batch_size,
+            decode=options.decode,
+            batch_size=options.batch_size,
             max_new_tokens=max_new_tokens,
-            temperature=config.temperature,
+            temperature=options.temperature,
         )
 
     return protocol, ask
 
 
-def oracle(config: "EvaluateConfig", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
+def oracle(options: "EvaluateOptions", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
     """The clicks of a store, decoded the same way: the upper bound of a VLM that learns to write them."""
     from geoclick import store
 
-    if config.clicks is None:
+    if options.clicks is None:
         raise UsageError("The oracle needs a click store; give --clicks the output of geoclick synth.")
     wanted, rows = set(survey.ids), {}
-    for row in store.read(config.clicks):
-        if row.sample_id in wanted and (row.dataset, row.split) == (config.dataset, config.split):
+    for row in store.read(options.clicks):
+        if row.sample_id in wanted and (row.dataset, row.split) == (options.dataset, options.split):
             rows[row.sample_id] = row.clicks
     if missing := sorted(wanted - rows.keys()):
         raise GeoClickError(
-            f"{config.clicks} lacks {len(missing)} of {len(wanted)} samples, such as {missing[0]}; "
+            f"{options.clicks} lacks {len(missing)} of {len(wanted)} samples, such as {missing[0]}; "
             "run geoclick synth on this split with the same options."
         )
     digest = hashlib.sha256(repr(sorted(rows.items())).encode()).hexdigest()
 
     def ask(batch: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
-        return _decoded(config, segmenter, images, [tuple(rows[sample.sample_id]) for sample in batch])
+        return _decoded(options, segmenter, images, [tuple(rows[sample.sample_id]) for sample in batch])
 
-    return {"clicks": config.clicks, "clicks_sha256": digest}, ask
+    return {"clicks": options.clicks, "clicks_sha256": digest}, ask
 
 
-def center_point(config: "EvaluateConfig", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
+def center_point(options: "EvaluateOptions", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
     """One positive click at the deepest pixel of the true mask: what a model that points perfectly gets."""
 
     def ask(batch: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
-        return _decoded(config, segmenter, images, [deepest(sample.mask) for sample in batch])
+        return _decoded(options, segmenter, images, [deepest(sample.mask) for sample in batch])
 
     return {}, ask
 
@@ -113,20 +112,23 @@ def deepest(mask: np.ndarray) -> ClickSequence:
 
 
 def _decoded(
-    config: "EvaluateConfig", segmenter: Any, images: Sequence[np.ndarray], sequences: Sequence[ClickSequence]
+    options: "EvaluateOptions",
+    segmenter: Any,
+    images: Sequence[np.ndarray],
+    sequences: Sequence[ClickSequence],
 ) -> list[Prediction]:
     from geoclick.inference.generative import decode_clicks
 
-    decoded = decode_clicks(segmenter, images, sequences, decode=config.decode)
+    decoded = decode_clicks(segmenter, images, sequences, decode=options.decode)
     return [Prediction(mask, clicks) for mask, clicks in zip(decoded, sequences, strict=True)]
 
 
-def box(config: "EvaluateConfig", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
+def box(options: "EvaluateOptions", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
     """The bounding box of the true mask as the prompt: what a perfect detector gets."""
     from geoclick.inference.generative import embed
     from geoclick.segmenters import clicking
 
-    if config.segmenter == "embedded":
+    if options.segmenter == "embedded":
         raise UsageError(
             "The embedded segmenter has learnt from clicks and never seen a box; give --segmenter sam_vit_b, "
             "sam_vit_l or sam_vit_h with --checkpoint."
@@ -148,7 +150,7 @@ def box(config: "EvaluateConfig", survey: "Survey", segmenter: Any) -> tuple[dic
     return {}, ask
 
 
-def noisy(config: "EvaluateConfig", survey: "Survey", segmenter: None) -> tuple[dict, Ask]:
+def noisy(options: "EvaluateOptions", survey: "Survey", segmenter: None) -> tuple[dict, Ask]:
     """The true mask with each pixel wrong with probability `--noise`: what the scores ought to be is known.
 
     Of a target of T among V valid pixels (1 - p) T stay in the intersection, and p (V - T) join the union of T, on
@@ -159,13 +161,13 @@ def noisy(config: "EvaluateConfig", survey: "Survey", segmenter: None) -> tuple[
     def ask(batch: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
         found = []
         for sample in batch:
-            key = hashlib.sha256(f"{config.seed}\0{sample.sample_id}".encode()).digest()
+            key = hashlib.sha256(f"{options.seed}\0{sample.sample_id}".encode()).digest()
             rng = np.random.default_rng(int.from_bytes(key[:16], "little"))
-            wrong = rng.random(sample.size, dtype=np.float32) < config.noise
+            wrong = rng.random(sample.size, dtype=np.float32) < options.noise
             found.append(Prediction(sample.mask ^ wrong, ()))
         return found
 
-    return {"noise": config.noise}, ask
+    return {"noise": options.noise}, ask
 
 
 PREDICTORS = {

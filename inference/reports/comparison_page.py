@@ -14,7 +14,7 @@ HEAD = ("A", "B", "B less A", "95 % interval")
 
 
 def signed(value: float | None) -> str:
-    """A difference with its sign, in the colour of better or worse."""
+    """A difference with its sign, in the color of better or worse."""
     if value is None:
         return layout.DASH
     kind = "up" if value > 0 else "down" if value < 0 else ""
@@ -59,7 +59,7 @@ def figure(a: Mapping[str, Any], b: Mapping[str, Any], root: Path, *, semantic: 
     image, missing = gallery.image_of(a, root)
     pictures = [
         gallery.picture(image, a, "", label="image"),
-        gallery.picture(image, a, "target", label="target", colour=click_drawing.TARGET_COLOUR),
+        gallery.picture(image, a, "target", label="target", color=click_drawing.TARGET_COLOR),
         gallery.picture(image, a, "mask", label=f"A {a['iou']:.3f}"),
         gallery.picture(image, b, "mask", label=f"B {b['iou']:.3f}"),
     ]

@@ -17,7 +17,7 @@ NAME = "report.html"
 STAND_INS = {
     "oracle": "stored clicks",
     "box": "true boxes",
-    "center-point": "centres of the true masks",
+    "center-point": "centers of the true masks",
     "noisy": "true masks with noise",
 }
 """Who answered where no model did."""
@@ -175,7 +175,7 @@ def figure(record: Mapping[str, Any], root: Path) -> str:
     """A record: its target, and the predicted mask with the clicks."""
     image, missing = gallery.image_of(record, root)
     pictures = [
-        gallery.picture(image, record, "target", label="target", colour=click_drawing.TARGET_COLOUR),
+        gallery.picture(image, record, "target", label="target", color=click_drawing.TARGET_COLOR),
         gallery.picture(image, record, "mask", label="prediction"),
     ]
     told = [record[key] for key in ("sample_id", "category", "task", "status")]

@@ -38,7 +38,7 @@ def picture(
     mask: str,
     *,
     label: str,
-    colour: tuple[int, int, int] = click_drawing.MASK_COLOUR,
+    color: tuple[int, int, int] = click_drawing.MASK_COLOR,
 ) -> str:
     """The image with a mask of a record as HTML, a label in its corner; the clicks stand on the predicted mask.
 
@@ -47,16 +47,16 @@ def picture(
         record: a line of predictions.jsonl.
         mask: `target`, `mask`, or empty for the image alone.
         label: plain text, also the alternative text.
-        colour: of the mask.
+        color: of the mask.
     """
     scale = image.shape[0] / record["size"][0]
-    # A click is on a pixel's centre.
+    # A click is on a pixel's center.
     clicks = [
         Click((x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5, positive)
         for x, y, positive in (record["clicks"] if mask == "mask" else ())
     ]
     pixels = masks.decode_rle(record[mask]) if mask else np.zeros(image.shape[:2], bool)
-    panel = click_drawing.panel(image, pixels, clicks, longest=PICTURE, colour=colour)
+    panel = click_drawing.panel(image, pixels, clicks, longest=PICTURE, color=color)
     source = click_drawing.data_uri(panel, quality=70)
     return f'<div><img src="{source}" alt="{escape(label)}" loading="lazy"><span>{escape(label)}</span></div>'
 
@@ -81,8 +81,8 @@ def gallery(heading: str, figures: Sequence[str]) -> str:
 
 
 def key(more: str) -> str:
-    """What the colours of pictures mean, and more words, which are HTML already."""
-    target, mask = layout.dot(click_drawing.TARGET_COLOUR), layout.dot(click_drawing.MASK_COLOUR)
+    """What the colors of pictures mean, and more words, which are HTML already."""
+    target, mask = layout.dot(click_drawing.TARGET_COLOR), layout.dot(click_drawing.MASK_COLOR)
     positive, negative = layout.dot(click_drawing.POSITIVE), layout.dot(click_drawing.NEGATIVE)
     return (
         f'<p class="key">{target}target, {mask}predicted mask, {positive}positive and {negative}negative clicks '

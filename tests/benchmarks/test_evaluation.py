@@ -8,7 +8,7 @@ from benchmarks import evaluation
 
 
 def test_the_cost_is_that_of_a_real_run(tmp_path):
-    settings = evaluation.EvaluationConfig(output="", side=64, samples=70)
+    settings = evaluation.EvaluationOptions(output="", side=64, samples=70)
     steps = evaluation.cost(tmp_path / "cost", settings)["steps"]
     assert list(steps) == ["records, written", "joined in order", "metrics.json", "report"]
     assert min(steps.values()) > 0

@@ -24,7 +24,7 @@ def make_row(mask, clicks=(), ious=(), **changes):
         "ious": tuple(ious),
         "segmenter": "disc",
         "segmenter_sha256": "0" * 64,
-        "policy": "centre",
+        "policy": "center",
         "seed": 0,
         "category": "building",
     }

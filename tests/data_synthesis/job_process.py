@@ -31,8 +31,8 @@ def wait_until(condition, *jobs):
 
 def main():
     """Run the job and leave how many images it embedded beside the output."""
-    from geoclick import config
-    from geoclick.data_synthesis.run import SynthConfig, run
+    from geoclick.command import exit_code
+    from geoclick.data_synthesis.run import SynthOptions, run
     from tests.data_synthesis.disc_segmenter import DiscSegmenter
 
     root, output, at_embed, delay = sys.argv[1:]
@@ -43,8 +43,8 @@ def main():
             return super().embed(images)
 
     segmenter = Segmenter(float(delay))
-    settings = SynthConfig(root=root, output=output, split="train", shards=6, batch=1, sheet=0)
-    code = config.run_command(lambda: run(settings, segmenter))
+    settings = SynthOptions(root=root, output=output, split="train", shards=6, batch=1, sheet=0)
+    code = exit_code(lambda: run(settings, segmenter))
     Path(f"{output}.embedded-{os.environ['RANK']}").write_text(str(len(segmenter.embedded)))
     sys.exit(code)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from geoclick import codec, prompts, store
 from geoclick.clicks import Click
-from geoclick.data_synthesis.export import PIXEL_LIMITS, TAGS, ExportConfig, main, resized_size, run
+from geoclick.data_synthesis.export import PIXEL_LIMITS, TAGS, ExportOptions, main, resized_size, run
 from geoclick.errors import GeoClickError, UsageError
 from tests import tiny
 
@@ -21,7 +21,7 @@ def data(tmp_path_factory):
 
 def settings(data, output, **changes):
     options = {"layout": "ms-swift", "output": str(output)} | changes
-    return ExportConfig(store=str(data[0]), root=str(data[1]), **options)
+    return ExportOptions(store=str(data[0]), root=str(data[1]), **options)
 
 
 def lines_of(path):

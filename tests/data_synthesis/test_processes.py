@@ -12,7 +12,7 @@ import torch
 from geoclick.data_synthesis.run import main, run
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.jobs import processes
-from geoclick.scenes.run import ScenesConfig
+from geoclick.scenes.run import ScenesOptions
 from geoclick.scenes.run import run as draw
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.job_process import start, wait_until
@@ -181,7 +181,7 @@ def test_kills_at_random_moments_and_other_numbers_of_processes_change_no_byte(r
 @pytest.mark.slow
 def test_the_launcher_of_accelerate(tmp_path):
     """The embedded segmenter on scenes: the bytes of one process, also after one of two was killed."""
-    draw(ScenesConfig(output=str(tmp_path / "data"), count=48, split="train", workers=1))
+    draw(ScenesOptions(output=str(tmp_path / "data"), count=48, split="train", workers=1))
     words = [
         "--root",
         str(tmp_path / "data"),

@@ -8,7 +8,7 @@ import yaml
 from geoclick import cli, store
 from geoclick.clicks import Click
 from geoclick.data_synthesis import quality_report
-from geoclick.data_synthesis.quality_report import QualityConfig, main, run
+from geoclick.data_synthesis.quality_report import QualityOptions, main, run
 from geoclick.errors import GeoClickError
 from tests.data_synthesis.click_rows import make_row, random_rows, write_images
 
@@ -44,7 +44,7 @@ def write_store(folder, rows, shards=1, **manifest):
 
 def settings(folder, **changes):
     values = {"store": folder / "store", "root": folder / "root", "output": folder / "out"}
-    return QualityConfig(**{k: str(v) for k, v in values.items()} | changes)
+    return QualityOptions(**{k: str(v) for k, v in values.items()} | changes)
 
 
 def read_flags(folder):
@@ -78,13 +78,13 @@ def test_each_suspect_sample_has_a_line_with_its_reasons(tmp_path):
 
 def test_the_clean_store_holds_the_other_samples_and_says_where_they_are_from(tmp_path, capsys):
     rows = suspects()
-    write_store(tmp_path, [row for row, _ in rows], policy="centre")
+    write_store(tmp_path, [row for row, _ in rows], policy="center")
     run(settings(tmp_path, drop=True))
     clean = tmp_path / "out" / "clean"
     assert list(store.read(clean)) == [row for row, reasons in rows if not reasons]
     manifest = store.read_manifest(clean)
     assert manifest["samples"] == 3
-    assert manifest["policy"] == "centre"
+    assert manifest["policy"] == "center"
     source = manifest["filtered_from"]
     assert (source["samples"], source["dropped"]) == (6, 3)
     assert source["dropped_by_reason"] == {"low-iou": 2, "duplicate": 1, "sliver": 1}

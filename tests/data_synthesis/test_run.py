@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from geoclick import images, masks, store
-from geoclick.data_synthesis.run import SynthConfig, main, run, summarise
+from geoclick.data_synthesis.run import SynthOptions, main, run, summarise
 from geoclick.errors import GeoClickError, UsageError
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.paths import REPO
@@ -52,7 +52,7 @@ def read_lines(path):
 
 
 def settings(root, output, **changes):
-    return SynthConfig(
+    return SynthOptions(
         **{"root": str(root), "output": str(output), "split": "train", "shards": 3, "sheet": 2} | changes
     )
 
@@ -77,7 +77,7 @@ def test_the_store_holds_every_sample_in_order(root, tmp_path):
     assert [bool(row.clicks) for row in rows] == [row.task != "no_target" for row in rows]
     assert all(len(row.clicks) == len(row.ious) for row in rows)
     assert all(row.clicks[0].positive for row in rows if row.clicks)
-    assert {row.policy for row in rows} == {"centre+multimask-first+feedback"}
+    assert {row.policy for row in rows} == {"center+multimask-first+feedback"}
     assert (rows[0].width, rows[0].height, rows[0].image) == (50, 40, "train/images/0.png")
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert (metrics["samples"], metrics["no_target"], metrics["failures"]) == (12, 2, 0)
@@ -187,8 +187,8 @@ SLOW_JOB = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
-from geoclick.data_synthesis.run import SynthConfig, run
-run(SynthConfig(root=sys.argv[2], output=sys.argv[3], split="train", shards=6, batch=1, sheet=0),
+from geoclick.data_synthesis.run import SynthOptions, run
+run(SynthOptions(root=sys.argv[2], output=sys.argv[3], split="train", shards=6, batch=1, sheet=0),
     DiscSegmenter(delay=0.05))
 """
 
@@ -325,7 +325,7 @@ def test_a_broken_file_of_an_interrupted_job_is_named(root, tmp_path):
         run(settings(root, tmp_path / "out"), DiscSegmenter())
 
 
-def test_colour_masks_end_in_the_same_store(tmp_path):
+def test_color_masks_end_in_the_same_store(tmp_path):
     root = tmp_path / "data"
     (root / "images").mkdir(parents=True)
     (root / "masks").mkdir()
@@ -360,7 +360,7 @@ def test_early_endings_keep_their_last_iou():
         ["--batch", "0"],
         ["--clickz", "3"],
         ["--split", "no"],
-        ["--policy", "centre"],
+        ["--policy", "center"],
         ["--candidates", "0"],
         ["--jitter", "-1"],
         ["--sequences", "0"],

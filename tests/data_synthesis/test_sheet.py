@@ -20,7 +20,7 @@ def row(mask, clicks, ious):
     return make_row(mask, clicks, ious, query=query)
 
 
-def test_clicks_are_drawn_where_they_are_in_their_colour():
+def test_clicks_are_drawn_where_they_are_in_their_color():
     mask = np.zeros((100, 100), bool)
     mask[20:81, 20:81] = True
     clicks = (Click(35, 50, True), Click(65, 30, False))
@@ -34,9 +34,9 @@ def test_clicks_are_drawn_where_they_are_in_their_colour():
             # Beside the dot's number, well inside the dot.
             x = GAP + column * (CELL + GAP) + (click.x + 0.5 - left) * CELL / side + 5
             y = HEADER + TITLE + (click.y + 0.5 - top) * CELL / side
-            colour = POSITIVE if click.positive else NEGATIVE
+            color = POSITIVE if click.positive else NEGATIVE
             pixel = np.array(sheet.getpixel((int(x), int(y))))
-            assert (np.abs(pixel - colour).max() < 60) == (number < shown)
+            assert (np.abs(pixel - color).max() < 60) == (number < shown)
 
 
 def test_the_window_holds_target_and_clicks_and_stays_in_the_image_where_it_fits():

@@ -23,7 +23,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"geoclick {__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["synthesise"], ["train"], ["train", "sgd"], ["--colour"]])
+@pytest.mark.parametrize("words", [["synthesise"], ["train"], ["train", "sgd"], ["--color"]])
 def test_unknown_commands_name_the_known(capsys, words):
     assert cli.main(words) == 2
     shown = capsys.readouterr().err

@@ -5,7 +5,7 @@ import yaml
 
 from geoclick import config
 from geoclick.config import option
-from geoclick.errors import GeoClickError, UsageError
+from geoclick.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,42 +113,3 @@ def test_help_shows_every_option_with_its_default(capsys):
     assert "--mode {native,rmsin}" in shown
     assert "--kinds {a,b} [{a,b} ...]" in shown
     assert shown.index("--output STR folder") < shown.index("--seed INT seed")
-
-
-def test_a_command_runs_with_its_options_or_says_what_is_wrong(capsys):
-    ran = []
-    words = {"prog": "geoclick try", "description": "Tries.", "example": "geoclick try"}
-    assert config.command(Options, ran.append, ["--output", "o"], **words) == 0
-    assert ran == [Options(output="o")]
-    assert config.command(Options, ran.append, [], **words) == 2
-    assert capsys.readouterr().err.startswith("error: Missing --output")
-
-
-def fail(error):
-    def body():
-        raise error
-
-    return body
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "words"),
-    [
-        (GeoClickError("Broken; mend it."), 1, "error: Broken; mend it.\n"),
-        (UsageError("Wrong; right it."), 2, "error: Wrong; right it.\n"),
-        (OSError(28, "No space left on device", "x"), 1, "No space left on device: x"),
-        (OSError(28, "No space left on device"), 1, "error: No space left on device; free space"),
-        (KeyboardInterrupt(), 1, "Interrupted"),
-    ],
-)
-def test_errors_are_one_line_and_an_exit_code(capsys, error, code, words):
-    assert config.run_command(fail(error), []) == code
-    shown = capsys.readouterr().err
-    assert words in shown
-    assert shown.count("\n") == 1
-
-
-def test_debug_shows_the_traceback(capsys):
-    assert config.run_command(fail(GeoClickError("Broken; mend it.")), ["--debug"]) == 1
-    assert "Traceback" in capsys.readouterr().err
-    assert config.run_command(lambda: None, []) == 0

@@ -28,12 +28,13 @@ FLOORS = (
         "images",
         "store",
         "config",
+        "command",
     ),
     ("geo", "scoring", "jobs", "pages"),
     ("segmenters", "vlms", "clips"),
     ("datasets",),
     ("prepare", "scenes"),
-    ("options", "configs", "demo", "launch", "cli"),
+    ("options", "recipes", "launch", "demo", "cli"),
 )
 """The order inside `geoclick`: a module imports from its own floor and from those before it."""
 

@@ -126,7 +126,7 @@ def test_components_part_the_mask_in_order(mask, connectivity):
     assert all(len(masks.components(part, connectivity)) == 1 for part in parts)
 
 
-def test_diagonal_neighbours_join_with_eight_only():
+def test_diagonal_neighbors_join_with_eight_only():
     mask = np.eye(3, dtype=bool)
     assert len(masks.components(mask)) == 1
     assert len(masks.components(mask, connectivity=4)) == 3

@@ -54,7 +54,7 @@ def row(number, clicks=()):
         ious=tuple(0.5 for _ in clicks),
         segmenter="embedded",
         segmenter_sha256="0" * 64,
-        policy="centre",
+        policy="center",
         seed=0,
         category="building",
     )

@@ -48,7 +48,9 @@ def test_the_oracle_scores_the_stored_clicks(
     assert oracle("--decode", decode) == 0
     lines = read_lines(tmp_path / "run")
     assert [line["sample_id"] for line in lines] == ["s0", "s1", "s2", "s3"]
-    samples = evaluate.read_samples(evaluate.resolved(evaluate.EvaluateConfig(root=str(dataset), output="x")))
+    samples = evaluate.read_samples(
+        evaluate.resolved(evaluate.EvaluateOptions(root=str(dataset), output="x"))
+    )
     for line, sample, clicks in zip(lines, samples, stored_clicks, strict=True):
         embedding = tiny_segmenter.embed([sample.read_image()])
         if decode == "joint":

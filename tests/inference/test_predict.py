@@ -60,10 +60,10 @@ def test_mask_overlay_and_record(command, answers, tile, tmp_path):
     assert record["text"] == answers[0]
     overlay = images.read_image(tmp_path / "out/a.overlay.png")
     assert overlay.shape[1] == 512
-    for click, colour in zip(record["clicks"], (click_drawing.POSITIVE, click_drawing.NEGATIVE), strict=True):
+    for click, color in zip(record["clicks"], (click_drawing.POSITIVE, click_drawing.NEGATIVE), strict=True):
         x, y = (round((click[axis] + 0.5) * 512 / 60) for axis in "xy")
         patch = overlay[max(0, y - 9) : y + 9, max(0, x - 9) : x + 9].astype(int)
-        assert (np.abs(patch - colour).max(axis=-1) < 8).any()
+        assert (np.abs(patch - color).max(axis=-1) < 8).any()
     assert (tmp_path / "out/config.yaml").is_file()
 
 

@@ -54,7 +54,7 @@ class View:
         (x, y, positive), (height, width) = click, size
         if self.crop is not None:
             left, top, part_width, part_height = self.crop
-            # A whole number is a pixel's centre, and sides are half a pixel away from it.
+            # A whole number is a pixel's center, and sides are half a pixel away from it.
             x = (x - left + 0.5) * width / part_width - 0.5
             y = (y - top + 0.5) * height / part_height - 0.5
         if self.mirrored:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 GRID = SIZE // PATCH
 KIND_INDEX = {kind: i + 1 for i, kind in enumerate(KINDS)}
-COLOURS = sorted({colour for kind in KINDS.values() for colour in kind.colours})
+COLORS = sorted({color for kind in KINDS.values() for color in kind.colors})
 TURN = ("<|im_start|>user\n<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 ASSISTANT, END = "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n"
 COUNTING = "How many: {query}"
@@ -75,7 +75,7 @@ class Lesson:
     Attributes:
         image: uint8 [256, 256, 3].
         turns: (question, answer) texts.
-        kinds, colours: class of each patch, int64 [GRID, GRID]; 0 is the ground, colours -1 there.
+        kinds, colors: class of each patch, int64 [GRID, GRID]; 0 is the ground, colors -1 there.
         offsets: from each patch's middle to the click point of its object, in units of the image side,
             float32 [GRID, GRID, 2] as (x, y); nan on the ground.
         looks: share of each question's objects in each visual token, float32 [questions, tokens]; rows sum to 1, or
@@ -87,7 +87,7 @@ class Lesson:
     image: np.ndarray
     turns: list[tuple[str, str]]
     kinds: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
     offsets: np.ndarray
     looks: np.ndarray
     points: np.ndarray
@@ -110,26 +110,24 @@ def pointing_turn(query: Query, point: tuple[int, int], answer_format: str) -> t
 
 
 def counting_turn(seen: list[Seen], rng: np.random.Generator) -> tuple[str, str, list[int]]:
-    """How many there are of a kind, or of a kind in a colour, half the time of what is absent.
+    """How many there are of a kind, or of a kind in a color, half the time of what is absent.
 
     Returns:
         Question, answer, and which objects are counted.
     """
-    with_colour = rng.random() < 0.5
-    shown = {(item.fact.kind, item.fact.colour if with_colour else None) for item in seen}
+    with_color = rng.random() < 0.5
+    shown = {(item.fact.kind, item.fact.color if with_color else None) for item in seen}
     every = {
-        (name, colour)
+        (name, color)
         for name, kind in KINDS.items()
-        for colour in (kind.colours if with_colour else (None,))
-        if not with_colour or len(kind.colours) > 1
+        for color in (kind.colors if with_color else (None,))
+        if not with_color or len(kind.colors) > 1
     }
     present, absent = sorted(shown & every), sorted(every - shown)
     wanted = absent if absent and (not present or rng.random() < 0.5) else present
-    name, colour = wanted[int(rng.integers(len(wanted)))]
-    which = [
-        item.fact.index for item in seen if item.fact.kind == name and colour in (None, item.fact.colour)
-    ]
-    asked = f"{colour} {name}" if colour else name
+    name, color = wanted[int(rng.integers(len(wanted)))]
+    which = [item.fact.index for item in seen if item.fact.kind == name and color in (None, item.fact.color)]
+    asked = f"{color} {name}" if color else name
     return COUNTING.format(query=asked), str(len(which)) if which else "none", which
 
 
@@ -148,16 +146,16 @@ def _dense(ids: np.ndarray, seen: list[Seen]) -> tuple[np.ndarray, np.ndarray, n
     for item in seen:
         shown[:, item.fact.index + 1] /= item.fact.area**0.5
     owner = np.where(shown.max(1) > 0, shown.argmax(1), 0)
-    kind_of, colour_of = np.zeros(count, np.int64), np.full(count, -1, np.int64)
-    centre_of = np.full((count, 2), np.nan, np.float32)
+    kind_of, color_of = np.zeros(count, np.int64), np.full(count, -1, np.int64)
+    center_of = np.full((count, 2), np.nan, np.float32)
     for item in seen:
         at = item.fact.index + 1
-        kind_of[at], colour_of[at] = KIND_INDEX[item.fact.kind], COLOURS.index(item.fact.colour)
-        centre_of[at] = item.point
+        kind_of[at], color_of[at] = KIND_INDEX[item.fact.kind], COLORS.index(item.fact.color)
+        center_of[at] = item.point
     middle = (np.arange(GRID, dtype=np.float32) + 0.5) * PATCH
-    offsets = (centre_of[owner].reshape(GRID, GRID, 2) - np.stack(np.meshgrid(middle, middle), -1)) / SIZE
+    offsets = (center_of[owner].reshape(GRID, GRID, 2) - np.stack(np.meshgrid(middle, middle), -1)) / SIZE
     square = (GRID, GRID)
-    return kind_of[owner].reshape(square), colour_of[owner].reshape(square), offsets
+    return kind_of[owner].reshape(square), color_of[owner].reshape(square), offsets
 
 
 def lesson(
@@ -262,7 +260,7 @@ class Lessons(Dataset):
             "pixel_values": pixels["pixel_values"],
             "image_grid_thw": pixels["image_grid_thw"],
             "kinds": torch.from_numpy(np.stack([made.kinds for made in lessons])),
-            "colours": torch.from_numpy(np.stack([made.colours for made in lessons])),
+            "colors": torch.from_numpy(np.stack([made.colors for made in lessons])),
             "points": torch.from_numpy(np.concatenate([made.points for made in lessons])),
             "looks": torch.from_numpy(np.concatenate([made.looks for made in lessons])),
             "offsets": torch.from_numpy(np.stack([made.offsets for made in lessons])).float(),

@@ -62,8 +62,8 @@ def corpus() -> Iterator[str]:
     )
     yield from (text.format(query="the building") for text in INSTRUCTIONS.values() for _ in range(100))
     for kind in KINDS.values():
-        for colour, template in itertools.product(kind.colours, REFERRING):
-            yield template.format(f"{colour} {kind.name}")
+        for color, template in itertools.product(kind.colors, REFERRING):
+            yield template.format(f"{color} {kind.name}")
         for template, purpose in itertools.product(REASONING, kind.purposes):
             yield template.format(purpose)
         for extreme, place in itertools.product(EXTREMES, PLACES):

@@ -10,12 +10,12 @@ command goes on where it was stopped, from the last checkpoint.
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoclick import config, files
+from geoclick.command import Command
 from geoclick.config import option
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EmbeddedSamConfig:
+class EmbeddedSamOptions:
     """What `python -m train.embedded.sam` takes."""
 
     output: str = option("runs/embedded_sam", help="run folder; the finished model is in its subfolder model")
@@ -57,7 +57,7 @@ class EmbeddedSamConfig:
 
 
 POSITION_SCALE = 2.0
-"""Spread of the prompt encoder's random frequencies: double, so that a token is told from its neighbours."""
+"""Spread of the prompt encoder's random frequencies: double, so that a token is told from its neighbors."""
 
 ATTENTION_SCALE = 2.0
 """Queries and keys between clicks and image start equal and this much larger, so that a click attends to its own
@@ -112,7 +112,7 @@ def draw_batch(
     cache: "SceneCache",
     tiles: "list[Tile]",
     rng: "np.random.Generator",
-    settings: EmbeddedSamConfig,
+    options: EmbeddedSamOptions,
     quarter: bool,
 ) -> "Batch":
     """Frames with objects: whole ones, or `quarter` frames at a random multiple of the attention window."""
@@ -121,11 +121,11 @@ def draw_batch(
     from geoclick.train.embedded.sam_loss import collate
 
     frames, targets = [], []
-    while len(frames) < settings.images:
-        from_tile = tiles and rng.random() < settings.tile_share
+    while len(frames) < options.images:
+        from_tile = tiles and rng.random() < options.tile_share
         frame = tile_frame(tiles, rng) if from_tile else scene_frame(cache, rng)
         frame = cropped(frame, SIZE // 2, rng) if quarter else frame
-        masks = pick_objects(frame.ids, settings.objects, rng)
+        masks = pick_objects(frame.ids, options.objects, rng)
         if masks is not None:
             frames.append(frame)
             targets.append(masks)
@@ -138,7 +138,7 @@ def draw_batch(
 class Run:
     """The state of training: weights, their running average, the optimiser and the time used."""
 
-    def __init__(self, settings: EmbeddedSamConfig) -> None:
+    def __init__(self, options: EmbeddedSamOptions) -> None:
         import copy
 
         import torch
@@ -146,15 +146,15 @@ class Run:
         from geoclick import devices
         from geoclick.train.embedded.optimisers import matrix_and_other
 
-        self.settings, self.folder = settings, Path(settings.output)
-        self.sam = untrained(settings.seed).to(devices.choose(settings.device))
+        self.options, self.folder = options, Path(options.output)
+        self.sam = untrained(options.seed).to(devices.choose(options.device))
         self.average = copy.deepcopy(self.sam).eval().requires_grad_(False)
         encoder, decoder = self.sam.image_encoder, self.sam.mask_decoder
         self.optimisers = matrix_and_other(
             [encoder.blocks, decoder.transformer],
             self.sam.parameters(),
-            rate=settings.learning_rate,
-            decay=settings.weight_decay,
+            rate=options.learning_rate,
+            decay=options.weight_decay,
         )
         self.step, self.seconds = 0, 0.0
         if (self.folder / "checkpoint.pt").exists():
@@ -186,7 +186,7 @@ class Run:
     @property
     def progress(self) -> float:
         """The part of the steps that is done, 0 to 1."""
-        return self.step / self.settings.steps
+        return self.step / self.options.steps
 
     def learn(self, cache: "SceneCache", tiles: "list[Tile]") -> float:
         """One optimiser step; returns its loss."""
@@ -198,24 +198,24 @@ class Run:
         from geoclick.train.embedded.sam_loss import clicking_loss
 
         started = time.monotonic()
-        settings = self.settings
-        rng = np.random.default_rng((settings.seed, self.step))
-        quarter = rng.random() < settings.crop_share * min(1.0, max(0.0, (0.9 - self.progress) / 0.3))
-        batch = draw_batch(self.sam, cache, tiles, rng, settings, quarter)
+        options = self.options
+        rng = np.random.default_rng((options.seed, self.step))
+        quarter = rng.random() < options.crop_share * min(1.0, max(0.0, (0.9 - self.progress) / 0.3))
+        batch = draw_batch(self.sam, cache, tiles, rng, options, quarter)
         with torch.autocast(self.sam.device.type, dtype=torch.bfloat16):
-            clicks, feedback = int(rng.choice(settings.clicks)), rng.random() < settings.feedback_share
+            clicks, feedback = int(rng.choice(options.clicks)), rng.random() < options.feedback_share
             loss = clicking_loss(self.sam, batch, clicks, feedback, rng)
-        rate = min(1.0, (self.step + 1) / settings.warmup) * (
+        rate = min(1.0, (self.step + 1) / options.warmup) * (
             0.01 + 0.495 * (1 + math.cos(math.pi * self.progress))
         )
         self.sam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.sam.parameters(), 1.0)
         for optimiser in self.optimisers:
-            optimiser.param_groups[0]["lr"] = settings.learning_rate * rate
+            optimiser.param_groups[0]["lr"] = options.learning_rate * rate
             optimiser.step()
         # A young average follows faster, else it would hold on to the random start.
-        decay = min(settings.average, (self.step + 1) / (self.step + 10))
+        decay = min(options.average, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             for mean, weight in zip(self.average.parameters(), self.sam.parameters(), strict=True):
                 mean.lerp_(weight, 1 - decay)
@@ -224,7 +224,7 @@ class Run:
         return float(loss.detach())
 
 
-def run(settings: EmbeddedSamConfig) -> None:
+def run(options: EmbeddedSamOptions) -> None:
     """Train, then evaluate and write the model with its card."""
     import torch
 
@@ -232,23 +232,23 @@ def run(settings: EmbeddedSamConfig) -> None:
     from geoclick.train.embedded.sam_frames import read_tiles
     from geoclick.train.embedded.scene_cache import load
 
-    torch.set_num_threads(settings.threads)
-    folder = Path(settings.output)
-    config.write_config(settings, folder)
-    cache = load(Path(settings.cache), count=settings.scenes, seed=settings.seed + 11)
-    examples = {"scenes": held_out_scenes(load(Path(settings.cache), count=48, seed=settings.seed + 12))}
+    torch.set_num_threads(options.threads)
+    folder = Path(options.output)
+    config.write_config(options, folder)
+    cache = load(Path(options.cache), count=options.scenes, seed=options.seed + 11)
+    examples = {"scenes": held_out_scenes(load(Path(options.cache), count=48, seed=options.seed + 12))}
     tiles = []
-    if settings.tiles:
-        root = Path(settings.tiles)
-        tiles = read_tiles(root, lambda stem: not stem.startswith(settings.held_out))
-        examples["tiles"] = held_out_tiles(read_tiles(root, lambda stem: stem.startswith(settings.held_out)))
-    state, log = Run(settings), (folder / "log.jsonl").open("a", encoding="utf-8")
+    if options.tiles:
+        root = Path(options.tiles)
+        tiles = read_tiles(root, lambda stem: not stem.startswith(options.held_out))
+        examples["tiles"] = held_out_tiles(read_tiles(root, lambda stem: stem.startswith(options.held_out)))
+    state, log = Run(options), (folder / "log.jsonl").open("a", encoding="utf-8")
     masks, loss, since = 0, 0.0, state.seconds
-    while state.step < settings.steps:
+    while state.step < options.steps:
         value = state.learn(cache, tiles)
         loss, masks = (
             value if loss == 0 else 0.98 * loss + 0.02 * value,
-            masks + settings.images * settings.objects,
+            masks + options.images * options.objects,
         )
         if state.step % 50 == 0:
             speed = masks / max(state.seconds - since, 1e-6)
@@ -257,9 +257,9 @@ def run(settings: EmbeddedSamConfig) -> None:
                 flush=True,
             )
             masks, since = 0, state.seconds
-        if state.step % settings.save_every == 0:
+        if state.step % options.save_every == 0:
             state.save()
-        if state.step % settings.evaluate_every == 0:
+        if state.step % options.evaluate_every == 0:
             row = {name: evaluate(state.average, samples) for name, samples in examples.items()}
             print(json.dumps({"step": state.step} | row), file=log, flush=True)
             print(f"step {state.step}  {row}", flush=True)
@@ -267,20 +267,17 @@ def run(settings: EmbeddedSamConfig) -> None:
     metrics = {name: evaluate(state.average, samples) for name, samples in examples.items()}
     metrics |= {"steps": state.step, "minutes": state.seconds / 60}
     files.write_whole(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    files.write_whole(folder / "model" / "README.md", model_card(settings, metrics))
+    files.write_whole(folder / "model" / "README.md", model_card(options, metrics))
     print(json.dumps(metrics))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m train.embedded.sam`."""
-    return config.command(
-        EmbeddedSamConfig,
-        run,
-        argv,
-        prog="python -m train.embedded.sam",
-        description="Train the small SAM that ships with the package.",
-        example="python -m train.embedded.sam --config configs/embedded_sam/default.yaml",
-    )
+main = Command(
+    prog="python -m train.embedded.sam",
+    options=EmbeddedSamOptions,
+    run=run,
+    description="Train the small SAM that ships with the package.",
+    example="python -m train.embedded.sam --config configs/embedded_sam/default.yaml",
+)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How well a SAM answers clicks of the centre rule on held-out objects, and the card that tells it."""
+"""How well a SAM answers clicks of the center rule on held-out objects, and the card that tells it."""
 
 import datetime
 import platform
@@ -20,7 +20,7 @@ from geoclick.train.embedded.sam_frames import SMALLEST, Tile, components
 from geoclick.train.embedded.scene_cache import SceneCache
 
 if TYPE_CHECKING:
-    from geoclick.train.embedded.sam import EmbeddedSamConfig
+    from geoclick.train.embedded.sam import EmbeddedSamOptions
 
 CLICKS = 6
 
@@ -57,7 +57,7 @@ def held_out_tiles(tiles: list[Tile], count: int = 30) -> list[Example]:
 
 
 def evaluate(sam: Sam, examples: list[Example]) -> dict[str, float]:
-    """How well clicks of the centre rule are answered, with the default policy of Clicking.
+    """How well clicks of the center rule are answered, with the default policy of Clicking.
 
     Returns:
         `iou@1` to `iou@6`, the mean IoU after so many clicks; `objects`, their number; and of the three masks that
@@ -107,10 +107,10 @@ def _three_masks(
     return scored
 
 
-def model_card(settings: "EmbeddedSamConfig", metrics: dict) -> str:
+def model_card(options: "EmbeddedSamOptions", metrics: dict) -> str:
     """The README of the embedded SAM: what it is, from what, how well, and where it ends."""
-    options = asdict(settings) | {"tiles": settings.tiles and Path(settings.tiles).name}
-    shown = "\n".join(f"    {k}: {v}" for k, v in options.items() if k not in ("output", "cache"))
+    values = asdict(options) | {"tiles": options.tiles and Path(options.tiles).name}
+    shown = "\n".join(f"    {k}: {v}" for k, v in values.items() if k not in ("output", "cache"))
     held_out = {name: m for name, m in metrics.items() if isinstance(m, dict)}
     rows = "\n".join(
         f"| {name} | {m['objects']} | "
@@ -130,18 +130,18 @@ tests; on real data use a released SAM. Licence: Apache-2.0, like GeoClick.
 
 ## Data
 Procedural scenes of geoclick.scenes, and crops of the aerial tiles of Dubai by Humans in the Loop and the
-Mohammed Bin Rashid Space Centre (CC0 1.0), without the held-out tiles (`held_out` below). No other weights
+Mohammed Bin Rashid Space Center (CC0 1.0), without the held-out tiles (`held_out` below). No other weights
 were used.
 
 ## Training
 `python -m train.embedded.sam --config configs/embedded_sam/default.yaml`: {metrics["steps"]} steps in
-{metrics["minutes"]:.0f} minutes on {settings.threads} thread of a CPU ({platform.machine()}),
+{metrics["minutes"]:.0f} minutes on {options.threads} thread of a CPU ({platform.machine()}),
 {datetime.date.today():%d %B %Y}, with the options
 
 {shown}
 
 ## Measured
-Mean IoU after so many clicks of the centre rule on held-out data, best of three on the first click, then the
+Mean IoU after so many clicks of the center rule on held-out data, best of three on the first click, then the
 single mask with feedback:
 
 | held out | objects | 1 | 2 | 3 | 4 | 5 | 6 |

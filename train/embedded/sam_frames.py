@@ -54,8 +54,8 @@ def read_tiles(root: Path, keep: Callable[[str], bool]) -> list[Tile]:
         raise GeoClickError(
             f"{root}/classes.json cannot be read; give --tiles a folder with images/, masks/ and that file."
         ) from error
-    ignored = {tuple(colour) for colour in table.get("ignore", [])}
-    colours = [tuple(c) for c in table["classes"].values() if tuple(c) not in ignored]
+    ignored = {tuple(color) for color in table.get("ignore", [])}
+    colors = [tuple(c) for c in table["classes"].values() if tuple(c) not in ignored]
     tiles = []
     for path in sorted((root / "images").iterdir()):
         if not keep(path.stem):
@@ -63,8 +63,8 @@ def read_tiles(root: Path, keep: Callable[[str], bool]) -> list[Tile]:
         image = read_image(path)
         mask = read_image(root / "masks" / f"{path.stem}.png", size=image.shape[:2])
         classes = np.zeros(mask.shape[:2], np.uint8)
-        for number, colour in enumerate(colours, start=1):
-            classes[(mask == colour).all(-1)] = number
+        for number, color in enumerate(colors, start=1):
+            classes[(mask == color).all(-1)] = number
         tiles.append(Tile(image, classes))
     if not tiles:
         raise GeoClickError(f"{root} holds no tiles to use; check its images/ folder.")
@@ -72,7 +72,7 @@ def read_tiles(root: Path, keep: Callable[[str], bool]) -> list[Tile]:
 
 
 def components(classes: np.ndarray) -> np.ndarray:
-    """Connected components (8 neighbours) of equal class as ids, int32 [H, W]; 0 stays 0."""
+    """Connected components (8 neighbors) of equal class as ids, int32 [H, W]; 0 stays 0."""
     ids = np.zeros(classes.shape, np.int32)
     for number in np.unique(classes[classes > 0]):
         parts, _ = label(classes == number, np.ones((3, 3)))
@@ -81,10 +81,10 @@ def components(classes: np.ndarray) -> np.ndarray:
 
 
 def scene_frame(cache: SceneCache, rng: np.random.Generator) -> Frame:
-    """A random scene, turned and recoloured."""
+    """A random scene, turned and recolored."""
     index = int(rng.integers(len(cache.images)))
     image, ids = _turned(cache.images[index], cache.ids[index].astype(np.int32), rng)
-    return Frame(_recoloured(image, rng), ids)
+    return Frame(_recolored(image, rng), ids)
 
 
 def tile_frame(tiles: list[Tile], rng: np.random.Generator) -> Frame:
@@ -104,7 +104,7 @@ def tile_frame(tiles: list[Tile], rng: np.random.Generator) -> Frame:
     image, classes = _turned(image, classes, rng)
     below, right = SIZE - image.shape[0], SIZE - image.shape[1]
     return Frame(
-        np.pad(_recoloured(image, rng), ((0, below), (0, right), (0, 0))),
+        np.pad(_recolored(image, rng), ((0, below), (0, right), (0, 0))),
         np.pad(components(classes), ((0, below), (0, right)), constant_values=OUTSIDE),
     )
 
@@ -136,7 +136,7 @@ def _turned(image: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> tup
     return (image[:, ::-1], ids[:, ::-1]) if flip else (image, ids)
 
 
-def _recoloured(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _recolored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     gain = rng.uniform(0.75, 1.25) * rng.normal(1, 0.06, 3)
     table = np.clip((np.arange(256)[:, None] - 128) * gain + 128 + rng.normal(0, 15), 0, 255).astype(np.uint8)
     return np.stack([table[image[..., channel], channel] for channel in range(3)], axis=-1)

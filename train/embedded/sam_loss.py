@@ -65,7 +65,7 @@ def encode(sam: Sam, images: Tensor, offset: tuple[int, int]) -> tuple[Tensor, T
 def simulated_click(
     target: np.ndarray, mask: np.ndarray, valid: np.ndarray, clicked: list[Click], rng: np.random.Generator
 ) -> Click:
-    """The next click of a simulated user: half of the time by the centre rule, else anywhere in the error."""
+    """The next click of a simulated user: half of the time by the center rule, else anywhere in the error."""
     if rng.random() < 0.5:
         click = next_click(target, mask, clicked, valid)
         if click is not None:

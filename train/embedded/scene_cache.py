@@ -36,7 +36,7 @@ class SceneCache:
     seen: tuple[tuple[Seen, ...], ...]
 
 
-def centre(mask: np.ndarray) -> tuple[int, int]:
+def center(mask: np.ndarray) -> tuple[int, int]:
     """The pixel (x, y) of a mask, bool [H, W], that is farthest from its outside."""
     rows, columns = np.nonzero(mask)
     top, left = rows.min(), columns.min()
@@ -52,7 +52,7 @@ def _draw(seeds: Sequence[tuple[int, ...]], difficulty: int) -> tuple[np.ndarray
         image, ids = render(scene)
         images.append(image)
         maps.append(ids.astype(np.uint8))
-        seen.append([[*astuple(f), *centre(ids == f.index + 1)] for f in observe(scene, ids)])
+        seen.append([[*astuple(f), *center(ids == f.index + 1)] for f in observe(scene, ids)])
     return np.stack(images), np.stack(maps), seen
 
 

@@ -3,18 +3,18 @@
     python -m train.embedded.vlm --config configs/embedded_vlm/default.yaml
 
 The architecture is transformers' Qwen3-VL. The vision tower also learns to tell, patch by patch, what it sees and
-where the object's centre lies; those heads are dropped at the end. The same command goes on where it was stopped.
+where the object's center lies; those heads are dropped at the end. The same command goes on where it was stopped.
 """
 
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoclick import config
+from geoclick.command import Command
 from geoclick.config import option
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ WEIGHTS = {"answer": 1.0, "dense": 0.5, "look": 0.2, "point": 4.0}
 
 
 @dataclass(frozen=True)
-class EmbeddedVlmConfig:
+class EmbeddedVlmOptions:
     """What `python -m train.embedded.vlm` takes."""
 
     output: str = option("runs/embedded_vlm", help="run folder; the finished model is in its subfolder model")
@@ -117,7 +117,7 @@ def losses(model: "Qwen3VLForConditionalGeneration", heads: "torch.nn.ModuleList
     """
     from torch.nn import functional as F
 
-    from geoclick.train.embedded.lessons import COLOURS, KIND_INDEX, LOOKING, answer_states, look_loss
+    from geoclick.train.embedded.lessons import COLORS, KIND_INDEX, LOOKING, answer_states, look_loss
 
     patch_head, point_head = heads
     states = answer_states(model, batch)
@@ -132,11 +132,11 @@ def losses(model: "Qwen3VLForConditionalGeneration", heads: "torch.nn.ModuleList
         .transpose(2, 3)
         .reshape(images, 2 * side, 2 * side, -1)
     )
-    kinds, colours, offsets = patches.split([len(KIND_INDEX) + 1, len(COLOURS), 2], dim=-1)
+    kinds, colors, offsets = patches.split([len(KIND_INDEX) + 1, len(COLORS), 2], dim=-1)
     there = batch["kinds"] > 0
     dense = (
         F.cross_entropy(kinds.flatten(0, 2), batch["kinds"].flatten())
-        + F.cross_entropy(colours[there], batch["colours"][there])
+        + F.cross_entropy(colors[there], batch["colors"][there])
         + 4 * F.l1_loss(offsets[there], batch["offsets"][there])
     )
     told = point_head(states.hidden[LOOKING[-1] + 1][:, :-1]).float()
@@ -184,47 +184,47 @@ def pointing_accuracy(
     return float(hits / len(asked))
 
 
-def run(settings: EmbeddedVlmConfig) -> None:
+def run(options: EmbeddedVlmOptions) -> None:
     """Draw the scenes, train, save the model as a transformers folder."""
     import torch
     from torch.utils.data import DataLoader, Subset
 
     from geoclick import devices
     from geoclick.train.embedded import scene_cache
-    from geoclick.train.embedded.lessons import COLOURS, KIND_INDEX, Lessons
+    from geoclick.train.embedded.lessons import COLORS, KIND_INDEX, Lessons
     from geoclick.train.embedded.optimisers import matrix_and_other
     from geoclick.train.embedded.processor import SPECIAL, processor
 
-    output, cache, device = Path(settings.output), Path(settings.cache), devices.choose(settings.device)
-    config.write_config(settings, output)
-    torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
+    output, cache, device = Path(options.output), Path(options.cache), devices.choose(options.device)
+    config.write_config(options, output)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
     caches = [
         scene_cache.load(
-            cache, count=settings.scenes // share, seed=settings.seed + 1000, difficulty=difficulty
+            cache, count=options.scenes // share, seed=options.seed + 1000, difficulty=difficulty
         )
         for difficulty, share in enumerate((6, 6, 1))
     ]
-    held_out = scene_cache.load(cache, count=200, seed=settings.seed + 2000)
+    held_out = scene_cache.load(cache, count=200, seed=options.seed + 2000)
     words = processor()
     model = build(
         len(words.tokenizer), {name: words.tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
     ).to(device)
     model.set_attn_implementation("eager")  # on a CPU, short rows in bf16 train twice as fast this way
-    patch_head = torch.nn.Linear(192, 4 * (len(KIND_INDEX) + 1 + len(COLOURS) + 2))
+    patch_head = torch.nn.Linear(192, 4 * (len(KIND_INDEX) + 1 + len(COLORS) + 2))
     heads = torch.nn.ModuleList([patch_head, torch.nn.Linear(192, 2)]).to(device)
     parameters = [*model.parameters(), *heads.parameters()]
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(words.tokenizer)} tokens")
     seeing = model.model.visual
     layers = [seeing.blocks, seeing.merger, seeing.deepstack_merger_list, model.model.language_model.layers]
-    optimizers = matrix_and_other(layers, parameters, rate=settings.learning_rate, decay=0.01)
-    warm_up = min(100, settings.steps // 10)
+    optimizers = matrix_and_other(layers, parameters, rate=options.learning_rate, decay=0.01)
+    warm_up = min(100, options.steps // 10)
     schedules = [
         torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            settings.learning_rate,
-            settings.steps,
-            pct_start=warm_up / settings.steps,
+            options.learning_rate,
+            options.steps,
+            pct_start=warm_up / options.steps,
             cycle_momentum=False,
         )
         for optimizer in optimizers
@@ -233,9 +233,9 @@ def run(settings: EmbeddedVlmConfig) -> None:
     parts |= {f"optimizer{i}": part for i, part in enumerate(optimizers)}
     parts |= {f"schedule{i}": part for i, part in enumerate(schedules)}
     first = _resume(output, parts)
-    lessons = Lessons(caches, words, steps=settings.steps, questions=settings.questions, seed=settings.seed)
+    lessons = Lessons(caches, words, steps=options.steps, questions=options.questions, seed=options.seed)
     loader = DataLoader(
-        Subset(lessons, range(first, settings.steps)), batch_size=None, num_workers=1, prefetch_factor=4
+        Subset(lessons, range(first, options.steps)), batch_size=None, num_workers=1, prefetch_factor=4
     )
     begun, log = time.time(), (output / "log.jsonl").open("a", encoding="utf-8")
     for step, batch in enumerate(loader, start=first + 1):
@@ -248,13 +248,13 @@ def run(settings: EmbeddedVlmConfig) -> None:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
-        last = step == settings.steps
-        if step % settings.save_every == 0 or last:
+        last = step == options.steps
+        if step % options.save_every == 0 or last:
             _save(output, step, parts, words)
-        if step % settings.log_every == 0 or last:
+        if step % options.log_every == 0 or last:
             row = {"step": step} | {name: round(part.item(), 4) for name, part in loss.items()}
             row["seconds_per_step"] = round((time.time() - begun) / (step - first), 2)
-            if step % (4 * settings.log_every) == 0 or last:
+            if step % (4 * options.log_every) == 0 or last:
                 row["pointing_accuracy"] = pointing_accuracy(model, words, held_out, 100)
             print(json.dumps(row), file=log, flush=True)
             print(json.dumps(row), flush=True)
@@ -285,16 +285,13 @@ def _resume(output: Path, parts: dict) -> int:
     return state["step"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    return config.command(
-        EmbeddedVlmConfig,
-        run,
-        argv,
-        prog="python -m train.embedded.vlm",
-        description="Train the small Qwen3-VL that ships with the package.",
-        example="python -m train.embedded.vlm --config configs/embedded_vlm/default.yaml",
-    )
+main = Command(
+    prog="python -m train.embedded.vlm",
+    options=EmbeddedVlmOptions,
+    run=run,
+    description="Train the small Qwen3-VL that ships with the package.",
+    example="python -m train.embedded.vlm --config configs/embedded_vlm/default.yaml",
+)
 
 
 if __name__ == "__main__":

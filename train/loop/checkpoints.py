@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from geoclick import config
-from geoclick.errors import GeoClickError, UsageError
+from geoclick.errors import GeoClickError, UsageError, first_line
 
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 
@@ -85,7 +85,7 @@ def explained(output: Path) -> Iterator[None]:
     except (SafetensorError, RuntimeError) as error:
         if not any(words in str(error) for words in ("I/O error", "PytorchStreamWriter", "inline_container")):
             raise
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise GeoClickError(
             f"{output} cannot be written ({reason}); free space, then start the same command with --resume."
         ) from error

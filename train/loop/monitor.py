@@ -104,7 +104,7 @@ def panel(samples: Sequence[Sample], entries: Sequence[dict]) -> np.ndarray:
         for line, text in enumerate((sample.query, said)):
             pen.text((left + 4, top + 2 + 15 * line), _cut(text, font, 2 * CELL - 8), (28, 32, 36), font)
         image, clicks = sample.read_image(), [Click(*click) for click in entry["clicks"]]
-        wanted = click_drawing.panel(image, sample.mask, longest=CELL, colour=click_drawing.TARGET_COLOUR)
+        wanted = click_drawing.panel(image, sample.mask, longest=CELL, color=click_drawing.TARGET_COLOR)
         given = click_drawing.panel(image, masks.decode_rle(entry["mask"]), clicks, longest=CELL)
         for column, picture in enumerate((wanted, given)):
             sheet.paste(Image.fromarray(picture), (left + column * CELL, top + CAPTION))

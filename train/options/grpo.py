@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geoclick.config import option
-from geoclick.options import DatasetOptions
+from geoclick.options import DatasetOptions, DecodingOptions
 from geoclick.train.options.sft import Command, parse_beside
 
 EXAMPLE = (
@@ -20,7 +20,7 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrpoOptions(DatasetOptions):
+class GrpoOptions(DecodingOptions, DatasetOptions):
     """What GeoClick itself asks for; the rest belongs to GRPOConfig."""
 
     adapter: str = option(help="adapter folder of geoclick train that it starts from")
@@ -28,15 +28,6 @@ class GrpoOptions(DatasetOptions):
     split: str = option("train", help="split of the dataset")
     limit: int | None = option(None, help="only the first samples of the split", minimum=1)
     vlm: str | None = option(None, help="the adapter's base, where it lies elsewhere than at training time")
-    segmenter: str = option(
-        "embedded", help="'embedded', or sam_vit_b, sam_vit_l, sam_vit_h with --checkpoint"
-    )
-    checkpoint: str | None = option(None, help="the segmenter's .pth file")
-    decode: str = option(
-        "replay",
-        choices=("replay", "joint"),
-        help="replay: click by click with feedback; joint: all clicks at once",
-    )
     iou_weight: float = option(1.0, help="of the mask's IoU with the target", minimum=0)
     format_weight: float = option(0.1, help="of an answer that needs no repair", minimum=0)
     economy_weight: float = option(0.02, help="of the IoU per click", minimum=0)
@@ -97,5 +88,5 @@ GRPO = Command(GrpoOptions, "GRPOConfig", "geoclick train grpo", DESCRIPTION, EX
 
 def parse(argv: Sequence[str] | None) -> tuple[GrpoOptions, dict[str, Any]]:
     """Our options, and those for GRPOConfig, from `--config` and flags; errors as in `parse_beside`."""
-    options, settings = parse_beside(GRPO, argv)
-    return options, DEFAULTS | settings
+    options, trl_options = parse_beside(GRPO, argv)
+    return options, DEFAULTS | trl_options

@@ -12,6 +12,7 @@ from typing import Any
 from geoclick import config
 from geoclick.config import option, unknown_key
 from geoclick.errors import UsageError
+from geoclick.options import SegmenterOptions, VlmOptions
 
 EXAMPLE = (
     "geoclick train sft --config configs/sft/embedded.yaml "
@@ -23,24 +24,17 @@ DESCRIPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class SftOptions(VlmOptions, SegmenterOptions):
     """What GeoClick itself asks for; the rest belongs to SFTConfig."""
 
     clicks: str = option(help="click store made by 'geoclick synth'")
     root: str = option(help="folder of the dataset that the store's images are relative to")
     output: str = option(help="folder for the adapter, checkpoints, config.yaml and metrics.json")
-    vlm: str = option("embedded", help="embedded, a hub id, or a folder")
     revision: str | None = option(None, help="branch, tag or commit of a hub model")
     answer_format: str = option("compact", help="how clicks are written", choices=("compact", "json"))
     max_clicks: int = option(6, help="clicks of an answer at most", minimum=1)
     min_iou: float = option(0.0, help="leave out rows whose stored mask is worse than this IoU", minimum=0)
-    min_pixels: int | None = option(
-        None, help="least area of the resized image, else the checkpoint's", minimum=1
-    )
-    max_pixels: int | None = option(
-        None, help="largest area of the resized image, else the checkpoint's", minimum=1
-    )
     lora_r: int = option(32, help="rank", minimum=1)
     lora_alpha: int = option(64, help="scale; the update is multiplied by alpha / rank", minimum=1)
     lora_dropout: float = option(0.0, help="dropout before the update", minimum=0)
@@ -80,10 +74,6 @@ class Options:
         None, help="click store of another split to evaluate on; images of clicks are held out when none"
     )
     patience: int = option(0, help="stop after so many evaluations without a better mIoU; 0 never", minimum=0)
-    segmenter: str = option(
-        "embedded", help="for evaluations: embedded, or sam_vit_b, sam_vit_l, sam_vit_h with checkpoint"
-    )
-    checkpoint: str | None = option(None, help="the segmenter's .pth file")
     resume: bool = option(False, help="go on from the last whole checkpoint in output, if there is one")
     dry_run: bool = option(
         False,
@@ -152,7 +142,7 @@ OURS = {
     "metric_for_best_model": "evaluate_every",
     "push_to_hub": None,
 }
-"""Options of SFTConfig that GeoClick sets itself, and the option to use instead."""
+"""SftOptions of SFTConfig that GeoClick sets itself, and the option to use instead."""
 
 
 @dataclass(frozen=True)
@@ -180,19 +170,19 @@ class Command:
         object.__setattr__(self, "known", frozenset(f.name for f in fields(self.options)))
 
 
-SFT = Command(Options, "SFTConfig", "geoclick train sft", DESCRIPTION, EXAMPLE, OURS)
+SFT = Command(SftOptions, "SFTConfig", "geoclick train sft", DESCRIPTION, EXAMPLE, OURS)
 
 
-def parse(argv: Sequence[str] | None) -> tuple[Options, dict[str, Any]]:
+def parse(argv: Sequence[str] | None) -> tuple[SftOptions, dict[str, Any]]:
     """Our options, and those for SFTConfig, from `--config` and flags; errors as in `parse_beside`."""
-    options, settings = parse_beside(SFT, argv)
+    options, trl_options = parse_beside(SFT, argv)
     own_order = options.packing_tokens or options.augments
-    if own_order and settings.get("train_sampling_strategy", "random") != "random":
+    if own_order and trl_options.get("train_sampling_strategy", "random") != "random":
         raise UsageError(
             "packing_tokens, augment and other_format_share have an order of their own; "
             "remove train_sampling_strategy."
         )
-    return options, DEFAULTS | (_packed(settings) if options.packing_tokens else settings)
+    return options, DEFAULTS | (_packed(trl_options) if options.packing_tokens else trl_options)
 
 
 def parse_beside(command: Command, argv: Sequence[str] | None) -> tuple[Any, dict[str, Any]]:
@@ -219,14 +209,14 @@ def parse_beside(command: Command, argv: Sequence[str] | None) -> tuple[Any, dic
     return options, _check(rest, path, command) | _check(extra, "the command line", command)
 
 
-def _packed(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with one pack a batch; raises UsageError for what packing decides by itself."""
-    if settings.get("per_device_train_batch_size", 1) != 1:
+def _packed(trl_options: dict[str, Any]) -> dict[str, Any]:
+    """The trl_options with one pack a batch; raises UsageError for what packing decides by itself."""
+    if trl_options.get("per_device_train_batch_size", 1) != 1:
         raise UsageError(
             "With packing_tokens a batch is one pack: set per_device_train_batch_size to 1, "
             "and choose its size by packing_tokens."
         )
-    return settings | {"per_device_train_batch_size": 1}
+    return trl_options | {"per_device_train_batch_size": 1}
 
 
 def _split(words: list[str], command: Command) -> tuple[list[str], dict[str, str], str | None]:

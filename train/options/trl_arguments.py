@@ -6,24 +6,24 @@ from typing import Any
 import torch
 import trl
 
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, first_line
 from geoclick.train.loop import checks
 
 
-def trl_arguments(kind: str, settings: dict[str, Any], **ours: Any) -> Any:
+def trl_arguments(kind: str, trl_options: dict[str, Any], **ours: Any) -> Any:
     """TRL's arguments of a run: on the CPU where there is no CUDA, in bfloat16 where there is.
 
     Raises:
         GeoClickError: TRL refuses them.
     """
-    cuda = torch.cuda.is_available() and not settings.get("use_cpu", False)
-    given = {"use_cpu": not cuda, "bf16": cuda and not settings.get("fp16", False)} | settings
+    cuda = torch.cuda.is_available() and not trl_options.get("use_cpu", False)
+    given = {"use_cpu": not cuda, "bf16": cuda and not trl_options.get("fp16", False)} | trl_options
     # Every trainable weight is used in every step: no search for others.
     given = {"ddp_find_unused_parameters": False, "disable_tqdm": True} | given
     try:
         arguments = getattr(trl, kind)(**ours, **given)
     except (ValueError, TypeError, ImportError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise GeoClickError(f"The training options do not go together ({reason}); change them.") from error
     checks.check_reporting(arguments.report_to)
     return arguments

@@ -1,4 +1,4 @@
-"""What a Qwen-VL must do for a packed row beyond its own code: one pass of the tower an image, no sight of neighbours.
+"""What a Qwen-VL must do for a packed row beyond its own code: one pass of the tower an image, no sight of neighbors.
 
 Hooks on the model's backbone, so that they run inside whatever wraps the model: PEFT, DDP, DeepSpeed, FSDP.
 """

@@ -28,8 +28,8 @@ def values(first: int, ignored: int) -> Encode:
     return encode
 
 
-def colours(name: str) -> Encode:
-    """Three channels in the set's colours, black where nothing counts."""
+def colors(name: str) -> Encode:
+    """Three channels in the set's colors, black where nothing counts."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(BENCHMARKS[name].palette)] = BENCHMARKS[name].palette
     return lambda classes, index: Image.fromarray(palette[classes])
@@ -41,15 +41,15 @@ def in_turn(*ways: Encode) -> Encode:
 
 
 def black_palette(classes: np.ndarray, index: int) -> Image.Image:
-    """Values as a palette picture of which all colours are black, so that as colours every class is the first one."""
+    """Values as a palette picture of which all colors are black, so that as colors every class is the first one."""
     picture = Image.fromarray(classes)
     picture.putpalette([0] * 768)
     return picture
 
 
 def moving_cars(classes: np.ndarray, index: int) -> Image.Image:
-    """UAVid's colours; every other car moves, and has another colour."""
-    pixels = np.array(colours("uavid")(classes, index))
+    """UAVid's colors; every other car moves, and has another color."""
+    pixels = np.array(colors("uavid")(classes, index))
     cars, _ = ndimage.label(classes == BENCHMARKS["uavid"].names.index("car"))
     pixels[cars % 2 == 1] = (64, 0, 128)
     return Image.fromarray(pixels)

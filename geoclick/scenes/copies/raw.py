@@ -46,11 +46,11 @@ def _draw(
     return np.asarray(large), np.asarray(label), scene
 
 
-def _colour(label: np.ndarray, colours: Mapping[tuple[int, int, int], int]) -> np.ndarray:
-    """An index map in the first colour of each value, uint8 [H, W, 3]."""
+def _color(label: np.ndarray, colors: Mapping[tuple[int, int, int], int]) -> np.ndarray:
+    """An index map in the first color of each value, uint8 [H, W, 3]."""
     table = np.zeros((256, 3), np.uint8)
-    for colour, value in reversed(colours.items()):
-        table[value] = colour
+    for color, value in reversed(colors.items()):
+        table[value] = color
     return table[label]
 
 
@@ -78,17 +78,17 @@ def _save_geotiff(path: Path, pixels: np.ndarray, metres: float) -> None:
 
 
 def potsdam(root: Path, count: int, seed: int) -> None:
-    """6000x6000 pixels in truth, 800x800 here; some pixels of the first label have a colour that no class has."""
+    """6000x6000 pixels in truth, 800x800 here; some pixels of the first label have a color that no class has."""
     val, train = JOBS["potsdam"].splits["val"].names, JOBS["potsdam"].splits["train"].names
     for number, name in enumerate((*val[:count], train[0])):
         picture, label, _ = _draw((seed, 1, number), (800, 800), ISPRS)
-        colours = _colour(_without_boundary(label), isprs.COLOURS)
+        colors = _color(_without_boundary(label), isprs.COLORS)
         if number == 0:
-            colours[40:44, 60:70] = (252, 255, 0)
+            colors[40:44, 60:70] = (252, 255, 0)
         stem = f"top_potsdam_{name}"
         _save_geotiff(root / "2_Ortho_RGB" / f"{stem}_RGB.tif", picture, 0.05)
-        _save_geotiff(root / "5_Labels_all_noBoundary" / f"{stem}_label_noBoundary.tif", colours, 0.05)
-        _save_geotiff(root / "5_Labels_all" / f"{stem}_label.tif", _colour(label, isprs.COLOURS), 0.05)
+        _save_geotiff(root / "5_Labels_all_noBoundary" / f"{stem}_label_noBoundary.tif", colors, 0.05)
+        _save_geotiff(root / "5_Labels_all" / f"{stem}_label.tif", _color(label, isprs.COLORS), 0.05)
     _save_geotiff(root / "3_Ortho_IRRG" / f"top_potsdam_{val[0]}_IRRG.tif", picture[..., ::-1], 0.05)
 
 
@@ -116,10 +116,10 @@ def vaihingen(root: Path, count: int, seed: int) -> None:
         height, width = VAIHINGEN_SIZES.get(name, (2569, 1919))
         picture, label, _ = _draw((seed, 2, number), (height // 3, width // 3), ISPRS)
         file = f"top_mosaic_09cm_{name}"
-        colours = _colour(_without_boundary(label), isprs.COLOURS)
-        _save_geotiff(eroded / f"{file}_noBoundary.tif", colours, 0.09)
+        colors = _color(_without_boundary(label), isprs.COLORS)
+        _save_geotiff(eroded / f"{file}_noBoundary.tif", colors, 0.09)
         if name != "area9":
-            whole = _colour(label, isprs.COLOURS)
+            whole = _color(label, isprs.COLORS)
             _save_geotiff(
                 root / "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE" / f"{file}.tif", whole, 0.09
             )
@@ -139,13 +139,13 @@ def isaid_images(root: Path, count: int, seed: int) -> None:
         stem, folder = f"P{number + 3:04d}", root / "val"
         _save(folder / "images" / f"{stem}.png", picture)
         masks = folder / "Semantic_masks" / "images"
-        _save(masks / f"{stem}{isaid.SUFFIX}.png", _colour(label, isaid.COLOURS))
+        _save(masks / f"{stem}{isaid.SUFFIX}.png", _color(label, isaid.COLORS))
         ids = np.random.default_rng((seed, number)).integers(0, 256, (len(scene.objects) + 1, 3), np.uint8)
         _save(folder / "Instance_masks" / "images" / f"{stem}_instance_id_RGB.png", ids[label % len(ids)])
 
 
 def uavid_frames(root: Path, count: int, seed: int) -> None:
-    """Frames of 3840x2160 and 4096x2160, half as large here; cars that move have a colour of their own.
+    """Frames of 3840x2160 and 4096x2160, half as large here; cars that move have a color of their own.
 
     Every second label is stored with a palette, whose numbers are not those of the classes.
     """
@@ -155,22 +155,22 @@ def uavid_frames(root: Path, count: int, seed: int) -> None:
         picture, label, _ = _draw((seed, 4, number), size, UAVID)
         label = np.array(label)
         label[:40, :40] = 6
-        colours = _colour(label, uavid.COLOURS)
+        colors = _color(label, uavid.COLORS)
         moving = (label == 3) & (np.arange(size[1]) >= size[1] // 2)
-        colours[moving] = (64, 0, 128)
-        colours[50:60, :20] = (64, 0, 128)
+        colors[moving] = (64, 0, 128)
+        colors[50:60, :20] = (64, 0, 128)
         sequence = root / "uavid_test" / names[number // 10]
         frame = f"{number % 10 * 100:06d}.png"
         _save(sequence / "Images" / frame, picture)
         if number % 2:
-            stored = Image.fromarray(colours).quantize(16, dither=Image.Dither.NONE)
+            stored = Image.fromarray(colors).quantize(16, dither=Image.Dither.NONE)
             (sequence / "Labels").mkdir(parents=True, exist_ok=True)
             stored.save(sequence / "Labels" / frame)
         else:
-            _save(sequence / "Labels" / frame, colours)
+            _save(sequence / "Labels" / frame, colors)
     picture, label, _ = _draw((seed, 4, count), (SIZE, SIZE), UAVID)
     _save(root / "uavid_val" / "seq16" / "Images" / "000000.png", picture)
-    _save(root / "uavid_val" / "seq16" / "Labels" / "000000.png", _colour(label, uavid.COLOURS))
+    _save(root / "uavid_val" / "seq16" / "Labels" / "000000.png", _color(label, uavid.COLORS))
 
 
 def inria_tiles(root: Path, count: int, seed: int) -> None:

@@ -80,7 +80,7 @@ COPIES = {
         sizes=((896, 896),),
         classes="ground: background, storage tank: store tank, vehicle: small vehicle, sports court: tennis court, "
         "pond: swimming pool",
-        encode=labels.in_turn(labels.colours("isaid"), labels.values(first=0, ignored=255)),
+        encode=labels.in_turn(labels.colors("isaid"), labels.values(first=0, ignored=255)),
         spoil=labels.padded,
         needs="vehicle",
         first=3,
@@ -90,7 +90,7 @@ COPIES = {
         names=("2_13_{x0}_0_{x1}_512.png", "2_13_{x0}_0_{x1}_512.png"),
         sizes=((512, 512),),
         classes=f"{_ISPRS}, road: road, bare land: road",
-        encode=labels.in_turn(labels.values(first=1, ignored=0), labels.colours("potsdam")),
+        encode=labels.in_turn(labels.values(first=1, ignored=0), labels.colors("potsdam")),
         spoil=labels.eroded,
     ),
     "vaihingen": Copy(
@@ -98,7 +98,7 @@ COPIES = {
         names=("area2_{x0}_0_{x1}_512.png", "area2_{x0}_0_{x1}_512.png"),
         sizes=((512, 512),),
         classes=f"{_ISPRS}, road: impervious surface, bare land: impervious surface",
-        encode=labels.in_turn(labels.values(first=1, ignored=0), labels.colours("vaihingen")),
+        encode=labels.in_turn(labels.values(first=1, ignored=0), labels.colors("vaihingen")),
         spoil=labels.eroded,
     ),
     "uavid": Copy(

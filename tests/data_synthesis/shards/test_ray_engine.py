@@ -21,7 +21,7 @@ from geoclick.data_synthesis.shards import ray_engine, shard
 from geoclick.data_synthesis.shards.ray_engine import Pool, plan
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.jobs import processes
-from geoclick.scenes.run import ScenesConfig
+from geoclick.scenes.run import ScenesOptions
 from geoclick.scenes.run import run as draw
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.job_process import wait_until
@@ -159,9 +159,9 @@ def test_a_shard_that_kills_every_worker_ends_the_job(cluster, root, whole, told
 DRIVER = """
 import sys
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
-from geoclick.data_synthesis.run import SynthConfig, run
+from geoclick.data_synthesis.run import SynthOptions, run
 root, output = sys.argv[1:]
-run(SynthConfig(root=root, output=output, split="train", shards=6, batch=1, sheet=0, engine="ray", workers=2),
+run(SynthOptions(root=root, output=output, split="train", shards=6, batch=1, sheet=0, engine="ray", workers=2),
     DiscSegmenter(delay=0.2))
 """
 
@@ -194,7 +194,7 @@ def children(number):
 
 @pytest.mark.slow
 def test_the_embedded_segmenter_gives_the_same_bytes_in_a_cluster_of_its_own(tmp_path, capfd):
-    draw(ScenesConfig(output=str(tmp_path / "data"), count=12, split="train", workers=1))
+    draw(ScenesOptions(output=str(tmp_path / "data"), count=12, split="train", workers=1))
     words = ["--root", str(tmp_path / "data"), "--shards", "3", "--clicks", "2", "--device", "cpu"]
     assert main([*words, "--output", str(tmp_path / "whole")]) == 0
     capfd.readouterr()

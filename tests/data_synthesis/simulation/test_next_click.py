@@ -18,7 +18,7 @@ def box(top, left, bottom, right, height=12, width=16):
     return mask
 
 
-def test_the_first_click_is_positive_in_the_centre():
+def test_the_first_click_is_positive_in_the_center():
     assert next_click(box(2, 3, 7, 8), blank(), ()) == Click(5, 4, True)
 
 
@@ -53,7 +53,7 @@ def test_the_border_bounds_a_full_map():
 
 @pytest.mark.parametrize("clicked", [Click(5, 4, True), Click(5, 4, False), (5, 4), (5.2, 3.9)])
 def test_only_the_very_pixel_clicked_is_left_out(clicked):
-    # The neighbours at distance 2 stay, and the first of them in row-major order is taken.
+    # The neighbors at distance 2 stay, and the first of them in row-major order is taken.
     assert next_click(box(2, 3, 7, 8), blank(), [clicked]) == Click(4, 3, True)
 
 

@@ -39,7 +39,7 @@ def test_clicks_are_those_of_the_rule(seed, count, pixels):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(on_device, "PIXELS", pixels)
         for tie in ("negative", "positive"):
-            clicks = together.centre_clicks(range(count), planes, clicked, tie)
+            clicks = together.center_clicks(range(count), planes, clicked, tie)
             for case, click in zip(zip(targets, masks, clicked, valids, strict=True), clicks, strict=True):
                 assert [click] * (click is not None) == propose(Clicker(tie=tie), *case, None)
                 if tie == "negative":

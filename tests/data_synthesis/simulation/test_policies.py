@@ -114,7 +114,7 @@ def test_random_is_uniform_over_missed_and_surplus_together():
     assert {c.positive for c in clicks} == {True, False}
 
 
-def test_robust_spreads_around_the_centre_by_the_distance_to_the_border():
+def test_robust_spreads_around_the_center_by_the_distance_to_the_border():
     target = disc(20, 20, 12, 41, 41)
     distance = np.hypot(*(np.array([(c.x, c.y) for c in many(Clicker("robust"), target)]).T - 20))
     uniform = np.hypot(*(np.array([(c.x, c.y) for c in many(Clicker("random"), target)]).T - 20))
@@ -124,11 +124,11 @@ def test_robust_spreads_around_the_centre_by_the_distance_to_the_border():
 
 
 @given(MAPS, MAPS, st.integers(0, 50))
-def test_robust_stays_in_the_connected_region_of_the_centre(target, prediction, turn):
-    centre = ask(Clicker(), target, prediction)
-    if not centre:
+def test_robust_stays_in_the_connected_region_of_the_center(target, prediction, turn):
+    center = ask(Clicker(), target, prediction)
+    if not center:
         return
-    ((x, y, positive),) = centre
+    ((x, y, positive),) = center
     wrong = target & ~prediction if positive else prediction & ~target
     (region,) = (part for part in components(wrong) if part[y, x])
     (click,) = ask(Clicker("robust"), target, prediction, turn=turn)
@@ -137,12 +137,12 @@ def test_robust_stays_in_the_connected_region_of_the_centre(target, prediction, 
 
 
 @given(MAPS, MAPS, MAPS, CLICKED, st.integers(1, 9))
-def test_lookahead_begins_with_the_centre(target, prediction, valid, clicked, candidates):
+def test_lookahead_begins_with_the_center(target, prediction, valid, clicked, candidates):
     clicks = ask(Clicker("lookahead", candidates=candidates), target, prediction, clicked, valid)
     assert clicks[:1] == ask(Clicker(), target, prediction, clicked, valid)
 
 
-def test_lookahead_takes_the_centres_of_the_largest_regions_of_both_signs():
+def test_lookahead_takes_the_centers_of_the_largest_regions_of_both_signs():
     target = box(0, 0, 7, 7) | box(9, 0, 10, 1)
     prediction = box(0, 10, 5, 15) | box(8, 12, 11, 15)
     clicks = ask(Clicker("lookahead", candidates=4), target, prediction)
@@ -187,7 +187,7 @@ def test_random_numbers_depend_on_all_that_they_are_made_of():
 
 
 def test_records_name_what_differs_from_the_default():
-    assert (Clicker().rule, Clicker().switches) == ("centre", "")
+    assert (Clicker().rule, Clicker().switches) == ("center", "")
     other = Clicker("lookahead", "positive", True, True, 3, 8)
     assert (other.rule, other.switches) == (
         "lookahead-8",

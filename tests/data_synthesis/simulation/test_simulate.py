@@ -54,7 +54,7 @@ def test_a_sequence_ends_at_the_iou_target_or_with_its_clicks():
     assert (empty.clicks, empty.ious, empty.mask.any()) == ((), (), False)
 
 
-def test_the_first_click_is_positive_in_the_centre():
+def test_the_first_click_is_positive_in_the_center():
     for target, result in zip(targets()[:3], run(targets()[:3], max_clicks=1), strict=True):
         click = result.clicks[0]
         assert click.positive
@@ -185,7 +185,7 @@ def test_seed_sample_and_number_change_random_clicks(policy):
     assert first not in (seed, sample, number)
 
 
-def test_the_centre_does_not_know_chance():
+def test_the_center_does_not_know_chance():
     assert click_on([1], Clicker(), seed=1)[0].clicks == click_on([1], None, seed=2)[0].clicks
 
 
@@ -205,8 +205,8 @@ def test_lookahead_takes_the_best_of_its_candidates(seed, candidates, jitter):
         tried = state.attempt([proposals])[0]
         assert result.ious[turn] == max(iou(attempt.mask, target, valid) for attempt in tried)
         if not jitter:
-            (centre,) = propose(Clicker(), target, state.masks[0], state.sequences[0], valid, None)
-            assert centre in proposals
+            (center,) = propose(Clicker(), target, state.masks[0], state.sequences[0], valid, None)
+            assert center in proposals
         state.step([click])
 
 
@@ -217,7 +217,7 @@ def test_all_candidates_of_a_step_are_decoded_together():
     assert together > 3 * 4
 
 
-def test_one_candidate_is_the_centre():
+def test_one_candidate_is_the_center():
     assert [r.clicks for r in click_on(range(4), Clicker("lookahead", candidates=1))] == [
         r.clicks for r in click_on(range(4), Clicker())
     ]

@@ -45,11 +45,11 @@ def test_the_table_says_what_the_reference_says():
             assert "{}x{}".format(*benchmark.size) in size
 
 
-def test_no_two_classes_share_a_name_a_colour_or_a_prompt():
+def test_no_two_classes_share_a_name_a_color_or_a_prompt():
     for benchmark in BENCHMARKS.values():
         prompts = [words[0] for words in benchmark.prompts]
-        colours = [*benchmark.palette, *benchmark.ignore_colours, *(colour for colour, _ in benchmark.merged)]
-        for values in (benchmark.names, prompts, colours):
+        colors = [*benchmark.palette, *benchmark.ignore_colors, *(color for color, _ in benchmark.merged)]
+        for values in (benchmark.names, prompts, colors):
             assert len(set(values)) == len(values), benchmark.name
         assert len(benchmark.palette) in (0, len(benchmark.classes))
 

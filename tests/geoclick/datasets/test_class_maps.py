@@ -44,21 +44,21 @@ def test_openearthmap_scores_zero(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["potsdam", "vaihingen"])
-def test_isprs_colours_and_values_are_the_same_classes(tmp_path, name):
+def test_isprs_colors_and_values_are_the_same_classes(tmp_path, name):
     white, blue, cyan, green = (255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0)
     yellow, red, black = (255, 255, 0), (255, 0, 0), (0, 0, 0)
     said = [*BENCHMARKS[name].names, "ignored"]
     assert said[1:] == ["building", "low vegetation", "tree", "car", "clutter", "ignored"]
-    colours = np.array([[white, blue, cyan, green, yellow, red, black]], np.uint8)
-    assert names_of(name, class_map(tmp_path, name, colours)[0]) == said
+    colors = np.array([[white, blue, cyan, green, yellow, red, black]], np.uint8)
+    assert names_of(name, class_map(tmp_path, name, colors)[0]) == said
     values = np.array([[1, 2, 3, 4, 5, 6, 0]], np.uint8)
     assert names_of(name, class_map(tmp_path, name, values)[0]) == said
 
 
-def test_isaid_colours_values_and_padding(tmp_path):
-    colours = np.array([[(0, 0, 0), (0, 0, 63), (0, 0, 127), (0, 127, 255), (0, 100, 155)]], np.uint8)
+def test_isaid_colors_values_and_padding(tmp_path):
+    colors = np.array([[(0, 0, 0), (0, 0, 63), (0, 0, 127), (0, 127, 255), (0, 100, 155)]], np.uint8)
     said = ["background", "ship", "small vehicle", "plane", "harbor"]
-    assert names_of("isaid", class_map(tmp_path, "isaid", colours)[0]) == said
+    assert names_of("isaid", class_map(tmp_path, "isaid", colors)[0]) == said
     values = np.array([[0, 1, 9, 14, 15, 255]], np.uint8)
     assert names_of("isaid", class_map(tmp_path, "isaid", values)[0]) == [*said, "ignored"]
 
@@ -110,8 +110,8 @@ def test_what_is_unknown_is_counted_and_ignored(tmp_path):
     classes, unknown = class_map(tmp_path, "vdd", np.array([[6, 7, 200, 254, 255]], np.uint8))
     assert names_of("vdd", classes) == ["water"] + 4 * ["ignored"]
     assert unknown == 3  # 255 is ignored by its meaning
-    colours = np.array([[(0, 0, 255), (1, 2, 3)]], np.uint8)
-    classes, unknown = class_map(tmp_path, "potsdam", colours)
+    colors = np.array([[(0, 0, 255), (1, 2, 3)]], np.uint8)
+    classes, unknown = class_map(tmp_path, "potsdam", colors)
     assert (names_of("potsdam", classes), unknown) == (["building", "ignored"], 1)
     wide = np.array([[1, 256 + 1, 40000]], np.uint16)
     classes, unknown = class_map(tmp_path, "loveda", wide)
@@ -121,7 +121,7 @@ def test_what_is_unknown_is_counted_and_ignored(tmp_path):
 def test_a_label_of_something_else_is_refused(tmp_path):
     with pytest.raises(GeoClickError, match="one channel"):
         class_map(tmp_path, "loveda", np.zeros((2, 2, 3), np.uint8))
-    with pytest.raises(GeoClickError, match="no value or colour of a class of LoveDA"):
+    with pytest.raises(GeoClickError, match="no value or color of a class of LoveDA"):
         class_map(tmp_path, "loveda", np.full((2, 2), 99, np.uint8))
 
 
@@ -130,15 +130,15 @@ LABELLED = [b.name for b in BENCHMARKS.values() if len(b.classes) > 2]
 
 @settings(max_examples=60)
 @given(st.sampled_from(LABELLED), st.data())
-def test_values_and_colours_come_back_as_classes(tmp_path_factory, name, data):
+def test_values_and_colors_come_back_as_classes(tmp_path_factory, name, data):
     folder, benchmark = tmp_path_factory.getbasetemp(), BENCHMARKS[name]
     numbers = data.draw(arrays(np.uint8, (5, 7), elements=st.integers(0, len(benchmark.classes) - 1)))
     classes, unknown = class_map(folder, name, (numbers + benchmark.first).astype(np.uint8))
     np.testing.assert_array_equal(classes, numbers)
     assert unknown == 0
     if benchmark.palette:
-        colours = np.array(benchmark.palette, np.uint8)[numbers]
-        np.testing.assert_array_equal(class_map(folder, name, colours)[0], numbers)
+        colors = np.array(benchmark.palette, np.uint8)[numbers]
+        np.testing.assert_array_equal(class_map(folder, name, colors)[0], numbers)
 
 
 @settings(max_examples=60)

@@ -15,8 +15,8 @@ from tests.paths import SHARED
 RED, BLUE, GREY, BLACK = (200, 10, 10), (10, 10, 200), (155, 155, 155), (0, 0, 0)
 
 
-def colour_folder(root, mask, *, palette=False):
-    """A root with one image `a.jpg`, its colour mask and a classes.json."""
+def color_folder(root, mask, *, palette=False):
+    """A root with one image `a.jpg`, its color mask and a classes.json."""
     (root / "images").mkdir(parents=True)
     (root / "masks").mkdir()
     images.write_png(root / "images/a.png", np.full((*mask.shape[:2], 3), 90, np.uint8))
@@ -30,12 +30,12 @@ def colour_folder(root, mask, *, palette=False):
     return root
 
 
-def coloured():
+def colored():
     """Two red components, one blue, a corner to ignore."""
     mask = np.empty((20, 30, 3), np.uint8)
     mask[:] = BLUE
     mask[2:6, 3:9] = RED
-    mask[6:8, 9:12] = RED  # touches the first one at a corner: 8 neighbours, one component
+    mask[6:8, 9:12] = RED  # touches the first one at a corner: 8 neighbors, one component
     mask[12:15, 20:25] = RED
     mask[18:, :4] = BLACK
     mask[:2, 28:] = GREY
@@ -57,8 +57,8 @@ def line(**changes):
 
 
 @pytest.mark.parametrize("palette", [False, True])
-def test_colours_become_one_sample_for_each_component(tmp_path, palette):
-    root, left = colour_folder(tmp_path, coloured(), palette=palette), []
+def test_colors_become_one_sample_for_each_component(tmp_path, palette):
+    root, left = color_folder(tmp_path, colored(), palette=palette), []
     options = ReadOptions(min_area=1, max_area_fraction=0.95)
     samples = list(read("folder", root, "train", options=options, on_left_out=left.append))
     assert [(s.query, s.sample_id) for s in samples] == [
@@ -73,7 +73,7 @@ def test_colours_become_one_sample_for_each_component(tmp_path, palette):
 
 
 def test_area_limits_count_what_they_leave_out(tmp_path):
-    root, left = colour_folder(tmp_path, coloured()), []
+    root, left = color_folder(tmp_path, colored()), []
     options = ReadOptions(min_area=16, max_area_fraction=0.5)
     samples = list(read("folder", root, "train", options=options, on_left_out=left.append))
     assert [s.sample_id for s in samples] == ["a-bare_land-2-3"]
@@ -87,23 +87,23 @@ def test_every_pixel_counts_where_nothing_is_ignored(tmp_path):
     mask = np.empty((20, 20, 3), np.uint8)
     mask[:] = RED
     mask[:, 10:] = BLUE
-    (sample, _) = read("folder", colour_folder(tmp_path, mask), "", options=ReadOptions(min_area=1))
+    (sample, _) = read("folder", color_folder(tmp_path, mask), "", options=ReadOptions(min_area=1))
     assert sample.valid is None
 
 
-def test_unknown_colours_are_ignored_and_counted(tmp_path):
-    mask = coloured()
+def test_unknown_colors_are_ignored_and_counted(tmp_path):
+    mask = colored()
     mask[10, 10] = (1, 2, 3)
     left = []
     (*_, water) = read(
-        "folder", colour_folder(tmp_path, mask), "", options=ReadOptions(1, 0.95), on_left_out=left.append
+        "folder", color_folder(tmp_path, mask), "", options=ReadOptions(1, 0.95), on_left_out=left.append
     )
     assert not water.valid[10, 10]
-    assert [(item.reason, item.count) for item in left] == [("pixels of unknown colours, ignored", 1)]
+    assert [(item.reason, item.count) for item in left] == [("pixels of unknown colors, ignored", 1)]
 
 
 def test_binary_masks_without_classes(tmp_path):
-    root = colour_folder(tmp_path, coloured())
+    root = color_folder(tmp_path, colored())
     (root / "classes.json").unlink()
     images.write_png(root / "masks/a.png", np.eye(20, 30, dtype=bool))
     (sample,) = read("folder", root, "train", options=ReadOptions(query="the diagonal"))
@@ -112,7 +112,7 @@ def test_binary_masks_without_classes(tmp_path):
 
 @pytest.mark.parametrize("spoil", ["size", "truncated", "missing mask"])
 def test_a_broken_pair_is_one_sentence_and_the_others_go_on(tmp_path, spoil):
-    root = colour_folder(tmp_path, coloured())
+    root = color_folder(tmp_path, colored())
     picture = (root / "images/a.png").read_bytes()
     (root / "images/b.png").write_bytes(picture)
     if spoil == "size":
@@ -207,7 +207,7 @@ def test_usage_errors(tmp_path):
 
 
 def test_a_wrong_legend_is_one_sentence(tmp_path):
-    root = colour_folder(tmp_path, coloured())
+    root = color_folder(tmp_path, colored())
     for content in ("{", "[]", '{"classes": {"a": [1, 2]}}', '{"classes": {"a": [1, 2, 3], "b": [1, 2, 3]}}'):
         (root / "classes.json").write_text(content)
         with pytest.raises(GeoClickError, match=r"classes\.json must hold"):

@@ -217,7 +217,7 @@ def test_what_can_be_no_target_is_counted(tmp_path):
         "no geometry": 1,
         "no class": 1,
         "outside every raster": 1,
-        "no pixel's centre in it": 1,
+        "no pixel's center in it": 1,
     }
     assert not any(item.error for item in left)
 

@@ -14,9 +14,9 @@ MASK = np.zeros((4, 6), bool)
 MASK[1:3, 2:5] = True
 
 
-def palette(mask, colours):
+def palette(mask, colors):
     picture = Image.fromarray(mask.astype(np.uint8)).convert("P")
-    picture.putpalette(colours)
+    picture.putpalette(colors)
     return picture
 
 
@@ -63,7 +63,7 @@ sides = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
 @given(sides, sides, st.integers(0, 99))
-def test_fitting_takes_the_pixel_under_the_centre(size, own, seed):
+def test_fitting_takes_the_pixel_under_the_center(size, own, seed):
     mask = np.random.default_rng(seed).random(own) < 0.5
     rows, columns = (
         [int(Fraction(2 * i + 1, 2) / side * length) for i in range(side)]

@@ -13,7 +13,7 @@ from geoclick.geo.tiles import Window
 from tests import geotiffs
 
 ALL = Window(0, 0, 40, 60)
-COLOURS = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+COLORS = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
 
 
 def written(path, pixels, **profile):
@@ -43,8 +43,8 @@ def test_bytes_are_shown_as_they_are(tmp_path):
         ([ColorInterp.undefined] * 5, (), (1, 2, 3)),
         ([ColorInterp.undefined] * 5, (5, 3, 1), (5, 3, 1)),
         ([ColorInterp.undefined] * 5, (4,), (4, 4, 4)),
-        ([*COLOURS[::-1], ColorInterp.undefined], (), (3, 2, 1)),
-        ([*COLOURS, ColorInterp.alpha], (), (1, 2, 3)),
+        ([*COLORS[::-1], ColorInterp.undefined], (), (3, 2, 1)),
+        ([*COLORS, ColorInterp.alpha], (), (1, 2, 3)),
         ([ColorInterp.gray, ColorInterp.alpha], (), (1, 1, 1)),
         ([ColorInterp.gray], (), (1, 1, 1)),
         ([ColorInterp.gray, ColorInterp.undefined], (), (1, 1, 1)),
@@ -123,7 +123,7 @@ def test_transparency_holds_no_data(tmp_path):
     pixels = geotiffs.noise(40, 60, bands=4)
     pixels[3] = 255
     pixels[3, :, :10] = 0
-    image, valid = shown(tmp_path, pixels, colorinterp=[*COLOURS, ColorInterp.alpha])
+    image, valid = shown(tmp_path, pixels, colorinterp=[*COLORS, ColorInterp.alpha])
     np.testing.assert_array_equal(np.flatnonzero(~valid.any(axis=0)), np.arange(10))
     assert not image[:, :10].any()
 

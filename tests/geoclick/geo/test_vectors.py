@@ -180,7 +180,7 @@ def whole_raster(shape):
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 8), st.data())
 def test_a_window_of_a_polygon_is_that_part_of_its_mask(seed, corners, data):
-    # Corners from a generator: hypothesis would look for edges through a pixel's very centre, where rounding decides.
+    # Corners from a generator: hypothesis would look for edges through a pixel's very center, where rounding decides.
     shape = shapely.Polygon(np.random.default_rng(seed).uniform((-20, -20), (80, 60), (corners, 2)))
     box = vectors.box_of(shape, SIZE)
     row, column = data.draw(st.integers(0, 39)), data.draw(st.integers(0, 59))

@@ -11,8 +11,8 @@ from geoclick.clicks import Click
 from geoclick.pages import click_drawing
 
 
-def near(picture, colour, tolerance=40):
-    return (np.abs(picture.astype(int) - colour) < tolerance).all(axis=-1)
+def near(picture, color, tolerance=40):
+    return (np.abs(picture.astype(int) - color) < tolerance).all(axis=-1)
 
 
 @settings(max_examples=25)
@@ -21,16 +21,16 @@ def near(picture, colour, tolerance=40):
     place=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     positive=st.booleans(),
 )
-def test_a_click_is_drawn_in_its_colour_where_it_is(size, place, positive):
+def test_a_click_is_drawn_in_its_color_where_it_is(size, place, positive):
     image = np.full((*size, 3), 128, np.uint8)
     x, y = place[0] * (size[1] - 1), place[1] * (size[0] - 1)
     picture = click_drawing.overlay(image, np.zeros(size, bool), [Click(x, y, positive)])
     rows, columns = np.nonzero(near(picture, click_drawing.POSITIVE if positive else click_drawing.NEGATIVE))
     scale = max(picture.shape) / max(size)
     radius = click_drawing.marker_radius(max(picture.shape))
-    centre = (x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5
+    center = (x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5
     assert len(rows) > radius
-    distance = np.hypot(columns - centre[0], rows - centre[1])
+    distance = np.hypot(columns - center[0], rows - center[1])
     assert distance.max() < radius + 2
     assert not near(picture, click_drawing.NEGATIVE if positive else click_drawing.POSITIVE).any()
 
@@ -42,9 +42,9 @@ def test_the_mask_is_tinted_outlined_and_the_rest_untouched():
     picture = click_drawing.overlay(image, mask, [])
     assert picture.shape == image.shape
     assert (picture[~mask] == 60).all()
-    assert (picture[100, 300:400] == click_drawing.MASK_COLOUR).all()
+    assert (picture[100, 300:400] == click_drawing.MASK_COLOR).all()
     inside = picture[150, 350].astype(float)
-    expected = (1 - click_drawing.TINT) * 60 + click_drawing.TINT * np.array(click_drawing.MASK_COLOUR)
+    expected = (1 - click_drawing.TINT) * 60 + click_drawing.TINT * np.array(click_drawing.MASK_COLOR)
     assert np.abs(inside - expected).max() <= 1
 
 

@@ -47,17 +47,17 @@ def pixels(path):
         return np.array(image)
 
 
-def in_colours(path):
+def in_colors(path):
     with Image.open(path) as image:
         return np.array(image.convert("RGB"))
 
 
-def index_of(path, colours, unknown):
-    """The place of every pixel's colour in a table, colour by colour."""
-    codes = in_colours(path) @ np.array([1 << 16, 1 << 8, 1])
+def index_of(path, colors, unknown):
+    """The place of every pixel's color in a table, color by color."""
+    codes = in_colors(path) @ np.array([1 << 16, 1 << 8, 1])
     index = np.full(codes.shape, unknown, np.uint8)
-    for value, colour in colours.items() if isinstance(colours, dict) else enumerate(colours):
-        index[codes == int(colour, 16)] = value
+    for value, color in colors.items() if isinstance(colors, dict) else enumerate(colors):
+        index[codes == int(color, 16)] = value
     return index
 
 
@@ -136,14 +136,14 @@ def test_isaid_is_filled_up_with_what_is_ignored(prepared):
     }
 
 
-def test_uavid_merges_cars_and_reads_colours_not_numbers(prepared):
+def test_uavid_merges_cars_and_reads_colors_not_numbers(prepared):
     raw, output = prepared("uavid")
     for number, width in enumerate((1920, 2048)):
         path = raw / f"uavid_test/seq21/Labels/000{number}00.png"
         with Image.open(path) as image:
             assert image.mode == ("P" if number else "RGB")
         label = index_of(path, UAVID, 255)
-        moving = (in_colours(path) == (64, 0, 128)).all(axis=2)
+        moving = (in_colors(path) == (64, 0, 128)).all(axis=2)
         assert moving.sum() >= 200
         assert (label[moving] == 255).all()
         label[moving] = 3

@@ -20,14 +20,14 @@ PALETTES = {
 
 
 @pytest.mark.parametrize("name", PALETTES)
-def test_every_colour_of_the_set_has_its_value(tmp_path, name):
-    ignored, colours = PALETTES[name]
-    strip = np.array([list(bytes.fromhex(colour)) for colour in [*colours, "fcff00"]], np.uint8)
+def test_every_color_of_the_set_has_its_value(tmp_path, name):
+    ignored, colors = PALETTES[name]
+    strip = np.array([list(bytes.fromhex(color)) for color in [*colors, "fcff00"]], np.uint8)
     # More rows than are decoded together.
     Image.fromarray(np.repeat(strip[None], labels.ROWS + 3, 0)).save(tmp_path / "label.png")
-    table = {"isprs": isprs, "isaid": isaid, "uavid": uavid}[name].COLOURS
+    table = {"isprs": isprs, "isaid": isaid, "uavid": uavid}[name].COLORS
     index, unknown = labels.by_palette(tmp_path / "label.png", table, ignored=ignored)
-    expected = [*range(len(colours)), ignored]
+    expected = [*range(len(colors)), ignored]
     if name == "uavid":
         expected[7] = 3
     assert (index == expected).all()
@@ -42,9 +42,9 @@ def stored(path, numbers, palette):
     assert Image.open(path).mode == "P"
 
 
-def test_of_a_palette_file_colours_count_where_colours_are_meant_and_numbers_where_numbers_are(tmp_path):
+def test_of_a_palette_file_colors_count_where_colors_are_meant_and_numbers_where_numbers_are(tmp_path):
     stored(tmp_path / "a.png", [[0, 1, 2]], [0, 255, 0, 255, 255, 255, 0, 0, 255])
-    assert labels.by_palette(tmp_path / "a.png", isprs.COLOURS, ignored=0)[0].tolist() == [[4, 1, 2]]
+    assert labels.by_palette(tmp_path / "a.png", isprs.COLORS, ignored=0)[0].tolist() == [[4, 1, 2]]
     assert labels.by_value(tmp_path / "a.png", 7, ignored=0)[0].tolist() == [[0, 1, 2]]
 
 
@@ -65,16 +65,16 @@ def test_a_label_of_another_kind_is_refused(tmp_path):
     Image.fromarray(np.ones((2, 4), np.uint8)).save(grey)
     Image.fromarray(np.full((2, 4, 3), 9, np.uint8)).save(rgb)
     cut.write_bytes(rgb.read_bytes()[:50])
-    with pytest.raises(GeoClickError, match=r"grey.png is no label in colours \(its mode is L\)"):
-        labels.by_palette(grey, isprs.COLOURS, ignored=0)
+    with pytest.raises(GeoClickError, match=r"grey.png is no label in colors \(its mode is L\)"):
+        labels.by_palette(grey, isprs.COLORS, ignored=0)
     with pytest.raises(
-        GeoClickError, match="on 8 of its 8 pixels a colour or value that the set does not name"
+        GeoClickError, match="on 8 of its 8 pixels a color or value that the set does not name"
     ):
-        labels.by_palette(rgb, isprs.COLOURS, ignored=0)
+        labels.by_palette(rgb, isprs.COLORS, ignored=0)
     with pytest.raises(
         GeoClickError, match=r"rgb.png is no label of one channel with 8 bits \(its mode is RGB\)"
     ):
         labels.by_value(rgb, 7, ignored=0)
-    for read in (labels.read_numbers, lambda path: labels.by_palette(path, isprs.COLOURS, ignored=0)):
+    for read in (labels.read_numbers, lambda path: labels.by_palette(path, isprs.COLORS, ignored=0)):
         with pytest.raises(GeoClickError, match="cut"):
             read(cut)

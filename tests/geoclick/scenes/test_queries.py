@@ -27,14 +27,14 @@ def asked():
 def fits(rule, seen):
     """An independent reading of a rule on raw pixels: the indices of the objects that satisfy it."""
     there = {i: (t, p) for i, (t, p) in enumerate(seen) if len(p)}
-    found = [i for i, (t, p) in there.items() if t.kind == rule.kind and rule.colour in (None, t.colour)]
+    found = [i for i, (t, p) in there.items() if t.kind == rule.kind and rule.color in (None, t.color)]
     middle = {i: p.mean(0)[::-1] for i, (t, p) in there.items()}
     if rule.place:
         vertical, horizontal = rule.place.split()
         found = [i for i in found if (middle[i][1] < SIZE / 2) == (vertical == "top")]
         found = [i for i in found if (middle[i][0] < SIZE / 2) == (horizontal == "left")]
-    if rule.neighbour:
-        (anchor,) = [i for i, (t, _) in there.items() if t.kind == rule.neighbour]
+    if rule.neighbor:
+        (anchor,) = [i for i, (t, _) in there.items() if t.kind == rule.neighbor]
         found = sorted(found, key=lambda i: np.linalg.norm(middle[i] - middle[anchor]))[:1]
     if rule.extreme:
         measure = {
@@ -72,13 +72,13 @@ def test_tasks_are_what_they_say(asked):
 
 def test_the_words_say_the_rule(asked):
     for _, _, query in asked:
-        for part in (query.rule.colour, query.rule.place, query.rule.extreme, query.rule.neighbour):
+        for part in (query.rule.color, query.rule.place, query.rule.extreme, query.rule.neighbor):
             assert part is None or part in query.text
 
 
 def test_all_forms_occur(asked):
     rules = [query.rule for _, _, query in asked if query.task == "referring"]
-    for part in ("colour", "place", "extreme", "neighbour"):
+    for part in ("color", "place", "extreme", "neighbor"):
         assert any(getattr(rule, part) for rule in rules), part
 
 
@@ -91,10 +91,10 @@ def test_too_close_to_call_is_no_answer():
     assert answer(Rule("building", place="top left"), [on_the_line]) is None
 
 
-def test_a_rule_that_names_an_ambiguous_neighbour_has_no_single_answer():
+def test_a_rule_that_names_an_ambiguous_neighbor_has_no_single_answer():
     pond = Fact(0, "pond", "blue", 900, 50.0, 50.0)
     trees = [Fact(i, "tree", "green", 200, 40.0 * i, 60.0) for i in (1, 2)]
-    rule = Rule("tree", neighbour="pond")
+    rule = Rule("tree", neighbor="pond")
     assert answer(rule, [pond, *trees]) is None or len(matches(rule, [pond, *trees])) == 1
     assert answer(rule, [pond, replace(pond, index=5, x=200.0), *trees]) is None
 
@@ -115,6 +115,6 @@ def test_other_words_are_for_the_same_rule(asked):
         for text in texts:
             named = {word for word in KINDS[query.rule.kind].words if word in text.split()}
             assert bool(named) == (query.task != "reasoning")
-            for part in (query.rule.extreme, query.rule.place, query.rule.neighbour):
+            for part in (query.rule.extreme, query.rule.place, query.rule.neighbor):
                 assert part is None or part in text
     assert changed > 0.9 * len(asked)

@@ -78,7 +78,7 @@ def test_the_same_kind_looks_different_from_scene_to_scene():
         means += [
             image[ids == i + 1].mean(0)
             for i, thing in enumerate(scene.objects)
-            if thing.kind == "building" and thing.colour == "red" and (ids == i + 1).sum() > 40
+            if thing.kind == "building" and thing.color == "red" and (ids == i + 1).sum() > 40
         ]
     assert len(means) > 5
     assert np.std(means, axis=0).max() > 8

@@ -43,7 +43,7 @@ QUERIES = {
         "the longest bridge",
         "A small frustum of a cone chimney",
     ),
-    "colour": ("A gray train station", "A green and brown golf field", "the building with light-blue roof"),
+    "color": ("A gray train station", "A green and brown golf field", "the building with light-blue roof"),
     "several": (
         "a small vehicle on the upper right of the harbor",
         "A vehicle is on the right of the red vehicle",

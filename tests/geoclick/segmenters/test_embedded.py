@@ -27,15 +27,15 @@ def examples():
     return images, targets
 
 
-def centre(error):
+def center(error):
     distance = distance_transform(error)
     row, column = np.unravel_index(distance.argmax(), distance.shape)
     return int(column), int(row), distance.max()
 
 
 def correction(target, mask):
-    """The centre rule, written once more so that this floor needs none above it."""
-    (x, y, missed), (u, v, surplus) = centre(target & ~mask), centre(mask & ~target)
+    """The center rule, written once more so that this floor needs none above it."""
+    (x, y, missed), (u, v, surplus) = center(target & ~mask), center(mask & ~target)
     return Click(x, y) if missed > surplus else Click(u, v, False)
 
 

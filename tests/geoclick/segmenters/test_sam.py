@@ -54,7 +54,7 @@ def test_a_mixed_batch_equals_sam_predictor_one_by_one(sam, images, multimask, f
     segmenter = SamSegmenter(copy.deepcopy(sam), name="tiny", image_batch=3, prompt_batch=prompt_batch)
     embeddings = segmenter.embed(images)
     generator = torch.Generator().manual_seed(1)
-    # Each image twice, and not in order: prompts of one image need not be neighbours.
+    # Each image twice, and not in order: prompts of one image need not be neighbors.
     order = [0, 1, 2, 3, 2, 0]
     low_res = [torch.randn(1, 32, 32, generator=generator) * 5 if feedback else None for _ in order]
     low_res[1] = None

@@ -47,7 +47,7 @@ def test_without_a_positive_logit_the_mask_is_empty():
     assert not upscaling.masks(-torch.ones(2, LOW, LOW), *axes((48, 64), (30, 41))).any()
 
 
-def test_a_single_positive_logit_reaches_no_farther_than_its_neighbours():
+def test_a_single_positive_logit_reaches_no_farther_than_its_neighbors():
     logits = -torch.ones(1, LOW, LOW)
     logits[0, 8, 4] = 9.0
     (mask,) = upscaling.masks(logits, *axes((SIDE, SIDE), (SIDE, SIDE))).numpy()

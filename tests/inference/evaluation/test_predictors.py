@@ -14,7 +14,7 @@ from tests.inference.evaluation.test_run_folder import samples
 
 
 def options(**values):
-    return evaluate.EvaluateConfig(root="x", output="y", **values)
+    return evaluate.EvaluateOptions(root="x", output="y", **values)
 
 
 @settings(max_examples=50)

@@ -88,9 +88,9 @@ def test_all_that_is_told_of_a_run(entries):
         "by_task": {"referring": 3, "reasoning": 1, "no_target": 2},
         "by_category": {"dam": 2, "ship": 1},
         "by_size": {"small": 3, "medium": 1},
-        "by_query_kind": {"plain": 1, "position": 1, "colour": 1, "reasoning": 1, "no_target": 2},
+        "by_query_kind": {"plain": 1, "position": 1, "color": 1, "reasoning": 1, "no_target": 2},
     }
-    assert list(summary["by_query_kind"]) == ["plain", "position", "colour", "reasoning", "no_target"]
+    assert list(summary["by_query_kind"]) == ["plain", "position", "color", "reasoning", "no_target"]
     assert summary["by_category"]["dam"]["miou"] == 0.25
     assert summary["answers"] == {
         "by_status": {"empty": 1, "ok": 3, "repaired": 1, "unparsable": 1},

@@ -99,7 +99,7 @@ def test_numbers_are_right_and_absent_kinds_are_none(cache):
         for (question, answer), look, point in zip(made.turns, made.looks, made.points, strict=True):
             asked = question.removeprefix("How many: ")
             facts = [item.fact for item in cache.seen[index]]
-            count = sum(asked in (fact.kind, f"{fact.colour} {fact.kind}") for fact in facts)
+            count = sum(asked in (fact.kind, f"{fact.color} {fact.kind}") for fact in facts)
             assert answer == (str(count) if count else "none")
             assert look.sum() == pytest.approx(float(count > 0))
             assert np.isnan(point).all()
@@ -124,7 +124,7 @@ def test_dense_labels_are_those_of_the_objects(cache):
     assert shown
     assert shown <= kinds
     assert np.array_equal(np.isnan(made.offsets[..., 0]), made.kinds == 0)
-    assert np.array_equal(made.colours == -1, made.kinds == 0)
+    assert np.array_equal(made.colors == -1, made.kinds == 0)
 
 
 def test_the_look_loss_is_least_where_attention_is_on_the_target(cache, words):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from geoclick.errors import GeoClickError
-from geoclick.train.embedded.sam import EmbeddedSamConfig, Run, main
+from geoclick.train.embedded.sam import EmbeddedSamOptions, Run, main
 from geoclick.train.embedded.sam_frames import read_tiles
 from geoclick.train.embedded.scene_cache import SceneCache
 
@@ -16,7 +16,7 @@ def test_resumed_equals_uninterrupted(tmp_path):
     ids = np.zeros((2, 256, 256), np.uint8)
     ids[:, ::2] = ids[:, 1::2] = np.arange(256, dtype=np.uint8) // 40
     cache = SceneCache(rng.integers(0, 256, (2, 256, 256, 3), dtype=np.uint8), ids, ())
-    settings = EmbeddedSamConfig(output=str(tmp_path), images=1, objects=2, clicks=(2,))
+    settings = EmbeddedSamOptions(output=str(tmp_path), images=1, objects=2, clicks=(2,))
     through = Run(settings)
     through.learn(cache, [])
     through.save()

@@ -8,7 +8,7 @@ import torch
 
 from geoclick.config import read_yaml
 from geoclick.segmenters.sam import build
-from geoclick.train.embedded.sam import EmbeddedSamConfig, architecture, untrained
+from geoclick.train.embedded.sam import EmbeddedSamOptions, architecture, untrained
 from geoclick.train.embedded.sam_evaluation import Example, evaluate, model_card
 from geoclick.train.embedded.sam_frames import (
     OUTSIDE,
@@ -144,7 +144,7 @@ def test_a_few_steps_learn_one_picture():
 
 def test_default_recipe_is_the_default_of_the_options():
     recipe = read_yaml(REPO / "configs/embedded_sam/default.yaml")
-    options = EmbeddedSamConfig()
+    options = EmbeddedSamOptions()
     for key, value in recipe.items():
         default = getattr(options, key)
         assert (list(default) if isinstance(default, tuple) else default) == value, key
@@ -159,6 +159,6 @@ def test_evaluation_ranks_the_three_masks_by_what_the_model_says_of_them():
     assert measured["chosen"] <= measured["best"]
     assert measured["chosen"] == pytest.approx(measured["iou@1"], abs=1e-3)
     metrics = {"scenes": measured, "steps": 3, "minutes": 1.0}
-    card = model_card(EmbeddedSamConfig(), metrics)
+    card = model_card(EmbeddedSamOptions(), metrics)
     assert f"{measured['iou@6']:.3f} |" in card
     assert f"{measured['rank_correlation']:.3f} |" in card

@@ -26,7 +26,7 @@ def case(request, tmp_path_factory):
     ),
 )
 def test_positions_are_those_of_the_model_for_any_images(case, first, shown):
-    """Each image stands before a text: the model tells neighbouring images apart by what is between them."""
+    """Each image stands before a text: the model tells neighboring images apart by what is between them."""
     vlm, _ = case
     model, image = vlm.model.model, vlm.processor.image_token_id
     ids = [20] * first + [token for _, _, text in shown for token in [image] + [20] * text]

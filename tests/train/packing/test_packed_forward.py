@@ -63,7 +63,7 @@ def test_each_sample_has_the_loss_and_gradient_that_it_has_alone(case):
     expected, found = padded_losses(vlm, pack), packed_losses(vlm, pack)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert expected.min() > 1
-    # One sample's gradient: it would differ if a neighbour were seen, even one whose loss does not count.
+    # One sample's gradient: it would differ if a neighbor were seen, even one whose loss does not count.
     for index in (0, 2):
         one = gradients(vlm.model, padded_losses(vlm, pack)[index])
         two = gradients(vlm.model, packed_losses(vlm, pack)[index])

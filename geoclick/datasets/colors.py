@@ -1,4 +1,4 @@
-"""Semantic masks given as colours: one region for each connected component of each class."""
+"""Semantic masks given as colors: one region for each connected component of each class."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ EIGHT = np.ones((3, 3), bool)
 
 @dataclass(frozen=True)
 class Legend:
-    """The colours of a mask, as whole numbers 0xRRGGBB; a colour of both kinds is ignored."""
+    """The colors of a mask, as whole numbers 0xRRGGBB; a color of both kinds is ignored."""
 
     classes: dict[str, int]
     ignore: frozenset[int]
@@ -24,7 +24,7 @@ class Legend:
 
 @dataclass(frozen=True)
 class Region:
-    """One connected component (8 neighbours) of a class.
+    """One connected component (8 neighbors) of a class.
 
     Attributes:
         category: the class.
@@ -41,7 +41,7 @@ class Region:
     area: int
 
 
-def _colour(value: object) -> int:
+def _color(value: object) -> int:
     if (
         not isinstance(value, list)
         or len(value) != 3
@@ -59,10 +59,10 @@ def read_legend(path: Path) -> Legend:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        ignore = frozenset(_colour(value) for value in content.get("ignore", []))
-        classes = {str(name): _colour(value) for name, value in content["classes"].items()}
+        ignore = frozenset(_color(value) for value in content.get("ignore", []))
+        classes = {str(name): _color(value) for name, value in content["classes"].items()}
         if len(set(classes.values())) < len(classes):
-            raise ValueError("two classes have the same colour")
+            raise ValueError("two classes have the same color")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GeoClickError(
             f'{path} must hold {{"classes": {{name: [r, g, b]}}, "ignore": [[r, g, b]]}} ({error}); mend it.'
@@ -71,19 +71,19 @@ def read_legend(path: Path) -> Legend:
 
 
 def read_codes(path: Path) -> np.ndarray:
-    """The colours of a mask file, RGB, grey or palette, as int32 [H, W] of 0xRRGGBB; raises GeoClickError."""
+    """The colors of a mask file, RGB, grey or palette, as int32 [H, W] of 0xRRGGBB; raises GeoClickError."""
     with images.opened(path) as image:
         rgb = np.asarray(image.convert("RGB")).astype(np.int32)
     return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
 
 
 def valid_pixels(codes: np.ndarray, legend: Legend) -> np.ndarray:
-    """Where a class of the legend stands, bool [H, W]; ignored and unknown colours do not count."""
+    """Where a class of the legend stands, bool [H, W]; ignored and unknown colors do not count."""
     return np.isin(codes, list(legend.classes.values()))
 
 
 def unknown_pixels(codes: np.ndarray, legend: Legend) -> int:
-    """How many pixels have a colour that the legend does not name."""
+    """How many pixels have a color that the legend does not name."""
     return int((~np.isin(codes, [*legend.classes.values(), *legend.ignore])).sum())
 
 

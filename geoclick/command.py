@@ -1,0 +1,68 @@
+"""Running a command: its options are parsed, its errors become one sentence, and it ends with an exit code."""
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from geoclick.config import parse
+from geoclick.errors import GeoClickError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Command(Generic[T]):
+    """A command of the command line; calling it with its arguments runs it and returns the exit code.
+
+    Attributes:
+        prog: the command as the user types it.
+        options: dataclass of its options, made of `config.option` fields.
+        run: what it does with them.
+        description: one or two sentences for `--help`.
+        example: a command line that works, for `--help`.
+        around: runs the body of the command; jobs of several processes handle errors with it.
+    """
+
+    prog: str
+    options: type[T]
+    run: Callable[[T], None]
+    description: str
+    example: str
+    around: Callable[[Callable[[], None]], None] | None = None
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with `argv`, or with the arguments of the process; 0 success, 1 failure, 2 wrong usage."""
+
+        def body() -> None:
+            texts = {"prog": self.prog, "description": self.description, "example": self.example}
+            self.run(parse(self.options, argv, **texts))
+
+        around = self.around
+        return exit_code(body if around is None else lambda: around(body), argv)
+
+
+def exit_code(body: Callable[[], None], argv: Sequence[str] | None = None) -> int:
+    """Run the body of a command and return its exit code; an error is one sentence, with `--debug` a traceback too."""
+    debug = "--debug" in (sys.argv if argv is None else argv)
+    try:
+        body()
+    except GeoClickError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: Interrupted; rerun the same command to continue.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        where = f": {error.filename}" if error.filename else ""
+        print(
+            f"error: {error.strerror or error}{where}; free space or fix the path and rerun the command.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0

@@ -1,0 +1,64 @@
+from dataclasses import dataclass
+
+import pytest
+
+from geoclick.command import Command, exit_code
+from geoclick.config import option
+from geoclick.errors import GeoClickError, UsageError
+
+
+@dataclass(frozen=True)
+class Options:
+    output: str = option(help="folder")
+
+
+def test_a_command_runs_with_its_options_or_says_what_is_wrong(capsys):
+    ran = []
+    command = Command("geoclick try", Options, ran.append, description="Tries.", example="geoclick try")
+    assert command(["--output", "o"]) == 0
+    assert ran == [Options(output="o")]
+    assert command([]) == 2
+    assert capsys.readouterr().err.startswith("error: Missing --output")
+
+
+def fail(error):
+    def body():
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (GeoClickError("Broken; fix it."), 1, "error: Broken; fix it.\n"),
+        (UsageError("Wrong; correct it."), 2, "error: Wrong; correct it.\n"),
+        (OSError(28, "No space left on device", "x"), 1, "No space left on device: x"),
+        (OSError(28, "No space left on device"), 1, "error: No space left on device; free space"),
+        (KeyboardInterrupt(), 1, "Interrupted"),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(capsys, error, code, words):
+    assert exit_code(fail(error), []) == code
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert shown.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert exit_code(fail(GeoClickError("Broken; fix it.")), ["--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert exit_code(lambda: None, []) == 0
+
+
+def test_the_body_runs_inside_what_is_around_it():
+    order = []
+
+    def around(body):
+        order.append("before")
+        body()
+        order.append("after")
+
+    command = Command("c", Options, lambda options: order.append(options.output), "d", "e", around=around)
+    assert command(["--output", "o"]) == 0
+    assert order == ["before", "o", "after"]
