@@ -28,10 +28,10 @@ from geoclick.command import Command
 from geoclick.config import option
 from geoclick.datasets import Sample
 from geoclick.errors import UsageError
-from geoclick.inference.evaluation import records, results, run_folder
+from geoclick.inference.evaluation import results, run_folder, scoring
 from geoclick.inference.prediction import Prediction
 from geoclick.inference.reports import evaluation_report
-from geoclick.scoring import boundary, metrics
+from geoclick.scoring import boundary, metrics, records
 
 DISTINCT = 64
 """Different pairs of masks; samples go through them in turn."""
@@ -131,7 +131,7 @@ def cost(folder: Path, options: EvaluationOptions) -> dict[str, Any]:
         return run_folder.split(stream, BATCH)
 
     def lines(batch: list[tuple[int, Sample]]) -> list[dict]:
-        return [records.record(sample, given[number % DISTINCT], "native") for number, sample in batch]
+        return [scoring.score_sample(sample, given[number % DISTINCT], "native") for number, sample in batch]
 
     steps, began = {}, time.process_time()
 

@@ -39,6 +39,16 @@ def distance_transform(mask: np.ndarray) -> np.ndarray:
     return np.stack([_transform(one) for one in mask]) if len(mask) else np.zeros(mask.shape)
 
 
+def deepest_pixel(mask: np.ndarray) -> tuple[int, int] | None:
+    """The pixel (x, y) of a mask, bool [H, W], farthest from its outside, the first in row-major order; None if empty."""
+    box = bounding_box(mask)
+    if box is None:
+        return None
+    distance = distance_transform(mask[box])
+    row, column = np.unravel_index(distance.argmax(), distance.shape)
+    return int(column) + box[1].start, int(row) + box[0].start
+
+
 def squared_distances(maps: Tensor) -> Tensor:
     """The squared distance of every true pixel to the nearest false one, of a batch on any device.
 

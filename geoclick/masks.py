@@ -5,7 +5,7 @@ Masks are bool [H, W]. RLE is COCO's compressed form (column-major runs, zeros f
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from pycocotools import mask as coco
@@ -19,7 +19,14 @@ STRIP = 128
 """Rows that are transposed at once."""
 
 
-def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+class Rle(TypedDict):
+    """A mask in COCO's compressed run-length encoding: `size` is [height, width]."""
+
+    size: list[int]
+    counts: str
+
+
+def encode_rle(mask: np.ndarray) -> Rle:
     """A mask, bool [H, W] or numbers with non-zero as target, as `{"size": [H, W], "counts": str}`."""
     if mask.ndim != 2:
         raise GeoClickError(

@@ -219,7 +219,7 @@ def answer(options: EvaluateOptions, ask: "Ask", claims: BinaryIO, *, total: int
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from geoclick.inference.evaluation import records, run_folder
+    from geoclick.inference.evaluation import run_folder, scoring
     from geoclick.inference.evaluation.predictors import WITHOUT_MODELS
 
     output = Path(options.output)
@@ -234,7 +234,7 @@ def answer(options: EvaluateOptions, ask: "Ask", claims: BinaryIO, *, total: int
             torch.manual_seed(options.seed + batch[0][0])
             images = read_images(samples)
         return [
-            records.record(sample, prediction, options.mode)
+            scoring.score_sample(sample, prediction, options.mode)
             for sample, prediction in zip(samples, ask(samples, images), strict=True)
         ]
 
@@ -261,9 +261,9 @@ def answer(options: EvaluateOptions, ask: "Ask", claims: BinaryIO, *, total: int
 
 def conclude(output: Path, protocol: dict, *, gallery: int) -> None:
     """From whole predictions to metrics.json, report.html and model-index.yaml; and the result in a line."""
-    from geoclick.inference.evaluation import records, results, run_folder
+    from geoclick.inference.evaluation import results, run_folder
     from geoclick.inference.reports import evaluation_report, published_table
-    from geoclick.scoring import model_index
+    from geoclick.scoring import model_index, records
 
     run_folder.clean(output)
     predictions = output / records.PREDICTIONS

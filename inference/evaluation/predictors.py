@@ -101,14 +101,10 @@ def center_point(options: "EvaluateOptions", survey: "Survey", segmenter: Any) -
 
 def deepest(mask: np.ndarray) -> ClickSequence:
     """A click on the pixel of a mask, bool [H, W], that lies farthest from its border; none on an empty mask."""
-    from geoclick.distance import distance_transform
+    from geoclick.distance import deepest_pixel
 
-    box = masks.bounding_box(mask)
-    if box is None:
-        return ()
-    distance = distance_transform(mask[box])
-    row, column = np.unravel_index(distance.argmax(), distance.shape)
-    return (Click(int(column) + box[1].start, int(row) + box[0].start),)
+    pixel = deepest_pixel(mask)
+    return () if pixel is None else (Click(*pixel),)
 
 
 def _decoded(

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from geoclick.errors import GeoClickError
 from geoclick.files import whole, write_whole
-from geoclick.inference.evaluation import records
 from geoclick.jobs import processes
+from geoclick.scoring import records
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from geoclick.errors import GeoClickError
-from geoclick.inference.evaluation import records
 from geoclick.inference.evaluation.results import PARTS
+from geoclick.scoring import records
 
 SAME = ("sample_id", "task", "category", "query", "image", "size", "target", "valid")
 """What two records of one sample share."""

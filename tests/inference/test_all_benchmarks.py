@@ -12,7 +12,8 @@ import pytest
 
 from geoclick import masks
 from geoclick.datasets.benchmarks import BENCHMARKS
-from geoclick.inference.evaluation import records, run_folder
+from geoclick.inference.evaluation import run_folder
+from geoclick.scoring import records
 from tests.paths import REPO
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy as np
 from rich.progress import track
 
 from geoclick import files
-from geoclick.distance import distance_transform
+from geoclick.distance import deepest_pixel
 from geoclick.scenes import SIZE, generate, render
 from geoclick.scenes.queries import Fact, observe
 
@@ -36,15 +36,6 @@ class SceneCache:
     seen: tuple[tuple[Seen, ...], ...]
 
 
-def center(mask: np.ndarray) -> tuple[int, int]:
-    """The pixel (x, y) of a mask, bool [H, W], that is farthest from its outside."""
-    rows, columns = np.nonzero(mask)
-    top, left = rows.min(), columns.min()
-    crop = np.pad(mask[top : rows.max() + 1, left : columns.max() + 1], 1)
-    y, x = np.unravel_index(distance_transform(crop).argmax(), crop.shape)
-    return int(x + left - 1), int(y + top - 1)
-
-
 def _draw(seeds: Sequence[tuple[int, ...]], difficulty: int) -> tuple[np.ndarray, np.ndarray, list]:
     images, maps, seen = [], [], []
     for seed in seeds:
@@ -52,7 +43,7 @@ def _draw(seeds: Sequence[tuple[int, ...]], difficulty: int) -> tuple[np.ndarray
         image, ids = render(scene)
         images.append(image)
         maps.append(ids.astype(np.uint8))
-        seen.append([[*astuple(f), *center(ids == f.index + 1)] for f in observe(scene, ids)])
+        seen.append([[*astuple(f), *deepest_pixel(ids == f.index + 1)] for f in observe(scene, ids)])
     return np.stack(images), np.stack(maps), seen
 
 

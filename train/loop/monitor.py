@@ -12,7 +12,7 @@ from geoclick import masks
 from geoclick.clicks import Click
 from geoclick.datasets import Sample
 from geoclick.inference import generative
-from geoclick.inference.evaluation import records, results
+from geoclick.inference.evaluation import results, scoring
 from geoclick.pages import click_drawing
 from geoclick.segmenters import Segmenter
 from geoclick.vlms import Vlm
@@ -72,7 +72,7 @@ class Monitor:
                 batch_size=BATCH,
                 in_step=self.partitioned,
             )
-            found += [records.record(s, p, "native") for s, p in zip(batch, predictions, strict=True)]
+            found += [scoring.score_sample(s, p, "native") for s, p in zip(batch, predictions, strict=True)]
         by_id = {entry["sample_id"]: entry for entry in gather_object(found)}
         return [by_id[sample.sample_id] for sample in self.samples]
 

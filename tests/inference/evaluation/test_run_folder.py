@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from geoclick import masks
 from geoclick.datasets import Sample
 from geoclick.errors import GeoClickError
-from geoclick.inference.evaluation import records, run_folder
+from geoclick.inference.evaluation import run_folder
 from geoclick.jobs import processes
+from geoclick.scoring import records
 
 PROTOCOL = {"mode": "native", "n": 40}
 EMPTY = masks.encode_rle(np.zeros((2, 2), bool))

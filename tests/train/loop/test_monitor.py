@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from geoclick import masks, segmenters, store, vlms
-from geoclick.inference.evaluation import records
+from geoclick.inference.evaluation import scoring
 from geoclick.inference.prediction import Prediction
 from geoclick.train import sft
 from geoclick.train.data import held_out
@@ -23,7 +23,7 @@ from tests import tiny
 def entry(sample, prediction, status="ok"):
     """The line of an answer."""
     made = Prediction(prediction, (), "said", status)
-    return records.record(sample, made, "native")
+    return scoring.score_sample(sample, made, "native")
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,19 @@
-"""predictions.jsonl: a line a sample, with all that metrics, report and comparison need but the image."""
+"""From a sample and its prediction to a line of predictions.jsonl."""
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geoclick import masks
 from geoclick.scoring import metrics
+from geoclick.scoring.records import Record
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
     from geoclick.inference.prediction import Prediction
 
-PREDICTIONS = "predictions.jsonl"
 
-
-def record(sample: "Sample", prediction: "Prediction", mode: str) -> dict:
+def score_sample(sample: "Sample", prediction: "Prediction", mode: str) -> Record:
     """The line of one sample: what was asked, what was answered, and how far the two agree.
 
     `iou`, `intersection`, `union` and `boundary_iou` are at the size at which the mode scores, all else at the image's.
@@ -46,9 +42,3 @@ def record(sample: "Sample", prediction: "Prediction", mode: str) -> dict:
         "target": sample.rle,
         "valid": sample.valid_rle,
     }
-
-
-def read(path: Path) -> Iterator[dict]:
-    """The lines of a whole predictions.jsonl, one at a time."""
-    with path.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)

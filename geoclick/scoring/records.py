@@ -1,0 +1,63 @@
+"""The lines of predictions.jsonl: one for each sample, with all that metrics, reports and comparisons need."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypedDict
+
+from geoclick.masks import Rle
+
+PREDICTIONS = "predictions.jsonl"
+
+
+class Record(TypedDict):
+    """One sample with its query, its answer and how far the two masks agree.
+
+    `iou`, `intersection`, `union` and `boundary_iou` are at the size at which the mode scores, all else at the size of
+    the image.
+
+    Attributes:
+        sample_id: unique in the dataset.
+        task: of the sample, one of `geoclick.datasets.sample.TASKS`.
+        category: class of the target; empty where the dataset has none.
+        query: the user's text.
+        image: path relative to the dataset's root.
+        size: [height, width] of the image in pixels.
+        iou: of predicted mask and target.
+        intersection: pixels in both.
+        union: pixels in either.
+        boundary_iou: IoU of the bands along the two borders.
+        area: pixels of the target.
+        status: of the parsed answer (`ok`, `repaired`, `empty`, `unparsable`), or `stored` where no model was asked.
+        text: the model's answer.
+        clicks: [x, y, positive] each, in pixels of the image.
+        dropped: clicks that the parser left out, with the reason each.
+        mask: the prediction.
+        target: the ground truth.
+        valid: the pixels that count; None when all do.
+    """
+
+    sample_id: str
+    task: str
+    category: str
+    query: str
+    image: str
+    size: list[int]
+    iou: float
+    intersection: int
+    union: int
+    boundary_iou: float
+    area: int
+    status: str
+    text: str
+    clicks: list[tuple[float, float, bool]]
+    dropped: list[str]
+    mask: Rle
+    target: Rle
+    valid: Rle | None
+
+
+def read(path: Path) -> Iterator[Record]:
+    """The lines of a complete predictions.jsonl, one at a time."""
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
