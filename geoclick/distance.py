@@ -40,7 +40,10 @@ def distance_transform(mask: np.ndarray) -> np.ndarray:
 
 
 def deepest_pixel(mask: np.ndarray) -> tuple[int, int] | None:
-    """The pixel (x, y) of a mask, bool [H, W], farthest from its outside, the first in row-major order; None if empty."""
+    """The pixel (x, y) of a mask, bool [H, W], farthest from its outside; None if it is empty.
+
+    Of equal ones the first in row-major order.
+    """
     box = bounding_box(mask)
     if box is None:
         return None
