@@ -86,7 +86,7 @@ class SynthOptions(SegmenterOptions, DatasetOptions):
     batch: int = option(32, help="prompts decoded together; changes rounding only", minimum=1)
     image_batch: int = option(4, help="images embedded together; changes rounding only", minimum=1)
     limit: int | None = option(None, help="take only so many samples, the first ones", minimum=1)
-    make: int | None = option(
+    shards: int | None = option(
         None, help=f"files of the store; none makes one for {SHARD_SAMPLES} samples", minimum=1
     )
     seed: int = option(0, help="of all that is random, the pick for the sheet too; in every row", minimum=0)

@@ -43,7 +43,7 @@ class EvaluateOptions(GenerationOptions, DatasetOptions):
     """Options of `geoclick evaluate`."""
 
     output: str = option(help="run folder; an unfinished one is continued")
-    comparison: tuple[str, ...] = option(
+    compare: tuple[str, ...] = option(
         (), help="two finished run folders on the same samples, instead of a new run"
     )
     split: str | None = option(

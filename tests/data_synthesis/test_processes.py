@@ -247,7 +247,7 @@ def test_each_process_has_a_gpu_of_its_own_unless_one_is_named(monkeypatch):
 
 HOLDER = """
 import sys
-from geoclick import processes
+from geoclick.jobs import processes
 with open(sys.argv[1], "a+b") as claims:
     assert processes.take(claims, 5)
     print("taken", flush=True)

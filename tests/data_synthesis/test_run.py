@@ -302,7 +302,7 @@ def test_failures_are_listed_and_the_others_go_on(root, tmp_path, capsys):
 def test_only_process_0_draws_the_benchmark_that_draws_itself(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr("geoclick.processes.PATIENCE", 0.0)
+    monkeypatch.setattr("geoclick.jobs.processes.PATIENCE", 0.0)
     scenes = settings(tmp_path / "scenes", tmp_path / "out", dataset="scenes-v1", split="test")
     with pytest.raises(GeoClickError, match=r"Process 0 has not drawn .*samples\.jsonl"):
         run(scenes, DiscSegmenter())

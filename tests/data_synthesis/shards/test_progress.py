@@ -28,7 +28,7 @@ def opened(tmp_path):
 # Another process of the job: takes a shard, says so, waits to be told, and finishes it or not.
 OTHER = """
 import sys
-from geoclick import processes
+from geoclick.jobs import processes
 output, byte, shard = sys.argv[1:]
 with open(f"{output}/progress/claims", "r+b") as claims:
     assert processes.take(claims, int(byte))

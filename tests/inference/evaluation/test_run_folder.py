@@ -111,7 +111,7 @@ def test_a_batch_that_is_there_in_part_is_asked_whole_and_kept_as_it_was(tmp_pat
 
 HOLDER = """
 import sys
-from geoclick import processes
+from geoclick.jobs import processes
 with open(sys.argv[1], "r+b") as claims:
     assert processes.take(claims, 2)
     print("held", flush=True)
