@@ -102,7 +102,7 @@ def propose(
     """
     if clicker.positive_only:
         prediction = prediction & target
-    center = _center(clicker.tie, target, prediction, clicked, valid)
+    center = _corrective_click(clicker.tie, target, prediction, clicked, valid)
     if center is None:
         return []
     if clicker.policy == "center" and not clicker.jitter:
@@ -114,7 +114,7 @@ def propose(
     return list(dict.fromkeys(clicks))
 
 
-def _center(
+def _corrective_click(
     tie: str,
     target: np.ndarray,
     prediction: np.ndarray,
