@@ -155,7 +155,7 @@ def measure(options: SpeedOptions, samples: "Iterable[Sample]") -> dict[str, Any
     from geoclick import devices
     from geoclick.data_synthesis.shards.job import Job
     from geoclick.data_synthesis.simulation.policies import Clicker
-    from geoclick.segmenters.clicking import Policy
+    from geoclick.segmenters.clicking import Prompting
     from geoclick.segmenters.sam import SamSegmenter
 
     if options.threads:
@@ -170,7 +170,7 @@ def measure(options: SpeedOptions, samples: "Iterable[Sample]") -> dict[str, Any
         segmenter=segmenter,
         max_clicks=options.clicks,
         iou_target=options.iou_target,
-        policy=Policy(),
+        prompting=Prompting(),
         seed=options.seed,
         batch=options.batch,
         image_batch=1,

@@ -166,7 +166,7 @@ def run(options: SynthOptions, segmenter: "Segmenter | None" = None) -> None:
     from geoclick import datasets, segmenters
     from geoclick.data_synthesis.shards import progress
     from geoclick.data_synthesis.shards.job import Job, split_shards
-    from geoclick.segmenters.clicking import Policy
+    from geoclick.segmenters.clicking import Prompting
 
     options = replace(options, root=datasets.root_of(options.dataset, options.root))
     output = Path(options.output)
@@ -198,7 +198,7 @@ def run(options: SynthOptions, segmenter: "Segmenter | None" = None) -> None:
         segmenter=segmenter,
         max_clicks=options.clicks,
         iou_target=options.iou_target,
-        policy=Policy(options.multimask, options.feedback),
+        prompting=Prompting(options.multimask, options.feedback),
         seed=options.seed,
         batch=options.batch,
         image_batch=options.image_batch,

@@ -141,7 +141,7 @@ def describe(
             "segmenter": segmenter.name,
             "segmenter_sha256": segmenter.sha256,
             "decode": options.decode,
-            "policy": clicking.Policy().name,
+            "policy": clicking.Prompting().name,
         }
     return {
         "dataset": options.dataset,

@@ -16,7 +16,7 @@ from geoclick.data_synthesis.simulation.simulate import Simulated, simulate
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import GeoClickError
 from geoclick.segmenters.base import Embedding, Segmenter
-from geoclick.segmenters.clicking import Policy
+from geoclick.segmenters.clicking import Prompting
 from geoclick.store import Row
 
 S = TypeVar("S")
@@ -37,7 +37,7 @@ class Job:
         segmenter: decodes the clicks.
         max_clicks: clicks that a sequence has at most.
         iou_target: the IoU at which a sequence ends.
-        policy: how the segmenter is prompted.
+        prompting: how the segmenter is prompted.
         seed: of all that is random; recorded with every row.
         batch: prompts that are decoded together.
         image_batch: images that are embedded together.
@@ -48,7 +48,7 @@ class Job:
     segmenter: Segmenter
     max_clicks: int
     iou_target: float
-    policy: Policy
+    prompting: Prompting
     seed: int
     batch: int
     image_batch: int
@@ -57,8 +57,8 @@ class Job:
 
     @property
     def policy_name(self) -> str:
-        """The rule, the prompting policy and the switches that are not as they are by default, as rows record them."""
-        return f"{self.clicker.rule}+{self.policy.name}{self.clicker.switches}"
+        """The click policy, the prompting and the switches that differ from their defaults, as rows record them."""
+        return f"{self.clicker.rule}+{self.prompting.name}{self.clicker.switches}"
 
     @property
     def at_once(self) -> int:
@@ -138,7 +138,7 @@ def run_shard(
             [task.valid for task in clicked],
             max_clicks=job.max_clicks,
             iou_target=job.iou_target,
-            policy=job.policy,
+            prompting=job.prompting,
             clicker=job.clicker,
             seed=job.seed,
             sequence_ids=[(task.sample.sample_id, task.number) for task in clicked],

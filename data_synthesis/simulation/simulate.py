@@ -13,7 +13,7 @@ from geoclick.data_synthesis.simulation.on_device import Targets
 from geoclick.data_synthesis.simulation.policies import Clicker, draws, propose
 from geoclick.masks import iou
 from geoclick.segmenters.base import Embedding, Segmenter
-from geoclick.segmenters.clicking import Attempt, Clicking, Policy
+from geoclick.segmenters.clicking import Attempt, Clicking, Prompting
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def simulate(
     *,
     max_clicks: int = 6,
     iou_target: float = 0.9,
-    policy: Policy | None = None,
+    prompting: Prompting | None = None,
     clicker: Clicker | None = None,
     seed: int = 0,
     sequence_ids: Sequence[tuple[str, int]] | None = None,
@@ -57,7 +57,7 @@ def simulate(
         valids: the pixels that count, bool [H, W] or None, for each target; None when all count everywhere.
         max_clicks: clicks that a sequence has at most.
         iou_target: the IoU at which a sequence ends.
-        policy: how the segmenter is prompted; None takes its default.
+        prompting: how the segmenter is prompted; the default if None.
         clicker: where the clicks go; None is the center rule. When it keeps improving clicks only, the first click
             that does not raise the IoU is dropped, the mask before it stays, and the sequence ends.
         seed: of all that is random.
@@ -73,7 +73,7 @@ def simulate(
     valids = valids or [None] * len(targets)
     ids = sequence_ids or [(str(i), 1) for i in range(len(targets))]
     clicker = clicker or Clicker()
-    state = Clicking(segmenter, embeddings, policy or Policy())
+    state = Clicking(segmenter, embeddings, prompting or Prompting())
     together = Targets(targets, valids, segmenter.device) if on_device.pays(segmenter.device) else None
     ious: list[list[float]] = [[] for _ in targets]
     active = list(range(len(targets)))

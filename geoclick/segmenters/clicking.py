@@ -18,8 +18,8 @@ UPSCALE_PIXELS = 2**25
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How a sequence is decoded; two runs agree only under the same policy.
+class Prompting:
+    """How a sequence is decoded; two runs agree only with the same prompting.
 
     Attributes:
         multimask: "first" takes the best of three masks by predicted IoU for a sequence of one click and the
@@ -32,7 +32,7 @@ class Policy:
 
     @property
     def name(self) -> str:
-        """The policy in one word for records, such as `multimask-first+feedback`."""
+        """The prompting in one word for records, such as `multimask-first+feedback`."""
         return f"multimask-{self.multimask}" + ("+feedback" if self.feedback else "")
 
     def takes_best_of_three(self, clicks: int) -> bool:
@@ -73,9 +73,9 @@ class Clicking:
     """
 
     def __init__(
-        self, segmenter: Segmenter, embeddings: Sequence[Embedding], policy: Policy | None = None
+        self, segmenter: Segmenter, embeddings: Sequence[Embedding], prompting: Prompting | None = None
     ) -> None:
-        self._segmenter, self._embeddings, self._policy = segmenter, embeddings, policy or Policy()
+        self._segmenter, self._embeddings, self._prompting = segmenter, embeddings, prompting or Prompting()
         self._low_res: list[torch.Tensor | None] = [None] * len(embeddings)
         self.sequences: list[ClickSequence] = [()] * len(embeddings)
         self.planes = [torch.zeros(e.size, dtype=torch.bool, device=segmenter.device) for e in embeddings]
@@ -101,7 +101,7 @@ class Clicking:
         ]
         embeddings = [self._embeddings[i] for i in rows]
         prompts = [Prompt(s, self._low_res[i]) for s, i in zip(sequences, rows, strict=True)]
-        chosen = _decode_best(self._segmenter, embeddings, prompts, self._policy)
+        chosen = _decode_best(self._segmenter, embeddings, prompts, self._prompting)
         planes = _planes(self._segmenter, embeddings, [c.low_res for c in chosen])
         scores = torch.cat([c.scores for c in chosen]).tolist() if chosen else []
         attempts: list[list[Attempt]] = [[] for _ in clicks]
@@ -115,7 +115,7 @@ class Clicking:
             if attempt is None:
                 continue
             self.sequences[i], self.planes[i], self.scores[i] = attempt.sequence, attempt.plane, attempt.score
-            if self._policy.feedback:
+            if self._prompting.feedback:
                 self._low_res[i] = attempt.low_res.clamp(-FEEDBACK_LIMIT, FEEDBACK_LIMIT)
 
 
@@ -123,14 +123,14 @@ def replay(
     segmenter: Segmenter,
     embeddings: Sequence[Embedding],
     sequences: Sequence[ClickSequence],
-    policy: Policy | None = None,
+    prompting: Prompting | None = None,
 ) -> list[list[np.ndarray]]:
     """Decode finished sequences as they were made, one click at a time.
 
     Returns:
         For each sequence its masks bool [H, W] after each click; an empty list for an empty sequence.
     """
-    clicking = Clicking(segmenter, embeddings, policy)
+    clicking = Clicking(segmenter, embeddings, prompting)
     history: list[list[np.ndarray]] = [[] for _ in sequences]
     for turn in range(max(map(len, sequences), default=0)):
         clicking.step([s[turn] if turn < len(s) else None for s in sequences])
@@ -144,7 +144,7 @@ def joint(
     segmenter: Segmenter,
     embeddings: Sequence[Embedding],
     sequences: Sequence[ClickSequence],
-    policy: Policy | None = None,
+    prompting: Prompting | None = None,
 ) -> list[np.ndarray]:
     """Decode finished sequences with all their clicks in one prompt each.
 
@@ -154,7 +154,7 @@ def joint(
     masks = [np.zeros(embedding.size, bool) for embedding in embeddings]
     active = [i for i, sequence in enumerate(sequences) if sequence]
     kept = [embeddings[i] for i in active]
-    chosen = _decode_best(segmenter, kept, [Prompt(sequences[i]) for i in active], policy or Policy())
+    chosen = _decode_best(segmenter, kept, [Prompt(sequences[i]) for i in active], prompting or Prompting())
     for i, plane in zip(active, _planes(segmenter, kept, [c.low_res for c in chosen]), strict=True):
         masks[i] = plane.cpu().numpy()
     return masks
@@ -168,12 +168,12 @@ def boxed(segmenter: Segmenter, embeddings: Sequence[Embedding], boxes: Sequence
 
 
 def _decode_best(
-    segmenter: Segmenter, embeddings: Sequence[Embedding], prompts: Sequence[Prompt], policy: Policy
+    segmenter: Segmenter, embeddings: Sequence[Embedding], prompts: Sequence[Prompt], prompting: Prompting
 ) -> list[Decoded]:
-    """One mask a prompt: the single one, or the best of three by predicted IoU where the policy says so."""
+    """One mask a prompt: the single one, or the best of three by predicted IoU where the prompting says so."""
     chosen: dict[int, Decoded] = {}
     for multimask in (True, False):
-        rows = [i for i, p in enumerate(prompts) if policy.takes_best_of_three(len(p.clicks)) == multimask]
+        rows = [i for i, p in enumerate(prompts) if prompting.takes_best_of_three(len(p.clicks)) == multimask]
         answers = segmenter.decode(
             [embeddings[i] for i in rows], [prompts[i] for i in rows], multimask=multimask
         )

@@ -7,13 +7,13 @@ from geoclick.data_synthesis.shards.job import Job, run_shard
 from geoclick.data_synthesis.simulation.policies import Clicker
 from geoclick.datasets import LeftOut
 from geoclick.errors import GeoClickError
-from geoclick.segmenters.clicking import Policy
+from geoclick.segmenters.clicking import Prompting
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.test_run import make_root
 
 
 def job_of(segmenter):
-    return Job(segmenter, 6, 0.9, Policy(), seed=0, batch=7, image_batch=3, clicker=Clicker(), sequences=1)
+    return Job(segmenter, 6, 0.9, Prompting(), seed=0, batch=7, image_batch=3, clicker=Clicker(), sequences=1)
 
 
 @pytest.fixture

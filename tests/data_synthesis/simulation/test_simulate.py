@@ -10,7 +10,7 @@ from geoclick.data_synthesis.simulation import on_device
 from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, draws, propose
 from geoclick.data_synthesis.simulation.simulate import simulate
 from geoclick.masks import iou
-from geoclick.segmenters.clicking import Clicking, Policy, replay
+from geoclick.segmenters.clicking import Clicking, Prompting, replay
 from tests import tiny
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 
@@ -77,9 +77,9 @@ def test_ignored_pixels_neither_count_nor_are_clicked():
     assert (result.clicks, result.ious) == ((Click(20, 20, True),), (1.0,))
 
 
-def test_the_policy_reaches_the_decoder():
-    (single,) = run([disc(20, 20, 6)], policy=Policy(multimask="never"))
-    (best,) = run([disc(20, 20, 6)], policy=Policy(multimask="first"), max_clicks=1)
+def test_the_prompting_reaches_the_decoder():
+    (single,) = run([disc(20, 20, 6)], prompting=Prompting(multimask="never"))
+    (best,) = run([disc(20, 20, 6)], prompting=Prompting(multimask="first"), max_clicks=1)
     assert single.ious == (1.0,)
     assert best.ious[0] < 0.5
 

@@ -1,4 +1,4 @@
-"""Clicking: batched equals one by one, the multimask and feedback policy, replay and joint."""
+"""Clicking: batched equals one by one; multimask and feedback; replay and joint."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from segment_anything import SamPredictor
 
 from geoclick.clicks import Click
 from geoclick.segmenters.base import Decoded, Embedding
-from geoclick.segmenters.clicking import Clicking, Policy, joint, replay
+from geoclick.segmenters.clicking import Clicking, Prompting, joint, replay
 from tests import tiny
 
 SEQUENCES = [
@@ -70,33 +70,37 @@ def test_first_click_takes_the_best_of_three_and_feeds_it_back_clamped():
 
 
 @pytest.mark.parametrize(
-    ("policy", "flags"),
-    [(Policy("never"), [False, False]), (Policy("always"), [True, True]), (Policy("first"), [True, False])],
+    ("prompting", "flags"),
+    [
+        (Prompting("never"), [False, False]),
+        (Prompting("always"), [True, True]),
+        (Prompting("first"), [True, False]),
+    ],
 )
-def test_multimask_policies(policy, flags):
+def test_multimask(prompting, flags):
     fake = FakeSegmenter()
-    replay(fake, embeddings_of(1), [(Click(1, 1), Click(2, 2))], policy)
+    replay(fake, embeddings_of(1), [(Click(1, 1), Click(2, 2))], prompting)
     assert [multimask for multimask, prompts in fake.calls if prompts] == flags
 
 
 def test_without_feedback_no_logits_go_back():
     fake = FakeSegmenter()
-    replay(fake, embeddings_of(1), [(Click(1, 1), Click(2, 2))], Policy(feedback=False))
+    replay(fake, embeddings_of(1), [(Click(1, 1), Click(2, 2))], Prompting(feedback=False))
     assert all(low_res is None for _, prompts in fake.calls for _, low_res in prompts)
 
 
-def test_policy_names_are_distinct():
-    names = {Policy(m, f).name for m in ("first", "always", "never") for f in (True, False)}
+def test_prompting_names_are_distinct():
+    names = {Prompting(m, f).name for m in ("first", "always", "never") for f in (True, False)}
     assert len(names) == 6
 
 
 @pytest.mark.parametrize("decode", [replay, joint])
-@pytest.mark.parametrize("policy", [Policy(), Policy("always"), Policy("never", feedback=False)])
-def test_batched_equals_one_by_one(segmenter, images, decode, policy):
+@pytest.mark.parametrize("prompting", [Prompting(), Prompting("always"), Prompting("never", feedback=False)])
+def test_batched_equals_one_by_one(segmenter, images, decode, prompting):
     embeddings = segmenter.embed(images)
-    together = decode(segmenter, embeddings, SEQUENCES, policy)
+    together = decode(segmenter, embeddings, SEQUENCES, prompting)
     for embedding, sequence, masks in zip(embeddings, SEQUENCES, together, strict=True):
-        alone = decode(segmenter, [embedding], [sequence], policy)[0]
+        alone = decode(segmenter, [embedding], [sequence], prompting)[0]
         np.testing.assert_array_equal(masks, alone)
 
 
