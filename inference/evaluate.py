@@ -261,6 +261,7 @@ def answer(options: EvaluateOptions, ask: "Ask", claims: BinaryIO, *, total: int
 
 def conclude(output: Path, protocol: dict, *, gallery: int) -> None:
     """From whole predictions to metrics.json, report.html and model-index.yaml; and the result in a line."""
+    from geoclick.datasets.benchmarks import TITLES
     from geoclick.inference.evaluation import results, run_folder
     from geoclick.inference.reports import evaluation_report, published_table
     from geoclick.scoring import model_index, records
@@ -270,7 +271,7 @@ def conclude(output: Path, protocol: dict, *, gallery: int) -> None:
     summary = results.summarise(records.read(predictions), protocol)
     write_whole(output / "metrics.json", json.dumps(summary, indent=2) + "\n")
     evaluation_report.write(output, summary, predictions, count=gallery)
-    model_index.write(output, summary)
+    model_index.write(output, summary, TITLES)
     print(results.line(summary))
     if table := published_table.text(summary):
         print(f"\n{table}\n")

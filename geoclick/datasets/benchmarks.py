@@ -314,3 +314,5 @@ BENCHMARKS = {
     )
 }
 """Every benchmark by its name: the two and seventeen of the method's paper, and RefSegRS and RISBench."""
+TITLES = {name: benchmark.title for name, benchmark in BENCHMARKS.items()}
+"""The title of every benchmark by its name."""

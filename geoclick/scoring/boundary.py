@@ -1,8 +1,8 @@
-"""Boundary IoU: the IoU of the bands along the outlines of two masks, where errors of large masks show.
+"""Boundary IoU: the IoU of the bands along the outlines of two masks, which shows the errors of large masks.
 
 Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", CVPR 2021, arXiv 2103.16562. The
-band of a mask is what an erosion takes away: the pixels with any pixel outside the mask within `depth` rows and
-columns. What lies beyond the image is outside. What is ignored is neither inside nor outside: it makes no outline.
+band of a mask is what an erosion removes: the pixels with a pixel outside the mask within `depth` rows and columns.
+Beyond the border of the image is outside. Ignored pixels are neither inside nor outside, so they make no outline.
 """
 
 import math
@@ -44,7 +44,7 @@ def _band(
     rows, columns = window
     height, width = rows.stop - rows.start, columns.stop - columns.start
     stride = width + 2 * reach
-    # The window with a margin of `reach`, row after row, and as much behind the last row as the erosion looks ahead.
+    # The window with a margin of `reach`, flat by rows, and padded at the end by as much as the erosion looks ahead.
     flat = np.zeros((height + 2 * reach) * stride + 2 * reach, bool)
     margin = flat[: -2 * reach].reshape(-1, stride)
     margin[reach:-reach, reach:-reach] = mask[window]
@@ -58,7 +58,7 @@ def _band(
 
 
 def _all(flat: np.ndarray, count: int, stride: int) -> np.ndarray:
-    """Whether an element and the `count` - 1 that follow it `stride` apart are all true, by windows that double.
+    """Whether an element and the `count` - 1 after it, `stride` apart, are all true, by windows of doubling length.
 
     Returns:
         bool, shorter by (`count` - 1) * `stride`.

@@ -1,4 +1,4 @@
-"""The figures of `geoclick evaluate`, checked, and as the model-index of a model card of the hub.
+"""The scores of `geoclick evaluate`, validated, and as the model-index of a model card on the hub.
 
 https://github.com/huggingface/hub-docs/blob/main/modelcard.md describes the block.
 """
@@ -10,7 +10,6 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from geoclick import files
-from geoclick.datasets.benchmarks import BENCHMARKS
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -23,7 +22,7 @@ METRICS = {
     **{f"pr@0.{n}": f"Pr@0.{n}" for n in range(5, 10)},
     "boundary_iou": "boundary IoU",
 }
-"""The scores that are told, as far as a mode has them, and what a table calls them."""
+"""The reported scores, as far as a mode has them, and their names in tables."""
 PROTOCOL = (
     "n",
     "mode",
@@ -41,7 +40,7 @@ PROTOCOL = (
     "samples_sha256",
     "geoclick",
 )
-"""What of the protocol is told beside the figures."""
+"""The keys of the protocol that are reported with the scores."""
 ARGUMENTS = (
     "n",
     "mode",
@@ -54,7 +53,7 @@ ARGUMENTS = (
     "temperature",
     "samples_sha256",
 )
-"""What of it stands with every figure of the model-index, so that two runs on one split are told apart."""
+"""The keys recorded with every score of the model-index, so that two runs on one split can be told apart."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,10 @@ class Evaluation:
         kind: the reader's name.
         split: of the dataset.
         scores: keys of METRICS to shares of 1.
-        interval: (low, high) of the mIoU, 95 % bootstrap; None where there is no mIoU.
-        by_task: task to (number of samples, mIoU); empty in the mode `semantic`.
-        per_class: class to its IoU over the whole set, in the mode `semantic`; empty in others.
-        protocol: the keys of PROTOCOL that it recorded.
+        interval: (low, high) of the mIoU, 95 % bootstrap; None if there is no mIoU.
+        by_task: (number of samples, mIoU) by task; empty in mode `semantic`.
+        per_class: IoU over the complete set by class, in mode `semantic`; empty in other modes.
+        protocol: the keys of PROTOCOL that the run recorded.
     """
 
     dataset: str
@@ -82,30 +81,31 @@ class Evaluation:
     protocol: dict[str, Any]
 
 
-def of_summary(summary: Mapping[str, Any]) -> Evaluation:
-    """The figures in what metrics.json holds.
+def of_summary(summary: Mapping[str, Any], titles: Mapping[str, str]) -> Evaluation:
+    """The scores in the content of a metrics.json.
+
+    Args:
+        summary: the content.
+        titles: of the benchmarks, by name.
 
     Raises:
-        ValueError, TypeError, KeyError, IndexError, AttributeError: it is no metrics.json of `geoclick evaluate`.
+        ValueError, TypeError, KeyError, IndexError, AttributeError: not a metrics.json of `geoclick evaluate`.
     """
     protocol, scores = summary["protocol"], summary["scores"]
     kind, root, split = (str(protocol[key]) for key in ("dataset", "root", "split"))
-    if kind in BENCHMARKS:
-        dataset = BENCHMARKS[kind].title
-    else:
-        dataset = kind if kind == "scenes-v1" else f"{kind}: {PurePath(root).name}"
-    # In the mode `semantic` only a whole set has a score: classes have one of their own, tasks have none, and what no
-    # image holds is None.
+    dataset = titles.get(kind) or (kind if kind == "scenes-v1" else f"{kind}: {PurePath(root).name}")
+    # In mode `semantic` the complete set and its classes have scores, tasks have none, and an absent class has None.
     semantic = protocol["mode"] == "semantic"
-    told = {"miou": scores["miou"]} | {key: scores[key] for key in METRICS if key in scores}
+    reported = {"miou": scores["miou"]} | {key: scores[key] for key in METRICS if key in scores}
     interval, per_class = scores["miou_interval"], scores["per_class"] if semantic else {}
     if semantic:
-        told, per_class = ({k: v for k, v in part.items() if v is not None} for part in (told, per_class))
+        reported = {key: value for key, value in reported.items() if value is not None}
+        per_class = {name: value for name, value in per_class.items() if value is not None}
     return Evaluation(
         dataset,
         kind,
         split,
-        {key: _share(value) for key, value in told.items()},
+        {key: _share(value) for key, value in reported.items()},
         None if semantic and interval is None else (_share(interval[0]), _share(interval[1])),
         {
             str(task): (int(block["n"]), _share(block["miou"]))
@@ -117,19 +117,19 @@ def of_summary(summary: Mapping[str, Any]) -> Evaluation:
 
 
 def _share(value: Any) -> float:
-    """A number of 0 to 1, and no other."""
+    """A number from 0 to 1; raises ValueError for anything else."""
     if type(value) not in (int, float) or not 0 <= value <= 1 or math.isnan(value):
-        raise ValueError(f"{value!r} is no share of 1")
+        raise ValueError(f"{value!r} is not a number from 0 to 1")
     return float(value)
 
 
 def _line(value: Any) -> Any:
-    """A text on one line, without the breaks that YAML would fold or lose; other values as they are."""
+    """Text on one line, without the line breaks that YAML would fold or lose; other values unchanged."""
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
 def results(evaluation: Evaluation) -> "list[EvalResult]":
-    """The figures as the hub's model-index knows them, each with its protocol; by task and class one figure each."""
+    """The scores as entries of the hub's model-index, each with its protocol; one more for each task and class."""
     from huggingface_hub import EvalResult
 
     common = {
@@ -140,12 +140,14 @@ def results(evaluation: Evaluation) -> "list[EvalResult]":
         "dataset_split": _line(evaluation.split),
     }
     arguments = {key: _line(evaluation.protocol[key]) for key in ARGUMENTS if key in evaluation.protocol}
-    told = [(key, METRICS[key], value, {}) for key, value in evaluation.scores.items()]
-    told += [
+    entries: list[tuple[str, str, float, dict[str, Any]]] = [
+        (key, METRICS[key], value, {}) for key, value in evaluation.scores.items()
+    ]
+    entries += [
         ("miou", f"mIoU ({_line(task)})", value, {"task": _line(task), "n": n})
         for task, (n, value) in evaluation.by_task.items()
     ]
-    told += [
+    entries += [
         ("iou", f"IoU ({_line(name)})", value, {"class": _line(name)})
         for name, value in evaluation.per_class.items()
     ]
@@ -157,21 +159,22 @@ def results(evaluation: Evaluation) -> "list[EvalResult]":
             metric_value=round(value, 4),
             metric_args=arguments | extra,
         )
-        for key, name, value, extra in told
+        for key, name, value, extra in entries
     ]
 
 
-def write(folder: Path, summary: Mapping[str, Any]) -> None:
-    """Write model-index.yaml: a block that stands as it is in the metadata of a model card.
+def write(folder: Path, summary: Mapping[str, Any], titles: Mapping[str, str]) -> None:
+    """Write model-index.yaml, a block that can be pasted into the metadata of a model card.
 
     Args:
-        folder: of the run.
-        summary: what its metrics.json holds.
+        folder: the run folder.
+        summary: the content of its metrics.json.
+        titles: of the benchmarks, by name.
     """
     from huggingface_hub import ModelCardData
 
     protocol = summary["protocol"]
-    who = protocol.get("adapter") or protocol.get("vlm") or protocol["predictor"]
-    name = _line(PurePath(str(who)).name)
-    data = ModelCardData(model_name=name, eval_results=results(of_summary(summary)))
+    model = protocol.get("adapter") or protocol.get("vlm") or protocol["predictor"]
+    name = _line(PurePath(str(model)).name)
+    data = ModelCardData(model_name=name, eval_results=results(of_summary(summary, titles)))
     files.write_whole(folder / NAME, data.to_yaml() + "\n")

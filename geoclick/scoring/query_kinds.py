@@ -1,26 +1,26 @@
-"""What kind of question a query is, by its English words: what a scorer must understand to find the one target.
+"""The kind of a query by its English words: what a model must understand to identify the target.
 
-Read from the words alone, in the manner of RRSIS-D, RISBench and RefSegRS, and therefore rough:
+The rules match words only, written for the queries of RRSIS-D, RISBench and RefSegRS, and are approximate:
 
-- position: where in the image ("the ship on the lower left", "a dam in the middle", "the leftmost tank");
-- relation: where with respect to another thing, or like it ("a court on the right of the red vehicle", "the car along
-  the road", "similar in size to"); a direction "of" anything but the image itself is one;
+- position: in the image ("the ship on the lower left", "a dam in the middle", "the leftmost tank");
+- relation: to another object ("a court on the right of the red vehicle", "the car along the road", "similar in size
+  to"); a direction "of" anything but the image itself counts as relation;
 - size: size or extreme ("a tiny vehicle", "the largest tank");
 - color: ("a green and brown golf field");
-- several: two or more of these, whichever thing they are said of ("a small vehicle on the upper left");
+- several: two or more of these, about any object ("a small vehicle on the upper left");
 - plain: none of these ("a stadium").
 
-Tasks that are asked otherwise are kinds of their own: reasoning, no_target, semantic.
+The tasks reasoning, no_target and semantic are kinds of their own.
 """
 
 import re
 
 TASK_KINDS = ("reasoning", "semantic", "no_target")
 KINDS = ("plain", "position", "relation", "size", "color", "several", *TASK_KINDS)
-"""All kinds, in the order in which they are told."""
+"""All kinds, in the order of reports."""
 
 IMAGE = "image|picture|photo|photograph|scene|view|frame|map|figure"
-"""What a direction may be of and still be a position."""
+"""Nouns for the image itself: a direction "of" one of these is a position."""
 PLACE = (
     "(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re|ral)|corner|edge|"
     "(?:north|south)(?: ?(?:east|west))?|east|west)(?:most|ern)?"
@@ -29,11 +29,11 @@ NAMED_CENTER = re.compile(
     r"\b(?:shopping|sports?|service|city|town|data|civic|community|business|conference|convention|exhibition|"
     r"distribution|logistics|medical|visitors?) cent(?:er|re)s?\b"
 )
-"""Things called a center, which say nothing of where they are."""
+"""Buildings called a center: no positions."""
 ADVERB = re.compile(
     r"\bright(?= (?:next|near|beside|by|at|above|below|behind|under|over|in front|along|across) )"
 )
-"""The right that is none."""
+"""The adverb "right", which is no direction."""
 
 THING = f"(?:(?:the|a|an|this|that|its|two|some) )+(?!(?:far |very |most |extreme )*(?:{IMAGE}|{PLACE})\\b)"
 """The start of a noun phrase that is neither the image nor a place in it."""
@@ -59,7 +59,7 @@ def kind(query: str, task: str = "referring") -> str:
     """The kind of a query, one of KINDS.
 
     Args:
-        query: in English; words of other languages make it plain.
+        query: in English; queries in other languages are plain.
         task: of the sample.
     """
     if task in TASK_KINDS:
@@ -67,14 +67,14 @@ def kind(query: str, task: str = "referring") -> str:
     words = " ".join(re.findall("[a-z]+", query.lower()))
     words = ADVERB.sub("", NAMED_CENTER.sub("", words))
     words, directions = PLACE_OF.subn("of ", words)
-    found = [
+    kinds = [
         name
-        for name, there in (
+        for name, match in (
             ("position", POSITION.search(words)),
             ("relation", directions or RELATION.search(words)),
             ("size", SIZE.search(words)),
             ("color", COLOR.search(words)),
         )
-        if there
+        if match
     ]
-    return found[0] if len(found) == 1 else "several" if found else "plain"
+    return kinds[0] if len(kinds) == 1 else "several" if kinds else "plain"

@@ -2,13 +2,13 @@
 
 As mmsegmentation's IoUMetric, by which SegEarth-OV publishes: the IoU of a class is its summed intersection over its
 summed union, over all images and valid pixels, background included; mIoU is the mean over the classes that occur in a
-target or in a mask. Where `background` stands beside one other class, or one class stands alone, the other's is what is
-published: the foreground IoU. Each class is asked for by itself here, so that the masks of two may overlap; those of a
-classifier cannot.
+target or in a mask. With a single class, or `background` and one other class, papers publish the IoU of that class: the
+foreground IoU. Each class is asked for separately here, so the masks of two classes may overlap; a classifier's cannot.
 """
 
 from array import array
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,29 +20,23 @@ BACKGROUND = "background"
 
 @dataclass
 class SemanticScores:
-    """Pixels of (image, class) pairs: four numbers a pair and every name once, so that parts of a set can be merged.
+    """Pixel counts of (image, class) pairs: four numbers a pair, and every name once.
 
     Attributes:
-        classes: names to their numbers, in the order of their first pair.
-        images: likewise.
-        pairs: image, class, intersection and union of every pair, one after another.
+        classes: the index of each class name, in the order of the first pairs.
+        images: likewise for image names.
+        pairs: image, class, intersection and union of every pair, flat.
     """
 
     classes: dict[str, int] = field(default_factory=dict)
     images: dict[str, int] = field(default_factory=dict)
-    pairs: array = field(default_factory=lambda: array("q"))
+    pairs: "array[int]" = field(default_factory=lambda: array("q"))
 
     def count(self, image: str, category: str, intersection: int, union: int) -> None:
         """Count the pixels of a class in an image."""
         row = self.images.setdefault(image, len(self.images))
         column = self.classes.setdefault(category, len(self.classes))
         self.pairs.extend((row, column, intersection, union))
-
-    def merge(self, other: "SemanticScores") -> None:
-        """Count the pairs of another part of the set after these."""
-        images, classes = list(other.images), list(other.classes)
-        for row, column, intersection, union in other.table().tolist():
-            self.count(images[row], classes[column], intersection, union)
 
     def table(self) -> np.ndarray:
         """The pairs, int64 [pairs, 4]."""
@@ -51,18 +45,18 @@ class SemanticScores:
     def pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """Intersections and unions, int64 [images, classes] each."""
         rows, columns, *counts = self.table().T
-        found = np.zeros((2, len(self.images), len(self.classes)), np.int64)
-        for plane, count in zip(found, counts, strict=True):
+        planes = np.zeros((2, len(self.images), len(self.classes)), np.int64)
+        for plane, count in zip(planes, counts, strict=True):
             np.add.at(plane, (rows, columns), count)
-        return found[0], found[1]
+        return planes[0], planes[1]
 
-    def result(self, seed: int = 0) -> dict:
-        """The score of the set, fractions of 1; what no image holds, neither in a target nor in a mask, is None.
+    def result(self, seed: int = 0) -> dict[str, Any]:
+        """The score of the set, fractions of 1; None for a class that is in no target and in no mask.
 
         Intervals are 95 % bootstrap intervals over images.
 
         Args:
-            seed: of the bootstrap.
+            seed: random seed of the bootstrap.
 
         Returns:
             `miou`, `miou_interval`; with one foreground class also `foreground_iou` and `foreground_iou_interval`;
@@ -76,8 +70,8 @@ class SemanticScores:
         intersections, unions = self.pixels()
         count = len(self.classes)
         ious = _ratio(intersections.sum(0), unions.sum(0))
-        drawn = resampled_sums(np.hstack([intersections, unions]), seed)
-        resampled = _ratio(drawn[:, :count], drawn[:, count:])
+        sums = resampled_sums(np.hstack([intersections, unions]), seed)
+        resampled = _ratio(sums[:, :count], sums[:, count:])
         names = list(self.classes)
         foreground = [i for i, name in enumerate(names) if name != BACKGROUND]
         only = foreground[0] if len(foreground) == 1 else None
@@ -99,9 +93,9 @@ def _ratio(intersections: np.ndarray, unions: np.ndarray) -> np.ndarray:
 
 
 def _mean(ious: np.ndarray) -> np.ndarray:
-    """The mean over the last axis of what is not NaN; NaN where all is."""
-    there = ~np.isnan(ious)
-    return _ratio(np.where(there, ious, 0).sum(-1), there.sum(-1))
+    """The mean over the last axis without NaN; NaN where all values are NaN."""
+    valid = ~np.isnan(ious)
+    return _ratio(np.where(valid, ious, 0).sum(-1), valid.sum(-1))
 
 
 def _plain(value: np.ndarray) -> float | None:
@@ -110,6 +104,6 @@ def _plain(value: np.ndarray) -> float | None:
 
 
 def _interval(resampled: np.ndarray) -> list[float] | None:
-    """[low, high] of what is not NaN, or None."""
-    there = resampled[~np.isnan(resampled)]
-    return list(percentiles(there)) if len(there) else None
+    """[low, high] of the values without NaN, or None."""
+    valid = resampled[~np.isnan(resampled)]
+    return list(percentiles(valid)) if len(valid) else None

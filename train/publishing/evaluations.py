@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from geoclick.datasets.benchmarks import TITLES
 from geoclick.errors import GeoClickError
 from geoclick.scoring import model_index
 from geoclick.scoring.model_index import Evaluation
@@ -22,7 +23,7 @@ def read(folder: Path, story: Story) -> Evaluation:
     path = folder / "metrics.json"
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
-        found, protocol = model_index.of_summary(metrics), metrics["protocol"]
+        found, protocol = model_index.of_summary(metrics, TITLES), metrics["protocol"]
     except FileNotFoundError as error:
         raise GeoClickError(
             f"{folder} holds no metrics.json; give a folder of a finished 'geoclick evaluate'."

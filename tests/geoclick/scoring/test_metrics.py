@@ -2,21 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco
 
 from geoclick import masks
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.scoring import metrics
-
-pairs = st.lists(
-    st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
-        lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
-    ),
-    min_size=1,
-    max_size=8,
-)
 
 
 def rectangle(rows, columns, shape=(10, 10)):
@@ -78,17 +69,6 @@ def test_scores_as_plain_numpy_has_them(thousand, mode):
         assert found[f"pr@{x}"] == pytest.approx(sum(over) / among, abs=1e-9)
     assert found["n"] == len(some)
     assert 0 <= found["boundary_iou"] <= 1
-
-
-@given(pairs, st.integers(0, 8), st.sampled_from(sorted(metrics.MODES)))
-def test_parts_merge_to_the_whole(samples, cut, mode):
-    whole, first, second = (metrics.Scores(mode) for _ in range(3))
-    for index, (prediction, target) in enumerate(samples):
-        whole.add(prediction, target)
-        (first if index < cut else second).add(prediction, target)
-    first.merge(second)
-    assert first.result() == whole.result()
-    assert first == whole
 
 
 def test_modes_differ_where_they_are_published_to():
@@ -168,9 +148,8 @@ def test_rmsin_weighs_large_and_small_images_alike():
 def test_ignored_pixels_do_not_count():
     valid = rectangle(5, 10)
     for mode in metrics.MODES:
-        scores = metrics.Scores(mode)
-        assert scores.add(rectangle(5, 10), rectangle(10, 10), valid) == 1.0
-        assert metrics.sample_iou(rectangle(5, 10), rectangle(10, 10), mode) == 0.5
+        assert metrics.compare(rectangle(5, 10), rectangle(10, 10), mode, valid).iou == 1.0
+        assert metrics.compare(rectangle(5, 10), rectangle(10, 10), mode).iou == 0.5
 
 
 def test_where_only_ignored_pixels_surround_a_mask_the_outline_says_what_the_mask_says():
@@ -194,7 +173,7 @@ def test_numbers_are_plain_for_json():
 
 
 def test_iou_is_that_of_masks(thousand):
-    assert all(metrics.sample_iou(a, b) == masks.iou(a, b) for a, b in thousand[:50])
+    assert all(metrics.compare(a, b).iou == masks.iou(a, b) for a, b in thousand[:50])
 
 
 def test_errors_name_the_fault():
@@ -206,5 +185,3 @@ def test_errors_name_the_fault():
         metrics.score([EMPTY], [EMPTY[:3]])
     with pytest.raises(GeoClickError, match="at least one"):
         metrics.score([], [])
-    with pytest.raises(GeoClickError, match="modes"):
-        metrics.Scores("native").merge(metrics.Scores("rmsin"))

@@ -5,10 +5,15 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geoclick.datasets.benchmarks import TITLES
 from geoclick.scoring import model_index
 from geoclick.scoring.model_index import METRICS, Evaluation
 
 PROTOCOL = {"dataset": "loveda", "root": "/home/somebody/loveda", "split": "val", "n": 12, "seed": 0}
+
+
+def of_summary(summary):
+    return model_index.of_summary(summary, TITLES)
 
 
 def semantic(**scores):
@@ -31,25 +36,25 @@ def referring(**protocol):
 
 
 def test_a_benchmark_has_its_title_and_a_folder_its_name_without_the_way_to_it():
-    assert model_index.of_summary(semantic()).dataset == "LoveDA"
-    assert model_index.of_summary(referring()).dataset == "RRSIS-D"
-    assert model_index.of_summary(referring(dataset="folder")).dataset == "folder: loveda"
-    assert model_index.of_summary(referring(dataset="scenes-v1")).dataset == "scenes-v1"
+    assert of_summary(semantic()).dataset == "LoveDA"
+    assert of_summary(referring()).dataset == "RRSIS-D"
+    assert of_summary(referring(dataset="folder")).dataset == "folder: loveda"
+    assert of_summary(referring(dataset="scenes-v1")).dataset == "scenes-v1"
 
 
 def test_a_set_has_classes_in_place_of_tasks_and_none_for_what_no_image_holds():
-    found = model_index.of_summary(semantic(foreground_iou=0.8))
+    found = of_summary(semantic(foreground_iou=0.8))
     assert found.scores == {"miou": 0.6, "foreground_iou": 0.8}
     assert found.per_class == {"road": 0.8, "water": 0.4}
     assert found.by_task == {}
     assert "segmenter" not in found.protocol
     nothing = semantic(miou=None, miou_interval=None, foreground_iou=None, per_class={"road": None})
-    found = model_index.of_summary(nothing)
+    found = of_summary(nothing)
     assert (found.scores, found.per_class, found.interval) == ({}, {}, None)
 
 
 def test_other_modes_need_every_score():
-    found = model_index.of_summary(referring())
+    found = of_summary(referring())
     assert found.scores["boundary_iou"] == 0.25
     assert found.by_task == {"referring": (4, 0.75)}
     assert found.per_class == {}
@@ -57,7 +62,7 @@ def test_other_modes_need_every_score():
         summary = referring()
         summary["scores"] = summary["scores"] | broken
         with pytest.raises((ValueError, TypeError)):
-            model_index.of_summary(summary)
+            of_summary(summary)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,7 @@ def test_other_modes_need_every_score():
     ],
 )
 def test_the_file_stands_in_a_model_card_as_it_is(tmp_path, summary, names):
-    model_index.write(tmp_path, summary)
+    model_index.write(tmp_path, summary, TITLES)
     text = (tmp_path / "model-index.yaml").read_text(encoding="utf-8")
     assert list(yaml.safe_load(text)) == ["model-index"]
     assert "somebody" not in text
@@ -86,7 +91,7 @@ def test_the_file_stands_in_a_model_card_as_it_is(tmp_path, summary, names):
 
 def test_a_set_without_any_class_writes_an_empty_block(tmp_path):
     nothing = semantic(miou=None, miou_interval=None, per_class={"road": None})
-    model_index.write(tmp_path, nothing)
+    model_index.write(tmp_path, nothing, TITLES)
     text = (tmp_path / "model-index.yaml").read_text()
     assert yaml.safe_load(text) == {"model-index": [{"name": "noisy", "results": []}]}
 

@@ -2,8 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geoclick.errors import GeoClickError
 from geoclick.scoring import metrics
@@ -76,17 +74,6 @@ def test_a_false_alarm_in_an_image_without_the_class_counts():
     assert scores.result()["miou"] == 1
     scores.count("b", "road", 0, 30)
     assert scores.result()["miou"] == 0.25
-
-
-@given(st.integers(0, 12), st.integers(0, 12))
-def test_parts_merge_to_the_whole(labels, cut, other):
-    whole = scored(labels)
-    first, *rest = (scored(part) for part in (labels[:cut], labels[cut:]) if part)
-    for part in rest:
-        shift = {f"{int(name[:-4]) + cut}.png": number for name, number in part.images.items()}
-        part.images = shift
-        first.merge(part)
-    assert first.result(other) == whole.result(other)
 
 
 def test_nothing_at_all():
