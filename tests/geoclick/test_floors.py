@@ -27,6 +27,8 @@ FLOORS = (
         "distance",
         "images",
         "store",
+        "chat_rows",
+        "recipes",
         "config",
         "command",
     ),
@@ -34,7 +36,7 @@ FLOORS = (
     ("segmenters", "vlms", "clips"),
     ("datasets",),
     ("prepare", "scenes"),
-    ("options", "recipes", "launch", "demo", "cli"),
+    ("options", "launch", "list_recipes", "demo", "cli"),
 )
 """The order inside `geoclick`: a module imports from its own floor and from those before it."""
 

@@ -1,0 +1,91 @@
+"""From a click store to chats, for `geoclick train` and `geoclick export`: which rows are used, and how one reads."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from geoclick import codec, prompts, store
+from geoclick.clicks import Click, ClickSequence
+from geoclick.store import Row
+
+
+@dataclass(frozen=True)
+class ChatRow:
+    """A usable row of a click store.
+
+    Attributes:
+        row: the row.
+        clicks: its first clicks, those of the answer.
+    """
+
+    row: Row
+    clicks: ClickSequence
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        return self.row.height, self.row.width
+
+
+def usable(
+    rows: Iterable[Row], *, max_clicks: int, min_iou: float, left_out: Counter[str]
+) -> Iterator[ChatRow]:
+    """The rows that are worth training on, in order.
+
+    Args:
+        rows: of a click store.
+        max_clicks: clicks of an answer at most; the first ones are used.
+        min_iou: smallest IoU of the mask after those clicks; rows without a target are always used.
+        left_out: receives the number of rows left out, by reason.
+    """
+    for row in rows:
+        clicks = row.clicks[:max_clicks]
+        if reason := store.why_left_out(row, len(clicks), min_iou):
+            left_out[reason] += 1
+        else:
+            yield ChatRow(row, clicks)
+
+
+class ImagePaths(dict[str, str]):
+    """The absolute path of each image by its name in the store; every file is checked once, when it is first used.
+
+    Looking up an image raises GeoClickError when its file is missing or outside the root.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        super().__init__()
+        self._root = Path(root)
+
+    def __missing__(self, image: str) -> str:
+        self[image] = str(store.existing_image(self._root, image))
+        return self[image]
+
+
+def chat(
+    query: str,
+    clicks: Iterable[Click],
+    *,
+    family: str,
+    answer_format: str,
+    image_size: tuple[int, int],
+    resized_size: tuple[int, int] | None,
+) -> list[dict]:
+    """The messages of one example: the user's turn with image and query, and the clicks as the assistant's answer.
+
+    Args:
+        query: the user's text.
+        clicks: in pixels of the original image.
+        family: of the model, whose coordinates are written; one of `codec.FAMILIES`.
+        answer_format: `json` or `compact`.
+        image_size: (height, width) of the original image.
+        resized_size: (height, width) of the image that the model sees; only `qwen2_5_vl` needs it.
+    """
+    answer = codec.encode(
+        clicks,
+        family=family,
+        answer_format=answer_format,
+        image_size=image_size,
+        resized_size=resized_size,
+    )
+    return prompts.messages(query, answer_format=answer_format, answer=answer)

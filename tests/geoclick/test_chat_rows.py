@@ -1,0 +1,55 @@
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from geoclick import chat_rows, codec, prompts, store
+from geoclick.errors import GeoClickError
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny.click_store(tmp_path_factory.mktemp("data"), rows=10, side=100)
+
+
+def test_usable_rows_come_in_order_and_the_others_are_counted(data):
+    rows, left_out = list(store.read(data[0])), Counter()
+    usable = list(chat_rows.usable(rows, max_clicks=2, min_iou=0.55, left_out=left_out))
+    expected = [row for row in rows if not row.clicks or row.ious[:2][-1] >= 0.55]
+    assert [one.row for one in usable] == expected
+    assert [one.clicks for one in usable] == [row.clicks[:2] for row in expected]
+    assert 0 < len(expected) < len(rows)
+    assert left_out == {"below min_iou": len(rows) - len(expected)}
+
+
+def test_a_target_without_clicks_is_left_out(data):
+    rows, left_out = list(store.read(data[0])), Counter()
+    row = replace(next(row for row in rows if row.clicks), clicks=(), ious=())
+    assert list(chat_rows.usable([row], max_clicks=2, min_iou=0.0, left_out=left_out)) == []
+    assert left_out == {"no clicks for a target": 1}
+
+
+def test_each_image_is_looked_up_once(data, monkeypatch):
+    calls, existing_image = [], store.existing_image
+    monkeypatch.setattr(store, "existing_image", lambda *a: calls.append(a) or existing_image(*a))
+    images, names = chat_rows.ImagePaths(data[1]), [row.image for row in store.read(data[0])]
+    paths = [images[name] for name in names]
+    assert paths == [str((data[1] / name).resolve()) for name in names]
+    assert len(calls) == len(images) == len(set(names)) < len(names)
+    with pytest.raises(GeoClickError, match="does not exist"):
+        images["missing.png"]
+
+
+@pytest.mark.parametrize("family", codec.FAMILIES)
+def test_a_chat_asks_the_prompt_and_answers_the_clicks(data, family):
+    row = next(row for row in store.read(data[0]) if row.clicks)
+    frame = {
+        "family": family,
+        "answer_format": "json",
+        "image_size": (row.height, row.width),
+        "resized_size": (112, 112),
+    }
+    user, assistant = chat_rows.chat(row.query, row.clicks, **frame)
+    assert [user] == prompts.messages(row.query, answer_format="json")
+    assert assistant["content"] == [{"type": "text", "text": codec.encode(row.clicks, **frame)}]
