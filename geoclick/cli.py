@@ -1,4 +1,4 @@
-"""The front door: `geoclick COMMAND ...` imports the chosen command's module and nothing else."""
+"""The `geoclick` program: `geoclick COMMAND ...` imports the module of that command and nothing else."""
 
 import importlib
 import sys
@@ -7,25 +7,27 @@ from collections.abc import Sequence
 from geoclick import __version__
 
 COMMANDS = {
-    "demo": ("geoclick.demo", "the whole chain, offline, on the embedded models"),
-    "scenes": ("geoclick.scenes.run", "procedural overhead scenes with masks and queries"),
-    "prepare": ("geoclick.prepare.run", "the public downloads of benchmarks, cut and decoded for evaluation"),
+    "demo": ("geoclick.demo", "run the whole pipeline offline on the small models of the package"),
+    "configs": ("geoclick.list_recipes", "list the recipes and accelerate files of the package, or copy one"),
+    "scenes": ("geoclick.scenes.run", "generate procedural overhead scenes with masks and queries"),
+    "prepare": ("geoclick.prepare.run", "cut and decode the downloads of public benchmarks for evaluation"),
     "synth": (
         "geoclick.data_synthesis.run",
-        "ground-truth masks to click sequences, with a frozen SAM in the loop",
+        "simulate click sequences for ground-truth masks with a frozen SAM",
     ),
-    "export": ("geoclick.data_synthesis.export", "a click store as chat JSONL for LLaMA-Factory or ms-swift"),
-    "quality": (
-        "geoclick.data_synthesis.quality_report",
-        "how good the clicks of a store are, and which are suspect",
-    ),
-    "train sft": ("geoclick.train.sft", "LoRA-tune a Qwen-VL to write the clicks"),
-    "train grpo": ("geoclick.train.grpo", "reinforce an adapter by the masks that its clicks make"),
-    "merge": ("geoclick.train.merge", "an adapter and its base as one model, checked to answer the same"),
-    "card": ("geoclick.train.card", "the model card of an adapter or merged model, and the way to the hub"),
-    "predict": ("geoclick.inference.predict", "masks of images from a sentence"),
-    "evaluate": ("geoclick.inference.evaluate", "score a checkpoint on a dataset"),
+    "quality": ("geoclick.data_synthesis.quality_report", "report how good the clicks of a click store are"),
+    "export": ("geoclick.data_synthesis.export", "export a click store as chat JSONL for other trainers"),
+    "train sft": ("geoclick.train.sft", "LoRA-tune a Qwen-VL to write clicks"),
+    "train grpo": ("geoclick.train.grpo", "improve an adapter by reinforcement learning on mask quality"),
+    "merge": ("geoclick.train.merge", "merge an adapter into its base model and check the result"),
+    "card": ("geoclick.train.card", "write the model card of an adapter or merged model; publish it"),
+    "predict": ("geoclick.inference.predict", "segment images by a text query"),
+    "evaluate": ("geoclick.inference.evaluate", "score a model on a dataset"),
 }
+"""Each command with its module and what it does."""
+
+LAUNCHED = ("synth", "train sft", "train grpo", "evaluate")
+"""Commands that run in several processes with `--accelerate_config`."""
 
 EXAMPLE = 'geoclick predict tile.png --text "the largest building" --output runs/predict'
 
@@ -36,9 +38,12 @@ def usage() -> str:
     rows = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
     return (
         "usage: geoclick COMMAND [options]\n\n"
-        "From a sentence to a mask of overhead imagery, through clicks.\n\n"
+        "Segment overhead imagery by text: a vision-language model writes clicks, a frozen SAM decodes them.\n\n"
         f"commands:\n{rows}\n\n"
-        "geoclick COMMAND --help shows a command's options; --version the version.\n\n"
+        "options:\n"
+        "  -h, --help  show this help; 'geoclick COMMAND --help' shows the options of a command\n"
+        "  --version   show the version\n\n"
+        f"{', '.join(LAUNCHED)} run in several processes with --accelerate_config NAME --num_processes N.\n\n"
         f"example:\n  {EXAMPLE}\n"
     )
 
@@ -54,11 +59,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name = next((n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS), None)
     if name is None:
-        known = ", ".join(COMMANDS)
-        print(f"error: Unknown command {words[0]!r}; choose one of {known}.", file=sys.stderr)
+        print(f"error: Unknown command {words[0]!r}; choose one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    module = importlib.import_module(COMMANDS[name][0])
-    return module.main(words[len(name.split()) :])
+    return run_command(name, words[len(name.split()) :])
+
+
+def run_command(name: str, arguments: list[str]) -> int:
+    """Run a command, in several processes if the arguments ask for it, and return its exit code."""
+    module = COMMANDS[name][0]
+    if name in LAUNCHED:
+        from geoclick import launch
+
+        if launch.is_requested(arguments):
+            from geoclick.command import exit_code
+
+            return exit_code(lambda: launch.start(module, arguments), arguments)
+    return importlib.import_module(module).main(arguments)
 
 
 if __name__ == "__main__":

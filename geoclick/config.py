@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from geoclick import files
+from geoclick import files, recipes
 from geoclick.errors import UsageError, first_line
 
 T = TypeVar("T")
@@ -76,13 +76,10 @@ def _convert(value: Any, annotation: Any, key: str) -> Any:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The flat mapping in a YAML file; raises UsageError when it is missing, broken or nested."""
+    """The flat mapping in a YAML file or installed recipe; raises UsageError when it is missing, broken or nested."""
+    file = recipes.locate(path, recipes.recipes(), "Config file")
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"Config file {path} does not exist; give --config an existing YAML file."
-        ) from error
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(
             f"Config file {path} cannot be read as YAML ({first_line(error)}); fix it."
@@ -147,7 +144,9 @@ def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentP
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", metavar="FILE", help="flat YAML file with these options; flags override it"
+        "--config",
+        metavar="FILE",
+        help="flat YAML file with these options, or a recipe's name (see 'geoclick configs'); flags override it",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

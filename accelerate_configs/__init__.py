@@ -1,0 +1,1 @@
+"""Files for `accelerate launch`; installed as data of `geoclick.accelerate_configs`."""

@@ -1,0 +1,1 @@
+"""Recipes of the commands, one YAML file each; installed as data of `geoclick.configs`."""
