@@ -200,14 +200,8 @@ def lines(
                 left_out["too narrow for Qwen-VL"] += 1
                 continue
         image = images[one.row.image]
-        chat = chat_rows.chat(
-            one.row.query,
-            one.clicks,
-            family=options.family,
-            answer_format=options.answer_format,
-            image_size=one.size,
-            resized_size=resized,
-        )
+        frame = codec.Frame(options.family, options.answer_format, one.size, resized)
+        chat = chat_rows.chat(one.row.query, one.clicks, frame)
         counts.update(rows=1, no_target=not one.clicks, clicks=len(one.clicks))
         counts["images"] = len(images)
         yield {

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from geoclick import codec, prompts, store
+from geoclick import prompts, store
 from geoclick.clicks import Click, ClickSequence
+from geoclick.codec import Frame
 from geoclick.store import Row
 
 
@@ -62,30 +63,12 @@ class ImagePaths(dict[str, str]):
         return self[image]
 
 
-def chat(
-    query: str,
-    clicks: Iterable[Click],
-    *,
-    family: str,
-    answer_format: str,
-    image_size: tuple[int, int],
-    resized_size: tuple[int, int] | None,
-) -> list[dict]:
+def chat(query: str, clicks: Iterable[Click], frame: Frame) -> list[dict]:
     """The messages of one example: the user's turn with image and query, and the clicks as the assistant's answer.
 
     Args:
         query: the user's text.
         clicks: in pixels of the original image.
-        family: of the model, whose coordinates are written; one of `codec.FAMILIES`.
-        answer_format: `json` or `compact`.
-        image_size: (height, width) of the original image.
-        resized_size: (height, width) of the image that the model sees; only `qwen2_5_vl` needs it.
+        frame: how the clicks are written.
     """
-    answer = codec.encode(
-        clicks,
-        family=family,
-        answer_format=answer_format,
-        image_size=image_size,
-        resized_size=resized_size,
-    )
-    return prompts.messages(query, answer_format=answer_format, answer=answer)
+    return prompts.messages(query, answer_format=frame.answer_format, answer=frame.encode(clicks))

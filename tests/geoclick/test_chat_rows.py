@@ -44,12 +44,7 @@ def test_each_image_is_looked_up_once(data, monkeypatch):
 @pytest.mark.parametrize("family", codec.FAMILIES)
 def test_a_chat_asks_the_prompt_and_answers_the_clicks(data, family):
     row = next(row for row in store.read(data[0]) if row.clicks)
-    frame = {
-        "family": family,
-        "answer_format": "json",
-        "image_size": (row.height, row.width),
-        "resized_size": (112, 112),
-    }
-    user, assistant = chat_rows.chat(row.query, row.clicks, **frame)
+    frame = codec.Frame(family, "json", (row.height, row.width), resized_size=(112, 112))
+    user, assistant = chat_rows.chat(row.query, row.clicks, frame)
     assert [user] == prompts.messages(row.query, answer_format="json")
-    assert assistant["content"] == [{"type": "text", "text": codec.encode(row.clicks, **frame)}]
+    assert assistant["content"] == [{"type": "text", "text": frame.encode(row.clicks)}]
