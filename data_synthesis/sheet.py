@@ -52,7 +52,7 @@ def write_sheet(output: Path, root: str | Path, job: "Job", *, count: int) -> No
         images.read_image(inside(Path(root), row.image), size=(row.height, row.width)) for row in rows
     ]
     embeddings = job.segmenter.embed(pictures)
-    history = replay(job.segmenter, embeddings, [row.clicks for row in rows], job.policy)
+    history = replay(job.segmenter, embeddings, [row.clicks for row in rows], job.prompting)
     sheet = draw_sheet(rows, pictures, history, columns=1 + job.max_clicks)
     with whole(output / "sheet.png") as partial:
         sheet.save(partial, format="PNG", optimize=True)
