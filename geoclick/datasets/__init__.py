@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from geoclick.datasets import coco, earthreason, folder, phrases, raster, rrsis_d, scenes_v1, semantic
+from geoclick.datasets import coco, earthreason, folder, phrase_lists, raster, rrsis_d, scenes_v1, semantic
 from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, raise_failures
 from geoclick.datasets.sample import TASKS, Sample
 from geoclick.errors import UsageError
@@ -18,8 +18,8 @@ READERS = {
     scenes_v1.NAME: scenes_v1.read,
     rrsis_d.NAME: rrsis_d.read,
     earthreason.NAME: earthreason.read,
-    phrases.REFSEGRS.name: partial(phrases.read, phrases.REFSEGRS),
-    phrases.RISBENCH.name: partial(phrases.read, phrases.RISBENCH),
+    phrase_lists.REFSEGRS.name: partial(phrase_lists.read, phrase_lists.REFSEGRS),
+    phrase_lists.RISBENCH.name: partial(phrase_lists.read, phrase_lists.RISBENCH),
     **semantic.READERS,
 }
 

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geoclick import masks
-from geoclick.datasets.questions import asked
+from geoclick.datasets.mask_files import encode_fitted, read_target
+from geoclick.datasets.question_selection import asked
 from geoclick.datasets.reading import (
     LeftOut,
     OnLeftOut,
@@ -27,7 +28,6 @@ from geoclick.datasets.reading import (
     raise_failures,
 )
 from geoclick.datasets.sample import Sample
-from geoclick.datasets.targets import encode_fitted, read_target
 from geoclick.errors import GeoClickError, UsageError
 
 NAME = "earthreason"

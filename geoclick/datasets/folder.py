@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from geoclick import images, masks
-from geoclick.datasets.colors import Legend, Region, read_codes, read_legend, regions, unknown_pixels
-from geoclick.datasets.colors import valid_pixels as valid_of
+from geoclick.datasets.color_masks import Legend, Region, read_codes, read_legend, regions, unknown_pixels
+from geoclick.datasets.color_masks import valid_pixels as valid_of
 from geoclick.datasets.reading import (
     LeftOut,
     OnLeftOut,

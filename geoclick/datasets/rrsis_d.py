@@ -1,4 +1,4 @@
-"""RRSIS-D: sentences about targets, in the layout of REFER, from which it took the files.
+"""RRSIS-D: sentences about mask_files, in the layout of REFER, from which it took the files.
 
     ROOT/rrsisd/refs(unc).p               a pickled list of refs, each a target with its sentences and its split
     ROOT/rrsisd/instances.json            COCO records of images, annotations and categories
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from geoclick import masks
-from geoclick.datasets import coco, plain_pickle, targets
-from geoclick.datasets.questions import asked
+from geoclick.datasets import coco, mask_files, plain_pickle
+from geoclick.datasets.question_selection import asked
 from geoclick.datasets.reading import (
     LeftOut,
     OnLeftOut,
@@ -152,11 +152,11 @@ def _rle(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
     if not isinstance(planes, list) or not planes or not all(isinstance(plane, dict) for plane in planes):
         return coco.to_rle(segmentation, size)
     for plane in planes:
-        if not targets.is_near(plane.get("size"), size):
+        if not mask_files.is_near(plane.get("size"), size):
             raise GeoClickError(
                 f"the image is {size[1]}x{size[0]} pixels but the size of its RLE is {plane.get('size')!r}; "
                 "make it [height, width] of the image."
             )
     if len(planes) == 1 and tuple(planes[0]["size"]) == size:
         return coco.to_rle(planes[0], size)
-    return masks.encode_rle(targets.fitted(masks.decode_rle(planes), size))
+    return masks.encode_rle(mask_files.fitted(masks.decode_rle(planes), size))

@@ -5,6 +5,7 @@ Fixed by seed; the digest below shows that it came out the same, so that figures
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from geoclick.datasets import folder
 from geoclick.datasets.reading import OnLeftOut, ReadOptions, raise_failures
 from geoclick.datasets.sample import Sample
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.scenes import drawing
 
 NAME = "scenes-v1"
 ROOT = Path("runs") / NAME
@@ -25,11 +27,10 @@ SHA256 = "69c5112487bc0e2b047535cfc53eb93c411fc5c4564c5d7e0e5caccc7e4c1faf"
 
 def draw(root: Path) -> None:
     """Draw the benchmark below a folder, unless it is there already; raises GeoClickError if it came out otherwise."""
-    from geoclick.scenes.run import ScenesOptions, run
-
     index = root / SPLIT / "samples.jsonl"
     if not index.exists():
-        run(ScenesOptions(output=str(root), count=COUNT, split=SPLIT, seed=SEED))
+        options = drawing.SplitOptions(split=SPLIT, count=COUNT, seed=SEED)
+        drawing.write_split(drawing.new_folder(root, SPLIT), options, os.cpu_count() or 1)
     if hashlib.sha256(index.read_bytes()).hexdigest() != SHA256:
         raise GeoClickError(
             f"{index} is not the {NAME} of this version of geoclick; remove {root} to draw it anew. If that does not "

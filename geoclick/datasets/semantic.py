@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from geoclick import masks
-from geoclick.datasets import pairs
+from geoclick.datasets import label_pairs
 from geoclick.datasets.benchmarks import BENCHMARKS, Benchmark, Layout
 from geoclick.datasets.class_maps import IGNORED, read_class_map
 from geoclick.datasets.reading import (
@@ -53,9 +53,11 @@ def read(
         GeoClickError: a file is broken, unless `on_left_out` takes failures.
     """
     root = Path(root)
-    layout, found = pairs.find(benchmark, root, split)
-    stems = pairs.listed(benchmark, layout, root, split)
-    return _samples(benchmark, layout, root, split, pairs.chosen(found, stems, on_left_out), on_left_out)
+    layout, found = label_pairs.find(benchmark, root, split)
+    stems = label_pairs.listed(benchmark, layout, root, split)
+    return _samples(
+        benchmark, layout, root, split, label_pairs.chosen(found, stems, on_left_out), on_left_out
+    )
 
 
 READERS = {name: partial(read, table) for name, table in BENCHMARKS.items() if table.task == "semantic"}
@@ -67,7 +69,7 @@ def _samples(
     layout: Layout,
     root: Path,
     split: str,
-    chosen: Iterator[pairs.Pair],
+    chosen: Iterator[label_pairs.Pair],
     on_left_out: OnLeftOut,
 ) -> Iterator[Sample]:
     for pair in chosen:
@@ -83,7 +85,7 @@ def _samples(
 
 
 def _read_pair(
-    benchmark: Benchmark, layout: Layout, root: Path, pair: pairs.Pair
+    benchmark: Benchmark, layout: Layout, root: Path, pair: label_pairs.Pair
 ) -> tuple[tuple[int, int], np.ndarray, int]:
     """The (height, width) of an image, its map of classes at that size, and how many of its pixels are unknown."""
     size = image_size(inside(root, pair.image))

@@ -46,7 +46,7 @@ class PrepareOptions:
 
 def run(options: PrepareOptions) -> None:
     """Prepare a set, or go on with it, or check it."""
-    from geoclick.prepare import JOBS, manifest, outputs, pool, sources, work
+    from geoclick.prepare import JOBS, manifest, output_folder, pool, raw_files, tile_writer
 
     output, job = Path(options.output), JOBS[options.job]
     if options.verify:
@@ -58,7 +58,7 @@ def run(options: PrepareOptions) -> None:
     split = options.split or next(iter(job.splits))
     if split not in job.splits:
         raise UsageError(f"--split of {options.job} must be one of {', '.join(job.splits)}, not {split}.")
-    found = sources.find(job, Path(options.root), split, options.only)
+    found = raw_files.find(job, Path(options.root), split, options.only)
     begun = {
         "job": options.job,
         "version": VERSION,
@@ -67,17 +67,17 @@ def run(options: PrepareOptions) -> None:
         "overlap": job.overlap,
         "images": [source.name for source in found],
     }
-    if outputs.is_whole(output, begun):
+    if output_folder.is_whole(output, begun):
         print(f"{output} is whole already; --verify checks it.")
         return
-    outputs.check_origin(output, begun)
-    with pool.alone(output / work.FOLDER / "lock"):
-        outputs.begin(output, begun)
+    output_folder.check_origin(output, begun)
+    with pool.alone(output / tile_writer.FOLDER / "lock"):
+        output_folder.begin(output, begun)
         config.write_config(options, output)
-        missing = [source for source in found if work.read_account(output, source.name) is None]
-        one = partial(work.prepare, options.job, split=split, output=output)
+        missing = [source for source in found if tile_writer.read_account(output, source.name) is None]
+        one = partial(tile_writer.prepare, options.job, split=split, output=output)
         pool.each(one, missing, options.workers, f"Preparing {job.title}")
-        whole = outputs.finish(output, begun)
+        whole = output_folder.finish(output, begun)
     print(_told(job, whole, output))
 
 

@@ -1,4 +1,4 @@
-"""What can stand in a scene: names, colors, sizes and purposes, as one table that a person can check."""
+"""The kinds of objects in scenes: names, colors, sizes and purposes, in one table."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ class Kind:
     """One kind of object.
 
     Attributes:
-        name: what a referring query calls it.
-        words: every word that would give it away; a reasoning query contains none of them.
-        colors: color word -> RGB; a kind with a single color is never asked for by color.
-        length, width: range in metres along and across.
-        height: in metres, for its shadow; 0 lies flat.
-        purposes: what it is for, phrased so that "Find ..." or a full stop may go around it.
+        name: as referring queries name it.
+        words: words that name it; a reasoning query contains none of them.
+        colors: RGB by color word; a kind with a single color is never described by its color.
+        length, width: (smallest, largest) in metres.
+        height: in metres, for its shadow; 0 for flat objects.
+        purposes: phrases that describe its use, for reasoning queries.
     """
 
     name: str
@@ -173,7 +173,7 @@ PAINT_ORDER = (
 """From the ground up: a later kind hides an earlier one where they overlap."""
 
 GROUNDS: dict[str, RGB] = {"grass": (126, 140, 92), "steppe": (166, 156, 116), "paving": (176, 172, 164)}
-"""What lies between the objects."""
+"""The surface between the objects."""
 
 RESOLUTIONS = (0.3, 0.4, 0.5)
-"""Ground resolutions in metres a pixel."""
+"""Ground resolutions in metres per pixel."""

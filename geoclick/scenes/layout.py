@@ -1,4 +1,4 @@
-"""Where things stand: a scene is laid out as polygons, without a pixel drawn."""
+"""Laying out a scene: objects as polygons at random places, before any pixel is drawn."""
 
 from dataclasses import dataclass
 
@@ -21,10 +21,10 @@ COUNTS = {
     "vehicle": (0, 3),
     "tree": (0, 4),
 }
-"""Fewest and most of each kind in a full scene, in the order in which they find a place: large ones first."""
+"""Fewest and most of each kind in a full scene, in the order in which they are placed: large ones first."""
 
 TRIES = 12
-"""How often a place is drawn for an object before it is left out."""
+"""Random places that are tried for an object before it is left out."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A laid-out scene; `objects` are in painting order, so that a later one hides an earlier one.
+    """The layout of a scene; `objects` are in painting order, so that a later one hides an earlier one.
 
     Attributes:
-        seed: what it was made from.
-        resolution: metres a pixel.
+        seed: the seed that it was generated from.
+        resolution: in metres per pixel.
         ground: a key of GROUNDS.
         sun: direction of the shadows in radians.
     """
@@ -122,7 +122,7 @@ def _grown(outline: np.ndarray, by: float) -> np.ndarray:
 
 
 def _on_road(rng: np.random.Generator, middle: np.ndarray, width: float) -> tuple[np.ndarray, float] | None:
-    """A place in one of the two lanes: center and heading; None when the drawn one is outside the scene."""
+    """A random place in one of the two lanes: center and heading; None if it lies outside the scene."""
     i = int(rng.integers(1, len(middle) - 1))
     ahead = middle[i + 1] - middle[i - 1]
     heading = float(np.arctan2(ahead[1], ahead[0]))
@@ -132,7 +132,7 @@ def _on_road(rng: np.random.Generator, middle: np.ndarray, width: float) -> tupl
 
 
 def _counts(rng: np.random.Generator, difficulty: int | None) -> dict[str, int]:
-    """How many of each kind; `difficulty` 0 gives one object, 1 two to four, None or 2 a full scene."""
+    """How many objects of each kind; `difficulty` 0 gives one object, 1 two to four, None or 2 a full scene."""
     if difficulty in (None, 2):
         return {kind: int(rng.integers(low, high + 1)) for kind, (low, high) in COUNTS.items()}
     chosen = rng.choice(list(COUNTS), size=1 if difficulty == 0 else int(rng.integers(2, 5)))
@@ -140,11 +140,11 @@ def _counts(rng: np.random.Generator, difficulty: int | None) -> dict[str, int]:
 
 
 def generate(seed: int | tuple[int, ...], difficulty: int | None = None) -> Scene:
-    """A scene by seed.
+    """Generate the layout of a scene.
 
     Args:
-        seed: one or several whole numbers; the same ones give the same scene.
-        difficulty: 0 one object, 1 a few, 2 or None a full scene.
+        seed: one or several integers; the same ones give the same scene.
+        difficulty: 0 for one object, 1 for a few, 2 or None for a full scene.
     """
     seed = (seed,) if isinstance(seed, int) else tuple(seed)
     rng = np.random.default_rng(list(seed))
@@ -186,14 +186,14 @@ def _place(
     main: float,
     road: tuple[np.ndarray, float] | None,
 ) -> tuple[np.ndarray, float, np.ndarray] | None:
-    """Outline, angle and blocked pixels of one object at a free place, or None when the drawn place is taken.
+    """Outline, angle and blocked pixels of one object at a random place, or None if that place is taken.
 
-    Vehicles may stand on the road; a tree may hang over what stands beside it.
+    Vehicles may stand on the road; a tree may overhang the objects next to it.
     """
     outline = _outline(rng, kind, resolution)
-    driving = kind == "vehicle" and road is not None and rng.random() < 0.6
-    if driving:
-        place = _on_road(rng, *road)
+    lanes = road if kind == "vehicle" and road is not None and rng.random() < 0.6 else None
+    if lanes is not None:
+        place = _on_road(rng, *lanes)
         if place is None:
             return None
         center, angle = place
@@ -203,7 +203,7 @@ def _place(
         angle = main + rng.choice([0, np.pi / 2]) + rng.normal(0, 0.1)
     outline = _turn(outline, angle, center)
     blocked = fill(_grown(outline, 4))
-    if driving:
+    if lanes is not None:
         return outline, angle, blocked
     core = fill(_grown(outline, -4)) if kind == "tree" else blocked
     return None if (taken & core).any() else (outline, angle, blocked)

@@ -1,7 +1,7 @@
-"""Questions about a scene that have exactly one right answer, or none, and a proof of it.
+"""Queries about a scene with exactly one target, or none, and the check that this is so.
 
-A query is a `Rule` (kind, color, place, extreme, neighbor) put into words. `matches` evaluates a rule on what is
-visible; it also returns every object that comes close to matching, so that a rule with a single match leaves no doubt.
+A query is a `Rule` (kind, color, place, extreme, neighbor) phrased as text. `matches` evaluates a rule on the visible
+objects; it also returns every object that nearly matches, so that a rule with a single match is unambiguous.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from geoclick.scenes.kinds import KINDS
 from geoclick.scenes.layout import SIZE, Scene
 
 MIN_AREA = 40
-"""Fewest visible pixels of an object that a query may ask for."""
+"""Fewest visible pixels of a target."""
 
 EXTREMES = {
     "largest": lambda fact: -(fact.area**0.5),
@@ -22,17 +22,17 @@ EXTREMES = {
     "topmost": lambda fact: fact.y,
     "bottommost": lambda fact: -fact.y,
 }
-"""What each superlative minimises, in pixels (sizes as the side of a square of the same area)."""
+"""The value that each superlative minimizes, in pixels (sizes as the side of a square of the same area)."""
 
 MARGIN = {"largest": 6, "smallest": 6} | dict.fromkeys(("leftmost", "rightmost", "topmost", "bottommost"), 14)
-"""By how many pixels the runner-up must trail."""
+"""By how many pixels the second best object must differ."""
 
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 PLACE_MARGIN = 12
-"""How far from the image's middle lines, in pixels, a center must lie to be in a quarter beyond doubt."""
+"""Distance from the image's center lines, in pixels, from which a center is clearly in one quarter."""
 
 NEIGHBORS = ("building", "pond", "field", "sports court", "storage tank", "bare land")
-"""Kinds that a relation may refer to: compact ones."""
+"""Kinds that a relation may refer to: compact objects."""
 NEIGHBOR_RATIO = 1.35
 """How many times farther the second nearest object must be."""
 
@@ -42,7 +42,7 @@ REASONING = ("{}", "find {}", "{} in this image", "show me {}")
 
 @dataclass(frozen=True)
 class Fact:
-    """What can be seen of one object: visible area in pixels and the center of its visible pixels."""
+    """The visible part of one object: its area in pixels and its center."""
 
     index: int
     kind: str
@@ -54,7 +54,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition on objects; unset parts do not restrict."""
+    """A condition on objects; None means any."""
 
     kind: str
     color: str | None = None
@@ -65,7 +65,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Query:
-    """A question in words, its task, its rule and the index of the one object that answers it (None: no target)."""
+    """A query: its text, its task, its rule and the index of its target in the scene (None: no target)."""
 
     text: str
     task: str
@@ -92,7 +92,7 @@ def _in_place(fact: Fact, place: str, slack: float) -> bool:
 
 
 def matches(rule: Rule, facts: list[Fact]) -> list[Fact]:
-    """The objects that satisfy a rule, together with those too close to call."""
+    """The objects that satisfy a rule, and those that nearly do."""
     found = [f for f in facts if f.kind == rule.kind and rule.color in (None, f.color)]
     if rule.place:
         found = [f for f in found if _in_place(f, rule.place, -PLACE_MARGIN)]
@@ -112,7 +112,7 @@ def matches(rule: Rule, facts: list[Fact]) -> list[Fact]:
 
 
 def answer(rule: Rule, facts: list[Fact]) -> Fact | None:
-    """The one object that a rule names beyond doubt, or None."""
+    """The one object that a rule identifies without ambiguity, or None."""
     found = matches(rule, facts)
     if len(found) != 1 or found[0].area < MIN_AREA:
         return None
@@ -122,7 +122,7 @@ def answer(rule: Rule, facts: list[Fact]) -> Fact | None:
 
 
 def _phrase(rule: Rule, name: str) -> str:
-    """A rule in words around what its kind is called."""
+    """A rule as a phrase, with a name for its kind."""
     words = " ".join(filter(None, (rule.extreme, rule.color, name)))
     if rule.place:
         words += f" in the {rule.place}"
@@ -145,7 +145,7 @@ def _reasoning(rule: Rule, rng: np.random.Generator) -> str:
 
 
 def _candidates(fact: Fact, facts: list[Fact], rng: np.random.Generator, *, by_purpose: bool) -> list[Rule]:
-    """Rules that may single out an object, in random order but the bare kind first when it suffices."""
+    """Rules that may identify an object, in random order; the kind alone comes first in seven of ten cases."""
     bare = Rule(fact.kind)
     rules = [replace(bare, extreme=e) for e in EXTREMES] + [replace(bare, place=p) for p in PLACES]
     if not by_purpose:
@@ -160,26 +160,26 @@ def _candidates(fact: Fact, facts: list[Fact], rng: np.random.Generator, *, by_p
 def _positive(facts: list[Fact], rng: np.random.Generator, task: str) -> Query | None:
     by_purpose = task == "reasoning"
     targets = [f for f in facts if f.area >= MIN_AREA]
-    # kinds first, then one of the kind: otherwise the many trees and vehicles would crowd out the rest
+    # A kind first, then one object of it: otherwise trees and vehicles, of which there are many, would dominate.
     kinds = sorted({f.kind for f in targets})
     rng.shuffle(kinds)
     for kind in kinds:
         of_kind = [f for f in targets if f.kind == kind]
         fact = of_kind[int(rng.integers(len(of_kind)))]
         for rule in _candidates(fact, facts, rng, by_purpose=by_purpose):
-            if answer(rule, facts) == fact and not _idle(rule, facts):
+            if answer(rule, facts) == fact and not _is_redundant(rule, facts):
                 text = _reasoning(rule, rng) if by_purpose else _referring(rule, rng)
                 return Query(text, task, rule, fact.index)
     return None
 
 
-def _idle(rule: Rule, facts: list[Fact]) -> bool:
-    """Whether a superlative or relation is said of the only object there is, which no person would do."""
+def _is_redundant(rule: Rule, facts: list[Fact]) -> bool:
+    """Whether a superlative or relation describes the only object of its kind, which nobody would say."""
     return bool(rule.extreme or rule.neighbor) and sum(f.kind == rule.kind for f in facts) == 1
 
 
 def _absent(facts: list[Fact], rng: np.random.Generator) -> Query | None:
-    """A question for a kind that is not there, or for a color in which its kind is not there."""
+    """A query for a kind that the scene lacks, or for a color that no object of the kind has."""
     present = {f.kind for f in facts}
     shades = {(f.kind, f.color) for f in facts}
     rules = [Rule(kind) for kind in KINDS if kind not in present]
@@ -191,7 +191,7 @@ def _absent(facts: list[Fact], rng: np.random.Generator) -> Query | None:
     ]
     if not rules:
         return None
-    # absent kinds and absent colors in equal parts, whatever the scene holds
+    # Absent kinds and absent colors equally often, whatever the scene contains.
     parts = [part for part in ([r for r in rules if not r.color], [r for r in rules if r.color]) if part]
     part = parts[int(rng.integers(len(parts)))]
     rule = part[int(rng.integers(len(part)))]
@@ -200,10 +200,10 @@ def _absent(facts: list[Fact], rng: np.random.Generator) -> Query | None:
 
 
 def rephrase(query: Query, rng: np.random.Generator) -> str:
-    """The same question in words drawn anew: by purpose where a reasoning query is, else by name."""
+    """Another phrasing of a query: by purpose for a reasoning query, otherwise by name."""
     return _reasoning(query.rule, rng) if query.task == "reasoning" else _referring(query.rule, rng)
 
 
 def ask(facts: list[Fact], rng: np.random.Generator, task: str) -> Query | None:
-    """A query of a task (`referring`, `reasoning`, `no_target`) about a scene, or None when none can be found."""
+    """A query of a task (`referring`, `reasoning`, `no_target`) about a scene, or None if there is none."""
     return _absent(facts, rng) if task == "no_target" else _positive(facts, rng, task)

@@ -1,8 +1,7 @@
-"""From a laid-out scene to pixels: texture, light, shadows, haze, blur and noise, with an exact map of ids."""
+"""Rendering a scene: texture, light, shadows, haze, blur and noise, with an exact map of ids."""
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from geoclick.scenes.kinds import GROUNDS, KINDS
 from geoclick.scenes.layout import SIZE, Scene, Thing, fill
@@ -25,7 +24,7 @@ def _local(thing: Thing, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndar
 def _texture(
     rng: np.random.Generator, thing: Thing, rows: np.ndarray, columns: np.ndarray, sun: float
 ) -> np.ndarray:
-    """What an object's kind adds to its flat color, float32 [N] for its N pixels."""
+    """The texture of an object's kind, added to its flat color, float32 [N] for its N pixels."""
     along, across = _local(thing, rows, columns)
     reach_x, reach_y = max(np.abs(along).max(), 1), max(np.abs(across).max(), 1)
     if thing.kind == "building":
@@ -52,7 +51,7 @@ def _texture(
 
 
 def _shadows(scene: Scene, ids: np.ndarray) -> np.ndarray:
-    """Where a taller object throws its shadow on what is lower, bool [SIZE, SIZE]."""
+    """Pixels that lie in the shadow of a taller object, bool [SIZE, SIZE]."""
     heights = np.array([0.0] + [KINDS[thing.kind].height for thing in scene.objects])
     ground = heights[ids]
     dark = np.zeros((SIZE, SIZE), bool)
@@ -66,17 +65,20 @@ def _shadows(scene: Scene, ids: np.ndarray) -> np.ndarray:
 
 
 def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scene.
+    """Render a scene.
 
     Returns:
         The image, uint8 [SIZE, SIZE, 3] RGB, and the map of ids, int16 [SIZE, SIZE]: 0 is the ground and i + 1
         the visible pixels of `scene.objects[i]`. The ids are exact: blur, shadow and haze change colors only.
     """
+    # Here, so that importing the package stays cheap.
+    from scipy.ndimage import gaussian_filter
+
     rng = np.random.default_rng([*scene.seed, 1])
     ids = np.zeros((SIZE, SIZE), np.int16)
     for i, thing in enumerate(scene.objects, start=1):
         ids[fill(thing.outline)] = i
-    canvas = np.empty((SIZE, SIZE, 3), np.float32)
+    canvas: np.ndarray = np.empty((SIZE, SIZE, 3), np.float32)
     canvas[:] = np.array(GROUNDS[scene.ground]) + rng.normal(0, 6, 3)
     canvas += (5 * _waves(rng, 40) + 6 * _waves(rng, 8))[..., None]
     for i, thing in enumerate(scene.objects, start=1):

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from geoclick import files, masks
-from geoclick.datasets import earthreason, phrases, rrsis_d
-from geoclick.datasets.targets import fitted
+from geoclick.datasets import earthreason, phrase_lists, rrsis_d
+from geoclick.datasets.mask_files import fitted
+from geoclick.scenes.drawing import sample_scene, target_mask
 from geoclick.scenes.kinds import KINDS
 from geoclick.scenes.queries import Query, rephrase
 
@@ -47,11 +48,8 @@ class Drawn:
 
 
 def _draw(seed: int, split: str, number: int, task: str, size: tuple[int, int]) -> Drawn:
-    # The module that draws offers these copies in its command line.
-    from geoclick.scenes.run import sample_scene
-
     image, ids, (query,) = sample_scene(seed, split, number, (task,))
-    target = ids == (-1 if query.target is None else query.target + 1)
+    target = target_mask(ids, query)
     height, width = size
     stretched = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     rng = np.random.default_rng([seed, number, SPLITS.index(split)])
@@ -166,7 +164,7 @@ def write_refsegrs(root: Path, count: int, seed: int) -> None:
 
     Unusual: a mask in grey; one whose background is not quite black.
     """
-    _write_triplets(root, count, seed, phrases.REFSEGRS, dict.fromkeys(SPLITS, "{}"), background=30)
+    _write_triplets(root, count, seed, phrase_lists.REFSEGRS, dict.fromkeys(SPLITS, "{}"), background=30)
 
 
 def write_risbench(root: Path, count: int, seed: int) -> None:
@@ -175,11 +173,11 @@ def write_risbench(root: Path, count: int, seed: int) -> None:
     Unusual: masks in grey and in RGB.
     """
     names = {"train": "train_{}_0.png", "val": "train_{}_1.png", "test": "test_{}_0.png"}
-    _write_triplets(root, count, seed, phrases.RISBENCH, names, background=0)
+    _write_triplets(root, count, seed, phrase_lists.RISBENCH, names, background=0)
 
 
 def _write_triplets(
-    root: Path, count: int, seed: int, layout: phrases.Layout, names: dict[str, str], background: int
+    root: Path, count: int, seed: int, layout: phrase_lists.Layout, names: dict[str, str], background: int
 ) -> None:
     """The images, masks and phrases of a layout.
 
@@ -198,7 +196,7 @@ def _write_triplets(
         picture.save(root / layout.masks / f"{name}{layout.suffix}")
         lines[split] += f"{name} {drawn.texts[0]}\n"
     for split, text in lines.items():
-        files.write_whole(root / phrases.PHRASES.format(split=split), text)
+        files.write_whole(root / phrase_lists.PHRASES.format(split=split), text)
 
 
 REFERRING = {

@@ -11,7 +11,7 @@ from geoclick.datasets import scenes_v1
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.images import read_image
 from geoclick.scenes import SIZE, generate, render
-from geoclick.scenes.run import sample_scene
+from geoclick.scenes.drawing import sample_scene
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def root(tmp_path_factory):
     return root
 
 
-def test_it_draws_itself_the_same_everywhere_and_asks_all_tasks_alike(root):
+def test_it_has_the_same_samples_everywhere_and_equal_shares_of_all_tasks(root):
     samples = list(datasets.read("scenes-v1", root, "test"))
     assert len(samples) == scenes_v1.COUNT
     assert Counter(s.task for s in samples) == {"referring": 334, "reasoning": 333, "no_target": 333}

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from geoclick.prepare import outputs, pool, run, work
+from geoclick.prepare import output_folder, pool, run, tile_writer
 from tests.paths import REPO
 
 TILES = ("2_13", "2_14", "3_13", "3_14")
@@ -54,7 +54,7 @@ def whole(raw, tmp_path_factory):
     assert run.main(words(raw, output, "--workers", "1")) == 0
     made = contents(output)
     assert len(made) == 4 * len(TILES) + 1
-    assert not (output / work.FOLDER).exists()
+    assert not (output / tile_writer.FOLDER).exists()
     return made
 
 
@@ -177,7 +177,7 @@ def test_ten_kills_at_random_moments(raw, whole, start, tmp_path):
 
 
 def test_a_removed_file_is_written_again(raw, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(outputs, "finish", lambda *_: (_ for _ in ()).throw(Stopped))
+    monkeypatch.setattr(output_folder, "finish", lambda *_: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):
         run.main(words(raw, tmp_path, "--workers", "1"))
     monkeypatch.undo()
@@ -231,7 +231,7 @@ def test_an_output_is_of_one_job(raw, whole, tmp_path, capsys):
     (tmp_path / "prepared.json").unlink()
     assert run.main(words(raw, tmp_path)) == 2
     assert "img_dir/val holds files of another origin; name another --output" in error_of(capsys)
-    assert not (tmp_path / work.FOLDER).exists()
+    assert not (tmp_path / tile_writer.FOLDER).exists()
 
 
 def test_bad_words_are_one_sentence(raw, tmp_path, capsys):
@@ -312,7 +312,7 @@ def test_a_full_disk_is_one_sentence_and_the_job_goes_on(raw, whole, tmp_path, c
     monkeypatch.setattr(Path, "write_bytes", full)
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 1
     assert "No space left on device" in (error := error_of(capsys))
-    assert error.endswith("free space or mend the path, then start the same command again.")
+    assert error.endswith("free space or fix the path and rerun the command.")
     monkeypatch.undo()
     assert len(list(tmp_path.rglob("*.png"))) == 9
     assert not list(tmp_path.rglob("*.partial"))
@@ -338,7 +338,7 @@ def test_a_file_that_may_not_grow_is_one_sentence_from_a_worker_too(raw, tmp_pat
 
 def test_two_jobs_do_not_write_one_output(raw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(pool, "PATIENCE", 0.0)
-    with pool.alone(tmp_path / work.FOLDER / "lock"):
+    with pool.alone(tmp_path / tile_writer.FOLDER / "lock"):
         assert run.main(words(raw, tmp_path, "--workers", "1")) == 1
     assert f"Another job is writing {tmp_path}; wait until" in error_of(capsys)
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
@@ -352,6 +352,6 @@ def test_an_interruption_is_one_sentence(raw, blocked, whole, start, tmp_path):
     os.close(os.open(blocked / LAST, os.O_WRONLY))  # the worker finishes what it has begun
     error = job.communicate()[1]
     assert job.returncode == 1
-    assert error == "error: Interrupted; start the same command again to go on.\n"
+    assert error == "error: Interrupted; rerun the same command to continue.\n"
     assert run.main(words(raw, output, "--workers", "1")) == 0
     assert contents(output) == whole

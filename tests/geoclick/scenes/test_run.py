@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from geoclick import datasets
-from geoclick.scenes import run
+from geoclick.scenes import drawing, run
 
 
 def files(folder):
@@ -24,7 +24,7 @@ def test_the_reader_gives_back_what_was_drawn(tmp_path):
     assert run.main([str(tmp_path), "--count", "10", "--split", "test"]) == 0
     samples = list(datasets.read("folder", str(tmp_path), "test"))
     assert [s.task for s in samples] == ["referring", "reasoning", "no_target"] * 3 + ["referring"]
-    image, ids, queries = run.sample_scene(0, "test", 1, run.TASKS)
+    image, ids, queries = drawing.sample_scene(0, "test", 1, drawing.TASKS)
     for sample, query in zip(samples[3:6], queries, strict=True):
         assert np.array_equal(sample.read_image(), image)
         assert np.array_equal(sample.mask, ids == (-1 if query.target is None else query.target + 1))

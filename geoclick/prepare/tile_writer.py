@@ -14,7 +14,7 @@ from geoclick import files, images
 from geoclick.datasets.reading import check_size, inside
 from geoclick.errors import GeoClickError
 from geoclick.prepare import JOBS
-from geoclick.prepare.sources import Source
+from geoclick.prepare.raw_files import Source
 from geoclick.prepare.tiling import cut, windows
 
 FOLDER = "progress"

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from geoclick.datasets.colors import EIGHT, Legend, regions, unknown_pixels, valid_pixels
+from geoclick.datasets.color_masks import EIGHT, Legend, regions, unknown_pixels, valid_pixels
 
 LEGEND = Legend({"a": 1, "b": 2}, frozenset({0}))
 

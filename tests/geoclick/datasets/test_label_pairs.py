@@ -1,6 +1,6 @@
 import pytest
 
-from geoclick.datasets import pairs
+from geoclick.datasets import label_pairs
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.errors import GeoClickError, UsageError
 
@@ -16,9 +16,11 @@ def found(name, root, split=None, on_left_out=None):
     """The stems that a reader would read, with their labels."""
     benchmark = BENCHMARKS[name]
     split = split or benchmark.split
-    layout, every = pairs.find(benchmark, root, split)
+    layout, every = label_pairs.find(benchmark, root, split)
     left = []
-    chosen = pairs.chosen(every, pairs.listed(benchmark, layout, root, split), on_left_out or left.append)
+    chosen = label_pairs.chosen(
+        every, label_pairs.listed(benchmark, layout, root, split), on_left_out or left.append
+    )
     return {pair.stem: pair.label for pair in chosen}, [item.item for item in left]
 
 
@@ -95,4 +97,4 @@ def test_the_same_stem_twice_is_told(tmp_path):
 
 def test_a_split_may_not_leave_the_root(tmp_path):
     with pytest.raises(GeoClickError, match="leads out of"):
-        pairs.find(BENCHMARKS["loveda"], tmp_path, "../../..")
+        label_pairs.find(BENCHMARKS["loveda"], tmp_path, "../../..")

@@ -8,7 +8,7 @@ from typing import Any
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import write_whole
 from geoclick.geo.tiles import Window
-from geoclick.prepare import JOBS, manifest, work
+from geoclick.prepare import JOBS, manifest, tile_writer
 
 
 def is_whole(output: Path, begun: dict[str, Any]) -> bool:
@@ -57,7 +57,7 @@ def finish(output: Path, begun: dict[str, Any]) -> dict[str, Any]:
     """
     unknown, written = {}, {}
     for name in begun["images"]:
-        account = work.read_account(output, name)
+        account = tile_writer.read_account(output, name)
         if account is None:
             raise GeoClickError(f"Files of {name} in {output} were removed; start the same command again.")
         written |= account["files"]
@@ -69,12 +69,12 @@ def finish(output: Path, begun: dict[str, Any]) -> dict[str, Any]:
         "files": dict(sorted(written.items())),
     }
     manifest.write(output, content)
-    shutil.rmtree(output / work.FOLDER, ignore_errors=True)
+    shutil.rmtree(output / tile_writer.FOLDER, ignore_errors=True)
     return content
 
 
 def _settings(output: Path) -> Path:
-    return output / work.FOLDER / "job.json"
+    return output / tile_writer.FOLDER / "job.json"
 
 
 def _compare(output: Path, old: dict[str, Any], begun: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geoclick import masks
-from geoclick.datasets.targets import encode_fitted, fitted, is_near, read_target
+from geoclick.datasets.mask_files import encode_fitted, fitted, is_near, read_target
 from geoclick.errors import GeoClickError
 
 MASK = np.zeros((4, 6), bool)

@@ -1,7 +1,7 @@
 import pytest
 
 from geoclick.datasets import ReadOptions
-from geoclick.datasets.questions import asked
+from geoclick.datasets.question_selection import asked
 
 SIX = [f"question {number}" for number in range(1, 7)]
 

@@ -2,7 +2,7 @@ import pytest
 
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.prepare import JOBS
-from geoclick.prepare.sources import find
+from geoclick.prepare.raw_files import find
 
 
 @pytest.fixture
