@@ -61,6 +61,31 @@ class Answer:
     dropped: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Frame:
+    """How the clicks of one image are written: the arguments that `encode` and `decode` share.
+
+    Attributes:
+        family: `qwen2_vl`, `qwen2_5_vl` or `qwen3_vl`.
+        answer_format: `json` or `compact`.
+        image_size: (height, width) of the original image.
+        resized_size: (height, width) that the processor resizes it to; needed by `qwen2_5_vl` only.
+    """
+
+    family: str
+    answer_format: str
+    image_size: tuple[int, int]
+    resized_size: tuple[int, int] | None = None
+
+    def encode(self, clicks: Iterable[Click]) -> str:
+        """The answer text of clicks; errors as in `encode`."""
+        return encode(clicks, **vars(self))
+
+    def decode(self, text: str) -> Answer:
+        """The clicks of an answer text; errors as in `decode`."""
+        return decode(text, **vars(self))
+
+
 # A point as read: x, y in the text's frame and its sign; or the reason why there is none.
 _Read = tuple[float, float, bool] | str
 

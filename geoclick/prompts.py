@@ -1,5 +1,10 @@
 """From a query to the chat messages that a VLM is asked with; versioned, recorded with every adapter."""
 
+from typing import Any
+
+Chat = list[dict[str, Any]]
+"""Messages (`role`, `content`) of one conversation, as chat templates take them."""
+
 PROMPT_VERSION = "v1"
 
 INSTRUCTIONS = {
@@ -13,7 +18,7 @@ INSTRUCTIONS = {
 """The user's turn by answer format: `json` explains itself, for untuned models; `compact` is short."""
 
 
-def messages(query: str, *, answer_format: str, answer: str | None = None) -> list[dict]:
+def messages(query: str, *, answer_format: str, answer: str | None = None) -> Chat:
     """The chat of one sample, for `processor.apply_chat_template`; the image comes first, then the text.
 
     Args:
@@ -22,7 +27,7 @@ def messages(query: str, *, answer_format: str, answer: str | None = None) -> li
         answer: the assistant's turn, for training; None leaves it to be generated.
     """
     text = INSTRUCTIONS[answer_format].format(query=query.strip())
-    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+    chat: Chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
     if answer is not None:
         chat.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
     return chat

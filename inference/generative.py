@@ -1,126 +1,140 @@
-"""The generative pipeline: question to text by a VLM, text to clicks, clicks to mask by a frozen SAM."""
+"""The generative pipeline: a VLM turns the query into text, the codec reads clicks, a frozen SAM decodes the mask."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
-from geoclick import codec
 from geoclick.clicks import ClickSequence
+from geoclick.codec import Answer
 from geoclick.inference.prediction import Prediction
-from geoclick.segmenters import clicking
+from geoclick.segmenters import Segmenter, clicking
+from geoclick.segmenters.base import Embedding
+from geoclick.segmenters.clicking import ScoredMask
+from geoclick.vlms import Vlm
 
-if TYPE_CHECKING:
-    from geoclick.segmenters.base import Embedding, Segmenter
-    from geoclick.vlms.loading import Vlm
+DECODE = {"replay": clicking.replay_final, "joint": clicking.joint}
+"""`replay` decodes click by click and feeds the last mask back, as in the synthesis; `joint` takes one prompt."""
 
-DECODE = ("replay", "joint")
-"""`replay` decodes click by click with the mask fed back, as clicks are made; `joint` all in one prompt."""
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """How the model's answers are generated.
+
+    Attributes:
+        answer_format: `json` or `compact`; None takes the model's, see `default_format`.
+        max_new_tokens: length limit of an answer; None takes the default of the format.
+        temperature: 0 takes the most likely token; above 0 samples from torch's global generator.
+        batch_size: queries in one call of the model.
+    """
+
+    answer_format: str | None = None
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    batch_size: int = 16
+
+
+def default_format(vlm: Vlm) -> str:
+    """The answer format that the adapter or the merged model was trained in, else `json`."""
+    return vlm.record.answer_format if vlm.record else "json"
 
 
 def read_answers(
-    vlm: "Vlm", texts: Sequence[str], sizes: Sequence[tuple[int, int]], *, answer_format: str
-) -> list[codec.Answer]:
+    vlm: Vlm, texts: Sequence[str], sizes: Sequence[tuple[int, int]], *, answer_format: str
+) -> list[Answer]:
     """The clicks in the model's texts, in pixels of images of `sizes` (height, width)."""
-    from geoclick.vlms import loading
-
-    return [
-        codec.decode(
-            text,
-            family=vlm.family,
-            answer_format=answer_format,
-            image_size=size,
-            resized_size=loading.resized_size(vlm.processor, size),
-        )
-        for text, size in zip(texts, sizes, strict=True)
-    ]
+    return [vlm.frame(size, answer_format).decode(text) for text, size in zip(texts, sizes, strict=True)]
 
 
-def embed(segmenter: "Segmenter", images: Sequence[np.ndarray]) -> list["Embedding"]:
-    """One embedding an image; an array that occurs several times is embedded once."""
+def embed(segmenter: Segmenter, images: Sequence[np.ndarray]) -> list[Embedding]:
+    """One embedding for each image; an array that occurs several times is embedded once."""
     distinct = {id(image): image for image in images}
     embedded = dict(zip(distinct, segmenter.embed(list(distinct.values())), strict=True))
     return [embedded[id(image)] for image in images]
 
 
 def decode_clicks(
-    segmenter: "Segmenter",
+    segmenter: Segmenter,
     images: Sequence[np.ndarray],
     sequences: Sequence[ClickSequence],
     *,
     decode: str = "replay",
-) -> list[np.ndarray]:
-    """The final mask of each click sequence, bool [H, W]; all in one batch.
+) -> list[ScoredMask]:
+    """The final mask of each click sequence and its predicted IoU, all in one batch.
 
     Args:
         segmenter: the frozen model.
-        images: uint8 [H, W, 3] RGB, one a sequence.
+        images: uint8 [H, W, 3] RGB, one for each sequence.
         sequences: clicks in pixels of the image; an empty sequence gives an empty mask.
-        decode: `replay` or `joint`, see DECODE.
+        decode: a key of DECODE.
     """
-    masks = [np.zeros(image.shape[:2], bool) for image in images]
-    asked = [i for i, clicks in enumerate(sequences) if clicks]
-    if not asked:
-        return masks
-    embeddings = embed(segmenter, [images[i] for i in asked])
-    decoded = decode_embedded(segmenter, embeddings, [sequences[i] for i in asked], decode=decode)
-    for i, mask in zip(asked, decoded, strict=True):
-        masks[i] = mask
-    return masks
+    answers = [ScoredMask(np.zeros(image.shape[:2], bool)) for image in images]
+    clicked = [i for i, clicks in enumerate(sequences) if clicks]
+    if not clicked:
+        return answers
+    embeddings = embed(segmenter, [images[i] for i in clicked])
+    decoded = decode_embedded(segmenter, embeddings, [sequences[i] for i in clicked], decode=decode)
+    for i, answer in zip(clicked, decoded, strict=True):
+        answers[i] = answer
+    return answers
 
 
 def decode_embedded(
-    segmenter: "Segmenter",
-    embeddings: Sequence["Embedding"],
+    segmenter: Segmenter,
+    embeddings: Sequence[Embedding],
     sequences: Sequence[ClickSequence],
     *,
     decode: str = "replay",
-) -> list[np.ndarray]:
-    """The final mask, bool [H, W], of each sequence of at least one click; all in one batch.
-
-    Args:
-        segmenter: the frozen model.
-        embeddings: of the images, one a sequence.
-        sequences: clicks in pixels of the image.
-        decode: `replay` or `joint`, see DECODE.
-    """
-    if decode == "joint":
-        return clicking.joint(segmenter, embeddings, sequences)
-    return [np.asarray(steps[-1], bool) for steps in clicking.replay(segmenter, embeddings, sequences)]
+) -> list[ScoredMask]:
+    """As `decode_clicks`, on images that are embedded already."""
+    return DECODE[decode](segmenter, embeddings, sequences)
 
 
 def predict(
-    vlm: "Vlm",
-    segmenter: "Segmenter",
+    vlm: Vlm,
+    segmenter: Segmenter,
     images: Sequence[np.ndarray],
     queries: Sequence[str],
+    generation: Generation,
     *,
-    answer_format: str,
     decode: str = "replay",
-    batch_size: int = 16,
-    max_new_tokens: int | None = None,
-    temperature: float = 0.0,
     in_step: bool = False,
 ) -> list[Prediction]:
-    """A mask for each question, with its clicks and the model's text, in the order of the questions.
+    """A mask for each query, with its clicks and the model's text, in the order of the queries.
 
-    The arguments are those of `geoclick.inference.backends.local.generate` and `decode_clicks`.
+    Args:
+        vlm: model and processor.
+        segmenter: the frozen model.
+        images: uint8 [H, W, 3] RGB, one for each query.
+        queries: the text of each.
+        generation: how answers are generated.
+        decode: a key of DECODE.
+        in_step: see `geoclick.inference.backends.local.generate`.
     """
-    from geoclick.inference.backends.local import generate
+    from geoclick.inference.backends import local
 
-    texts = generate(
+    answer_format = generation.answer_format or default_format(vlm)
+    texts = local.generate(
         vlm,
         images,
         queries,
         answer_format=answer_format,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
+        batch_size=generation.batch_size,
+        max_new_tokens=generation.max_new_tokens,
+        temperature=generation.temperature,
         in_step=in_step,
     )
-    answers = read_answers(vlm, texts, [image.shape[:2] for image in images], answer_format=answer_format)
-    masks = decode_clicks(segmenter, images, [tuple(a.clicks) for a in answers], decode=decode)
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    answers = read_answers(vlm, texts, sizes, answer_format=answer_format)
+    decoded = decode_clicks(segmenter, images, [answer.clicks for answer in answers], decode=decode)
     return [
-        Prediction(mask, tuple(answer.clicks), text, answer.status, tuple(map(str, answer.dropped)))
-        for mask, answer, text in zip(masks, answers, texts, strict=True)
+        Prediction(
+            mask=mask,
+            clicks=answer.clicks,
+            text=text,
+            status=answer.status,
+            dropped=answer.dropped,
+            score=score,
+        )
+        for (mask, score), answer, text in zip(decoded, answers, texts, strict=True)
     ]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from geoclick import devices
+from geoclick.codec import Frame
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.vlms import adapter as adapters
 from geoclick.vlms import merged
@@ -45,6 +46,10 @@ class Vlm:
     device: torch.device
     fingerprint: str
     record: AdapterRecord | MergedRecord | None = None
+
+    def frame(self, image_size: tuple[int, int], answer_format: str) -> Frame:
+        """How the clicks of an image of `image_size` (height, width) are written in an answer format."""
+        return Frame(self.family, answer_format, image_size, resized_size(self.processor, image_size))
 
 
 def load(

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
 
-from geoclick import prompts
+from geoclick.vlms import encoding
 
 if TYPE_CHECKING:
     from geoclick.vlms.loading import Vlm
@@ -24,34 +23,6 @@ def reading_order(sizes: Sequence[tuple[int, int]], queries: Sequence[str]) -> l
         queries: the text of each.
     """
     return sorted(range(len(queries)), key=lambda i: (sizes[i][0] * sizes[i][1], len(queries[i]), i))
-
-
-def encode_prompts(
-    vlm: "Vlm", images: Sequence[np.ndarray], queries: Sequence[str], *, answer_format: str
-) -> dict:
-    """The model's inputs for one batch, padded on the left so that every answer starts at the same position.
-
-    Control tokens inside a query (`<|im_end|>`, `<|image_pad|>`) are encoded as plain text: a query from a
-    dataset cannot end its own turn.
-
-    Args:
-        vlm: the model.
-        images: uint8 [H, W, 3] RGB each; sizes may differ.
-        queries: the text of each.
-        answer_format: `json` or `compact`.
-    """
-    chats = [prompts.messages(query, answer_format=answer_format) for query in queries]
-    for chat, image in zip(chats, images, strict=True):
-        chat[0]["content"][0]["image"] = Image.fromarray(image)
-    return vlm.processor.apply_chat_template(
-        chats,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        add_generation_prompt=True,
-        sanitize_control_tokens=True,
-        processor_kwargs={"padding": True, "padding_side": "left"},
-    )
 
 
 def generate(
@@ -93,9 +64,9 @@ def generate(
     texts = [""] * len(queries)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        inputs = encode_prompts(
+        inputs = encoding.model_inputs(
             vlm, [images[i] for i in chosen], [queries[i] for i in chosen], answer_format=answer_format
-        ).to(vlm.device)
+        )
         with torch.inference_mode():
             output = vlm.model.generate(**inputs, **options)
         answers = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -44,6 +44,9 @@ def quanta(family, image_size, resized_size, **_):
 def test_round_trip_stays_within_half_a_quantum(answer):
     clicks, kwargs = answer
     back = codec.decode(codec.encode(clicks, **kwargs), **kwargs)
+    frame = codec.Frame(**kwargs)
+    assert frame.encode(clicks) == codec.encode(clicks, **kwargs)
+    assert frame.decode(frame.encode(clicks)) == back
     assert back.status == ("ok" if clicks else "empty")
     assert back.dropped == ()
     assert len(back.clicks) == len(clicks)

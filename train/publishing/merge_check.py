@@ -11,9 +11,10 @@ import torch
 
 from geoclick import images, scenes, store
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference.backends.local import encode_prompts, generate
-from geoclick.scenes.run import TASKS, sample_scene
-from geoclick.vlms import Vlm
+from geoclick.inference.backends.local import generate
+from geoclick.scenes.drawing import TASKS, sample_scene
+from geoclick.vlms.encoding import model_inputs
+from geoclick.vlms.loading import Vlm
 
 SEED = 7_000_000
 """Of the drawn scenes; none of them is in scenes-v1 or in what `geoclick demo` draws."""
@@ -84,9 +85,9 @@ def ask(vlm: Vlm, questions: Questions, *, answer_format: str) -> Answers:
     logits = []
     for start in range(0, len(texts), BATCH):
         chosen = slice(start, start + BATCH)
-        inputs = encode_prompts(
+        inputs = model_inputs(
             vlm, questions.images[chosen], questions.queries[chosen], answer_format=answer_format
-        ).to(vlm.device)
+        )
         with torch.inference_mode():
             output = vlm.model.generate(
                 **inputs,

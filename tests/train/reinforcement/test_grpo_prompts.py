@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from geoclick import datasets, vlms
-from geoclick.inference.backends.local import encode_prompts
 from geoclick.train.data.rows import render
 from geoclick.train.reinforcement.grpo_prompts import Questions
+from geoclick.vlms.encoding import model_inputs
 from tests import tiny
 from tests.train.samples import listed
 
@@ -35,7 +35,7 @@ def test_prompts_are_those_of_inference_token_for_token(vlm, samples, answer_for
     questions = asked(vlm, samples, answer_format=answer_format)
     images = [sample.read_image() for sample in samples]
     queries = [sample.query for sample in samples]
-    expected = encode_prompts(vlm, images, queries, answer_format=answer_format)
+    expected = model_inputs(vlm, images, queries, answer_format=answer_format)
     for i, ids in enumerate(questions.ids(range(len(samples)))):
         assert ids == expected["input_ids"][i][expected["attention_mask"][i].bool()].tolist()
 
@@ -54,7 +54,7 @@ def test_prompts_are_those_of_supervised_rows(vlm, samples):
 
 
 def test_features_in_memory_or_not_give_the_logits_of_pixels(vlm, samples):
-    inputs = encode_prompts(
+    inputs = model_inputs(
         vlm, [s.read_image() for s in samples], [s.query for s in samples], answer_format="compact"
     )
     numbers = [2, 0, 1]

@@ -1,0 +1,117 @@
+"""Chats to tokens: the one prompt encoder, of training, of the evaluation during it, and of inference.
+
+Control tokens inside a query (`<|im_end|>`, `<|image_pad|>`) are encoded as plain text: a query from a dataset can
+neither end its own turn nor stand for an image.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
+
+from geoclick import prompts
+from geoclick.errors import GeoClickError
+from geoclick.prompts import Chat
+from geoclick.vlms.loading import Vlm, resized_size
+from geoclick.vlms.processor import Processor
+
+
+class Example(NamedTuple):
+    """The tokens of a chat with an answer; each image is one image token.
+
+    Attributes:
+        prompt_ids: from the start to the header of the answer.
+        completion_ids: the answer and the end of its turn.
+    """
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+
+
+def encode_prompts(processor: Processor, chats: Sequence[Chat]) -> list[list[int]]:
+    """The tokens of chats that end with the user's turn, ready for generation; each image is one image token."""
+    return processor.tokenizer.apply_chat_template(
+        chats,
+        chat_template=processor.chat_template,
+        tokenize=True,
+        add_generation_prompt=True,
+        sanitize_control_tokens=True,
+        return_dict=True,
+    )["input_ids"]
+
+
+def encode_examples(processor: Processor, chats: Sequence[Chat]) -> list[Example]:
+    """The tokens of chats that end with an answer, which must hold no control tokens.
+
+    Raises:
+        GeoClickError: the chat template renders a finished chat differently from an open one.
+    """
+    questions = [chat[:-1] for chat in chats]
+    opened = processor.apply_chat_template(questions, tokenize=False, add_generation_prompt=True)
+    finished = processor.apply_chat_template(chats, tokenize=False)
+    if not all(text.startswith(start) for text, start in zip(finished, opened, strict=True)):
+        raise GeoClickError(
+            "The model's chat template does not continue its own generation prompt; "
+            "train an Instruct checkpoint instead of a Thinking one."
+        )
+    answers = [text[len(start) :] for text, start in zip(finished, opened, strict=True)]
+    completions = processor.tokenizer(answers, add_special_tokens=False)["input_ids"]
+    return list(map(Example, encode_prompts(processor, questions), completions))
+
+
+def visual_tokens(processor: Processor, size: tuple[int, int]) -> int:
+    """The number of tokens of an image of `size` (height, width) in pixels."""
+    side = processor.image_processor.patch_size * processor.image_processor.merge_size
+    height, width = resized_size(processor, size)
+    return (height // side) * (width // side)
+
+
+def expand_image(ids: list[int], image_token: int, count: int) -> list[int]:
+    """Tokens with their first image token repeated `count` times, one for each visual token."""
+    place = ids.index(image_token)
+    return [*ids[:place], *[image_token] * count, *ids[place + 1 :]]
+
+
+def model_inputs(
+    vlm: Vlm, images: Sequence[np.ndarray], queries: Sequence[str], *, answer_format: str
+) -> dict[str, torch.Tensor]:
+    """The model's inputs for one batch of questions, on its device.
+
+    Args:
+        vlm: the model.
+        images: uint8 [H, W, 3] RGB, one for each query; sizes may differ.
+        queries: the user's texts.
+        answer_format: `json` or `compact`.
+
+    Returns:
+        `input_ids`, `attention_mask` and `mm_token_type_ids` (1 on image tokens), int64 [N, L], padded on the left so
+        that every answer starts at the same position; `pixel_values` and `image_grid_thw` [N, 3].
+    """
+    processor = vlm.processor
+    pixels = processor.image_processor(
+        images=[Image.fromarray(image) for image in images], return_tensors="pt"
+    )
+    grids, merge = pixels["image_grid_thw"], processor.image_processor.merge_size
+    chats = [prompts.messages(query, answer_format=answer_format) for query in queries]
+    tokens = [
+        torch.tensor(expand_image(ids, processor.image_token_id, int(grid.prod()) // merge**2))
+        for ids, grid in zip(encode_prompts(processor, chats), grids, strict=True)
+    ]
+    input_ids, mask = pad_left(tokens, processor.tokenizer.pad_token_id)
+    inputs = {
+        "input_ids": input_ids,
+        "attention_mask": mask,
+        "mm_token_type_ids": (input_ids == processor.image_token_id).long(),
+        **pixels,
+    }
+    return {name: value.to(vlm.device) for name, value in inputs.items()}
+
+
+def pad_left(tokens: Sequence[torch.Tensor], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sequences of tokens as one batch, padded on the left, and its mask (1 where there is a token), [N, L] each."""
+    ids = pad_sequence(list(tokens), batch_first=True, padding_value=pad, padding_side="left")
+    mask = pad_sequence([torch.ones_like(t) for t in tokens], batch_first=True, padding_side="left")
+    return ids, mask
