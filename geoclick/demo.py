@@ -1,13 +1,12 @@
-"""`geoclick demo`: the whole chain, offline, on the embedded models.
+"""`geoclick demo`: the whole pipeline, offline, on the small models of the package.
 
     geoclick demo --output runs/demo
 
-It prints each real command before running it: scenes, clicks, the base model's score, LoRA training, the tuned
-model's score and the score of the stored clicks themselves, which no model that writes such clicks can be asked to
-beat. Started again on the same folder it goes on after the last command that finished.
+It runs the real commands and prints each of them first: scenes, clicks, the score of the base model, LoRA training,
+the score of the tuned model, and the upper bound: the synthetic clicks, decoded again. Rerun on the same folder, it
+continues after the last command that finished.
 """
 
-import html
 import json
 import shlex
 import subprocess
@@ -16,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from geoclick import config, files
 from geoclick.command import Command
@@ -23,147 +23,183 @@ from geoclick.config import option
 from geoclick.errors import GeoClickError
 
 EXAMPLE = "geoclick demo --output runs/demo"
-RECIPE = Path(__file__).resolve().parents[1] / "configs" / "sft" / "embedded.yaml"
+RECIPE = "sft/embedded"
 RUNS = {
     "base": "base model",
     "lora": "LoRA-tuned",
-    "upper_bound": "stored clicks",
+    "upper_bound": "upper bound",
 }
-"""The three scores and what the table calls them."""
+"""The three evaluations and their names in the table."""
+
+Steps = dict[str, list[str]]
+"""The arguments of each `geoclick` command, by the name of the step."""
+
+
+class Scores(TypedDict):
+    """What the table shows of a metrics.json."""
+
+    scores: dict[str, float]
+    by_task: dict[str, dict[str, float]]
+    no_target: dict[str, float | None]
+    mean_clicks: float
+
+
+class Summary(TypedDict):
+    """The content of summary.json."""
+
+    base_miou: float
+    lora_miou: float
+    upper_bound_miou: float
+    samples: float
+    seconds: float
+    steps: dict[str, float]
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What `geoclick demo` takes."""
+    """Options of `geoclick demo`."""
 
-    output: str = option("runs/demo", help="folder for everything that the demo makes")
-    train_samples: int = option(2400, help="samples that the adapter learns from")
-    test_samples: int = option(300, help="held-out samples that the table is about")
-    epochs: float = option(3.0, help="passes over the training samples")
+    output: str = option("runs/demo", help="folder for all results")
+    train_samples: int = option(2400, help="number of training samples")
+    test_samples: int = option(300, help="number of held-out samples")
+    epochs: float = option(3.0, help="number of training epochs")
     seed: int = option(0, help="seed of the scenes and of the training")
 
 
-def commands(options: DemoOptions) -> dict[str, list[str]]:
-    """The chain: the name of each step and the words after `geoclick`."""
+def commands(options: DemoOptions) -> Steps:
+    """The steps of the pipeline, in order."""
     out = Path(options.output)
     scenes, seed = f"{out / 'scenes'}", f"{options.seed}"
-    steps = {}
+    steps: Steps = {}
     for split, count in (("train", options.train_samples), ("test", options.test_samples)):
+        clicks = f"{out / 'clicks' / split}"
         steps[f"scenes-{split}"] = ["scenes", scenes, "--split", split, "--count", f"{count}", "--seed", seed]
-        steps[f"clicks-{split}"] = [
-            "synth",
-            "--root",
-            scenes,
-            "--split",
-            split,
-            "--output",
-            f"{out / 'clicks' / split}",
-        ]
+        steps[f"clicks-{split}"] = ["synth", "--root", scenes, "--split", split, "--output", clicks]
     evaluate = ["evaluate", "--root", scenes, "--split", "test"]
     steps["base"] = [*evaluate, "--output", f"{out / 'base'}"]
     steps["adapter"] = [
-        *("train", "sft", "--config", str(RECIPE), "--clicks", f"{out / 'clicks' / 'train'}"),
+        *("train", "sft", "--config", RECIPE, "--clicks", f"{out / 'clicks' / 'train'}"),
         *("--root", scenes, "--output", f"{out / 'adapter'}", "--resume"),
         *("--num-train-epochs", f"{options.epochs}", "--seed", seed),
     ]
     steps["lora"] = [*evaluate, "--adapter", f"{out / 'adapter'}", "--output", f"{out / 'lora'}"]
-    stored = ["--predictor", "oracle", "--clicks", f"{out / 'clicks' / 'test'}"]
-    steps["upper_bound"] = [*evaluate, *stored, "--output", f"{out / 'upper_bound'}"]
+    oracle = ["--predictor", "oracle", "--clicks", f"{out / 'clicks' / 'test'}"]
+    steps["upper_bound"] = [*evaluate, *oracle, "--output", f"{out / 'upper_bound'}"]
     return steps
 
 
 def run_step(number: str, words: Sequence[str]) -> None:
-    """Print a command and run it; raises GeoClickError when it fails, after its own words about why."""
+    """Print a command and run it; raises GeoClickError if it fails, after the command's own message."""
     print(f"\n[{number}] $ geoclick {shlex.join(words)}", flush=True)
-    result = subprocess.run([sys.executable, "-m", "geoclick.cli", *words], check=False)
+    # -P: a train.py or datasets.py in the working folder must not be imported in place of an installed package.
+    result = subprocess.run([sys.executable, "-P", "-m", "geoclick.cli", *words], check=False)
     if result.returncode:
         raise GeoClickError(
-            f"'geoclick {' '.join(words[:2])}' failed with exit code {result.returncode}; mend what it says above "
-            "and start the demo again, it goes on there."
+            f"Step {number} failed with exit code {result.returncode}; fix the error shown above and rerun the "
+            "demo, which continues from there."
         )
 
 
-def table(scores: dict[str, dict]) -> str:
-    """The scores side by side, as text."""
-    rows = [f"{'':<16}{'mIoU':>8}{'referring':>11}{'reasoning':>11}{'no target':>11}{'clicks':>8}"]
-    for name, label in RUNS.items():
-        metrics = scores[name]
-        tasks = [
-            metrics["by_task"].get(task, {}).get("miou", float("nan")) for task in ("referring", "reasoning")
-        ]
-        empty = metrics["no_target"]["accuracy"]
-        rows.append(
-            f"{label:<16}{metrics['scores']['miou']:>8.3f}{tasks[0]:>11.3f}{tasks[1]:>11.3f}"
-            f"{float('nan') if empty is None else empty:>11.3f}{metrics['mean_clicks']:>8.2f}"
-        )
-    return "\n".join(rows)
+def run_steps(steps: Steps, log: Path, seconds: dict[str, float]) -> None:
+    """Run the steps without an entry in `seconds`, and record the seconds of each there and in the log."""
+    for number, (name, words) in enumerate(steps.items(), start=1):
+        if name in seconds:
+            continue
+        start = time.perf_counter()
+        run_step(f"{number}/{len(steps)}", words)
+        seconds[name] = time.perf_counter() - start
+        files.write_whole(log, json.dumps({"config": steps, "seconds": seconds}, indent=2))
 
 
-def page(text: str, summary: dict) -> str:
-    """The demo's own report: the table and the way to the three full ones."""
-    links = "".join(
-        f'<li><a href="{name}/report.html">{html.escape(label)}</a></li>' for name, label in RUNS.items()
-    )
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        "<title>GeoClick demo</title><style>"
-        "body{font:16px/1.5 system-ui;max-width:50rem;margin:2rem auto;padding:0 1rem}"
-        "pre{background:#f4f4f2;padding:1rem;overflow-x:auto}</style><h1>GeoClick demo</h1>"
-        f"<p>{summary['samples']} held-out samples; the demo took {summary['seconds']:.0f} s.</p>"
-        f"<pre>{html.escape(text)}</pre><p>Reports with pictures:</p><ul>{links}</ul>"
-        '<p><a href="clicks/train/sheet.png">Click sequences that the adapter learnt from</a></p></html>\n'
-    )
+def finished_steps(log: Path, steps: Steps) -> dict[str, float]:
+    """Seconds of the steps that an earlier run finished.
 
-
-def finished_before(marks: Path, steps: dict[str, list[str]]) -> dict[str, float]:
-    """Seconds of the steps that an earlier start finished; raises GeoClickError if it had other options."""
-    if not marks.exists():
+    Raises:
+        GeoClickError: the log is damaged, or its run had other options.
+    """
+    if not log.exists():
         return {}
     try:
-        before = json.loads(marks.read_text(encoding="utf-8"))
-        same, seconds = before["config"] == steps, dict(before["seconds"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise GeoClickError(f"{marks} is damaged; remove {marks.parent} and start again.") from error
-    if not same:
+        content = json.loads(log.read_text(encoding="utf-8"))
+        earlier = {name: [_recipe_name(word) for word in words] for name, words in content["config"].items()}
+        seconds = dict(content["seconds"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise GeoClickError(f"{log} is damaged; remove {log.parent} and rerun the demo.") from error
+    if earlier != steps:
         raise GeoClickError(
-            f"{marks.parent} holds a demo with other options; name another --output or remove it."
+            f"{log.parent} holds a demo with other options; choose another --output or remove it."
         )
     return seconds
 
 
-def run(options: DemoOptions) -> None:
-    """Run the chain, write summary.json and report.html, print the table."""
-    if not RECIPE.exists():
-        raise GeoClickError(
-            f"{RECIPE} is missing; the demo needs the source checkout, installed with pip install -e ."
+def _recipe_name(word: str) -> str:
+    """An argument of an earlier run; logs of the first version name the recipe by its path."""
+    return RECIPE if word.endswith(f"/configs/{RECIPE}.yaml") else word
+
+
+def read_scores(output: Path) -> dict[str, Scores]:
+    """The metrics of the three evaluations."""
+    return {name: json.loads((output / name / "metrics.json").read_text(encoding="utf-8")) for name in RUNS}
+
+
+def table(scores: dict[str, Scores]) -> str:
+    """The scores of the three evaluations as text, one row each."""
+    nan = float("nan")
+    rows = [f"{'':<16}{'mIoU':>8}{'referring':>11}{'reasoning':>11}{'no target':>11}{'clicks':>8}"]
+    for name, label in RUNS.items():
+        metrics = scores[name]
+        referring, reasoning = (
+            metrics["by_task"].get(task, {}).get("miou", nan) for task in ("referring", "reasoning")
         )
-    out = Path(options.output)
+        no_target = metrics["no_target"]["accuracy"]
+        rows.append(
+            f"{label:<16}{metrics['scores']['miou']:>8.3f}{referring:>11.3f}{reasoning:>11.3f}"
+            f"{nan if no_target is None else no_target:>11.3f}{metrics['mean_clicks']:>8.2f}"
+        )
+    return "\n".join(rows)
+
+
+def summarize(scores: dict[str, Scores], seconds: dict[str, float]) -> Summary:
+    """The content of summary.json."""
+    return {
+        "base_miou": scores["base"]["scores"]["miou"],
+        "lora_miou": scores["lora"]["scores"]["miou"],
+        "upper_bound_miou": scores["upper_bound"]["scores"]["miou"],
+        "samples": scores["lora"]["scores"]["n"],
+        "seconds": sum(seconds.values()),
+        "steps": seconds,
+    }
+
+
+def page(text: str, summary: Summary) -> str:
+    """The demo's own report: the table, and links to the three complete reports."""
+    from geoclick import pages
+
+    return pages.render("demo.html", title="GeoClick demo", table=text, summary=summary, runs=RUNS)
+
+
+def run(options: DemoOptions) -> None:
+    """Run the pipeline, write summary.json and report.html, and print the table."""
+    output = Path(options.output)
     steps = commands(options)
-    marks = out / "finished.json"
-    seconds = finished_before(marks, steps)
-    config.write_config(options, out)
-    for number, (name, words) in enumerate(steps.items(), start=1):
-        if name in seconds:
-            continue
-        began = time.perf_counter()
-        run_step(f"{number}/{len(steps)}", words)
-        seconds[name] = time.perf_counter() - began
-        files.write_whole(marks, json.dumps({"config": steps, "seconds": seconds}, indent=2))
-    scores = {name: json.loads((out / name / "metrics.json").read_text(encoding="utf-8")) for name in RUNS}
-    summary = {f"{name}_miou": scores[name]["scores"]["miou"] for name in RUNS}
-    summary |= {"samples": scores["lora"]["scores"]["n"], "seconds": sum(seconds.values()), "steps": seconds}
-    files.write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    log = output / "finished.json"
+    seconds = finished_steps(log, steps)
+    config.write_config(options, output)
+    run_steps(steps, log, seconds)
+    scores = read_scores(output)
+    summary = summarize(scores, seconds)
     text = table(scores)
-    files.write_whole(out / "report.html", page(text, summary))
+    files.write_whole(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    files.write_whole(output / "report.html", page(text, summary))
     print(f"\n{text}\n\n{summary['samples']} held-out samples, {summary['seconds']:.0f} s")
-    print(f"report: {out / 'report.html'}")
+    print(f"report: {output / 'report.html'}")
 
 
 main = Command(
     prog="geoclick demo",
     options=DemoOptions,
     run=run,
-    description="Run the whole chain offline on the embedded models, command by command.",
+    description="Run the whole pipeline offline on the small models of the package, command by command.",
     example=EXAMPLE,
 )
 
