@@ -1,16 +1,16 @@
-"""Clicks to text and back, a frame per VLM family; only here is a frame other than the image's pixels.
+"""Conversion between clicks and text; each VLM family has its own coordinate frame, which only this module knows.
 
-A whole number in a click is a pixel's center, so pixel x of a width W covers [x - 0.5, x + 0.5]. In text:
+An integer coordinate of a click is the center of a pixel: pixel x of a width W covers [x - 0.5, x + 0.5]. In text:
 
-- `qwen2_vl`, `qwen3_vl`: whole numbers 0 to 1000 of the width or height, edge to edge: (x + 0.5) / W * 1000.
-- `qwen2_5_vl`: whole pixels 0 to W' - 1 of the resized image, center to center: (x + 0.5) / W * W' - 0.5.
+- `qwen2_vl`, `qwen3_vl`: integers 0 to 1000 over the width or height, edge to edge: (x + 0.5) / W * 1000.
+- `qwen2_5_vl`: integer pixels 0 to W' - 1 of the resized image, center to center: (x + 0.5) / W * W' - 0.5.
 
-A decoded click is a float in [0, W - 1], at most half a quantum (W / 1000 or W / W') from the encoded one;
-it is not rounded to a pixel, since segmenters take floats and rounding would only add error. Rounding it
-gives back the stored pixel where the quantum is below one pixel. A second round trip changes nothing.
+A decoded click is a float in [0, W - 1], at most half a quantum (W / 1000 or W / W') from the encoded one.
+It is not rounded to a pixel: segmenters take floats, and rounding would only add error. If the quantum is below
+one pixel, rounding restores the stored pixel. A second round trip changes nothing.
 
-The format `json` is `[{"point_2d": [x, y], "label": "positive"}, ...]`, no target `[]`; `compact` is
-`+(512,233) -(80,914)`, no target `none`.
+Format `json` is `[{"point_2d": [x, y], "label": "positive"}, ...]`, and `[]` for no target; `compact` is
+`+(512,233) -(80,914)`, and `none` for no target.
 """
 
 import json
@@ -32,7 +32,7 @@ NOT_A_POINT = "not a point"
 TRUNCATED = "truncated"
 
 _NUMBER = r"([-+]?[0-9]{1,20}+(?:\.[0-9]*+)?)"
-# Every repetition is possessive or starts at a literal, so that scanning stays linear on any text.
+# Every repetition is possessive or starts at a literal, so that scanning takes linear time on any text.
 _OBJECT = re.compile(r"\{([^{}]*+)(\}?)")
 _POINT = re.compile(
     rf"point(?:_2d)?[\"']?\s*+:\s*+[\[(]\s*+{_NUMBER}\s*+,\s*+{_NUMBER}\s*+[\])]", re.IGNORECASE
@@ -46,14 +46,13 @@ _EMPTY_LIST = re.compile(r"\[\s*+\]")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a text says.
+    """A parsed answer text.
 
     Attributes:
-        clicks: in order, in pixels of the original image; every one inside it.
-        status: `ok` a valid answer with clicks; `repaired` clicks were recovered from a broken one, or some
-            were dropped; `empty` a no-target answer; `unparsable` nothing usable (also when every click was
-            dropped).
-        dropped: one reason for each thing that was dropped.
+        clicks: in order, in pixels of the original image, all inside it.
+        status: `ok`: a valid answer with clicks; `repaired`: clicks were recovered from a broken answer, or some
+            were dropped; `empty`: a no-target answer; `unparsable`: nothing usable, or every click was dropped.
+        dropped: one reason for each dropped item.
     """
 
     clicks: ClickSequence
@@ -63,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Frame:
-    """How the clicks of one image are written: the arguments that `encode` and `decode` share.
+    """How the clicks of one image are written in text: the arguments that `encode` and `decode` share.
 
     Attributes:
         family: `qwen2_vl`, `qwen2_5_vl` or `qwen3_vl`.
@@ -86,8 +85,8 @@ class Frame:
         return decode(text, **vars(self))
 
 
-# A point as read: x, y in the text's frame and its sign; or the reason why there is none.
-_Read = tuple[float, float, bool] | str
+# A parsed point: x, y in the frame of the text and the sign; or the reason why it is invalid.
+_Point = tuple[float, float, bool] | str
 
 
 def encode(
@@ -101,7 +100,7 @@ def encode(
     """The answer text of clicks.
 
     Args:
-        clicks: in pixels of the original image; none means no target.
+        clicks: in pixels of the original image; an empty sequence means no target.
         family: `qwen2_vl`, `qwen2_5_vl` or `qwen3_vl`.
         answer_format: `json` or `compact`.
         image_size: (height, width) of the original image.
@@ -111,16 +110,15 @@ def encode(
         UsageError: unknown family or format, or no `resized_size` for `qwen2_5_vl`.
         GeoClickError: a click lies outside the image.
     """
-    _check(family, answer_format, resized_size)
+    height, width = image_size
+    resized_height, resized_width = _checked(family, answer_format, resized_size)
     items = []
     for x, y, positive in clicks:
-        height, width = image_size
         if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
             raise GeoClickError(
-                f"The click ({x:g}, {y:g}) lies outside the {width}x{height} image; mend the clicks."
+                f"The click ({x:g}, {y:g}) lies outside the {width}x{height} image; fix the click."
             )
-        u = _to_text(x, width, resized_size and resized_size[1], family)
-        v = _to_text(y, height, resized_size and resized_size[0], family)
+        u, v = _to_text(x, width, resized_width), _to_text(y, height, resized_height)
         if answer_format == "json":
             label = "positive" if positive else "negative"
             items.append(f'{{"point_2d": [{u}, {v}], "label": "{label}"}}')
@@ -139,15 +137,15 @@ def decode(
     image_size: tuple[int, int],
     resized_size: tuple[int, int] | None = None,
 ) -> Answer:
-    """The clicks of an answer text; never raises on the text, and takes time linear in its length.
+    """The clicks of an answer text; no text raises an error, and the time is linear in its length.
 
-    `json` accepts a fenced block, prose around, a cut list (its whole objects), single quotes, fractions,
-    the key `point` and any label: `negative` in any case is negative, all else, such as an object's name, is
-    positive. Boxes are dropped. `compact` accepts other spacing and missing signs (positive). Clicks outside
-    the image are dropped; 1000 is inside.
+    `json` accepts a fenced block, surrounding prose, a truncated list (its complete objects), single quotes,
+    decimals, the key `point` and any label: `negative`, in upper or lower case, is negative; any other label, such
+    as the name of an object, is positive. Boxes are dropped. `compact` accepts other spacing, and a missing sign is
+    positive. Clicks outside the image are dropped; the coordinate 1000 is inside.
 
     Args:
-        text: what the model wrote.
+        text: output of the model.
         family: as in `encode`.
         answer_format: as in `encode`.
         image_size: (height, width) of the original image.
@@ -156,7 +154,7 @@ def decode(
     Raises:
         UsageError: as in `encode`.
     """
-    _check(family, answer_format, resized_size)
+    resized_height, resized_width = _checked(family, answer_format, resized_size)
     if not isinstance(text, str):
         return Answer((), "unparsable", (NOT_A_POINT,))
     valid, empty, points = (_read_json if answer_format == "json" else _read_compact)(text.strip())
@@ -165,8 +163,8 @@ def decode(
         if isinstance(point, str):
             dropped.append(point)
             continue
-        x = _to_pixel(point[0], image_size[1], resized_size and resized_size[1], family)
-        y = _to_pixel(point[1], image_size[0], resized_size and resized_size[0], family)
+        x = _to_pixel(point[0], image_size[1], resized_width)
+        y = _to_pixel(point[1], image_size[0], resized_height)
         if x is None or y is None:
             dropped.append(OUTSIDE)
         else:
@@ -184,20 +182,17 @@ def answer_regex(
     max_clicks: int = 16,
     resized_size: tuple[int, int] | None = None,
 ) -> str:
-    """A regular expression that fully matches what `encode` writes and nothing invalid.
+    """A regular expression that matches every text that `encode` writes, and no invalid one.
 
-    It uses no look-around or back-reference, so that constrained decoders take it.
+    It has no look-around or back-reference, so that libraries for constrained decoding accept it.
 
     Raises:
         UsageError: as in `encode`, or `max_clicks` below 1.
     """
-    _check(family, answer_format, resized_size)
+    resized_height, resized_width = _checked(family, answer_format, resized_size)
     if max_clicks < 1:
         raise UsageError(f"max_clicks must be 1 or more, not {max_clicks}.")
-    if family == "qwen2_5_vl":
-        x, y = _up_to(resized_size[1] - 1), _up_to(resized_size[0] - 1)
-    else:
-        x = y = _up_to(1000)
+    x, y = (_up_to(1000 if side is None else side - 1) for side in (resized_width, resized_height))
     if answer_format == "json":
         click = rf'\{{"point_2d": \[{x}, {y}\], "label": "(?:positive|negative)"\}}'
         return rf"\[(?:{click}(?:, {click}){{0,{max_clicks - 1}}})?\]"
@@ -205,26 +200,34 @@ def answer_regex(
     return rf"(?:{NO_TARGET['compact']}|{click}(?: {click}){{0,{max_clicks - 1}}})"
 
 
-def _check(family: str, answer_format: str, resized_size: tuple[int, int] | None) -> None:
+def _checked(
+    family: str, answer_format: str, resized_size: tuple[int, int] | None
+) -> tuple[int, int] | tuple[None, None]:
+    """(height, width) of the frame of the text in pixels; None for a frame of 0 to 1000."""
     if family not in FAMILIES:
         raise UsageError(f"Unknown VLM family {family!r}; choose one of {', '.join(FAMILIES)}.")
     if answer_format not in FORMATS:
         raise UsageError(f"Unknown answer format {answer_format!r}; choose one of {', '.join(FORMATS)}.")
-    if family == "qwen2_5_vl" and resized_size is None:
-        raise UsageError("qwen2_5_vl counts pixels of the resized image; give resized_size=(height, width).")
+    if family != "qwen2_5_vl":
+        return None, None
+    if resized_size is None:
+        raise UsageError(
+            "The coordinates of qwen2_5_vl are pixels of the resized image; give resized_size=(height, width)."
+        )
+    return resized_size
 
 
-def _to_text(x: float, side: int, resized: int | None, family: str) -> int:
-    """A pixel coordinate in the text's frame, halves rounded down."""
+def _to_text(x: float, side: int, resized: int | None) -> int:
+    """A pixel coordinate in the frame of the text, halves rounded down."""
     center = min(max(x, 0), side - 1) + 0.5
-    if family == "qwen2_5_vl":
+    if resized is not None:
         return min(max(math.ceil(center * resized / side - 1), 0), resized - 1)
     return math.ceil(center * 1000 / side - 0.5)
 
 
-def _to_pixel(value: float, side: int, resized: int | None, family: str) -> float | None:
-    """A coordinate of the text's frame as a pixel in [0, side - 1], or None outside the image."""
-    if family == "qwen2_5_vl":
+def _to_pixel(value: float, side: int, resized: int | None) -> float | None:
+    """A coordinate in the frame of the text as a pixel in [0, side - 1], or None outside the image."""
+    if resized is not None:
         if not 0 <= value < resized:
             return None
         pixel = (value + 0.5) * side / resized - 0.5
@@ -235,8 +238,8 @@ def _to_pixel(value: float, side: int, resized: int | None, family: str) -> floa
     return float(min(max(pixel, 0), side - 1))
 
 
-def _read_json(text: str) -> tuple[bool, bool, list[_Read]]:
-    """Whether the text is valid, whether it says that there is no target, and what it points at."""
+def _read_json(text: str) -> tuple[bool, bool, list[_Point]]:
+    """Whether the text is valid, whether it is a no-target answer, and its points."""
     if text.startswith("```"):
         text = text.removeprefix("```").removeprefix("json").removesuffix("```").strip()
     try:
@@ -249,8 +252,8 @@ def _read_json(text: str) -> tuple[bool, bool, list[_Read]]:
     return False, not points and _EMPTY_LIST.search(text) is not None, points
 
 
-def _point_of(item: Any) -> _Read:
-    """What one member of a valid JSON list points at."""
+def _point_of(item: Any) -> _Point:
+    """The point of one item of a valid JSON list."""
     point = item.get("point_2d", item.get("point")) if isinstance(item, dict) else None
     if not (isinstance(point, list) and len(point) == 2):
         return NOT_A_POINT
@@ -260,13 +263,13 @@ def _point_of(item: Any) -> _Read:
     return point[0], point[1], _is_positive(label if isinstance(label, str) else "")
 
 
-def _scan_objects(text: str) -> Iterator[_Read]:
-    """What the innermost braces of a broken text point at."""
+def _scan_objects(text: str) -> Iterator[_Point]:
+    """The points in the innermost braces of a broken text."""
     for match in _OBJECT.finditer(text):
         inside, closed = match.groups()
         point, label = _POINT.search(inside), _LABEL.search(inside)
         if not closed and match.end() == len(text):
-            # The label may have been cut, and with it the sign.
+            # The label may be cut off, and with it the sign.
             yield TRUNCATED
         elif point:
             yield float(point[1]), float(point[2]), _is_positive(label[1] if label else "")
@@ -274,9 +277,9 @@ def _scan_objects(text: str) -> Iterator[_Read]:
             yield NOT_A_POINT
 
 
-def _read_compact(text: str) -> tuple[bool, bool, list[_Read]]:
+def _read_compact(text: str) -> tuple[bool, bool, list[_Point]]:
     """Like `_read_json`, for the compact format."""
-    points: list[_Read] = []
+    points: list[_Point] = []
     for match in _BRACKET.finditer(text):
         sign, inside, closed = match.groups()
         pair = _PAIR.fullmatch(inside)
@@ -294,7 +297,7 @@ def _is_positive(label: str) -> bool:
 
 
 def _up_to(top: int) -> str:
-    """A regular expression of the whole numbers 0 to `top`, without leading zeros."""
+    """A regular expression of the integers 0 to `top`, without leading zeros."""
     digits = str(top)
     branches = [rf"[1-9][0-9]{{{n - 1}}}" for n in range(len(digits) - 1, 1, -1)]
     if len(digits) > 1:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and telling them apart."""
+"""Files: atomic writing, checksums, and paths that stay inside a folder."""
 
 import hashlib
 import os
@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from geoclick.errors import GeoClickError
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
-    # One fixed name: what a killed job leaves behind is overwritten by the next one.
+    """A temporary path next to `path`, renamed to it when the block succeeds and removed when it fails."""
+    # One fixed name: the next job overwrites what a killed one has left.
     partial = path.with_name(f"{path.name}.partial")
     try:
         yield partial
@@ -22,7 +24,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all, with the folders above it."""
+    """Write a UTF-8 text file atomically; missing parent folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -32,3 +34,11 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def inside(root: Path, path: str | Path) -> Path:
+    """`root / path` with links resolved; raises GeoClickError if it lies outside `root`."""
+    resolved = (root / path).resolve()
+    if not resolved.is_relative_to(root.resolve()):
+        raise GeoClickError(f"{path} leads out of {root}; keep the dataset's files inside its root.")
+    return resolved

@@ -1,4 +1,4 @@
-"""From a query to the chat messages that a VLM is asked with; versioned, recorded with every adapter."""
+"""The chat messages of a query; the version of the prompts is recorded with every adapter."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ INSTRUCTIONS = {
     ),
     "compact": "Clicks: {query}",
 }
-"""The user's turn by answer format: `json` explains itself, for untuned models; `compact` is short."""
+"""The user's turn by answer format: `json` explains the format, for untuned models; `compact` is short."""
 
 
 def messages(query: str, *, answer_format: str, answer: str | None = None) -> Chat:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError
-from geoclick.files import whole, write_whole
+from geoclick.files import inside, whole, write_whole
 
 SCHEMA_VERSION = 1
 
@@ -172,8 +172,6 @@ def why_left_out(row: Row, clicks: int, min_iou: float) -> str:
 
 def existing_image(root: Path, image: str) -> Path:
     """The file of a row's image; raises GeoClickError when it is not there or outside the dataset's root."""
-    from geoclick.datasets.reading import inside
-
     path = inside(root, image)
     if not path.is_file():
         raise GeoClickError(
