@@ -1,4 +1,4 @@
-"""Clicks: the one word that every room of the house shares."""
+"""Clicks, the data structure that all packages share."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,7 @@ from typing import NamedTuple
 class Click(NamedTuple):
     """A point with a sign, in pixels of the original image.
 
-    `x` is the column and `y` the row, origin at the top left pixel, a whole number meaning that pixel's
-    center.
+    `x` is the column and `y` the row, with the origin at the top left pixel; an integer is the center of a pixel.
     """
 
     x: float
@@ -16,4 +15,4 @@ class Click(NamedTuple):
 
 
 ClickSequence = tuple[Click, ...]
-"""Clicks in the order in which they are made; an empty sequence means that the query has no target."""
+"""Clicks in order; an empty sequence means that the query has no target."""

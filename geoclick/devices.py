@@ -1,4 +1,4 @@
-"""The device that `--device` names."""
+"""The device of `--device`."""
 
 import torch
 
@@ -6,10 +6,10 @@ from geoclick.errors import UsageError
 
 
 def choose(name: str | torch.device | None) -> torch.device:
-    """A device by name; None or "auto" takes the GPU where there is one, else the CPU.
+    """A device by name; None or "auto" selects the GPU if there is one, else the CPU.
 
     Raises:
-        UsageError: no such device, or none on this machine.
+        UsageError: the name is not valid, or this machine has no such device.
     """
     if name is None or name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -19,5 +19,5 @@ def choose(name: str | torch.device | None) -> torch.device:
         raise UsageError(f"Unknown device {name!r}; use auto, cpu, cuda or cuda:N.") from error
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise UsageError(f"There is no device {name} here, where PyTorch sees {count} GPUs; use auto or cpu.")
+        raise UsageError(f"Device {name} does not exist, PyTorch sees {count} GPUs; use auto or cpu.")
     return device

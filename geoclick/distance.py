@@ -1,35 +1,25 @@
 """Exact Euclidean distance transform, with everything outside the image counted as zero."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from scipy import ndimage
-from torch import Tensor
 
 from geoclick.masks import bounding_box
 
-GLANCE = 8
-"""Steps of `squared_distances` between two looks, each a wait for the device, at whether all is done."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
-
-def _transform(mask: np.ndarray) -> np.ndarray:
-    """The transform of one map, bool [H, W] -> float64 [H, W]."""
-    distance = np.zeros(mask.shape)
-    box = bounding_box(mask)
-    if box is None:
-        return distance
-    # The ring of zeros around the bounding box is nearer to every pixel inside than any zero beyond it,
-    # so the crop is exact, and small objects on large tiles cost what they cover.
-    distance[box] = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1]
-    return distance
+CHECK_EVERY = 8
+"""Steps of `squared_distances` between two checks whether it is done; each check waits for the device."""
 
 
 def distance_transform(mask: np.ndarray) -> np.ndarray:
-    """The distance of every true pixel to the nearest false one; pixels beyond the border are false.
+    """The distance of every true pixel to the nearest false one; pixels outside the image are false.
 
-    Distances are square roots, in double precision, of whole numbers, so equal distances compare as equal.
+    Distances are square roots, in double precision, of integers, so equal distances compare as equal.
 
     Args:
-        mask: bool [H, W], or a batch [N, H, W] whose maps do not touch each other.
+        mask: bool [H, W], or a batch [N, H, W] of independent maps.
 
     Returns:
         float64 of the same shape, in pixels; 0 where the mask is false, at least 1 where it is true.
@@ -39,10 +29,24 @@ def distance_transform(mask: np.ndarray) -> np.ndarray:
     return np.stack([_transform(one) for one in mask]) if len(mask) else np.zeros(mask.shape)
 
 
-def deepest_pixel(mask: np.ndarray) -> tuple[int, int] | None:
-    """The pixel (x, y) of a mask, bool [H, W], farthest from its outside; None if it is empty.
+def _transform(mask: np.ndarray) -> np.ndarray:
+    """The transform of one map, bool [H, W] -> float64 [H, W]."""
+    from scipy import ndimage
 
-    Of equal ones the first in row-major order.
+    distance = np.zeros(mask.shape)
+    box = bounding_box(mask)
+    if box is None:
+        return distance
+    # The pixels just outside the bounding box are nearer to every pixel inside it than any farther false pixel.
+    # So the crop is exact, and the cost of a small object on a large tile is that of its box.
+    distance[box] = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1]
+    return distance
+
+
+def deepest_pixel(mask: np.ndarray) -> tuple[int, int] | None:
+    """The pixel (x, y) of a mask, bool [H, W], that is farthest from its outside; None if the mask is empty.
+
+    Of several such pixels, the first in row-major order.
     """
     box = bounding_box(mask)
     if box is None:
@@ -52,19 +56,21 @@ def deepest_pixel(mask: np.ndarray) -> tuple[int, int] | None:
     return int(column) + box[1].start, int(row) + box[0].start
 
 
-def squared_distances(maps: Tensor) -> Tensor:
+def squared_distances(maps: "Tensor") -> "Tensor":
     """The squared distance of every true pixel to the nearest false one, of a batch on any device.
 
-    Columns first, then every row against its neighbors at one step to either side, at two, and so on until no
-    larger step can matter: the work is that of the largest distance in the batch. On a GPU that is quick, since no
-    map leaves it; on a CPU `distance_transform` is quicker.
+    First along columns; then every pixel is compared with its neighbors in the row at distance 1, 2, ... until no
+    larger step can matter, so the time depends on the largest distance in the batch. On a GPU this is fast, because
+    the maps stay there; on a CPU `distance_transform` is faster.
 
     Args:
         maps: bool [N, H, W].
 
     Returns:
-        int32 [N, H, W], 0 where a map is false; pixels beyond the border are false.
+        int32 [N, H, W], 0 where a map is false; pixels outside the image are false.
     """
+    import torch
+
     height, width = maps.shape[1:]
     rows = torch.arange(height, dtype=torch.int32, device=maps.device)[:, None]
     above = torch.where(maps, -1, rows).cummax(1).values
@@ -73,7 +79,7 @@ def squared_distances(maps: Tensor) -> Tensor:
     x = torch.arange(width, dtype=torch.int32, device=maps.device)
     squares = torch.minimum(columns, torch.minimum(x + 1, width - x).square())
     for step in range(1, width if len(maps) else 0):
-        if step % GLANCE == 1 and step * step >= int(squares.max()):
+        if step % CHECK_EVERY == 1 and step * step >= int(squares.max()):
             break
         right, left = squares[..., step:], squares[..., :-step]
         torch.minimum(right, columns[..., :-step] + step * step, out=right)

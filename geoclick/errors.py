@@ -1,8 +1,8 @@
-"""Errors that a person can act on: one sentence that names the fix."""
+"""Errors that the user can fix; the message is one sentence that names the fix."""
 
 
 class GeoClickError(Exception):
-    """A failure that the user can fix; the message is one sentence with the fix. Exit code 1."""
+    """A failure that the user can fix. Exit code 1."""
 
     exit_code = 1
 
@@ -14,5 +14,5 @@ class UsageError(GeoClickError):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's error without its full stop, to be quoted in a sentence of ours."""
+    """The first line of an error's message without the final period, for quoting it in another message."""
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

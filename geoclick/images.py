@@ -1,4 +1,4 @@
-"""Reading and writing images, with one clear sentence when a file is missing, cut or of another size."""
+"""Reading and writing images; a missing, truncated or wrongly sized file is one clear error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from geoclick.errors import GeoClickError
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture file, open; what is missing, cut, no picture or far too large is one GeoClickError."""
+    """An open image file; raises GeoClickError if it is missing, truncated, no image or far too large."""
     try:
         with Image.open(path) as image:
             yield image
@@ -34,10 +34,10 @@ def read_image(path: str | Path, *, size: tuple[int, int] | None = None) -> np.n
 
     Args:
         path: the file.
-        size: the (height, width) that it must have, or None.
+        size: required (height, width); None accepts any.
 
     Raises:
-        GeoClickError: the file is missing, truncated, no image, or of another size.
+        GeoClickError: the file is missing, truncated, no image, or has another size.
     """
     image = _open(Path(path), "RGB")
     if size is not None and image.shape[:2] != tuple(size):

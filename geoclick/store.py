@@ -1,8 +1,8 @@
-"""The click store: Parquet shards of click sequences, written whole and read as a stream, with a manifest.
+"""The click store: Parquet shards of click sequences with a manifest, written atomically and read as a stream.
 
-`datasets.load_dataset("parquet", data_files="STORE/*.parquet")` reads it too. A shard is written under a
-temporary name and renamed when whole, and the same rows give the same bytes, so an interrupted job that is
-started again ends with the store of an uninterrupted one.
+`datasets.load_dataset("parquet", data_files="STORE/*.parquet")` reads it too. A shard is written under a temporary
+name and renamed when it is complete. The same rows give the same bytes, so a job that is interrupted and rerun
+produces the same store as an uninterrupted one.
 """
 
 import json
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError
 from geoclick.files import inside, whole, write_whole
+from geoclick.masks import Rle
 
 SCHEMA_VERSION = 1
 
@@ -57,16 +58,16 @@ class Row:
     Attributes:
         sample_id: unique within dataset and split.
         image: path relative to the dataset's root, with forward slashes.
-        width: of the original image, in pixels.
-        height: of the original image, in pixels.
-        mask: COCO RLE of the target at that size.
-        clicks: in pixels of the original image; empty when the query has no target.
-        ious: the IoU with the target after each click.
-        segmenter: the name of the segmenter in the loop.
-        segmenter_sha256: of its weights.
-        policy: the rules by which the clicks were made.
-        seed: of the job.
-        category: the target's class, empty where the dataset names none.
+        width: width of the original image in pixels.
+        height: height of the original image in pixels.
+        mask: COCO RLE of the target at the size of the original image.
+        clicks: in pixels of the original image; empty if the query has no target.
+        ious: IoU of the segmenter's mask with the target after each click.
+        segmenter: name of the segmenter that was used.
+        segmenter_sha256: SHA-256 of its weights.
+        policy: click policy and prompting mode.
+        seed: random seed of the job.
+        category: class of the target; empty if the dataset has none.
     """
 
     sample_id: str
@@ -77,7 +78,7 @@ class Row:
     width: int
     height: int
     query: str
-    mask: dict[str, Any]
+    mask: Rle
     clicks: ClickSequence
     ious: tuple[float, ...]
     segmenter: str
@@ -93,7 +94,7 @@ def shard_name(index: int, count: int) -> str:
 
 
 def write_shard(folder: str | Path, index: int, count: int, rows: Iterable[Row]) -> Path:
-    """Write one shard whole or not at all, in place of one of that name, and return its path."""
+    """Write one shard atomically, replacing one of the same name, and return its path."""
     path = Path(folder) / shard_name(index, count)
     path.parent.mkdir(parents=True, exist_ok=True)
     records = [_record(row) for row in rows]
@@ -104,29 +105,29 @@ def write_shard(folder: str | Path, index: int, count: int, rows: Iterable[Row])
 
 
 def finished_shards(folder: str | Path, count: int) -> set[int]:
-    """The indices of the shards, of `count`, that are written."""
+    """The indices of those of `count` shards that are written."""
     return {index for index in range(count) if (Path(folder) / shard_name(index, count)).is_file()}
 
 
 def write_manifest(folder: str | Path, manifest: dict[str, Any]) -> None:
-    """Write `manifest.json`, with the schema version added; it comes last and marks a whole store."""
+    """Write `manifest.json`, with the schema version added; it is written last and marks a complete store."""
     content = {"schema_version": SCHEMA_VERSION, **manifest}
     write_whole(Path(folder) / "manifest.json", json.dumps(content, indent=2) + "\n")
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a store; raises GeoClickError when it is missing or broken."""
+    """The manifest of a store; raises GeoClickError if it is missing or broken."""
     path = Path(folder) / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise GeoClickError(
-            f"{folder} holds no manifest.json; give a click store, or start its 'geoclick synth' again."
+            f"{folder} has no manifest.json; give a click store, or rerun its 'geoclick synth'."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise GeoClickError(f"{path} is not valid JSON; start its 'geoclick synth' again.") from error
+        raise GeoClickError(f"{path} is not valid JSON; rerun its 'geoclick synth'.") from error
     if not isinstance(manifest, dict):
-        raise GeoClickError(f"{path} is no manifest; start its 'geoclick synth' again.")
+        raise GeoClickError(f"{path} is no manifest; rerun its 'geoclick synth'.")
     _check_version(manifest.get("schema_version"), path)
     return manifest
 
@@ -135,7 +136,7 @@ def read(folder: str | Path) -> Iterator[Row]:
     """The rows of a store, shard by shard, a few hundred in memory at a time.
 
     Raises:
-        GeoClickError: there is no store, a shard is missing or broken, or it has another schema version.
+        GeoClickError: there is no store, a shard is missing or broken, or the schema version is another.
     """
     for path in _shards(Path(folder)):
         try:
@@ -143,7 +144,7 @@ def read(folder: str | Path) -> Iterator[Row]:
                 if not file.schema_arrow.equals(SCHEMA):
                     _check_version(_stored_version(file), path)
                     raise GeoClickError(
-                        f"{path} has other columns than a click store; make it with 'geoclick synth'."
+                        f"{path} does not have the columns of a click store; make one with 'geoclick synth'."
                     )
                 for batch in file.iter_batches(_BATCH):
                     for record in batch.to_pylist():
@@ -151,17 +152,17 @@ def read(folder: str | Path) -> Iterator[Row]:
                         yield _row(record)
         except (pa.ArrowException, OSError) as error:
             raise GeoClickError(
-                f"{path} is broken; delete it and start the same 'geoclick synth' again to make it anew."
+                f"{path} is broken; delete it and rerun the same 'geoclick synth' command."
             ) from error
 
 
 def why_left_out(row: Row, clicks: int, min_iou: float) -> str:
-    """Why a row, of which the first `clicks` clicks are taken, is not trained on; empty when it is.
+    """Why a row is not used for training if its first `clicks` clicks are taken; empty if it is used.
 
     Args:
-        row: of a store.
-        clicks: as many as the row has, or less.
-        min_iou: the mask after those clicks has this IoU at least; rows without a target always stay.
+        row: a row of a store.
+        clicks: number of clicks, at most those of the row.
+        min_iou: smallest IoU of the mask after those clicks; rows without a target are always used.
     """
     if not clicks and row.task != "no_target":
         return "no clicks for a target"
@@ -171,7 +172,7 @@ def why_left_out(row: Row, clicks: int, min_iou: float) -> str:
 
 
 def existing_image(root: Path, image: str) -> Path:
-    """The file of a row's image; raises GeoClickError when it is not there or outside the dataset's root."""
+    """The file of a row's image; raises GeoClickError if it is missing or outside the dataset's root."""
     path = inside(root, image)
     if not path.is_file():
         raise GeoClickError(
@@ -181,26 +182,26 @@ def existing_image(root: Path, image: str) -> Path:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """The shards of a whole store, in order."""
+    """The shards of a complete store, in order."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    found = {match[0]: int(match[2]) for match in map(_SHARD.fullmatch, names) if match}
-    if not found:
+    counts_by_name = {match[0]: int(match[2]) for match in map(_SHARD.fullmatch, names) if match}
+    if not counts_by_name:
         raise GeoClickError(
             f"{folder} holds no click store; make one with 'geoclick synth --output {folder}'."
         )
-    counts = set(found.values())
+    counts = set(counts_by_name.values())
     if len(counts) > 1:
         raise GeoClickError(
             f"{folder} holds shards of different jobs (of {' and of '.join(map(str, sorted(counts)))}); "
             "give each job its own folder."
         )
     count = counts.pop()
-    if len(found) < count:
+    if len(counts_by_name) < count:
         raise GeoClickError(
-            f"{folder} is incomplete: {len(found)} of {count} shards; "
-            "start the same 'geoclick synth' again to go on."
+            f"{folder} is incomplete: {len(counts_by_name)} of {count} shards; "
+            "rerun the same 'geoclick synth' command to complete it."
         )
-    return [folder / name for name in sorted(found)]
+    return [folder / name for name in sorted(counts_by_name)]
 
 
 def _record(row: Row) -> dict[str, Any]:
@@ -214,7 +215,7 @@ def _row(record: dict[str, Any]) -> Row:
 
 
 def _stored_version(file: pq.ParquetFile) -> Any:
-    """The version in a file of unknown columns."""
+    """The schema version in a file with unknown columns."""
     if "schema_version" not in file.schema_arrow.names or not file.metadata.num_rows:
         return None
     return next(file.iter_batches(1, columns=["schema_version"])).to_pylist()[0]["schema_version"]
@@ -224,5 +225,5 @@ def _check_version(version: Any, path: Path) -> None:
     if version != SCHEMA_VERSION:
         raise GeoClickError(
             f"{path} has schema version {version}, but this GeoClick reads {SCHEMA_VERSION}; "
-            "make the store again with 'geoclick synth'."
+            "recreate the store with 'geoclick synth'."
         )

@@ -44,7 +44,7 @@ def test_several_planes_are_merged():
     a[0, 0], b[4, 3] = True, True
     merged = masks.decode_rle([masks.encode_rle(a), masks.encode_rle(b)])
     assert np.array_equal(merged, a | b)
-    assert masks.areas([masks.encode_rle(a), masks.encode_rle(merged)]) == [1, 2]
+    assert [masks.area(masks.encode_rle(mask)) for mask in (a, merged)] == [1, 2]
 
 
 @given(
@@ -115,21 +115,6 @@ def test_iou_edge_cases():
     assert masks.iou(half, full, valid=empty) == 1
     with pytest.raises(GeoClickError):
         masks.iou(full, full[:2])
-
-
-@given(planes, st.sampled_from([4, 8]))
-def test_components_part_the_mask_in_order(mask, connectivity):
-    parts = masks.components(mask, connectivity)
-    assert np.array_equal(np.sum(parts, axis=0, dtype=int) if parts else np.zeros(mask.shape, int), mask)
-    firsts = [int(np.flatnonzero(part)[0]) for part in parts]
-    assert firsts == sorted(firsts)
-    assert all(len(masks.components(part, connectivity)) == 1 for part in parts)
-
-
-def test_diagonal_neighbors_join_with_eight_only():
-    mask = np.eye(3, dtype=bool)
-    assert len(masks.components(mask)) == 1
-    assert len(masks.components(mask, connectivity=4)) == 3
 
 
 def test_polygons_enclose_the_mask_half_way_between_pixels():
