@@ -65,7 +65,7 @@ def curves(segmenter: "Segmenter", samples: "Sequence[Sample]", clicks: int, *, 
     replayed = [[s.ious[min(k, len(s.ious) - 1)] for k in range(clicks)] for s in simulated]
     joint = []
     for count in range(1, clicks + 1):
-        masks = clicking.joint(segmenter, embeddings, [s.clicks[:count] for s in simulated])
+        masks = [a.mask for a in clicking.joint(segmenter, embeddings, [s.clicks[:count] for s in simulated])]
         joint.append([iou(*given) for given in zip(masks, targets, valids, strict=True)])
     return {"replay": replayed, "joint": np.transpose(joint).tolist()}
 

@@ -1,4 +1,4 @@
-"""Masks of images from a sentence: the mask, an overlay with the clicks, and a JSON record for each image.
+"""Masks of images from a sentence: writes a mask, an overlay with the clicks, and a JSON record for each image.
 
 geoclick predict tile.png --text "the largest building" --output runs/predict
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geoclick import files
 from geoclick.command import Command
@@ -20,6 +20,7 @@ from geoclick.options import GenerationOptions
 if TYPE_CHECKING:
     import numpy as np
 
+    from geoclick.inference.pipeline import Pipeline
     from geoclick.inference.prediction import Prediction
 
 EXAMPLE = 'geoclick predict tile.png --text "the largest building" --output runs/predict'
@@ -30,15 +31,15 @@ class PredictOptions(GenerationOptions):
     """Options of `geoclick predict`."""
 
     images: tuple[str, ...] = option(help="image files", positional=True)
-    text: str = option(help="what to find, in words")
+    text: str = option(help="what to segment, as a phrase or a sentence")
     output: str = option("runs/predict", help="folder for the masks, overlays and records")
-    batch_size: int = option(8, help="images answered together", minimum=1)
+    batch_size: int = option(8, help="images in one call of the model", minimum=1)
 
 
 def output_stems(paths: Sequence[Path]) -> list[str]:
-    """A stem for the outputs of each image: its own, or with a number where an earlier image has taken it.
+    """A stem for the outputs of each image: its own, with a number if an earlier image has the same.
 
-    Stems that differ only in case count as the same, since some file systems do.
+    Stems that differ only in case count as the same, as on some file systems.
     """
     taken: set[str] = set()
     stems = []
@@ -51,17 +52,19 @@ def output_stems(paths: Sequence[Path]) -> list[str]:
 
 
 def check(options: PredictOptions) -> list[Path]:
-    """The images as paths; raises UsageError for a wrong request and GeoClickError for a missing file."""
+    """The images as paths; raises UsageError for an empty text and GeoClickError for a missing file."""
     if not options.text.strip():
-        raise UsageError("--text is empty; say what to find, for instance --text 'the largest building'.")
+        raise UsageError("--text is empty; name the target, such as --text 'the largest building'.")
     paths = [Path(image) for image in options.images]
     for path in paths:
         if not path.is_file():
-            raise GeoClickError(f"{path} does not exist or is no file; check the path.")
+            raise GeoClickError(f"{path} does not exist or is not a file; fix the path.")
     return paths
 
 
-def write(folder: Path, stem: str, image: "np.ndarray", prediction: "Prediction", record: dict) -> None:
+def write(
+    folder: Path, stem: str, image: "np.ndarray", prediction: "Prediction", record: dict[str, Any]
+) -> None:
     """Write `STEM.mask.png`, `STEM.overlay.png` and, last, `STEM.json`."""
     from geoclick.images import write_png
     from geoclick.pages.click_drawing import overlay
@@ -73,67 +76,70 @@ def write(folder: Path, stem: str, image: "np.ndarray", prediction: "Prediction"
 
 
 def run(options: PredictOptions) -> None:
-    """Predict: check, load, then answer and write batch by batch."""
+    """Check the request, load the models, then predict and write batch by batch."""
     paths = check(options)
     from rich.console import Console
     from rich.progress import Progress
 
     from geoclick.images import read_image
-    from geoclick.inference.generative import predict
+    from geoclick.inference import pipeline as pipelines
 
-    segmenter = options.load_segmenter()
-    vlm, answer_format = options.load_vlm()
+    pipeline = pipelines.from_options(options, batch_size=options.batch_size)
     folder = Path(options.output)
     write_config(options, folder)
-    common = {
-        "query": options.text,
-        "vlm": options.vlm,
-        "vlm_revision": vlm.revision,
-        "adapter": options.adapter,
-        "answer_format": answer_format,
-        "segmenter": options.segmenter,
-        "segmenter_sha256": segmenter.sha256,
-        "decode": options.decode,
-    }
+    models = describe(options, pipeline)
     todo = list(zip(paths, output_stems(paths), strict=True))
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("predict", total=len(todo))
         for start in range(0, len(todo), options.batch_size):
             batch = todo[start : start + options.batch_size]
             images = [read_image(path) for path, _ in batch]
-            predictions = predict(
-                vlm,
-                segmenter,
-                images,
-                [options.text] * len(batch),
-                answer_format=answer_format,
-                decode=options.decode,
-                batch_size=options.batch_size,
-                max_new_tokens=options.max_new_tokens,
-            )
+            predictions = pipeline.predict_batch(images, [options.text] * len(batch))
             for (path, stem), image, prediction in zip(batch, images, predictions, strict=True):
-                record = common | {
-                    "image": str(path),
-                    "size": list(image.shape[:2]),
-                    "text": prediction.text,
-                    "status": prediction.status,
-                    "clicks": [click._asdict() for click in prediction.clicks],
-                    "dropped": list(prediction.dropped),
-                    "mask": f"{stem}.mask.png",
-                    "mask_area": int(prediction.mask.sum()),
-                }
+                record = (
+                    models | {"image": str(path), "size": list(image.shape[:2])} | answer(stem, prediction)
+                )
                 write(folder, stem, image, prediction, record)
-                found = f"{len(prediction.clicks)} clicks, {record['mask_area']} pixels"
-                progress.console.print(f"{path}: {prediction.status}, {found}", markup=False, highlight=False)
+                progress.console.print(
+                    f"{path}: {prediction.status}, {len(prediction.clicks)} clicks, {record['mask_area']} pixels",
+                    markup=False,
+                    highlight=False,
+                )
                 progress.advance(task)
     print(f"masks, overlays and records: {folder}")
+
+
+def describe(options: PredictOptions, pipeline: "Pipeline") -> dict[str, Any]:
+    """The part of a record that all images share: the query and the models."""
+    return {
+        "query": options.text,
+        "vlm": options.vlm,
+        "vlm_revision": pipeline.vlm.revision,
+        "adapter": options.adapter,
+        "answer_format": pipeline.generation.answer_format,
+        "segmenter": options.segmenter,
+        "segmenter_sha256": pipeline.segmenter.sha256,
+        "decode": options.decode,
+    }
+
+
+def answer(stem: str, prediction: "Prediction") -> dict[str, Any]:
+    """The part of a record that describes the answer about one image."""
+    return {
+        "text": prediction.text,
+        "status": prediction.status,
+        "clicks": [click._asdict() for click in prediction.clicks],
+        "dropped": list(prediction.dropped),
+        "mask": f"{stem}.mask.png",
+        "mask_area": int(prediction.mask.sum()),
+    }
 
 
 main = Command(
     prog="geoclick predict",
     options=PredictOptions,
     run=run,
-    description="Masks of images from a sentence; writes mask, overlay and record of each.",
+    description="Masks of images from a sentence; writes a mask, an overlay and a record for each image.",
     example=EXAMPLE,
 )
 

@@ -1,4 +1,4 @@
-"""What is answered to one question."""
+"""The answer to one query about one image."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,15 @@ from geoclick.clicks import ClickSequence
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one question.
+    """The answer to one query about one image.
 
     Attributes:
         mask: bool [H, W] in the frame of the original image; empty when there are no clicks.
         clicks: in pixels of the original image.
-        text: what the model wrote; empty where no model was asked.
-        status: of the parser (`ok`, `repaired`, `empty`, `unparsable`), or `stored` where no model was asked.
+        text: the model's answer; empty if no model was asked.
+        status: of the parser (`ok`, `repaired`, `empty`, `unparsable`), or `stored` if no model was asked.
         dropped: clicks that the parser left out, with the reason each.
+        score: the segmenter's predicted IoU of the mask; None if it decoded no clicks.
     """
 
     mask: np.ndarray
@@ -24,3 +25,4 @@ class Prediction:
     text: str = ""
     status: str = "stored"
     dropped: tuple[str, ...] = ()
+    score: float | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -60,6 +60,13 @@ class Attempt:
     def mask(self) -> np.ndarray:
         """The mask, bool [H, W]."""
         return self.plane.cpu().numpy()
+
+
+class ScoredMask(NamedTuple):
+    """A mask, bool [H, W], and the IoU that the segmenter predicts for it; None for the mask of no clicks."""
+
+    mask: np.ndarray
+    score: float | None = None
 
 
 class Clicking:
@@ -140,24 +147,36 @@ def replay(
     return history
 
 
+def replay_final(
+    segmenter: Segmenter, embeddings: Sequence[Embedding], sequences: Sequence[ClickSequence]
+) -> list[ScoredMask]:
+    """The last mask of each sequence of `replay`; the empty mask for an empty sequence."""
+    clicking = Clicking(segmenter, embeddings)
+    for turn in range(max(map(len, sequences), default=0)):
+        clicking.step([s[turn] if turn < len(s) else None for s in sequences])
+    return [
+        ScoredMask(mask, score if sequence else None)
+        for mask, score, sequence in zip(clicking.masks, clicking.scores, sequences, strict=True)
+    ]
+
+
 def joint(
     segmenter: Segmenter,
     embeddings: Sequence[Embedding],
     sequences: Sequence[ClickSequence],
     prompting: Prompting | None = None,
-) -> list[np.ndarray]:
-    """Decode finished sequences with all their clicks in one prompt each.
-
-    Returns:
-        One mask bool [H, W] a sequence; the empty mask for an empty sequence.
-    """
-    masks = [np.zeros(embedding.size, bool) for embedding in embeddings]
+) -> list[ScoredMask]:
+    """Decode finished sequences with all their clicks in one prompt each; the empty mask for an empty sequence."""
+    answers = [ScoredMask(np.zeros(embedding.size, bool)) for embedding in embeddings]
     active = [i for i, sequence in enumerate(sequences) if sequence]
-    kept = [embeddings[i] for i in active]
-    chosen = _decode_best(segmenter, kept, [Prompt(sequences[i]) for i in active], prompting or Prompting())
-    for i, plane in zip(active, _planes(segmenter, kept, [c.low_res for c in chosen]), strict=True):
-        masks[i] = plane.cpu().numpy()
-    return masks
+    prompted = [embeddings[i] for i in active]
+    prompts = [Prompt(sequences[i]) for i in active]
+    chosen = _decode_best(segmenter, prompted, prompts, prompting or Prompting())
+    scores = torch.cat([c.scores for c in chosen]).tolist() if chosen else []
+    planes = _planes(segmenter, prompted, [c.low_res for c in chosen])
+    for i, plane, score in zip(active, planes, scores, strict=True):
+        answers[i] = ScoredMask(plane.cpu().numpy(), score)
+    return answers
 
 
 def boxed(segmenter: Segmenter, embeddings: Sequence[Embedding], boxes: Sequence[Box]) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
-"""Batched generation: images and queries in, the model's answers as text out, in the same order."""
+"""Batched generation with transformers: images and queries to the model's answers as text, in the same order."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -15,11 +15,19 @@ MAX_NEW_TOKENS = {"json": 384, "compact": 160}
 """Room for twelve clicks with one token a digit: a json click takes about 28 tokens, a compact one 11."""
 
 
+class Generator(Protocol):
+    """The method of a transformers model that generates tokens."""
+
+    def generate(self, **inputs: Any) -> torch.Tensor:
+        """Prompt and answer as tokens, int64 [B, T]."""
+        ...
+
+
 def reading_order(sizes: Sequence[tuple[int, int]], queries: Sequence[str]) -> list[int]:
-    """The indices of questions from the shortest prompt to the longest, so that a batch holds little padding.
+    """The indices of queries from the shortest prompt to the longest, so that batches hold little padding.
 
     Args:
-        sizes: (height, width) of each image; the visual tokens, most of a prompt, grow with its area.
+        sizes: (height, width) of each image; the number of visual tokens, most of a prompt, grows with its area.
         queries: the text of each.
     """
     return sorted(range(len(queries)), key=lambda i: (sizes[i][0] * sizes[i][1], len(queries[i]), i))
@@ -36,31 +44,32 @@ def generate(
     temperature: float = 0.0,
     in_step: bool = False,
 ) -> list[str]:
-    """The model's answer to each question, as text in the order of the questions.
+    """The model's answer to each query, as text in the order of the queries.
 
     Args:
         vlm: model and processor.
         images: uint8 [H, W, 3] RGB each.
         queries: the text of each.
-        answer_format: `json` or `compact`; decides the wording of the prompt and the room for the answer.
-        batch_size: questions answered together; the text does not depend on it (up to rounding).
-        max_new_tokens: where an answer is cut; None takes MAX_NEW_TOKENS of the format.
-        temperature: 0 takes the likeliest token; above it samples from torch's global generator.
-        in_step: whether each process holds a part of the model, so that all must generate as long as the slowest.
+        answer_format: `json` or `compact`; decides the prompt and the default of `max_new_tokens`.
+        batch_size: queries in one call of the model; the text does not depend on it (up to rounding).
+        max_new_tokens: length limit of an answer; None takes MAX_NEW_TOKENS of the format.
+        temperature: 0 takes the most likely token; above 0 samples from torch's global generator.
+        in_step: whether the model is partitioned among processes, which then all run as many steps as the slowest.
     """
     tokenizer = vlm.processor.tokenizer
     options = {
         "max_new_tokens": max_new_tokens or MAX_NEW_TOKENS[answer_format],
         "do_sample": temperature > 0,
         "temperature": temperature or 1.0,
-        # A checkpoint's own generation settings would penalise repeated digits and cut the tail.
+        # A checkpoint's own generation settings would penalize repeated digits and truncate the distribution.
         "top_p": 1.0,
         "top_k": 0 if temperature else 50,
         "repetition_penalty": 1.0,
         "pad_token_id": tokenizer.pad_token_id,
         "synced_gpus": in_step,
     }
-    order = reading_order([image.shape[:2] for image in images], queries)
+    generator = cast(Generator, vlm.model)
+    order = reading_order([(image.shape[0], image.shape[1]) for image in images], queries)
     texts = [""] * len(queries)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
@@ -68,7 +77,7 @@ def generate(
             vlm, [images[i] for i in chosen], [queries[i] for i in chosen], answer_format=answer_format
         )
         with torch.inference_mode():
-            output = vlm.model.generate(**inputs, **options)
+            output = generator.generate(**inputs, **options)
         answers = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         for i, text in zip(chosen, answers, strict=True):
             texts[i] = text.strip()

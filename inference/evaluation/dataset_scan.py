@@ -1,27 +1,32 @@
-"""What is to be scored: one pass over a split before anything is answered."""
+"""The dataset scan: one pass over the samples before any is answered."""
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from geoclick.errors import GeoClickError
+from geoclick.inference.evaluation.samples import read_samples, with_counter
 
 if TYPE_CHECKING:
-    from geoclick.datasets import Sample
+    from geoclick.datasets import LeftOut, Sample
+    from geoclick.inference.evaluation.options import ResolvedOptions
 
 
 @dataclass(frozen=True)
-class Survey:
-    """The samples of a split, without keeping them.
+class DatasetScan:
+    """What is known of the samples of a split without holding them in memory.
 
     Attributes:
         ids: of the samples, in the dataset's order.
-        images: different images.
+        images: number of distinct images.
         sizes: (height, width) of the smallest and of the largest image by area.
-        images_sha256: of the images' names in the order of their first samples.
-        samples_sha256: of all that the scores depend on but the images' pixels.
+        images_sha256: of the images' names, in the order of their first samples.
+        samples_sha256: of everything that the scores depend on, except the images' pixels.
+        broken: number of skipped samples that cannot be read, by reason.
+        left_out: number of samples left out by the options or the data, by reason.
     """
 
     ids: list[str]
@@ -29,29 +34,53 @@ class Survey:
     sizes: tuple[tuple[int, int], tuple[int, int]]
     images_sha256: str
     samples_sha256: str
+    broken: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
-def survey(samples: Iterable["Sample"]) -> Survey:
-    """Look at every sample once; memory for their ids and the names of their images only.
+def scan_dataset(options: "ResolvedOptions") -> DatasetScan:
+    """Scan the samples of the options."""
+    left_out: list[LeftOut] = []
+    return scan(with_counter(read_samples(options, left_out)), left_out)
+
+
+def scan(samples: Iterable["Sample"], left_out: Sequence["LeftOut"] = ()) -> DatasetScan:
+    """Read every sample once; only their ids and the names of their images stay in memory.
+
+    Args:
+        samples: in the dataset's order.
+        left_out: what the reader skips; it may grow while the samples are read.
 
     Raises:
-        GeoClickError: there is no sample, or two have one id.
+        GeoClickError: there is no sample, or two have the same id.
     """
     ids: dict[str, None] = {}
-    seen: set[str] = set()
-    names, facts = hashlib.sha256(), hashlib.sha256()
+    images: set[str] = set()
+    names, content = hashlib.sha256(), hashlib.sha256()
     sizes: set[tuple[int, int]] = set()
     for sample in samples:
         if sample.sample_id in ids:
             raise GeoClickError(f"Two samples have the id {sample.sample_id}; rename one.")
         ids[sample.sample_id] = None
-        if sample.image not in seen:
-            seen.add(sample.image)
+        if sample.image not in images:
+            images.add(sample.image)
             names.update(f"{sample.image}\n".encode())
             sizes.add(sample.size)
-        told = [sample.sample_id, sample.query, sample.image, sample.rle]
-        facts.update(json.dumps([*told, sample.valid_rle] if sample.valid_rle else told).encode())
+        fields = [sample.sample_id, sample.query, sample.image, sample.rle]
+        content.update(json.dumps([*fields, sample.valid_rle] if sample.valid_rle else fields).encode())
     if not ids:
         raise GeoClickError("There is no sample to score; check --root and --split.")
-    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    return Survey(list(ids), len(seen), (ordered[0], ordered[-1]), names.hexdigest(), facts.hexdigest())
+    by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    broken: Counter[str] = Counter()
+    by_choice: Counter[str] = Counter()
+    for item in left_out:
+        (broken if item.error else by_choice)[item.reason] += item.count
+    return DatasetScan(
+        ids=list(ids),
+        images=len(images),
+        sizes=(by_area[0], by_area[-1]),
+        images_sha256=names.hexdigest(),
+        samples_sha256=content.hexdigest(),
+        broken=dict(broken),
+        left_out=dict(by_choice),
+    )

@@ -1,13 +1,10 @@
-"""Who answers the samples of an evaluation, by the values of `--predictor`.
-
-Each function here takes the options, what is known of the samples, and the segmenter, and gives two things: what the
-protocol is to say of it, and the function that answers a batch.
-"""
+"""The predictors of an evaluation, one class for each value of `--predictor`."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -16,162 +13,294 @@ from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import sha256
 from geoclick.inference.prediction import Prediction
+from geoclick.jobs import processes
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
-    from geoclick.inference.evaluate import EvaluateOptions
-    from geoclick.inference.evaluation.dataset_scan import Survey
+    from geoclick.inference.evaluation.dataset_scan import DatasetScan
+    from geoclick.inference.evaluation.options import EvaluateOptions
+    from geoclick.inference.pipeline import Pipeline
+    from geoclick.segmenters import Segmenter
 
-Ask = Callable[[Sequence["Sample"], Sequence[np.ndarray]], list[Prediction]]
-"""Samples and their images, uint8 [H, W, 3], to predictions in the same order."""
+
+class Predictor(Protocol):
+    """Answers samples with one mask each.
+
+    Attributes:
+        uses_models: whether it needs the images; otherwise none is read.
+    """
+
+    uses_models: ClassVar[bool]
+
+    def describe(self) -> dict[str, Any]:
+        """Its part of the protocol: everything that decides its masks."""
+        ...
+
+    def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
+        """One prediction for each sample, in order.
+
+        Args:
+            samples: those on one image follow one another.
+            images: uint8 [H, W, 3] RGB, one for each sample and the same array for those on one image; empty if
+                the predictor uses no models.
+        """
+        ...
 
 
-def generative(options: "EvaluateOptions", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
-    """The VLM, with its adapter where one is named."""
-    from geoclick import prompts
-    from geoclick.inference.backends import local
-    from geoclick.inference.generative import predict
-    from geoclick.vlms import adapter as adapters
-    from geoclick.vlms import loading
+def load(options: "EvaluateOptions", scan: "DatasetScan") -> Predictor:
+    """The predictor of the options, with its models on this process's device.
 
-    vlm, answer_format = options.load_vlm()
-    max_new_tokens = options.max_new_tokens or local.MAX_NEW_TOKENS[answer_format]
-    limits = loading.pixel_limits(vlm.processor)
-    protocol = {
-        "vlm": options.vlm,
-        "vlm_revision": vlm.revision,
-        "vlm_fingerprint": vlm.fingerprint,
-        "adapter": options.adapter,
-        "adapter_sha256": sha256(Path(options.adapter) / adapters.WEIGHTS) if options.adapter else None,
-        "answer_format": answer_format,
-        "prompt_version": prompts.PROMPT_VERSION,
-        "min_pixels": limits[0],
-        "max_pixels": limits[1],
-        "max_new_tokens": max_new_tokens,
-        "temperature": options.temperature,
-    }
+    Raises:
+        UsageError: an option that the predictor needs is missing or does not fit it.
+        GeoClickError: a model cannot be loaded, or the click store lacks samples.
+    """
+    return LOADERS[options.predictor](options, scan)
 
-    def ask(batch: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
-        return predict(
-            vlm,
-            segmenter,
-            images,
-            [sample.query for sample in batch],
-            answer_format=answer_format,
-            decode=options.decode,
-            batch_size=options.batch_size,
-            max_new_tokens=max_new_tokens,
-            temperature=options.temperature,
+
+@dataclass(frozen=True)
+class Generative:
+    """The VLM, with its adapter if one is named, writes the clicks."""
+
+    pipeline: "Pipeline"
+    adapter: str | None
+    uses_models: ClassVar[bool] = True
+
+    @classmethod
+    def load(cls, options: "EvaluateOptions", scan: "DatasetScan") -> "Generative":
+        """Load both models."""
+        from geoclick.inference import pipeline
+
+        models = pipeline.from_options(
+            _on_device(options), batch_size=options.batch_size, temperature=options.temperature
         )
+        return cls(models, options.adapter)
 
-    return protocol, ask
+    def describe(self) -> dict[str, Any]:
+        """VLM, adapter, generation and segmenter."""
+        from geoclick import prompts
+        from geoclick.vlms import adapter as adapters
+        from geoclick.vlms import loading
 
+        vlm, generation = self.pipeline.vlm, self.pipeline.generation
+        min_pixels, max_pixels = loading.pixel_limits(vlm.processor)
+        return {
+            "vlm": vlm.name,
+            "vlm_revision": vlm.revision,
+            "vlm_fingerprint": vlm.fingerprint,
+            "adapter": self.adapter,
+            "adapter_sha256": sha256(Path(self.adapter) / adapters.WEIGHTS) if self.adapter else None,
+            "answer_format": generation.answer_format,
+            "prompt_version": prompts.PROMPT_VERSION,
+            "min_pixels": min_pixels,
+            "max_pixels": max_pixels,
+            "max_new_tokens": generation.max_new_tokens,
+            "temperature": generation.temperature,
+            **_describe_segmenter(self.pipeline.segmenter, self.pipeline.decode),
+        }
 
-def oracle(options: "EvaluateOptions", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
-    """The clicks of a store, decoded the same way: the upper bound of a VLM that learns to write them."""
-    from geoclick import store
-
-    if options.clicks is None:
-        raise UsageError("The oracle needs a click store; give --clicks the output of geoclick synth.")
-    wanted, rows = set(survey.ids), {}
-    for row in store.read(options.clicks):
-        if row.sample_id in wanted and (row.dataset, row.split) == (options.dataset, options.split):
-            rows[row.sample_id] = row.clicks
-    if missing := sorted(wanted - rows.keys()):
-        raise GeoClickError(
-            f"{options.clicks} lacks {len(missing)} of {len(wanted)} samples, such as {missing[0]}; "
-            "run geoclick synth on this split with the same options."
-        )
-    digest = hashlib.sha256(repr(sorted(rows.items())).encode()).hexdigest()
-
-    def ask(batch: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
-        return _decoded(options, segmenter, images, [tuple(rows[sample.sample_id]) for sample in batch])
-
-    return {"clicks": options.clicks, "clicks_sha256": digest}, ask
-
-
-def center_point(options: "EvaluateOptions", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
-    """One positive click at the deepest pixel of the true mask: what a model that points perfectly gets."""
-
-    def ask(batch: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
-        return _decoded(options, segmenter, images, [deepest(sample.mask) for sample in batch])
-
-    return {}, ask
+    def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
+        """Write and decode the clicks for the samples' queries."""
+        return self.pipeline.predict_batch(images, [sample.query for sample in samples])
 
 
-def deepest(mask: np.ndarray) -> ClickSequence:
-    """A click on the pixel of a mask, bool [H, W], that lies farthest from its border; none on an empty mask."""
+@dataclass(frozen=True)
+class Oracle:
+    """The clicks of a store, decoded the same way: the upper bound of a VLM that learns to write them.
+
+    Attributes:
+        segmenter: decodes the clicks.
+        decode: how, `replay` or `joint`.
+        store: folder of the click store.
+        clicks: of each sample, by its id.
+    """
+
+    segmenter: "Segmenter"
+    decode: str
+    store: str
+    clicks: Mapping[str, ClickSequence]
+    uses_models: ClassVar[bool] = True
+
+    @classmethod
+    def load(cls, options: "EvaluateOptions", scan: "DatasetScan") -> "Oracle":
+        """Read the click store and load the segmenter."""
+        if options.clicks is None:
+            raise UsageError("The oracle needs a click store; give --clicks the output of geoclick synth.")
+        clicks = _stored_clicks(options, options.clicks, set(scan.ids))
+        return cls(_load_segmenter(options), options.decode, options.clicks, clicks)
+
+    def describe(self) -> dict[str, Any]:
+        """Click store and segmenter."""
+        digest = hashlib.sha256(repr(sorted(self.clicks.items())).encode()).hexdigest()
+        return {
+            "clicks": self.store,
+            "clicks_sha256": digest,
+            **_describe_segmenter(self.segmenter, self.decode),
+        }
+
+    def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
+        """Decode the samples' stored clicks."""
+        sequences = [tuple(self.clicks[sample.sample_id]) for sample in samples]
+        return _decode(self.segmenter, images, sequences, self.decode)
+
+
+@dataclass(frozen=True)
+class CenterPoint:
+    """One positive click on the deepest pixel of the true mask: the result of a model that points perfectly."""
+
+    segmenter: "Segmenter"
+    decode: str
+    uses_models: ClassVar[bool] = True
+
+    @classmethod
+    def load(cls, options: "EvaluateOptions", scan: "DatasetScan") -> "CenterPoint":
+        """Load the segmenter."""
+        return cls(_load_segmenter(options), options.decode)
+
+    def describe(self) -> dict[str, Any]:
+        """The segmenter."""
+        return _describe_segmenter(self.segmenter, self.decode)
+
+    def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
+        """Decode a click at the center of each true mask."""
+        sequences = [center_click(sample.mask) for sample in samples]
+        return _decode(self.segmenter, images, sequences, self.decode)
+
+
+def center_click(mask: np.ndarray) -> ClickSequence:
+    """A click on the deepest pixel of a mask, bool [H, W]; none on an empty mask."""
     from geoclick.distance import deepest_pixel
 
     pixel = deepest_pixel(mask)
     return () if pixel is None else (Click(*pixel),)
 
 
-def _decoded(
-    options: "EvaluateOptions",
-    segmenter: Any,
-    images: Sequence[np.ndarray],
-    sequences: Sequence[ClickSequence],
-) -> list[Prediction]:
-    from geoclick.inference.generative import decode_clicks
+@dataclass(frozen=True)
+class Box:
+    """The bounding box of the true mask as the prompt: the result of a perfect detector."""
 
-    decoded = decode_clicks(segmenter, images, sequences, decode=options.decode)
-    return [Prediction(mask, clicks) for mask, clicks in zip(decoded, sequences, strict=True)]
+    segmenter: "Segmenter"
+    decode: str
+    uses_models: ClassVar[bool] = True
+
+    @classmethod
+    def load(cls, options: "EvaluateOptions", scan: "DatasetScan") -> "Box":
+        """Load the segmenter."""
+        if options.segmenter == "embedded":
+            raise UsageError(
+                "The embedded segmenter was trained on clicks only, not on boxes; give --segmenter sam_vit_b, "
+                "sam_vit_l or sam_vit_h with --checkpoint."
+            )
+        return cls(_load_segmenter(options), options.decode)
+
+    def describe(self) -> dict[str, Any]:
+        """The segmenter."""
+        return _describe_segmenter(self.segmenter, self.decode)
+
+    def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
+        """Decode the box of each true mask; the empty mask has none."""
+        from geoclick.inference.generative import embed
+        from geoclick.segmenters import clicking
+
+        predictions = [Prediction(np.zeros(sample.size, bool), ()) for sample in samples]
+        boxes = {}
+        for i, sample in enumerate(samples):
+            if slices := masks.bounding_box(sample.mask):
+                rows, columns = slices
+                boxes[i] = (columns.start, rows.start, columns.stop - 1, rows.stop - 1)
+        embeddings = embed(self.segmenter, [images[i] for i in boxes])
+        decoded = clicking.boxed(self.segmenter, embeddings, list(boxes.values()))
+        for i, mask in zip(boxes, decoded, strict=True):
+            predictions[i] = Prediction(mask, ())
+        return predictions
 
 
-def box(options: "EvaluateOptions", survey: "Survey", segmenter: Any) -> tuple[dict, Ask]:
-    """The bounding box of the true mask as the prompt: what a perfect detector gets."""
-    from geoclick.inference.generative import embed
-    from geoclick.segmenters import clicking
+@dataclass(frozen=True)
+class Noisy:
+    """The true mask with each pixel wrong with probability `noise`, so that the expected scores are known.
 
-    if options.segmenter == "embedded":
-        raise UsageError(
-            "The embedded segmenter has learnt from clicks and never seen a box; give --segmenter sam_vit_b, "
-            "sam_vit_l or sam_vit_h with --checkpoint."
-        )
-
-    def ask(batch: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
-        found = [Prediction(np.zeros(sample.size, bool), ()) for sample in batch]
-        boxes = [masks.bounding_box(sample.mask) for sample in batch]
-        asked = [i for i, slices in enumerate(boxes) if slices is not None]
-        corners = [
-            (columns.start, rows.start, columns.stop - 1, rows.stop - 1)
-            for rows, columns in (boxes[i] for i in asked)
-        ]
-        decoded = clicking.boxed(segmenter, embed(segmenter, [images[i] for i in asked]), corners)
-        for i, mask in zip(asked, decoded, strict=True):
-            found[i] = Prediction(mask, ())
-        return found
-
-    return {}, ask
-
-
-def noisy(options: "EvaluateOptions", survey: "Survey", segmenter: None) -> tuple[dict, Ask]:
-    """The true mask with each pixel wrong with probability `--noise`: what the scores ought to be is known.
-
-    Of a target of T among V valid pixels (1 - p) T stay in the intersection, and p (V - T) join the union of T, on
-    average: the IoU of all samples together is sum((1 - p) T) / sum(T + p (V - T)). Which pixels are wrong follows from
-    seed and sample alone.
+    Of a target of T among V valid pixels, on average (1 - p) T stay in the intersection and p (V - T) are added to the
+    union: the IoU of all samples together is sum((1 - p) T) / sum(T + p (V - T)). Which pixels are wrong depends on
+    seed and sample only.
     """
 
-    def ask(batch: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
-        found = []
-        for sample in batch:
-            key = hashlib.sha256(f"{options.seed}\0{sample.sample_id}".encode()).digest()
+    noise: float
+    seed: int
+    uses_models: ClassVar[bool] = False
+
+    @classmethod
+    def load(cls, options: "EvaluateOptions", scan: "DatasetScan") -> "Noisy":
+        """Take noise and seed from the options."""
+        return cls(options.noise, options.seed)
+
+    def describe(self) -> dict[str, Any]:
+        """The noise; there is no segmenter."""
+        return {"noise": self.noise, "segmenter": None}
+
+    def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
+        """Flip pixels of the true masks."""
+        predictions = []
+        for sample in samples:
+            key = hashlib.sha256(f"{self.seed}\0{sample.sample_id}".encode()).digest()
             rng = np.random.default_rng(int.from_bytes(key[:16], "little"))
-            wrong = rng.random(sample.size, dtype=np.float32) < options.noise
-            found.append(Prediction(sample.mask ^ wrong, ()))
-        return found
-
-    return {"noise": options.noise}, ask
+            wrong = rng.random(sample.size, dtype=np.float32) < self.noise
+            predictions.append(Prediction(sample.mask ^ wrong, ()))
+        return predictions
 
 
-PREDICTORS = {
-    "generative": generative,
-    "oracle": oracle,
-    "box": box,
-    "center-point": center_point,
-    "noisy": noisy,
+LOADERS: dict[str, Callable[["EvaluateOptions", "DatasetScan"], Predictor]] = {
+    "generative": Generative.load,
+    "oracle": Oracle.load,
+    "box": Box.load,
+    "center-point": CenterPoint.load,
+    "noisy": Noisy.load,
 }
-WITHOUT_MODELS = ("noisy",)
-"""Those that need neither segmenter nor images."""
+
+
+def _on_device(options: "EvaluateOptions") -> "EvaluateOptions":
+    """The options with `--device auto` resolved for this process."""
+    return replace(options, device=processes.device(options.device))
+
+
+def _load_segmenter(options: "EvaluateOptions") -> "Segmenter":
+    return _on_device(options).load_segmenter()
+
+
+def _describe_segmenter(segmenter: "Segmenter", decode: str) -> dict[str, Any]:
+    from geoclick.segmenters.clicking import Prompting
+
+    return {
+        "segmenter": segmenter.name,
+        "segmenter_sha256": segmenter.sha256,
+        "decode": decode,
+        "policy": Prompting().name,
+    }
+
+
+def _stored_clicks(options: "EvaluateOptions", store: str, ids: set[str]) -> dict[str, ClickSequence]:
+    """The clicks of the samples with these ids; raises GeoClickError if the store lacks some."""
+    from geoclick.store import read
+
+    clicks = {
+        row.sample_id: row.clicks
+        for row in read(store)
+        if row.sample_id in ids and (row.dataset, row.split) == (options.dataset, options.split)
+    }
+    if missing := sorted(ids - clicks.keys()):
+        raise GeoClickError(
+            f"{store} lacks {len(missing)} of {len(ids)} samples, such as {missing[0]}; "
+            "run geoclick synth on this split with the same options."
+        )
+    return clicks
+
+
+def _decode(
+    segmenter: "Segmenter", images: Sequence[np.ndarray], sequences: Sequence[ClickSequence], decode: str
+) -> list[Prediction]:
+    """The prediction of each click sequence."""
+    from geoclick.inference import generative
+
+    decoded = generative.decode_clicks(segmenter, images, sequences, decode=decode)
+    return [
+        Prediction(mask, clicks, score=score)
+        for (mask, score), clicks in zip(decoded, sequences, strict=True)
+    ]

@@ -1,69 +1,82 @@
-"""From the records of a run to metrics.json: scores of all samples and of groups of them, and what was counted."""
+"""From the records of a run to metrics.json: scores of all samples and of groups of them, and counts of answers."""
 
+import json
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from geoclick import masks
 from geoclick.datasets.sample import TASKS
-from geoclick.scoring import metrics, query_kinds, semantic
+from geoclick.files import write_whole
+from geoclick.scoring import metrics, query_kinds, records, semantic
 from geoclick.scoring.intervals import bootstrap_interval
+from geoclick.scoring.records import Record
 
+METRICS = "metrics.json"
 SIZE_BOUNDS = (32**2, 96**2)
 """Pixels of a target from which it is medium, and large, as COCO counts objects."""
 SIZES = ("small", "medium", "large")
 PARSED = ("ok", "repaired", "empty", "unparsable")
-"""What the parser says of a model's text; predictors that ask no model have other words."""
+"""Statuses of the parser of a model's text; predictors without a model have others."""
+
+
+def write(output: Path, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Write metrics.json from the complete predictions.jsonl of a run folder; returns its content."""
+    summary = summarise(records.read(output / records.PREDICTIONS), protocol)
+    write_whole(output / METRICS, json.dumps(summary, indent=2) + "\n")
+    return summary
 
 
 @dataclass
 class Counts:
-    """What is counted of answers, whatever they score.
+    """Counts of answers, whatever their scores.
 
     Attributes:
         n: samples.
         statuses: samples by status.
         dropped: clicks that the parser left out.
         clicks: clicks that were decoded.
-        nothing: samples without target.
-        alarms: of these, samples with a mask.
+        without_target: samples without target.
+        false_alarms: of these, samples with a mask.
         missed: samples with a target and without a mask.
     """
 
     n: int = 0
-    statuses: Counter = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
     dropped: int = 0
     clicks: int = 0
-    nothing: int = 0
-    alarms: int = 0
+    without_target: int = 0
+    false_alarms: int = 0
     missed: int = 0
 
-    def count(self, entry: dict, masked: bool) -> None:
-        """Count one record, which has a mask or has none."""
+    def count(self, record: Record, masked: bool) -> None:
+        """Count one record; `masked`: whether its predicted mask has any pixel."""
         self.n += 1
-        self.statuses[entry["status"]] += 1
-        self.dropped += len(entry["dropped"])
-        self.clicks += len(entry["clicks"])
-        self.nothing += not entry["area"]
-        self.alarms += masked and not entry["area"]
-        self.missed += not masked and entry["area"] > 0
+        self.statuses[record["status"]] += 1
+        self.dropped += len(record["dropped"])
+        self.clicks += len(record["clicks"])
+        self.without_target += not record["area"]
+        self.false_alarms += masked and not record["area"]
+        self.missed += not masked and record["area"] > 0
 
-    def result(self) -> dict:
-        """`answers`, `no_target` and `mean_clicks`; shares are None where there is nothing to share."""
+    def result(self) -> dict[str, Any]:
+        """`answers`, `no_target` and `mean_clicks`; a ratio of nothing is None."""
         statuses = self.statuses
-        asked = sum(statuses[status] for status in PARSED)
+        parsed = sum(statuses[status] for status in PARSED)
         return {
             "answers": {
                 "by_status": dict(sorted(statuses.items())),
-                "parse_rate": (statuses["ok"] + statuses["empty"]) / asked if asked else None,
+                "parse_rate": (statuses["ok"] + statuses["empty"]) / parsed if parsed else None,
                 "dropped": self.dropped,
             },
             "no_target": {
-                "n": self.nothing,
-                "accuracy": 1 - self.alarms / self.nothing if self.nothing else None,
-                "false_alarms": self.alarms,
+                "n": self.without_target,
+                "accuracy": 1 - self.false_alarms / self.without_target if self.without_target else None,
+                "false_alarms": self.false_alarms,
                 "targets_without_mask": self.missed,
             },
             "mean_clicks": self.clicks / self.n,
@@ -71,99 +84,118 @@ class Counts:
 
 
 def size_of(area: int) -> str | None:
-    """The size of a target of so many pixels, one of SIZES; None where there is no target."""
+    """The size of a target of `area` pixels, one of SIZES; None without target."""
     return SIZES[bisect_right(SIZE_BOUNDS, area)] if area else None
 
 
-def agreement(entry: dict, masked: bool) -> metrics.Agreement:
-    """How far mask and target of a record agree; `masked`: whether the mask holds any pixel."""
+def agreement(record: Record, masked: bool) -> metrics.Agreement:
+    """How well mask and target of a record agree; `masked`: whether the predicted mask has any pixel."""
     return metrics.Agreement(
-        entry["iou"],
-        entry["intersection"],
-        entry["union"],
-        entry["boundary_iou"],
-        answered=masked or (not entry["union"] and entry["status"] != "unparsable"),
+        record["iou"],
+        record["intersection"],
+        record["union"],
+        record["boundary_iou"],
+        answered=masked or (not record["union"] and record["status"] != "unparsable"),
     )
 
 
+class Grouping(NamedTuple):
+    """How samples are grouped.
+
+    Attributes:
+        order: the groups in the order of reports; groups that it lacks follow by name.
+        group_of: the group of a record; None or empty if it has none.
+    """
+
+    order: Sequence[str]
+    group_of: Callable[[Record], str | None]
+
+
 PARTS = {
-    "by_task": (TASKS, lambda entry: entry["task"]),
-    "by_category": ((), lambda entry: entry["category"]),
-    "by_size": (SIZES, lambda entry: size_of(entry["area"])),
-    "by_query_kind": (query_kinds.KINDS, lambda entry: query_kinds.kind(entry["query"], entry["task"])),
+    "by_task": Grouping(TASKS, lambda record: record["task"]),
+    "by_category": Grouping((), lambda record: record["category"]),
+    "by_size": Grouping(SIZES, lambda record: size_of(record["area"])),
+    "by_query_kind": Grouping(
+        query_kinds.KINDS, lambda record: query_kinds.kind(record["query"], record["task"])
+    ),
 }
-"""What samples are scored apart by: the order in which groups are told, and the group of a record, if it has one."""
+"""The groupings of a summary, by their keys."""
 
 
-def summarise(entries: Iterable[dict], protocol: dict) -> dict:
-    """What metrics.json holds; the same records in the same order give the same.
+def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of metrics.json; equal records in the same order give equal content.
 
     Args:
-        entries: records, read once; a few numbers of each are kept.
+        entries: records, read once; a few numbers of each stay in memory.
         protocol: everything that decides the scores, with `mode` and `seed`.
 
     Returns:
-        `scores`, and the same for the groups of each of PARTS (`size_bounds` says what sizes are); then `answers`,
-        `no_target`, `mean_clicks` and `protocol`. In mode semantic, where only a whole set has a score, `by_category`
-        holds the classes, and the other parts are empty.
+        `scores`; the scores of the groups of each of PARTS; `size_bounds`; `answers`, `no_target`, `mean_clicks`;
+        `protocol`. In mode semantic, which scores the complete set, `by_category` holds the classes and the other
+        groupings are empty.
 
     Raises:
         GeoClickError: there are no records.
     """
     counts = Counts()
 
-    def counted() -> Iterator[tuple[dict, bool]]:
-        for entry in entries:
-            masked = masks.area(entry["mask"]) > 0
-            counts.count(entry, masked)
-            yield entry, masked
+    def counted() -> Iterator[tuple[Record, bool]]:
+        for record in entries:
+            masked = masks.area(record["mask"]) > 0
+            counts.count(record, masked)
+            yield record, masked
 
-    score = _of_set if protocol["mode"] == "semantic" else _of_samples
+    score = _score_set if protocol["mode"] == "semantic" else _score_samples
     blocks = score(counted(), protocol["mode"], protocol["seed"])
     return {**blocks, "size_bounds": list(SIZE_BOUNDS), **counts.result(), "protocol": protocol}
 
 
-def _of_samples(entries: Iterable[tuple[dict, bool]], mode: str, seed: int) -> dict:
-    """The scores of all samples and of each group; with every record comes whether it has a mask."""
-    whole, parts = metrics.Scores(mode), {part: defaultdict(partial(metrics.Scores, mode)) for part in PARTS}
-    for entry, masked in entries:
-        sample = agreement(entry, masked)
-        whole.count(sample)
-        for part, (_, group_of) in PARTS.items():
-            if group := group_of(entry):
+def _score_samples(entries: Iterable[tuple[Record, bool]], mode: str, seed: int) -> dict[str, Any]:
+    """The scores of all samples and of each group, from records and whether each has a mask."""
+    total = metrics.Scores(mode)
+    parts: dict[str, defaultdict[str, metrics.Scores]] = {
+        part: defaultdict(partial(metrics.Scores, mode)) for part in PARTS
+    }
+    for record, masked in entries:
+        sample = agreement(record, masked)
+        total.count(sample)
+        for part, grouping in PARTS.items():
+            if group := grouping.group_of(record):
                 parts[part][group].count(sample)
-    blocks = {"scores": _block(whole, seed)}
-    for part, (order, _) in PARTS.items():
-        told = [*(name for name in order if name in parts[part]), *sorted(parts[part].keys() - set(order))]
-        blocks[part] = {name: _block(parts[part][name], seed) for name in told}
+    blocks = {"scores": _block(total, seed)}
+    for part, grouping in PARTS.items():
+        groups = parts[part]
+        names = [name for name in grouping.order if name in groups]
+        names += sorted(groups.keys() - set(grouping.order))
+        blocks[part] = {name: _block(groups[name], seed) for name in names}
     return blocks
 
 
-def _block(scores: metrics.Scores, seed: int) -> dict:
-    """One group's scores, each mean with its 95 % interval."""
+def _block(scores: metrics.Scores, seed: int) -> dict[str, Any]:
+    """The scores of one group, the means with 95 % intervals."""
     return scores.result() | {
         "miou_interval": list(bootstrap_interval(scores.ious, seed)),
         "boundary_iou_interval": list(bootstrap_interval(scores.boundary_ious, seed)),
     }
 
 
-def _of_set(entries: Iterable[tuple[dict, bool]], mode: str, seed: int) -> dict:
-    """The scores of classes over a whole set."""
-    sets, asked = semantic.SemanticScores(), Counter()
-    for entry, _ in entries:
-        sets.count(entry["image"], entry["category"], entry["intersection"], entry["union"])
-        asked[entry["category"]] += 1
-    scores = sets.result(seed)
+def _score_set(entries: Iterable[tuple[Record, bool]], mode: str, seed: int) -> dict[str, Any]:
+    """The scores of classes over the complete set."""
+    pixels, samples = semantic.SemanticScores(), Counter[str]()
+    for record, _ in entries:
+        pixels.count(record["image"], record["category"], record["intersection"], record["union"])
+        samples[record["category"]] += 1
+    scores = pixels.result(seed)
     intervals = scores.pop("per_class_interval")
     classes = {
-        name: {"n": asked[name], "iou": iou, "iou_interval": intervals[name]}
+        name: {"n": samples[name], "iou": iou, "iou_interval": intervals[name]}
         for name, iou in scores["per_class"].items()
     }
     return {"scores": scores} | {part: {} for part in PARTS} | {"by_category": classes}
 
 
-def line(summary: dict) -> str:
-    """The result for the terminal: one line, and in mode semantic one more for the classes."""
+def line(summary: Mapping[str, Any]) -> str:
+    """The result for the terminal: one line, and in mode semantic a second one for the classes."""
     total = summary["scores"]
     if "per_class" not in total:
         return (

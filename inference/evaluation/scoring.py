@@ -14,12 +14,9 @@ if TYPE_CHECKING:
 
 
 def score_sample(sample: "Sample", prediction: "Prediction", mode: str) -> Record:
-    """The line of one sample: what was asked, what was answered, and how far the two agree.
-
-    `iou`, `intersection`, `union` and `boundary_iou` are at the size at which the mode scores, all else at the image's.
-    """
+    """The record of one sample, its prediction and their scores in a mode."""
     target = sample.mask
-    found = metrics.compare(
+    agreement = metrics.compare(
         prediction.mask, target, mode, sample.valid, parsed=prediction.status != "unparsable"
     )
     return {
@@ -29,14 +26,14 @@ def score_sample(sample: "Sample", prediction: "Prediction", mode: str) -> Recor
         "query": sample.query,
         "image": sample.image,
         "size": list(sample.size),
-        "iou": found.iou,
-        "intersection": found.intersection,
-        "union": found.union,
-        "boundary_iou": found.boundary_iou,
+        "iou": agreement.iou,
+        "intersection": agreement.intersection,
+        "union": agreement.union,
+        "boundary_iou": agreement.boundary_iou,
         "area": int(np.count_nonzero(target)),
         "status": prediction.status,
         "text": prediction.text,
-        "clicks": [list(click) for click in prediction.clicks],
+        "clicks": [(click.x, click.y, click.positive) for click in prediction.clicks],
         "dropped": list(prediction.dropped),
         "mask": masks.encode_rle(prediction.mask),
         "target": sample.rle,

@@ -10,6 +10,8 @@ import pytest
 from geoclick import masks
 from geoclick.clicks import Click
 from geoclick.inference import evaluate, generative
+from geoclick.inference.evaluation.options import EvaluateOptions, resolve
+from geoclick.inference.evaluation.samples import read_samples
 from geoclick.segmenters import clicking
 
 
@@ -48,13 +50,11 @@ def test_the_oracle_scores_the_stored_clicks(
     assert oracle("--decode", decode) == 0
     lines = read_lines(tmp_path / "run")
     assert [line["sample_id"] for line in lines] == ["s0", "s1", "s2", "s3"]
-    samples = evaluate.read_samples(
-        evaluate.resolved(evaluate.EvaluateOptions(root=str(dataset), output="x"))
-    )
+    samples = read_samples(resolve(EvaluateOptions(root=str(dataset), output="x")))
     for line, sample, clicks in zip(lines, samples, stored_clicks, strict=True):
         embedding = tiny_segmenter.embed([sample.read_image()])
         if decode == "joint":
-            expected = clicking.joint(tiny_segmenter, embedding, [clicks])[0]
+            expected = clicking.joint(tiny_segmenter, embedding, [clicks])[0].mask
         else:
             history = clicking.replay(tiny_segmenter, embedding, [clicks])[0]
             expected = history[-1] if history else np.zeros(sample.size, bool)
@@ -215,7 +215,9 @@ def test_bad_input_is_one_sentence(oracle, dataset, click_store, tmp_path, capsy
     assert error("--batch-size", -1)[0] == 2
     assert error("--mode", "other")[0] == 2
     assert error("--predictor", "magic")[0] == 2
-    assert error("--predictor", "box")[1].startswith("error: The embedded segmenter has learnt from clicks")
+    assert error("--predictor", "box")[1].startswith(
+        "error: The embedded segmenter was trained on clicks only"
+    )
     assert error("--mode", "semantic")[0] == 2
     assert error("--noise", 1.5)[0] == 2
     assert error("--compare", "one")[0] == 2

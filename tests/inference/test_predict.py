@@ -109,7 +109,7 @@ def test_bad_input_is_one_sentence(command, answers, tile, tmp_path, capsys):
     assert error("--text", "a")[1].startswith("error: Missing IMAGES")
     assert error(tmp_path / "none.png", "--text", "a") == (
         1,
-        f"error: {tmp_path / 'none.png'} does not exist or is no file; check the path.",
+        f"error: {tmp_path / 'none.png'} does not exist or is not a file; fix the path.",
     )
     assert error(good, "--text", "a", "--adapter", tmp_path / "no")[0] == 1
     assert error(good, "--text", "a", "--batch-size", 0)[0] == 2

@@ -68,8 +68,7 @@ class Monitor:
                 self.segmenter,
                 [sample.read_image() for sample in batch],
                 [sample.query for sample in batch],
-                answer_format=self.answer_format,
-                batch_size=BATCH,
+                generative.Generation(answer_format=self.answer_format, batch_size=BATCH),
                 in_step=self.partitioned,
             )
             found += [scoring.score_sample(s, p, "native") for s, p in zip(batch, predictions, strict=True)]

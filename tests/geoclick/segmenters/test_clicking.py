@@ -6,8 +6,8 @@ import torch
 from segment_anything import SamPredictor
 
 from geoclick.clicks import Click
-from geoclick.segmenters.base import Decoded, Embedding
-from geoclick.segmenters.clicking import Clicking, Prompting, joint, replay
+from geoclick.segmenters.base import Decoded, Embedding, Prompt
+from geoclick.segmenters.clicking import Clicking, Prompting, joint, replay, replay_final
 from tests import tiny
 
 SEQUENCES = [
@@ -94,7 +94,11 @@ def test_prompting_names_are_distinct():
     assert len(names) == 6
 
 
-@pytest.mark.parametrize("decode", [replay, joint])
+def joint_masks(*arguments):
+    return [answer.mask for answer in joint(*arguments)]
+
+
+@pytest.mark.parametrize("decode", [replay, joint_masks])
 @pytest.mark.parametrize("prompting", [Prompting(), Prompting("always"), Prompting("never", feedback=False)])
 def test_batched_equals_one_by_one(segmenter, images, decode, prompting):
     embeddings = segmenter.embed(images)
@@ -126,10 +130,25 @@ def test_replay_equals_sam_predictor_with_feedback(segmenter, images):
 
 def test_joint_of_one_click_is_replay_of_it_and_empty_is_empty(segmenter, images):
     embeddings = segmenter.embed(images)
-    masks = joint(segmenter, embeddings, SEQUENCES)
+    masks = joint_masks(segmenter, embeddings, SEQUENCES)
     assert masks[1].shape == SIZES[1]
     assert not masks[1].any()
     np.testing.assert_array_equal(masks[2], replay(segmenter, embeddings, SEQUENCES)[2][-1])
+
+
+@pytest.mark.parametrize("decode", [replay_final, joint])
+def test_final_masks_have_the_predicted_iou(segmenter, images, decode):
+    embeddings = segmenter.embed(images)
+    answers = decode(segmenter, embeddings, SEQUENCES)
+    assert [answer.score is None for answer in answers] == [not sequence for sequence in SEQUENCES]
+    single = answers[2]
+    assert len(SEQUENCES[2]) == 1
+    decoded = segmenter.decode([embeddings[2]], [Prompt(SEQUENCES[2])], multimask=True)[0]
+    assert single.score == pytest.approx(decoded.scores.max().item(), abs=1e-5)
+    history = replay(segmenter, embeddings, SEQUENCES)
+    if decode is replay_final:
+        for answer, masks in zip(answers, history, strict=True):
+            np.testing.assert_array_equal(answer.mask, masks[-1] if masks else np.zeros_like(answer.mask))
 
 
 def test_a_finished_sequence_keeps_its_mask(segmenter, images):

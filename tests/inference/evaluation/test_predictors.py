@@ -7,23 +7,22 @@ from hypothesis import strategies as st
 
 from geoclick import masks
 from geoclick.data_synthesis.simulation.next_click import next_click
-from geoclick.inference import evaluate
-from geoclick.inference.evaluation import predictors
+from geoclick.inference.evaluation import options, predictors
 from geoclick.segmenters.base import Prompt
 from tests.inference.evaluation.test_run_folder import samples
 
 
-def options(**values):
-    return evaluate.EvaluateOptions(root="x", output="y", **values)
+def test_every_value_of_predictor_has_a_loader():
+    assert list(predictors.LOADERS) == list(options.PREDICTORS)
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_the_deepest_pixel_is_the_first_click_of_the_synthesis(seed, share):
     mask = np.random.default_rng(seed).random((12, 17)) < share
-    found = predictors.deepest(mask)
+    clicks = predictors.center_click(mask)
     click = next_click(mask, np.zeros_like(mask), ())
-    assert found == (() if click is None else (click,))
+    assert clicks == (() if click is None else (click,))
 
 
 def with_masks(shape=(40, 50), count=6):
@@ -39,11 +38,10 @@ def with_masks(shape=(40, 50), count=6):
 def test_the_box_goes_round_the_true_mask(segmenter):
     batch = list(with_masks())
     images = [np.random.default_rng(i).integers(0, 256, (40, 50, 3), dtype=np.uint8) for i in range(6)]
-    _, ask = predictors.box(options(segmenter="sam_vit_b"), None, segmenter)
-    found = ask(batch, images)
-    assert not found[0].mask.any()
-    assert found[0].mask.shape == (40, 50)
-    for sample, image, prediction in list(zip(batch, images, found, strict=True))[1:]:
+    predictions = predictors.Box(segmenter, "replay").predict(batch, images)
+    assert not predictions[0].mask.any()
+    assert predictions[0].mask.shape == (40, 50)
+    for sample, image, prediction in list(zip(batch, images, predictions, strict=True))[1:]:
         rows, columns = np.nonzero(sample.mask)
         box = columns.min(), rows.min(), columns.max(), rows.max()
         embedding = segmenter.embed([image])
@@ -55,11 +53,11 @@ def test_the_box_goes_round_the_true_mask(segmenter):
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.3, 1.0])
 def test_the_scores_of_the_noisy_predictor_are_known(noise):
     batch = list(with_masks((200, 300)))
-    ask = predictors.noisy(options(noise=noise), None, None)[1]
-    found = ask(batch, [])
-    again = ask(batch[::-1], [])[::-1]
+    noisy = predictors.Noisy(noise, seed=0)
+    predictions = noisy.predict(batch, [])
+    again = noisy.predict(batch[::-1], [])[::-1]
     intersection = union = of_targets = rest = 0
-    for sample, prediction, other in zip(batch, found, again, strict=True):
+    for sample, prediction, other in zip(batch, predictions, again, strict=True):
         np.testing.assert_array_equal(prediction.mask, other.mask)
         wrong = prediction.mask ^ sample.mask
         assert abs(wrong.mean() - noise) < 0.01
@@ -68,5 +66,5 @@ def test_the_scores_of_the_noisy_predictor_are_known(noise):
         of_targets, rest = of_targets + sample.mask.sum(), rest + (~sample.mask).sum()
     expected = (1 - noise) * of_targets / (of_targets + noise * rest)
     assert intersection / union == pytest.approx(expected, rel=0.05, abs=1e-12)
-    patterns = [prediction.mask ^ sample.mask for sample, prediction in zip(batch, found, strict=True)]
+    patterns = [prediction.mask ^ sample.mask for sample, prediction in zip(batch, predictions, strict=True)]
     assert noise in (0.0, 1.0) or (patterns[0] != patterns[1]).any()

@@ -1,0 +1,85 @@
+"""Answering the samples of an evaluation: batches to predictions to records, together with the other processes."""
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from geoclick.config import write_config
+from geoclick.files import write_whole
+from geoclick.inference.evaluation import run_folder, scoring
+from geoclick.inference.evaluation.samples import read_images, read_samples
+from geoclick.jobs import processes
+from geoclick.scoring.records import Record
+
+if TYPE_CHECKING:
+    from geoclick.datasets import Sample
+    from geoclick.inference.evaluation.options import ResolvedOptions
+    from geoclick.inference.evaluation.predictors import Predictor
+
+
+def complete(options: "ResolvedOptions", predictor: "Predictor", claims: BinaryIO, *, total: int) -> None:
+    """Answer what the run folder lacks and write predictions.jsonl, config.yaml and run.json.
+
+    Args:
+        options: of the run.
+        predictor: answers the samples.
+        claims: of the run folder.
+        total: number of samples.
+    """
+    output = Path(options.output)
+    timing = answer(options, predictor, claims, total=total)
+    if processes.is_first():
+        write_config(options, output)
+        write_whole(output / "run.json", json.dumps(timing, indent=2) + "\n")
+        run_folder.finish(output, total)
+
+
+def answer(
+    options: "ResolvedOptions", predictor: "Predictor", claims: BinaryIO, *, total: int
+) -> dict[str, Any]:
+    """Answer all samples together with the other processes; returns the content of run.json."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    output = Path(options.output)
+    resumed, start = run_folder.count(output), time.perf_counter()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not processes.is_first()) as bar:
+        task = bar.add_task(f"evaluate {options.predictor}", total=total)
+        run_folder.answer(
+            output,
+            lambda: run_folder.split(read_samples(options), options.batch_size),
+            claims,
+            batch_size=options.batch_size,
+            ask=partial(answer_batch, options, predictor),
+            advance=partial(bar.advance, task),
+        )
+    seconds = time.perf_counter() - start
+    return {
+        "samples": total,
+        "resumed": resumed,
+        "seconds": seconds,
+        "samples_per_second": (total - resumed) / seconds,
+        "processes": processes.count(),
+    }
+
+
+def answer_batch(
+    options: "ResolvedOptions", predictor: "Predictor", batch: "list[tuple[int, Sample]]"
+) -> list[Record]:
+    """The records of a batch of samples, each with its position in the dataset."""
+    samples = [sample for _, sample in batch]
+    images = []
+    if predictor.uses_models:
+        import torch
+
+        # Seeded by batch, so that a resumed run samples the same answers as an uninterrupted one.
+        torch.manual_seed(options.seed + batch[0][0])
+        images = read_images(samples)
+    predictions = predictor.predict(samples, images)
+    return [
+        scoring.score_sample(sample, prediction, options.mode)
+        for sample, prediction in zip(samples, predictions, strict=True)
+    ]

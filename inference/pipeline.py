@@ -1,0 +1,140 @@
+"""A sentence and an image to a mask, from Python.
+
+from geoclick.inference.pipeline import load
+
+pipeline = load()
+prediction = pipeline.predict("tile.png", "the largest building")
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from geoclick import segmenters, vlms
+from geoclick.errors import GeoClickError
+from geoclick.images import read_image
+from geoclick.inference import generative
+from geoclick.inference.backends.local import MAX_NEW_TOKENS
+from geoclick.inference.generative import Generation
+from geoclick.inference.prediction import Prediction
+from geoclick.options import GenerationOptions
+from geoclick.segmenters import Segmenter
+from geoclick.vlms import Vlm
+
+ImageSource = str | Path | Image.Image | np.ndarray
+"""A file, an open PIL image, or uint8 [H, W, 3] RGB."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Both models of the generative pipeline, loaded.
+
+    Attributes:
+        vlm: writes the clicks.
+        segmenter: decodes them.
+        generation: how answers are generated.
+        decode: how clicks are decoded, a key of `generative.DECODE`.
+    """
+
+    vlm: Vlm
+    segmenter: Segmenter
+    generation: Generation
+    decode: str = "replay"
+
+    def predict(self, image: ImageSource, text: str) -> Prediction:
+        """The mask of what `text` names in an image; empty if the model answers that there is nothing."""
+        return self.predict_batch([image], [text])[0]
+
+    def predict_batch(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[Prediction]:
+        """A prediction for each pair of image and text; an image that occurs several times is embedded once.
+
+        Raises:
+            GeoClickError: the numbers of images and texts differ, or an image cannot be read.
+        """
+        if len(images) != len(texts):
+            raise GeoClickError(
+                f"{len(images)} images do not match {len(texts)} texts; give one text an image."
+            )
+        distinct = {id(image): as_array(image) for image in images}
+        arrays = [distinct[id(image)] for image in images]
+        return generative.predict(
+            self.vlm, self.segmenter, arrays, texts, self.generation, decode=self.decode
+        )
+
+
+def load(
+    vlm: str = "embedded",
+    adapter: str | Path | None = None,
+    segmenter: str = "embedded",
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    *,
+    decode: str = "replay",
+    pixels: tuple[int | None, int | None] = (None, None),
+    generation: Generation | None = None,
+) -> Pipeline:
+    """Load both models.
+
+    Args:
+        vlm: `embedded`, a hub id, or a local folder.
+        adapter: folder of a LoRA adapter, or None.
+        segmenter: `embedded`, or a name with a checkpoint, see `geoclick.segmenters.NAMES`.
+        checkpoint: weights of the segmenter, a `.pth` file.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        decode: `replay` or `joint`, see `generative.DECODE`.
+        pixels: smallest and largest area of the resized image; None takes the model's.
+        generation: how answers are generated; None takes the most likely tokens, in the model's answer format.
+
+    Raises:
+        GeoClickError: a model is missing or unreadable, or the adapter does not fit the VLM.
+        UsageError: an unknown name or device, or pixel limits other than those of the training.
+    """
+    frozen = segmenters.load(segmenter, checkpoint=checkpoint, device=device)
+    model = vlms.load(vlm, adapter=adapter, device=device, min_pixels=pixels[0], max_pixels=pixels[1])
+    generation = generation or Generation()
+    answer_format = generation.answer_format or generative.default_format(model)
+    complete = replace(
+        generation,
+        answer_format=answer_format,
+        max_new_tokens=generation.max_new_tokens or MAX_NEW_TOKENS[answer_format],
+    )
+    return Pipeline(model, frozen, complete, decode)
+
+
+def from_options(options: GenerationOptions, *, batch_size: int, temperature: float = 0.0) -> Pipeline:
+    """The pipeline of a command's options."""
+    return load(
+        options.vlm,
+        options.adapter,
+        options.segmenter,
+        options.checkpoint,
+        options.device,
+        decode=options.decode,
+        pixels=(options.min_pixels, options.max_pixels),
+        generation=Generation(
+            answer_format=options.answer_format,
+            max_new_tokens=options.max_new_tokens,
+            temperature=temperature,
+            batch_size=batch_size,
+        ),
+    )
+
+
+def as_array(image: ImageSource) -> np.ndarray:
+    """An image as uint8 [H, W, 3] RGB.
+
+    Raises:
+        GeoClickError: the file cannot be read, or the array has another shape or type.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise GeoClickError(
+            f"An image array must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}; convert it."
+        )
+    return image

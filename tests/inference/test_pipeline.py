@@ -1,0 +1,100 @@
+"""The Python interface: `load`, `predict` and `predict_batch`."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geoclick import images
+from geoclick.clicks import Click
+from geoclick.errors import GeoClickError
+from geoclick.inference import pipeline as pipelines
+from geoclick.inference import predict
+from geoclick.inference.backends import local
+from geoclick.inference.generative import Generation
+from geoclick.scenes.drawing import sample_scene
+
+ANSWERS = {"the tank": "+(250,500) -(900,100)", "the road": "+(500,500)"}
+
+
+@pytest.fixture
+def tiny_pipeline(tiny_segmenter, vlm_folder, monkeypatch):
+    """The tiny models, with an answer of ANSWERS by query."""
+    monkeypatch.setattr(
+        local, "generate", lambda vlm, images, queries, **options: [ANSWERS.get(q, "none") for q in queries]
+    )
+    return pipelines.load(str(vlm_folder), device="cpu", generation=Generation(answer_format="compact"))
+
+
+@pytest.fixture
+def tile():
+    return np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+def test_three_lines_give_the_mask_that_the_command_writes(tmp_path):
+    image, _, queries = sample_scene(0, "test", 7, ["referring"])
+    text, path = queries[0].text, tmp_path / "tile.png"
+    images.write_png(path, image)
+
+    from geoclick.inference.pipeline import load
+
+    pipeline = load()
+    prediction = pipeline.predict(path, text)
+
+    words = [str(path), "--text", text, "--output", str(tmp_path / "out")]
+    assert predict.main(words) == 0
+    record = json.loads((tmp_path / "out/tile.json").read_text())
+    mask = images.read_gray(tmp_path / "out/tile.mask.png") > 0
+    assert prediction.mask.any()
+    assert prediction.mask.dtype == bool
+    np.testing.assert_array_equal(prediction.mask, mask)
+    assert prediction.text == record["text"]
+    assert [click._asdict() for click in prediction.clicks] == record["clicks"]
+    assert 0 < prediction.score <= 1.1
+
+
+@pytest.mark.parametrize("decode", ["replay", "joint"])
+def test_a_batch_equals_one_by_one_and_embeds_an_image_once(tiny_pipeline, tile, decode, monkeypatch):
+    pipeline = pipelines.Pipeline(
+        tiny_pipeline.vlm, tiny_pipeline.segmenter, tiny_pipeline.generation, decode
+    )
+    texts = ["the tank", "nothing", "the road"]
+    alone = [pipeline.predict(tile, text) for text in texts]
+    embedded = []
+    embed = pipeline.segmenter.embed
+    monkeypatch.setattr(
+        pipeline.segmenter, "embed", lambda given: embedded.append(len(given)) or embed(given)
+    )
+    together = pipeline.predict_batch([tile] * 3, texts)
+    assert embedded == [1]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.mask, other.mask)
+        assert (one.clicks, one.text, one.status) == (other.clicks, other.text, other.status)
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+    assert alone[0].clicks == (Click(14.5, 19.5), Click(53.5, 3.5, False))
+    assert (alone[1].score, alone[1].status, alone[1].mask.any()) == (None, "empty", False)
+
+
+def test_path_pil_image_and_array_give_the_same_mask(tiny_pipeline, tile, tmp_path):
+    images.write_png(tmp_path / "a.png", tile)
+    sources = [tile, Image.fromarray(tile), tmp_path / "a.png", str(tmp_path / "a.png")]
+    masks = [tiny_pipeline.predict(source, "the tank").mask for source in sources]
+    assert masks[0].any()
+    for mask in masks[1:]:
+        np.testing.assert_array_equal(mask, masks[0])
+
+
+def test_wrong_arguments_are_one_sentence(tiny_pipeline, tile, tmp_path):
+    for image in (tile[..., 0], tile.astype(float), tile[..., :2]):
+        with pytest.raises(GeoClickError, match=r"uint8 \[H, W, 3\]"):
+            tiny_pipeline.predict(image, "the tank")
+    with pytest.raises(GeoClickError, match="2 images do not match 1 texts"):
+        tiny_pipeline.predict_batch([tile, tile], ["the tank"])
+    with pytest.raises(GeoClickError, match="does not exist"):
+        tiny_pipeline.predict(tmp_path / "none.png", "the tank")
+
+
+def test_defaults_come_from_the_model(tiny_segmenter, vlm_folder):
+    generation = pipelines.load(str(vlm_folder), device="cpu").generation
+    assert generation == Generation(answer_format="json", max_new_tokens=local.MAX_NEW_TOKENS["json"])
