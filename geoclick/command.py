@@ -1,4 +1,4 @@
-"""Running a command: its options are parsed, its errors become one sentence, and it ends with an exit code."""
+"""Running a command: parse its options, print an error as one sentence, and return an exit code."""
 
 import sys
 import traceback
@@ -14,15 +14,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Command(Generic[T]):
-    """A command of the command line; calling it with its arguments runs it and returns the exit code.
+    """A command; calling it with the arguments of the command line runs it and returns the exit code.
 
     Attributes:
         prog: the command as the user types it.
         options: dataclass of its options, made of `config.option` fields.
-        run: what it does with them.
+        run: executes the command with these options.
         description: one or two sentences for `--help`.
-        example: a command line that works, for `--help`.
-        around: runs the body of the command; jobs of several processes handle errors with it.
+        example: a valid command line, for `--help`.
+        around: wraps the execution, to handle the errors of several processes; None for one process.
     """
 
     prog: str
@@ -33,7 +33,7 @@ class Command(Generic[T]):
     around: Callable[[Callable[[], None]], None] | None = None
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
-        """Run with `argv`, or with the arguments of the process; 0 success, 1 failure, 2 wrong usage."""
+        """Run with `argv`, by default the arguments of the process; 0 success, 1 failure, 2 wrong usage."""
 
         def body() -> None:
             texts = {"prog": self.prog, "description": self.description, "example": self.example}
@@ -44,7 +44,7 @@ class Command(Generic[T]):
 
 
 def exit_code(body: Callable[[], None], argv: Sequence[str] | None = None) -> int:
-    """Run the body of a command and return its exit code; an error is one sentence, with `--debug` a traceback too."""
+    """Run the body of a command and return its exit code; errors are printed (with `--debug`: and their tracebacks)."""
     debug = "--debug" in (sys.argv if argv is None else argv)
     try:
         body()

@@ -1,4 +1,4 @@
-"""Options that several commands share, one dataclass for each subject; a command's own options inherit from them."""
+"""Options that several commands share, one dataclass per subject; the options of a command inherit from them."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
-    """Which dataset is read, and how."""
+    """The dataset and how it is read."""
 
     dataset: str = option(
         "folder",
-        help="layout of the dataset: folder, coco, raster; scenes-v1, which is built in; or a public benchmark: "
+        help="dataset: folder, coco, raster (layouts of your own data); scenes-v1 (built in); or a public benchmark: "
         "rrsis-d, earthreason, refsegrs, risbench, openearthmap, loveda, isaid, potsdam, vaihingen, uavid, udd5, vdd, "
         "whu-aerial, whu-sat2, inria, xbd, chn6-cug, deepglobe, massachusetts, spacenet, wbs-si",
     )
@@ -28,27 +28,31 @@ class DatasetOptions:
     query: str = option("the object", help="query for masks without classes")
     min_area: int = option(
         256,
-        help="smallest component of a color mask, or piece cut by a tile border, in pixels",
+        help="smallest component of a color mask, or smallest piece cut by a tile border, in pixels",
         minimum=0,
     )
-    max_area_fraction: float = option(0.5, help="largest component of a color mask, as a share of the image")
-    tile: int = option(1024, help="side of the tiles that a GeoTIFF is cut to, in pixels", minimum=1)
-    overlap: int = option(128, help="smallest overlap of neighboring tiles, in pixels", minimum=0)
+    max_area_fraction: float = option(
+        0.5, help="largest component of a color mask, as a fraction of the image"
+    )
+    tile: int = option(1024, help="side of the tiles of a GeoTIFF in pixels", minimum=1)
+    overlap: int = option(128, help="smallest overlap of neighboring tiles in pixels", minimum=0)
     bands: tuple[int, ...] = option(
-        (), help="bands of a GeoTIFF shown as red, green and blue, counted from 1", minimum=1
+        (), help="bands of a GeoTIFF used as red, green and blue, counted from 1", minimum=1
     )
     stretch: tuple[float, ...] = option(
-        (2.0, 98.0), help="percentiles of a GeoTIFF's values that become black and white", minimum=0
+        (2.0, 98.0),
+        help="percentiles of the values of a GeoTIFF that are mapped to black and white",
+        minimum=0,
     )
     question: str | None = option(
         None,
         choices=("all", "first", "random"),
-        help="which of several questions about one target are asked (default: all, or what --mode prescribes)",
+        help="which of several queries of one target are used (default: all, or that of --mode)",
     )
     question_seed: int = option(0, help="seed of --question random", minimum=0)
 
     def reading(self) -> "ReadOptions":
-        """The reader's part of the options; raises UsageError for values that no reader can use."""
+        """The options of the reader; raises UsageError for values that no reader accepts."""
         from geoclick.datasets import ReadOptions
 
         if not 0 < self.max_area_fraction <= 1:
@@ -68,12 +72,12 @@ class SegmenterOptions:
     """The frozen segmenter."""
 
     segmenter: str = option("embedded", help="embedded, or sam_vit_b, sam_vit_l, sam_vit_h with --checkpoint")
-    checkpoint: str | None = option(None, help="weights of the segmenter, a .pth file")
+    checkpoint: str | None = option(None, help="weights of the segmenter (.pth file)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingOptions(SegmenterOptions):
-    """The frozen segmenter, and how it decodes clicks."""
+    """The frozen segmenter and how it decodes clicks."""
 
     decode: str = option(
         "replay",
@@ -84,32 +88,32 @@ class DecodingOptions(SegmenterOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class VlmOptions:
-    """The vision-language model, and the image size that it sees."""
+    """The vision-language model and the size of its input images."""
 
     vlm: str = option("embedded", help="embedded, a hub id, or a local folder")
     min_pixels: int | None = option(
-        None, help="smallest area of the resized image (default: the checkpoint's)", minimum=1
+        None, help="smallest area of a resized image in pixels (default: the checkpoint's)", minimum=1
     )
     max_pixels: int | None = option(
-        None, help="largest area of the resized image (default: the checkpoint's)", minimum=1
+        None, help="largest area of a resized image in pixels (default: the checkpoint's)", minimum=1
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions(VlmOptions, DecodingOptions):
-    """Both models of the generative pipeline, and how answers are generated and decoded."""
+    """Both models of the generative pipeline and how answers are generated and decoded."""
 
-    adapter: str | None = option(None, help="adapter folder of geoclick train")
+    adapter: str | None = option(None, help="adapter folder made by geoclick train")
     answer_format: str | None = option(
         None, choices=("json", "compact"), help="format of the answers (default: the adapter's, else json)"
     )
     max_new_tokens: int | None = option(
-        None, help="length limit of an answer in tokens (default: by answer format)", minimum=1
+        None, help="maximum length of an answer in tokens (default: depends on the answer format)", minimum=1
     )
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
 
     def load_vlm(self) -> "tuple[Vlm, str]":
-        """The VLM, with its adapter if one is named, and the answer format to ask in."""
+        """The VLM, with its adapter if there is one, and the answer format."""
         from geoclick.vlms import loading
 
         vlm = loading.load(
