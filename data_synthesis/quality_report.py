@@ -2,7 +2,7 @@
 
     geoclick quality runs/synth --root data/scenes --output runs/quality
 
-The output is quality.html (one file, no network), quality.json with the same figures, flags.jsonl with a line for each
+Writes quality.html (a self-contained page), quality.json with the same figures, flags.jsonl with a line for each
 suspect sample, config.yaml, and with `--drop` a click store without the suspect samples in clean/.
 """
 
@@ -34,48 +34,55 @@ if TYPE_CHECKING:
 
 EXAMPLE = "geoclick quality runs/synth --root data/scenes --output runs/quality"
 SHARD_SAMPLES = 2000
-"""Samples in a file of the clean store."""
+"""Samples in a shard of the clean store."""
 
 MADE_WITH = ("dataset", "split", "segmenter", "policy")
+"""Keys of the manifest that the report shows."""
 
 
 @dataclass(frozen=True)
 class QualityOptions:
-    """What `geoclick quality` takes."""
+    """Options of `geoclick quality`."""
 
     store: str = option(help="click store of geoclick synth", positional=True)
-    output: str = option(help="folder for the report; the same command on it writes it anew")
-    root: str | None = option(None, help="the dataset's folder; scenes-v1 draws itself in runs when none")
+    output: str = option(help="folder for the report; an existing report is replaced")
+    root: str | None = option(
+        None, help="folder of the dataset; scenes-v1 is generated in runs/ if it is omitted"
+    )
     min_iou: float = option(0.5, help="flag samples whose best IoU is below", minimum=0)
     duplicate_iou: float = option(
         0.95,
-        help="flag masks whose IoU with an earlier one of the same image is above; 1 for none",
+        help="flag masks whose IoU with an earlier mask of the same image is above; 1 flags none",
         minimum=0,
     )
     duplicate_query: str = option(
         "any",
         choices=("any", "same"),
-        help="same: a mask that answers another query is no duplicate",
+        help="same: only masks with the same query are duplicates",
     )
     min_radius: float = option(
-        2.0, help="flag masks in which the largest disc has a radius below, in pixels", minimum=0
+        2.0, help="flag masks whose largest inner disc has a radius below, in pixels", minimum=0
     )
-    drop: bool = option(False, help="write the samples that are not flagged as a click store in OUTPUT/clean")
+    drop: bool = option(False, help="write the samples without a flag as a click store in OUTPUT/clean")
     max_clicks: int | None = option(
         None,
-        help="clicks that NoC counts for a sequence that never gets there; none takes what the store was made with",
+        help="clicks that NoC counts for a sequence that never reaches the IoU (default: the store's limit)",
         minimum=1,
     )
-    tokenizer: str = option("embedded", help="embedded, or a folder with tokenizer.json, to count answers")
-    worst: int = option(12, help="worst samples, and examples of each flag, drawn at most", minimum=0)
-    worst_per_group: int = option(
-        3, help="worst samples of each dataset, task and category drawn at most", minimum=0
+    tokenizer: str = option(
+        "embedded", help="embedded, or a folder with tokenizer.json; counts the tokens of answers"
     )
-    seed: int = option(0, help="picks the examples of flags", minimum=0)
+    worst: int = option(
+        12, help="largest number of worst samples, and of examples of each flag, on the page", minimum=0
+    )
+    worst_per_group: int = option(
+        3, help="largest number of worst samples of each dataset, task and category on the page", minimum=0
+    )
+    seed: int = option(0, help="random seed (examples of flags)", minimum=0)
 
 
 def check(options: QualityOptions) -> None:
-    """Raise UsageError for options that cannot be."""
+    """Raise UsageError for invalid options."""
     for name in ("min_iou", "duplicate_iou"):
         if getattr(options, name) > 1:
             raise UsageError(f"--{name.replace('_', '-')} must be 0 to 1, not {getattr(options, name)}.")
@@ -84,66 +91,94 @@ def check(options: QualityOptions) -> None:
     if other or any(output.glob("clicks-*.parquet")):
         raise UsageError(f"{output} holds another run; name another --output.")
     if options.drop and (output / "clean").exists():
-        raise UsageError(f"{output / 'clean'} is there already; remove it or name another --output.")
+        raise UsageError(f"{output / 'clean'} exists already; remove it or name another --output.")
 
 
 def run(options: QualityOptions) -> None:
-    """Measure a store, flag, report, and filter it when asked to."""
+    """Measure a store, flag samples, write the report, and the clean store with `--drop`."""
     check(options)
-    from geoclick import datasets, store
-    from geoclick.data_synthesis.quality import figures, flags, measures, tokens
+    from geoclick import store
 
     if next(store.read(options.store), None) is None:
         raise GeoClickError(f"{options.store} holds no rows; make it again with 'geoclick synth'.")
-    manifest = store.read_manifest(options.store)
+    manifest, output = store.read_manifest(options.store), Path(options.output)
+    root = _dataset_root(options, manifest)
+    options = replace(options, root=str(root))
+    with _progress() as bar:
+        analysis = _analyze(options, manifest, root, bar)
+        _write_flags(output / "flags.jsonl", store.read(options.store), analysis)
+        write_whole(output / "quality.json", json.dumps(analysis.quality, indent=1) + "\n")
+        config.write_config(options, output)
+        _write_page(options, root, analysis, bar)
+        if options.drop:
+            with _task(bar, "Filtering", len(analysis.measures.rows)) as advance:
+                _write_clean(options, manifest, analysis, advance)
+    print(_summary(analysis.quality, output, options.drop))
+
+
+def _dataset_root(options: QualityOptions, manifest: Mapping[str, Any]) -> Path:
+    """The folder of the store's dataset; raises UsageError if it does not exist."""
+    from geoclick import datasets
+
     root = Path(datasets.root_of(str(manifest.get("dataset", "")), options.root))
     if not root.is_dir():
         raise UsageError(f"Dataset root {root} is not a folder; give --root an existing one.")
-    options, output = replace(options, root=str(root)), Path(options.output)
-    tokenizer = tokens.load_tokenizer(options.tokenizer)
+    return root
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A measured store.
+
+    Attributes:
+        measures: the store in numbers.
+        duplicates: its near-duplicate masks.
+        reasons: flagged rows by reason, bool [N] each.
+        suspect: rows with at least one reason, bool [N].
+        quality: the content of quality.json.
+    """
+
+    measures: "Measures"
+    duplicates: "Duplicates"
+    reasons: "dict[str, np.ndarray]"
+    suspect: "np.ndarray"
+    quality: dict[str, Any]
+
+
+def _analyze(options: QualityOptions, manifest: Mapping[str, Any], root: Path, bar: "Progress") -> Analysis:
+    """Measure the store, compare its masks, flag its rows and compute the figures."""
+    from geoclick import store
+    from geoclick.data_synthesis.quality import figures, flags, tokens
+    from geoclick.data_synthesis.quality.measures import measure
+
+    count_tokens = tokens.token_counter(tokens.load_tokenizer(options.tokenizer))
     limits = flags.Limits(
         options.min_iou, options.min_radius, options.duplicate_iou, options.duplicate_query == "same"
     )
-
-    def rows() -> "Iterator[Row]":
-        return store.read(options.store)
-
-    with _progress() as bar:
-        with _line(bar, "Measuring", _stated(manifest, "samples")) as advance:
-            measures = measures.measure(
-                with_images(rows(), root),
-                tokens.token_counter(tokenizer),
-                advance,
-                sequences=_stated(manifest, "sequences") or 1,
-            )
-        count = len(measures.rows)
-        with _line(bar, "Comparing", count) as advance:
-            duplicates = flags.find_duplicates(measures, rows, limits, advance)
-        reasons = flags.flag(measures, duplicates, limits)
-        suspect = flags.flagged(reasons)
-        max_clicks = options.max_clicks or _made_with_clicks(manifest, measures)
-        quality = {
-            "store": options.store,
-            "made_with": {key: manifest[key] for key in MADE_WITH if key in manifest},
-            "iou_target": manifest.get("iou_target"),
-            "max_clicks": max_clicks,
-            "tokenizer": options.tokenizer,
-            "limits": _limits(options),
-            **figures.all_figures(measures, {**reasons, "any": suspect}, max_clicks),
-        }
-        _write_flags(output / "flags.jsonl", rows(), measures, duplicates, reasons)
-        write_whole(output / "quality.json", json.dumps(quality, indent=1) + "\n")
-        config.write_config(options, output)
-        _write_page(options, quality, measures, duplicates, reasons, rows, bar)
-        if options.drop:
-            with _line(bar, "Filtering", count) as advance:
-                _write_clean(options, manifest, quality, rows(), suspect, advance)
-    print(_told(quality, output, options.drop))
+    with _task(bar, "Measuring", _positive(manifest, "samples")) as advance:
+        rows = with_images(store.read(options.store), root)
+        measures = measure(rows, count_tokens, advance, sequences=_positive(manifest, "sequences") or 1)
+    with _task(bar, "Comparing", len(measures.rows)) as advance:
+        duplicates = flags.find_duplicates(measures, lambda: store.read(options.store), limits, advance)
+    reasons = flags.flag(measures, duplicates, limits)
+    suspect = flags.flagged(reasons)
+    longest = max(1, int(measures.rows["clicks"].max()))
+    max_clicks = options.max_clicks or _positive(manifest, "clicks") or longest
+    quality = {
+        "store": options.store,
+        "made_with": {key: manifest[key] for key in MADE_WITH if key in manifest},
+        "iou_target": manifest.get("iou_target"),
+        "max_clicks": max_clicks,
+        "tokenizer": options.tokenizer,
+        "limits": _limits(options),
+        **figures.all_figures(measures, {**reasons, "any": suspect}, max_clicks),
+    }
+    return Analysis(measures, duplicates, reasons, suspect, quality)
 
 
 @contextmanager
 def _progress() -> "Iterator[Progress]":
-    """The bars of the passes over the store, on the error stream."""
+    """The progress bars of the passes over the store, on the error stream."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -153,130 +188,114 @@ def _progress() -> "Iterator[Progress]":
 
 
 @contextmanager
-def _line(bar: "Progress", words: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """One bar, full when its block ends well; gives the function that moves it by one."""
-    task = bar.add_task(words, total=total)
+def _task(bar: "Progress", description: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """One progress bar, full when its block succeeds; yields the function that advances it by one."""
+    task = bar.add_task(description, total=total)
     yield lambda: bar.advance(task)
     full = bar.tasks[task].total or bar.tasks[task].completed or 1
     bar.update(task, total=full, completed=full)
 
 
 def with_images(rows: "Iterable[Row]", root: Path) -> "Iterator[Row]":
-    """The same rows; raises GeoClickError at the first whose image is not in `root`, before time is spent."""
+    """The same rows; raises GeoClickError at the first whose image is not in `root`."""
     from geoclick.store import existing_image
 
-    find = lru_cache(maxsize=4096)(existing_image)
+    check_image = lru_cache(maxsize=4096)(existing_image)
     for row in rows:
-        find(root, row.image)
+        check_image(root, row.image)
         yield row
 
 
-def _made_with_clicks(manifest: Mapping[str, Any], measures: "Measures") -> int:
-    """The clicks that a sequence of the store may have; its longest where the manifest does not say."""
-    return _stated(manifest, "clicks") or max(1, int(measures.rows["clicks"].max()))
-
-
-def _stated(manifest: Mapping[str, Any], key: str) -> int | None:
-    """A whole number above 0 in a manifest, None where it has no such."""
+def _positive(manifest: Mapping[str, Any], key: str) -> int | None:
+    """A positive integer of a manifest; None if it has none."""
     value = manifest.get(key)
     return value if isinstance(value, int) and value > 0 else None
 
 
 def _limits(options: QualityOptions) -> dict[str, Any]:
-    """What decided which samples are flagged."""
+    """The options that decide which samples are flagged."""
     names = ("min_iou", "duplicate_iou", "duplicate_query", "min_radius")
     return {name: getattr(options, name) for name in names}
 
 
-def _write_flags(
-    path: Path,
-    rows: "Iterable[Row]",
-    measures: "Measures",
-    duplicates: "Duplicates",
-    reasons: "Mapping[str, np.ndarray]",
-) -> None:
-    """Write a line for each flagged sample, in the store's order, whole or not at all."""
-    import numpy as np
-
-    earlier = set(duplicates.of[duplicates.of >= 0].tolist())
+def _write_flags(path: Path, rows: "Iterable[Row]", analysis: Analysis) -> None:
+    """Write a line for each flagged sample, in the store's order; the file is complete or absent."""
+    duplicates = analysis.duplicates
+    repeated = set(duplicates.of[duplicates.of >= 0].tolist())
     ids: dict[int, str] = {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
-        for place, row in enumerate(rows):
-            if place in earlier:
-                ids[place] = row.sample_id
-            found = [reason for reason, flags in reasons.items() if flags[place]]
-            if not found:
-                continue
-            numbers, of = measures.rows[place], int(duplicates.of[place])
-            line = {
-                **{k: getattr(row, k) for k in ("sample_id", "dataset", "split", "image", "query")},
-                "reasons": found,
-                "best_iou": round(float(numbers["best_iou"]), 6),
-                "clicks": int(numbers["clicks"]),
-                "radius": round(float(numbers["radius"]), 6),
-                "area": int(numbers["area"]),
-            }
-            if of >= 0:
-                line |= {
-                    "duplicate_of": ids[of],
-                    "duplicate_iou": round(float(duplicates.iou[place]), 6),
-                    "same_query": bool(np.equal(*measures.rows["query"][[place, of]])),
-                }
-            file.write(json.dumps(line) + "\n")
+        for index, row in enumerate(rows):
+            if index in repeated:
+                ids[index] = row.sample_id
+            if analysis.suspect[index]:
+                file.write(json.dumps(_flag_line(analysis, index, row, ids)) + "\n")
 
 
-def _write_page(
-    options: QualityOptions,
-    quality: dict[str, Any],
-    measures: "Measures",
-    duplicates: "Duplicates",
-    reasons: "Mapping[str, np.ndarray]",
-    rows: "Callable[[], Iterable[Row]]",
-    bar: "Progress",
-) -> None:
-    """Draw the chosen samples and write quality.html."""
-    from geoclick.data_synthesis.quality import page, pictures
+def _flag_line(analysis: Analysis, index: int, row: "Row", ids: Mapping[int, str]) -> dict[str, Any]:
+    """The line of one flagged sample; `ids` are those of earlier rows that are repeated."""
+    import numpy as np
+
+    rows, duplicates = analysis.measures.rows, analysis.duplicates
+    numbers, repeated = rows[index], int(duplicates.of[index])
+    line = {
+        **{key: getattr(row, key) for key in ("sample_id", "dataset", "split", "image", "query")},
+        "reasons": [reason for reason, flags in analysis.reasons.items() if flags[index]],
+        "best_iou": round(float(numbers["best_iou"]), 6),
+        "clicks": int(numbers["clicks"]),
+        "radius": round(float(numbers["radius"]), 6),
+        "area": int(numbers["area"]),
+    }
+    if repeated >= 0:
+        line |= {
+            "duplicate_of": ids[repeated],
+            "duplicate_iou": round(float(duplicates.iou[index]), 6),
+            "same_query": bool(np.equal(*rows["query"][[index, repeated]])),
+        }
+    return line
+
+
+def _write_page(options: QualityOptions, root: Path, analysis: Analysis, bar: "Progress") -> None:
+    """Draw the selected samples and write quality.html."""
+    from geoclick import store
+    from geoclick.data_synthesis.quality import gallery, page
     from geoclick.data_synthesis.quality.measures import GROUPS
 
-    choice = pictures.Choice(options.worst, options.worst_per_group, options.seed)
-    galleries = pictures.choose(measures, reasons, choice)
-    wanted = pictures.wanted_rows(galleries, duplicates)
-    kept = {place: row for place, row in enumerate(rows()) if place in wanted}
-    with _line(bar, "Drawing", sum(map(len, galleries.values()))) as advance:
-        drawn = pictures.draw_galleries(galleries, kept, Path(options.root), duplicates, advance)
-    shown = {group: pictures.largest_groups(measures, group) for group in GROUPS}
-    write_whole(Path(options.output) / "quality.html", page.render(quality, drawn, shown))
+    sizes = gallery.GallerySizes(options.worst, options.worst_per_group, options.seed)
+    galleries = gallery.select(analysis.measures, analysis.reasons, sizes)
+    required = gallery.required_rows(galleries, analysis.duplicates)
+    rows = {index: row for index, row in enumerate(store.read(options.store)) if index in required}
+    with _task(bar, "Drawing", sum(map(len, galleries.values()))) as advance:
+        drawn = gallery.draw_galleries(galleries, rows, root, analysis.duplicates, advance)
+    shown = {group: gallery.largest_groups(analysis.measures, group) for group in GROUPS}
+    write_whole(Path(options.output) / "quality.html", page.render(analysis.quality, drawn, shown))
 
 
 def _write_clean(
-    options: QualityOptions,
-    manifest: dict[str, Any],
-    quality: dict[str, Any],
-    rows: "Iterable[Row]",
-    suspect: "np.ndarray",
-    advance: Callable[[], None],
+    options: QualityOptions, manifest: dict[str, Any], analysis: Analysis, advance: Callable[[], None]
 ) -> None:
-    """Write the store without the flagged samples; the folder has its name only when it is whole."""
+    """Write the store without the flagged samples; the folder gets its name when it is complete."""
     from geoclick import store
 
-    def kept() -> "Iterator[Row]":
-        for row, is_suspect in zip(rows, suspect.tolist(), strict=True):
+    suspect = analysis.suspect
+
+    def unflagged() -> "Iterator[Row]":
+        for row, is_suspect in zip(store.read(options.store), suspect.tolist(), strict=True):
             advance()
             if not is_suspect:
                 yield row
 
     clean = Path(options.output) / "clean"
     partial = clean.with_name("clean.partial")
-    # What a killed run left there is of no use.
+    # An interrupted run may have left it.
     shutil.rmtree(partial, ignore_errors=True)
-    left = int((~suspect).sum())
-    shards, stream = max(1, -(-left // SHARD_SAMPLES)), kept()
+    remaining = int((~suspect).sum())
+    shards, stream = max(1, -(-remaining // SHARD_SAMPLES)), unflagged()
     for index in range(shards):
         store.write_shard(partial, index, shards, islice(stream, SHARD_SAMPLES))
-    # The last flagged rows have nothing kept behind them that would have them read.
+    # Reads the flagged rows at the end of the store too, so that the progress bar is full.
     next(stream, None)
-    counts = dict(quality["all"]["flagged"])
+    counts = dict(analysis.quality["all"]["flagged"])
     source = (Path(options.store) / "manifest.json").read_bytes()
     filtered = {
         "store": options.store,
@@ -286,26 +305,28 @@ def _write_clean(
         "dropped_by_reason": counts,
         "limits": _limits(options),
     }
-    store.write_manifest(partial, manifest | {"samples": left, "shards": shards, "filtered_from": filtered})
+    store.write_manifest(
+        partial, manifest | {"samples": remaining, "shards": shards, "filtered_from": filtered}
+    )
     partial.replace(clean)
 
 
-def _told(quality: Mapping[str, Any], output: Path, dropped: bool) -> str:
-    """The final lines."""
-    block = quality["all"]
-    flagged = dict(block["flagged"])
+def _summary(quality: Mapping[str, Any], output: Path, dropped: bool) -> str:
+    """The final lines for the terminal."""
+    figures = quality["all"]
+    flagged = dict(figures["flagged"])
     count = flagged.pop("any")
     lines = []
-    if block["sequences"]:
-        noc = ", ".join(f"NoC@{level} {found['mean']:.2f}" for level, found in block["noc"].items())
+    if figures["sequences"]:
+        noc = ", ".join(f"NoC@{level} {noc['mean']:.2f}" for level, noc in figures["noc"].items())
         lines.append(
-            f"{block['samples']} samples: mean best IoU {block['best_iou']['mean']:.3f}, "
-            f"{block['lengths']['mean']:.2f} clicks a sequence, {noc}"
+            f"{figures['samples']} samples: mean best IoU {figures['best_iou']['mean']:.3f}, "
+            f"{figures['lengths']['mean']:.2f} clicks per sequence, {noc}"
         )
     reasons = ", ".join(f"{n} {reason}" for reason, n in flagged.items())
     lines.append(f"{count} flagged ({reasons}); see {output / 'flags.jsonl'}")
     if dropped:
-        lines.append(f"{block['samples'] - count} kept in {output / 'clean'}")
+        lines.append(f"{figures['samples'] - count} samples in {output / 'clean'}")
     return "\n".join([*lines, f"report: {output / 'quality.html'}"])
 
 

@@ -1,4 +1,4 @@
-"""What a quality report says in numbers, for a whole store and for each dataset, task and category in it."""
+"""The figures of a quality report, for the complete store and for each dataset, task and category in it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,17 @@ from geoclick.data_synthesis.quality.measures import CODECS, GROUPS, UNCOUNTED, 
 
 QUANTILES = (5, 25, 50, 75, 95)
 LEVELS = (80, 85, 90)
-"""IoUs, in percent, of the numbers of clicks that reach them."""
+"""IoUs, in percent, for which the number of clicks (NoC) is computed."""
 
 GRID = 16
-"""Cells a side of the map of clicks."""
+"""Cells per side of the map of clicks."""
 
 EDGES = (-32, -16, -8, -4, -2, 0, 2, 4, 8, 16, 32)
-"""Borders, in pixels, between the bars of distances to the target's border."""
+"""Edges, in pixels, of the bins of distances to the target's border."""
 
 
 def all_figures(measures: Measures, flags: Mapping[str, np.ndarray], max_clicks: int) -> dict[str, Any]:
-    """The figures of a store, as quality.json has them.
+    """The figures of a store, as in quality.json.
 
     Args:
         measures: the store in numbers.
@@ -27,18 +27,18 @@ def all_figures(measures: Measures, flags: Mapping[str, np.ndarray], max_clicks:
         max_clicks: see `figures`.
 
     Returns:
-        `all`, and `by_dataset`, `by_task` and `by_category`, each empty where there is but one; samples without a
-        category are in none.
+        `all`, and `by_dataset`, `by_task` and `by_category`, each empty if there is only one; samples without a
+        category are in no group.
     """
-    found = {"all": figures(measures, np.ones(len(measures.rows), bool), flags, max_clicks)}
+    result: dict[str, Any] = {"all": figures(measures, np.ones(len(measures.rows), bool), flags, max_clicks)}
     for group in GROUPS:
         names = {name: code for code, name in enumerate(measures.names[group]) if name}
         blocks = {
             name: figures(measures, measures.rows[group] == names[name], flags, max_clicks)
             for name in sorted(names)
         }
-        found[f"by_{group}"] = blocks if len(blocks) > 1 else {}
-    return found
+        result[f"by_{group}"] = blocks if len(blocks) > 1 else {}
+    return result
 
 
 def figures(
@@ -50,13 +50,13 @@ def figures(
         measures: the store in numbers.
         chosen: the samples, bool [N].
         flags: bool [N] by reason.
-        max_clicks: clicks that count; later ones are left aside in the IoUs after clicks and in NoC.
+        max_clicks: number of clicks that count in the IoUs after clicks and in NoC.
 
     Returns:
-        Numbers of `samples`, of those with `no_target`, and of `sequences`, the others, `without_clicks` among
-        them. Of the sequences: `lengths`, `best_iou`, `iou_after_clicks`, `noc`. Of their clicks: `signs` by
-        position, `places` as counts on a grid of the image, `border_distance` in pixels by sign. Of all samples:
-        `tokens` by family and format, `flagged` by reason. A mean of nothing is None.
+        The numbers of `samples`, of samples with `no_target`, of `sequences` (samples with a target), and of
+        sequences `without_clicks`. Of the sequences: `lengths`, `best_iou`, `iou_after_clicks`, `noc`. Of their
+        clicks: `signs` by position, `places` as counts on a grid of the image, `border_distance` in pixels by sign.
+        Of all samples: `tokens` by family and format, `flagged` by reason. A mean of no values is None.
     """
     rows = measures.rows[chosen]
     clicks = measures.clicks[chosen[measures.clicks["row"]]]
@@ -83,7 +83,7 @@ def figures(
 def iou_after_clicks(measures: Measures, chosen: np.ndarray, max_clicks: int) -> np.ndarray:
     """The IoU of each chosen row after each number of clicks, float [rows, max_clicks].
 
-    A sequence that ended earlier keeps its last IoU; one without clicks has 0, the IoU of an empty prediction.
+    A sequence that ended earlier has its last IoU; one without clicks has 0, the IoU of an empty prediction.
     """
     after = np.zeros((len(measures.rows), max_clicks))
     counted = measures.clicks[measures.clicks["position"] < max_clicks]
@@ -102,7 +102,7 @@ def number_of_clicks(after: np.ndarray, level: float) -> tuple[np.ndarray, np.nd
         level: an IoU.
 
     Returns:
-        The numbers, int [N], K for those that never get there; and which get there, bool [N].
+        The numbers, int [N], K for sequences that never reach it; and which reach it, bool [N].
 
     Source:
         The convention of RITM's evaluation (Sofiiuk et al., 2021).
@@ -113,7 +113,7 @@ def number_of_clicks(after: np.ndarray, level: float) -> tuple[np.ndarray, np.nd
 
 
 def spread(values: np.ndarray) -> dict[str, float | None]:
-    """Mean and quantiles (linear between samples) of numbers [N]; None where there are none."""
+    """Mean and quantiles (linear between samples) of numbers [N]; None if there are none."""
     if len(values) == 0:
         return {"mean": None} | {f"q{q:02d}": None for q in QUANTILES}
     quantiles = np.quantile(values, [q / 100 for q in QUANTILES])
@@ -133,8 +133,8 @@ def _share(part: np.ndarray) -> float | None:
 
 def _lengths(clicks: np.ndarray) -> dict[str, Any]:
     lengths, counts = np.unique(clicks, return_counts=True)
-    found = {str(k): int(n) for k, n in zip(lengths.tolist(), counts.tolist(), strict=True)}
-    return {"mean": _rounded(clicks.mean()) if len(clicks) else None, "counts": found}
+    by_length = {str(k): int(n) for k, n in zip(lengths.tolist(), counts.tolist(), strict=True)}
+    return {"mean": _rounded(clicks.mean()) if len(clicks) else None, "counts": by_length}
 
 
 def _noc(after: np.ndarray, level: float) -> dict[str, float | None]:
@@ -145,46 +145,46 @@ def _noc(after: np.ndarray, level: float) -> dict[str, float | None]:
 
 
 def _signs(clicks: np.ndarray) -> list[dict[str, Any]]:
-    found = []
+    result = []
     for position in range(int(clicks["position"].max(initial=-1)) + 1):
         positive = clicks["positive"][clicks["position"] == position]
-        found.append({"position": position + 1, "clicks": len(positive), "positive": _share(positive)})
-    return found
+        result.append({"position": position + 1, "clicks": len(positive), "positive": _share(positive)})
+    return result
 
 
 def _places(clicks: np.ndarray) -> dict[str, Any]:
     """Clicks by cell of the image, rows from the top, columns from the left."""
-    found = {}
+    result = {}
     for name, sign in (("positive", True), ("negative", False)):
         some = clicks[clicks["positive"] == sign]
         cells = [(some[axis] * GRID).astype(np.int64).clip(0, GRID - 1) for axis in ("y", "x")]
         counts = np.zeros((GRID, GRID), np.int64)
         np.add.at(counts, tuple(cells), 1)
-        found[name] = counts.tolist()
-    return {"grid": GRID, **found}
+        result[name] = counts.tolist()
+    return {"grid": GRID, **result}
 
 
 def _border_distance(clicks: np.ndarray) -> dict[str, Any]:
-    found = {}
+    result = {}
     for name, sign in (("positive", True), ("negative", False)):
         distances = clicks["distance"][clicks["positive"] == sign]
         bars = np.bincount(np.searchsorted(EDGES, distances, side="right"), minlength=len(EDGES) + 1)
-        found[name] = {
+        result[name] = {
             "clicks": len(distances),
             "inside": _share(distances > 0),
             **spread(distances),
             "counts": bars.tolist(),
         }
-    return found
+    return result
 
 
 def _tokens(tokens: np.ndarray) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {family: {} for family, _ in CODECS}
+    result: dict[str, dict[str, Any]] = {family: {} for family, _ in CODECS}
     for (family, answer_format), column in zip(CODECS, tokens.T, strict=True):
         counted = column[column != UNCOUNTED]
-        found[family][answer_format] = {
+        result[family][answer_format] = {
             "answers": len(counted),
             **spread(counted),
             "max": int(counted.max()) if len(counted) else None,
         }
-    return found
+    return result

@@ -1,4 +1,4 @@
-"""Which samples of a click store are suspect: clicks that fail, masks too thin to click, masks that are there twice."""
+"""Suspect samples of a click store: clicks with a low IoU, masks too thin to click, duplicate masks."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +15,7 @@ LOW_IOU, DUPLICATE, SLIVER = "low-iou", "duplicate", "sliver"
 
 @dataclass(frozen=True)
 class Limits:
-    """What makes a sample suspect.
+    """When a sample is suspect.
 
     Attributes:
         min_iou: the best IoU of its sequence is below it.
@@ -35,8 +35,8 @@ class Duplicates:
     """Near-duplicate masks.
 
     Attributes:
-        of: int [N], for each row the earlier one that it repeats, -1 where there is none.
-        iou: float [N], that of the two masks; 0 where there is none.
+        of: int [N], for each row the earlier one that it repeats, or -1.
+        iou: float [N], IoU of the two masks, or 0.
     """
 
     of: np.ndarray
@@ -54,25 +54,25 @@ def flag(measures: Measures, duplicates: Duplicates, limits: Limits) -> dict[str
 
 
 def flagged(reasons: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The rows that have one of the reasons or more, bool [N]."""
+    """The rows with at least one reason, bool [N]."""
     return np.logical_or.reduce([*reasons.values()])
 
 
 def find_duplicates(
     measures: Measures, rows: Callable[[], Iterable[Row]], limits: Limits, advance: Callable[[], None]
 ) -> Duplicates:
-    """Near-duplicates: of masks that are alike the first in the store stays, later ones are named after it.
+    """Near-duplicate masks: of similar masks the first in the store is the original, later ones are its duplicates.
 
-    A mask is compared with earlier ones that stay, not with those that are duplicates themselves, so that a chain
-    of small changes keeps its ends. Several sequences of one sample are no duplicates of each other.
+    A mask is compared with originals only, so that in a chain of small changes distant masks are not duplicates.
+    Several sequences of one sample are not duplicates of each other.
 
     Args:
         measures: the store in numbers.
-        rows: reads the store again, which is done when numbers alone do not decide.
-        limits: says what is alike.
+        rows: reads the store again; called if the numbers alone do not decide.
+        limits: define which masks are similar.
         advance: called once for each row that is read.
     """
-    first = _first_alike(measures, limits)
+    first = _first_equal(measures, limits)
     pairs = candidate_pairs(measures, np.unique(first[first >= 0]), limits)
     near: dict[int, list[tuple[int, float]]] = defaultdict(list)
     if len(pairs):
@@ -80,19 +80,19 @@ def find_duplicates(
             if iou > limits.duplicate_iou:
                 near[a].append((b, iou))
                 near[b].append((a, iou))
-    return _keep_first(measures.rows["sample"], first, near, limits)
+    return _find_originals(measures.rows["sample"], first, near, limits)
 
 
 def _keys(measures: Measures, limits: Limits) -> list[np.ndarray]:
-    """The columns that two masks have in common when they may be duplicates, the last the most important."""
+    """The columns with equal values in duplicates, the most important last."""
     columns = ("query", "image") if limits.same_query else ("image",)
     return [measures.rows[column] for column in columns]
 
 
-def _first_alike(measures: Measures, limits: Limits) -> np.ndarray:
-    """For each row the first one with the very same mask and keys, int [N]; -1 where there is no target.
+def _first_equal(measures: Measures, limits: Limits) -> np.ndarray:
+    """For each row the first one with an equal mask and equal keys, int [N]; -1 where there is no target.
 
-    Equal masks, several queries for one thing for example, need no comparison.
+    Equal masks, for example of several queries for one object, need no comparison.
     """
     places = np.flatnonzero(measures.targets)
     first = np.full(len(measures.rows), -1)
@@ -104,31 +104,31 @@ def _first_alike(measures: Measures, limits: Limits) -> np.ndarray:
 
 
 def candidate_pairs(measures: Measures, places: np.ndarray, limits: Limits) -> np.ndarray:
-    """The pairs of rows that numbers alone do not rule out as near-duplicates, int [P, 2].
+    """The pairs of rows that may be near-duplicates by their numbers, int [P, 2]; no near-duplicate is missing.
 
-    With A and B the larger and the smaller area, IoU > t needs B > t A, and since the intersection lies in both
-    bounding boxes, it needs their common area to be above t A. So no pair is missed.
+    With A and B the larger and the smaller area, IoU > t implies B > t A. The intersection is inside both bounding
+    boxes, so IoU > t also implies that their common area is above t A.
 
     Args:
         measures: the store in numbers.
         places: the rows to compare, int [n], in order.
-        limits: says what is alike.
+        limits: define which masks are similar.
     """
     keys = [column[places] for column in _keys(measures, limits)]
     order = places[np.lexsort((measures.rows["area"][places], *keys))]
     sorted_keys = np.stack([column[order] for column in _keys(measures, limits)])
     cuts = np.flatnonzero((np.diff(sorted_keys, axis=1) != 0).any(axis=0)) + 1
-    found = [np.empty((0, 2), np.int64)]
+    pairs = [np.empty((0, 2), np.int64)]
     for group in np.split(order, cuts):
-        found += _pairs_of_image(group, measures.rows["area"][group], measures.rows["box"][group], limits)
-    return np.concatenate(found)
+        pairs += _pairs_of_image(group, measures.rows["area"][group], measures.rows["box"][group], limits)
+    return np.concatenate(pairs)
 
 
 def _pairs_of_image(
     places: np.ndarray, areas: np.ndarray, boxes: np.ndarray, limits: Limits
 ) -> list[np.ndarray]:
     """The pairs of `candidate_pairs` of one image, its rows sorted by area."""
-    found = []
+    pairs = []
     starts = np.searchsorted(areas, areas * limits.duplicate_iou, side="left")
     for i in np.flatnonzero(starts < np.arange(len(places))):
         others = np.arange(starts[i], i)
@@ -136,8 +136,8 @@ def _pairs_of_image(
         high = np.minimum(boxes[others, 2:], boxes[i, 2:])
         common = (high - low).clip(min=0).astype(np.int64).prod(axis=1)
         others = others[common >= areas[i] * limits.duplicate_iou]
-        found.append(np.stack([np.full(len(others), places[i]), places[others]], axis=1))
-    return found
+        pairs.append(np.stack([np.full(len(others), places[i]), places[others]], axis=1))
+    return pairs
 
 
 def compare(
@@ -145,7 +145,7 @@ def compare(
 ) -> dict[tuple[int, int], float]:
     """The IoU of the masks of each pair.
 
-    Masks are kept as run lengths until all that an image needs are read, then decoded, compared and let go.
+    Masks are stored as run lengths until all of an image are read, then decoded and compared.
 
     Args:
         measures: the store in numbers.
@@ -191,28 +191,32 @@ def _iou(a: np.ndarray, box_a: np.ndarray, b: np.ndarray, box_b: np.ndarray) -> 
     return common / (int(np.count_nonzero(a)) + int(np.count_nonzero(b)) - common)
 
 
-def _keep_first(
+def _find_originals(
     samples: np.ndarray, first: np.ndarray, near: dict[int, list[tuple[int, float]]], limits: Limits
 ) -> Duplicates:
-    """Go through the store once and keep what nothing kept before is alike to.
+    """The duplicates, from one pass over the rows in the store's order.
 
     Args:
         samples: the sample of each row, int [N].
-        first: of `_first_alike`.
-        near: for the first of equal masks, which other firsts are alike, with the IoU.
-        limits: says what is alike.
+        first: from `_first_equal`.
+        near: for the first of equal masks, which other firsts are similar, with the IoU.
+        limits: define which masks are similar.
     """
     of, ious = np.full(len(first), -1), np.zeros(len(first))
-    kept: dict[int, int] = {}
-    # Nothing is above an IoU of 1, not even an equal mask.
+    originals: dict[int, int] = {}
+    # No IoU is above 1, not even that of equal masks.
     equal = limits.duplicate_iou < 1
-    for place in np.flatnonzero(first >= 0).tolist():
-        own = int(first[place])
-        alike = [(own, 1.0)] * equal + near.get(own, [])
-        found = [(iou, -kept[f]) for f, iou in alike if f in kept and samples[kept[f]] != samples[place]]
-        if found:
-            ious[place], earlier = max(found)
-            of[place] = -earlier
+    for index in np.flatnonzero(first >= 0).tolist():
+        own = int(first[index])
+        similar = [(own, 1.0)] * equal + near.get(own, [])
+        matches = [
+            (iou, -originals[f])
+            for f, iou in similar
+            if f in originals and samples[originals[f]] != samples[index]
+        ]
+        if matches:
+            ious[index], earlier = max(matches)
+            of[index] = -earlier
         else:
-            kept.setdefault(own, place)
+            originals.setdefault(own, index)
     return Duplicates(of, ious)

@@ -1,4 +1,4 @@
-"""The numbers of every sequence in a click store, read once as a stream: all that a quality report is made of."""
+"""The numbers of every sequence in a click store, read once as a stream; a quality report is made of them."""
 
 import hashlib
 import math
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,10 @@ from geoclick.errors import GeoClickError
 from geoclick.store import Row
 
 GROUPS = ("dataset", "task", "category")
-"""The columns of a store by which figures are also given apart."""
+"""The columns of a store by whose values figures are also computed."""
 
 CODECS = tuple((family, answer_format) for family in FAMILIES for answer_format in FORMATS)
-"""The ways to write an answer, in the order of the column `tokens`."""
+"""Families and answer formats, in the order of the column `tokens`."""
 
 UNCOUNTED = -1
 """In the column `tokens`: this codec cannot write the answer."""
@@ -49,7 +50,7 @@ CLICK = np.dtype(
     ]
 )
 _BATCH = 256
-_LATER = re.compile(r"(.+)#([2-9]|[1-9][0-9]{1,5})", re.DOTALL)
+_LATER_SEQUENCE = re.compile(r"(.+)#([2-9]|[1-9][0-9]{1,5})", re.DOTALL)
 
 CountTokens = Callable[[Sequence[Row]], np.ndarray]
 """Rows [n] to the tokens of their answers, int [n, codecs]."""
@@ -57,17 +58,17 @@ CountTokens = Callable[[Sequence[Row]], np.ndarray]
 
 @dataclass(frozen=True)
 class Measures:
-    """A store in numbers, some 200 bytes a row and 30 a click.
+    """A store in numbers, some 200 bytes per row and 30 per click.
 
     Attributes:
-        rows: ROW [N], in the store's order. `dataset`, `task` and `category` are places in `names`; `sample`,
-            `image`, `query` and `mask` are hashes, equal where the things are. `best_iou` is 0 without clicks;
-            `area` counts target pixels, 0 where there is no target; `box` is the target's (top, left, bottom,
-            right) in pixels, ends excluded; `radius` is the largest distance in it, in pixels, from the center of a
-            target pixel to that of the nearest other one, what lies beyond the image being no target.
-        clicks: CLICK [M], row by row, in their order. `row` is a place in `rows`, `position` counts from 0; `x`
-            and `y` are fractions of the image's width and height; `distance` is that of `border_distances`.
-        names: the datasets, tasks and categories by their numbers.
+        rows: ROW [N], in the store's order. `dataset`, `task` and `category` are indices into `names`; `sample`,
+            `image`, `query` and `mask` are hashes. `best_iou` is 0 without clicks; `area` counts target pixels, 0
+            without a target; `box` is the target's (top, left, bottom, right) in pixels, ends excluded; `radius` is the
+            largest distance in pixels from the center of a target pixel to that of the nearest pixel that is not
+            target or is beyond the image.
+        clicks: CLICK [M], row by row, in their order. `row` is an index into `rows`, `position` counts from 0; `x`
+            and `y` are fractions of the image's width and height; `distance` is from `border_distances`.
+        names: the datasets, tasks and categories by index.
     """
 
     rows: np.ndarray
@@ -89,26 +90,27 @@ def measure(
         rows: of a store.
         count_tokens: counts the answers of a few hundred rows at once.
         advance: called once for each row.
-        sequences: how many sequences the store was to have of each sample.
+        sequences: number of sequences of each sample that the store was made with.
 
     Raises:
         GeoClickError: a row contradicts itself.
     """
     codes: dict[str, dict[str, int]] = {group: {} for group in GROUPS}
     row_parts, click_parts = [np.empty(0, ROW)], [np.empty(0, CLICK)]
-    place = 0
+    count = 0
     for batch in _batches(iter(rows)):
-        measured, clicks = [], []
+        measured: list[tuple[Any, ...]] = []
+        clicks: list[tuple[Any, ...]] = []
         for row, tokens in zip(batch, count_tokens(batch), strict=True):
-            numbers, of_clicks = _measure(row, place + len(measured), sequences)
+            numbers, click_numbers = _measure(row, count + len(measured), sequences)
             groups = (codes[g].setdefault(getattr(row, g), len(codes[g])) for g in GROUPS)
             measured.append((*groups, *numbers, tokens))
-            clicks += of_clicks
+            clicks += click_numbers
             advance()
-        place += len(measured)
+        count += len(measured)
         row_parts.append(np.array(measured, ROW))
         click_parts.append(np.array(clicks, CLICK))
-    names = {group: list(found) for group, found in codes.items()}
+    names = {group: list(code_of) for group, code_of in codes.items()}
     return Measures(np.concatenate(row_parts), np.concatenate(click_parts), names)
 
 
@@ -123,16 +125,17 @@ def _hash(*parts: object) -> int:
 
 
 def sample_of(row_id: str, sequences: int) -> str:
-    """The sample of a row: without the `#2` and so on of its later ones where samples have several sequences."""
-    match = _LATER.fullmatch(row_id)
+    """The sample of a row: its id without the `#2` and so on of later sequences where samples have several."""
+    match = _LATER_SEQUENCE.fullmatch(row_id)
     return match[1] if match and int(match[2]) <= sequences else row_id
 
 
-def _measure(row: Row, place: int, sequences: int) -> tuple[tuple, list[tuple]]:
+def _measure(row: Row, index: int, sequences: int) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
     """The columns of a row from `sample` to `radius`, and its clicks."""
     target = _checked_target(row)
-    box = bounding_box(target)
-    crop = target[box[0] : box[2], box[1] : box[3]]
+    rows, columns = masks.bounding_box(target) or (slice(0, 0), slice(0, 0))
+    box = rows.start, columns.start, rows.stop, columns.stop
+    crop = target[rows, columns]
     depth = distance_transform(crop)
     distances = border_distances(depth, box, [nearest_pixel(click, target.shape) for click in row.clicks])
     numbers = (
@@ -147,7 +150,7 @@ def _measure(row: Row, place: int, sequences: int) -> tuple[tuple, list[tuple]]:
         float(depth.max(initial=0)),
     )
     clicks = [
-        (place, k, iou, c.positive, (c.x + 0.5) / row.width, (c.y + 0.5) / row.height, distance)
+        (index, k, iou, c.positive, (c.x + 0.5) / row.width, (c.y + 0.5) / row.height, distance)
         for k, (c, iou, distance) in enumerate(zip(row.clicks, row.ious, distances, strict=True))
     ]
     return numbers, clicks
@@ -163,7 +166,7 @@ def _checked_target(row: Row) -> np.ndarray:
         raise _broken(row, f"is {row.width}x{row.height} but its mask {target.shape[1]}x{target.shape[0]}")
     if len(row.clicks) != len(row.ious):
         raise _broken(row, f"has {len(row.clicks)} clicks but {len(row.ious)} IoUs")
-    # Turned round so that a NaN is refused too.
+    # Written so that NaN is an error too.
     if not all(0 <= iou <= 1 for iou in row.ious):
         raise _broken(row, "has an IoU outside 0 to 1")
     if not all(-0.5 <= x <= row.width - 0.5 and -0.5 <= y <= row.height - 0.5 for x, y, _ in row.clicks):
@@ -175,14 +178,6 @@ def _checked_target(row: Row) -> np.ndarray:
 
 def _broken(row: Row, what: str) -> GeoClickError:
     return GeoClickError(f"Sample {row.sample_id!r} of the store {what}; make the store again.")
-
-
-def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of the true pixels of a bool [H, W], ends excluded; zeros when there are none."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
-        return 0, 0, 0, 0
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def nearest_pixel(click: Click, size: tuple[int, int]) -> tuple[int, int]:
@@ -197,10 +192,10 @@ def nearest_pixel(click: Click, size: tuple[int, int]) -> tuple[int, int]:
 def border_distances(
     depth: np.ndarray, box: tuple[int, int, int, int], pixels: Sequence[tuple[int, int]]
 ) -> list[float]:
-    """How far pixels lie from the border of a target: above 0 inside it, below 0 outside.
+    """Signed distances of pixels from the border of a target: positive inside, negative outside.
 
-    Inside it is the distance to the nearest pixel that is no target or lies beyond the image, outside that to the
-    nearest target pixel; both between pixels' centers, so that no value lies between -1 and 1.
+    Inside it is the distance to the nearest pixel that is not target or is beyond the image, outside that to the
+    nearest target pixel. Both are between the pixels' centers, so that no value is between -1 and 1.
 
     Args:
         depth: the distance transform of the target within its bounding box, float [h, w].
@@ -215,7 +210,7 @@ def border_distances(
             distances.append(float(depth[row - top, column - left]))
             continue
         if edge is None:
-            # The target pixel nearest to one outside has a neighbor that is no target, so it has depth 1.
+            # The target pixel nearest to one outside has a neighbor that is not target, so its depth is 1.
             edge = np.argwhere(depth == 1) + np.array((top, left))
         distances.append(-math.sqrt(((edge - (row, column)) ** 2).sum(axis=1).min()))
     return distances

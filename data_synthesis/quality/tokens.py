@@ -1,4 +1,4 @@
-"""How many tokens the answers of a store have: each VLM family and format, by a tokenizer of one's choice."""
+"""The number of tokens of a store's answers in each VLM family and answer format."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(name: str) -> "Tokenizer":
-    """The tokenizer in a local folder, `embedded` for that of the embedded VLM; one that neither pads nor cuts.
+    """The tokenizer in a local folder, or of the embedded VLM for `embedded`, without padding and truncation.
 
     Raises:
-        UsageError: there is no such folder or it holds no `tokenizer.json`.
+        UsageError: the folder holds no `tokenizer.json`.
         GeoClickError: the file is broken.
     """
     from tokenizers import Tokenizer
@@ -33,17 +33,17 @@ def load_tokenizer(name: str) -> "Tokenizer":
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception for whatever is wrong with the file
-        raise GeoClickError(f"{path} is no tokenizer; download or copy the model again.") from error
+        raise GeoClickError(f"{path} is not a tokenizer; download or copy the model again.") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
 
 
 def token_counter(tokenizer: "Tokenizer") -> CountTokens:
-    """A function that counts the tokens of answers, without the one that ends the turn.
+    """A function that counts the tokens of answers, without the token that ends the turn.
 
-    It gives int [n, codecs] for n rows, in the order of CODECS; UNCOUNTED where an image is too narrow for a
-    family that counts pixels of the resized one.
+    It returns int [n, codecs] for n rows, in the order of CODECS; UNCOUNTED where an image is too narrow for a family
+    whose answers are in pixels of the resized image.
     """
 
     def count(rows: Sequence[Row]) -> np.ndarray:
@@ -57,12 +57,20 @@ def token_counter(tokenizer: "Tokenizer") -> CountTokens:
 
 def answers(row: Row) -> list[str | None]:
     """The answer of a row by each of CODECS; None where the image is too narrow for the family."""
-    size, texts = (row.height, row.width), []
+    size = row.height, row.width
+    texts: list[str | None] = []
     for family, answer_format in CODECS:
         resized = resizing.resized_size(size) if family == resizing.FAMILY else None
         if family == resizing.FAMILY and resized is None:
             texts.append(None)
         else:
-            codec = {"family": family, "answer_format": answer_format}
-            texts.append(encode(row.clicks, **codec, image_size=size, resized_size=resized))
+            texts.append(
+                encode(
+                    row.clicks,
+                    family=family,
+                    answer_format=answer_format,
+                    image_size=size,
+                    resized_size=resized,
+                )
+            )
     return texts

@@ -1,133 +1,158 @@
-"""The charts of a quality report: inline SVG and data addresses, drawn from numbers only."""
+"""Charts for pages: inline SVG and images, computed from numbers; the markup is in templates/charts.html."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from markupsafe import Markup
+
+from geoclick import pages
+from geoclick.pages import click_drawing
+from geoclick.pages.figures import Picture, data_uri
 
 WIDTH, HEIGHT = 560, 230
-LEFT, RIGHT, TOP, BOTTOM = 44, 8, 14, 40
-INK, SOFT, LINE = "#1c2429", "#5d6972", "#dfe3e6"
-MAIN, BAND = "#33658a", "#c9d9e6"
-POSITIVE, NEGATIVE = "#16a34a", "#dc2626"
+LEFT, RIGHT, TOP, BOTTOM = 44, 8, 18, 40
+MAIN = "#33658a"
+POSITIVE, NEGATIVE = (
+    "#{:02x}{:02x}{:02x}".format(*click_drawing.COLORS[sign]) for sign in ("positive", "negative")
+)
 
 
-def iou_chart(after: Sequence[Mapping]) -> str:
-    """IoU after each number of clicks: means joined by a line, boxes from the quarter to the three-quarter quantile
-    with the median across, whiskers from the 5 % to the 95 % quantile.
-    """  # noqa: D205
-    slot = (WIDTH - LEFT - RIGHT) / len(after)
-    half = min(slot * 0.28, 22)
+class Series(NamedTuple):
+    """One value for each label of a bar chart, with the name and color of all."""
 
-    def y(iou: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - iou)
+    name: str
+    color: str
+    values: Sequence[float]
 
-    parts = [_open("IoU after each number of clicks"), *_grid([k / 5 for k in range(6)], 1, "{:.1f}")]
-    centers = [LEFT + slot * (i + 0.5) for i in range(len(after))]
-    for x, block in zip(centers, after, strict=True):
-        q05, q25, q50, q75, q95 = (y(block[f"q{q}"]) for q in ("05", "25", "50", "75", "95"))
-        told = (
-            f"after {block['clicks']}: mean {block['mean']:.3f}, median {block['q50']:.3f}, "
-            f"5 to 95 % {block['q05']:.3f} to {block['q95']:.3f}"
+
+class _Bar(NamedTuple):
+    title: str
+    color: str
+    x: float
+    y: float
+    width: float
+    height: float
+    value: str
+
+
+class _Box(NamedTuple):
+    title: str
+    x: float
+    y: dict[str, float]
+
+
+class _Tick(NamedTuple):
+    position: float
+    text: str
+
+
+def box_plot(title: str, axis: str, boxes: Mapping[str, Mapping[str, float]]) -> Markup:
+    """Distributions of IoU: means joined by a line, boxes of the middle half with the median, whiskers from 5 to 95 %.
+
+    Args:
+        title: for screen readers.
+        axis: label of the horizontal axis.
+        boxes: for each label below the axis `mean` and the quantiles `q05`, `q25`, `q50`, `q75` and `q95`.
+    """
+    slot = _plot_width() / len(boxes)
+    drawn = [
+        _Box(
+            f"{axis} {label}: mean {box['mean']:.3f}, median {box['q50']:.3f}, "
+            f"5 to 95 % {box['q05']:.3f} to {box['q95']:.3f}",
+            LEFT + slot * (i + 0.5),
+            {key: _y(box[key]) for key in ("mean", "q05", "q25", "q50", "q75", "q95")},
         )
-        parts.append(
-            f"<g><title>{told}</title>"
-            f'<path d="M{x:.1f} {q05:.1f}V{q95:.1f}" stroke="{MAIN}" stroke-width="1.5"/>'
-            f'<rect x="{x - half:.1f}" y="{q75:.1f}" width="{2 * half:.1f}" height="{max(q25 - q75, 1):.1f}" '
-            f'fill="{BAND}" stroke="{MAIN}"/>'
-            f'<path d="M{x - half:.1f} {q50:.1f}h{2 * half:.1f}" stroke="{MAIN}" stroke-width="2"/></g>'
-            f"{_text(x, HEIGHT - BOTTOM + 16, str(block['clicks']))}"
-        )
-    line = " ".join(f"{x:.1f},{y(block['mean']):.1f}" for x, block in zip(centers, after, strict=True))
-    parts.append(f'<polyline points="{line}" fill="none" stroke="{INK}" stroke-width="2"/>')
-    parts += [
-        f'<circle cx="{x:.1f}" cy="{y(block["mean"]):.1f}" r="3.5" fill="{INK}"/>'
-        for x, block in zip(centers, after, strict=True)
+        for i, (label, box) in enumerate(boxes.items())
     ]
-    return "".join([*parts, _axis("clicks"), "</svg>"])
+    ticks = [_Tick(box.x, label) for box, label in zip(drawn, boxes, strict=True)]
+    levels = [_Tick(_y(k / 5), f"{k / 5:.1f}") for k in range(6)]
+    half = min(slot * 0.28, 22)
+    return _chart("box_plot.html", title=title, axis=axis, levels=levels, ticks=ticks, boxes=drawn, half=half)
 
 
 def bar_chart(
     title: str,
     labels: Sequence[str],
-    series: Sequence[tuple[str, str, Sequence[float]]],
+    series: Sequence[Series],
     axis: str,
     *,
     top: float | None = None,
     form: str = "{:.0f}",
-) -> str:
-    """Bars side by side.
+    show_values: bool = False,
+) -> Markup:
+    """Bars next to each other.
 
     Args:
-        title: what a screen reader says.
+        title: for screen readers.
         labels: below the bars.
-        series: name, color and one value a label, each.
-        axis: below the labels.
-        top: the value at the upper edge; None takes one that holds the largest.
-        form: how values are written.
+        series: bars of one color, one for each label.
+        axis: label of the horizontal axis.
+        top: value at the upper edge; None takes one that fits the largest value.
+        form: format of values.
+        show_values: whether values are also written above their bars.
     """
-    # Counts: a multiple of four, so that the level lines stand at whole numbers.
-    highest = top or 4 * max(1, math.ceil(max(value for _, _, values in series for value in values) / 4))
-    slot = (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
+    # A multiple of four, so that the level lines of counts are whole numbers.
+    highest = top or 4 * max(1, math.ceil(max(value for one in series for value in one.values) / 4))
+    slot = _plot_width() / max(len(labels), 1)
     width = slot * 0.8 / len(series)
-    parts = [_open(title), *_grid([highest * k / 4 for k in range(5)], highest, form)]
+    bars = []
     for i, label in enumerate(labels):
-        for j, (name, color, values) in enumerate(series):
-            tall = (HEIGHT - TOP - BOTTOM) * values[i] / highest
+        for j, one in enumerate(series):
+            value, y = form.format(one.values[i]), _y(one.values[i] / highest)
             x = LEFT + slot * (i + 0.1) + width * j
-            parts.append(
-                f"<g><title>{escape(f'{name} {label}: {form.format(values[i])}')}</title>"
-                f'<rect x="{x:.1f}" y="{HEIGHT - BOTTOM - tall:.1f}" width="{width:.1f}" height="{tall:.1f}" '
-                f'fill="{color}"/></g>'
-            )
-        parts.append(_text(LEFT + slot * (i + 0.5), HEIGHT - BOTTOM + 16, label, size=11))
-    return "".join([*parts, _axis(axis), "</svg>"])
+            height = HEIGHT - BOTTOM - y
+            bars.append(_Bar(f"{one.name} {label}: {value}", one.color, x, y, width, height, value))
+    ticks = [_Tick(LEFT + slot * (i + 0.5), label) for i, label in enumerate(labels)]
+    levels = [_Tick(_y(k / 4), form.format(highest * k / 4)) for k in range(5)]
+    return _chart(
+        "bar_chart.html",
+        title=title,
+        axis=axis,
+        levels=levels,
+        ticks=ticks,
+        bars=bars,
+        show_values=show_values,
+    )
 
 
-def heat_map(counts: Sequence[Sequence[int]], color: str) -> str:
-    """An image element of counts on a grid, white for none and `color` (#rrggbb) for the most, a pixel a cell."""
+def iou_histogram(ious: Sequence[float] | np.ndarray) -> Markup:
+    """How many samples have an IoU in each tenth; 1.0 belongs to the last tenth."""
+    counts, _ = np.histogram(np.clip(ious, 0, 1), bins=np.linspace(0, 1, 11))
+    labels = [f"{i / 10:.1f}{pages.DASH}{(i + 1) / 10:.1f}" for i in range(10)]
+    series = [Series("IoU", MAIN, counts.tolist())]
+    return bar_chart("Histogram of IoU per sample", labels, series, "IoU of a sample", show_values=True)
+
+
+def heat_map(counts: Sequence[Sequence[int]], color: str) -> Picture:
+    """A picture of counts on a grid, one pixel a cell: white where none, `color` (#rrggbb) where most."""
     grid = np.array(counts, float)
     share = (grid / max(grid.max(), 1))[..., None]
     full = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
     pixels = (255 * (1 - share) + full * share).round().astype(np.uint8)
-    most = f"{100 * grid.max() / max(grid.sum(), 1):.1f}"
-    return (
-        f'<img class="heat" src="{data_uri(Image.fromarray(pixels), "PNG")}" '
-        f'alt="map of clicks; the fullest cell holds {most} % of them">'
+    most = 100 * grid.max() / max(grid.sum(), 1)
+    return Picture(
+        data_uri(pixels, kind="PNG"), f"map of clicks; the fullest cell holds {most:.1f} % of them"
     )
 
 
-def data_uri(picture: Image.Image, form: str) -> str:
-    """A picture inside a `data:` address; `form` is PNG or JPEG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, form, **({"quality": 80, "optimize": True} if form == "JPEG" else {}))
-    return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def _chart(template: str, **values: object) -> Markup:
+    frame = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "left": LEFT,
+        "right": WIDTH - RIGHT,
+        "bottom": HEIGHT - BOTTOM,
+    }
+    # Escaped by the template.
+    return Markup(pages.render(template, **frame, **values))
 
 
-def _open(title: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+def _plot_width() -> int:
+    return WIDTH - LEFT - RIGHT
 
 
-def _grid(values: Sequence[float], highest: float, form: str) -> list[str]:
-    """Level lines with their values at the left."""
-    parts = []
-    for value in values:
-        y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / highest)
-        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="{LINE}"/>')
-        parts.append(_text(LEFT - 6, y + 4, form.format(value), anchor="end", size=11))
-    return parts
-
-
-def _axis(words: str) -> str:
-    return _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, words)
-
-
-def _text(x: float, y: float, words: str, *, anchor: str = "middle", size: int = 12) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{SOFT}">'
-        f"{escape(words)}</text>"
-    )
+def _y(share: float) -> float:
+    """The vertical position of a value, given as a share of the highest."""
+    return TOP + (HEIGHT - TOP - BOTTOM) * (1 - share)

@@ -1,8 +1,7 @@
-"""Pictures of an answer: the image, the mask as a tint with an outline, the clicks numbered in order."""
+"""Drawings of clicks and masks on images: panels of a complete image, panels of a window of it, lines of text."""
 
-import base64
-import io
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -10,11 +9,21 @@ from scipy import ndimage
 
 from geoclick.clicks import Click
 
-MASK_COLOR = (240, 60, 205)
-TARGET_COLOR = (0, 190, 255)
-POSITIVE = (22, 150, 60)
-NEGATIVE = (205, 32, 44)
+Color = tuple[int, int, int]
+
+MASK_COLOR: Color = (240, 60, 205)
+TARGET_COLOR: Color = (0, 190, 255)
+POSITIVE: Color = (22, 163, 74)
+NEGATIVE: Color = (220, 38, 38)
+COLORS = {"mask": MASK_COLOR, "target": TARGET_COLOR, "positive": POSITIVE, "negative": NEGATIVE}
+"""For the legends of pages."""
+WHITE: Color = (255, 255, 255)
+BLACK: Color = (20, 20, 20)
+OUTSIDE: Color = (238, 240, 242)
+"""Shown by a window where it is beyond the border of the image."""
 TINT = 0.4
+SUPERSAMPLING = 2
+"""Windows are drawn this many times larger and then reduced, for smooth edges."""
 
 
 def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -24,18 +33,40 @@ def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
 
 
 def marker_radius(longest: int) -> int:
-    """Radius of a click in a picture of that longest side, both in pixels."""
+    """Radius of a click in a panel whose longest side is `longest`, both in pixels."""
     return max(6, longest // 40)
 
 
-def tint(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], *, line: int) -> np.ndarray:
-    """The image, uint8 [H, W, 3], with `mask` (bool [H, W]) tinted, its outline `line` pixels wide."""
+def draw_click(
+    pen: ImageDraw.ImageDraw, x: float, y: float, label: str, *, positive: bool, radius: int
+) -> None:
+    """Draw a click: a labeled disc, green where positive and red where negative.
+
+    Args:
+        pen: draws on the picture.
+        x: column of the center, in pixels of the picture.
+        y: row of the center.
+        label: the click's number, or its sign.
+        positive: whether the click is positive.
+        radius: of the disc in pixels.
+    """
+    box = (x - radius, y - radius, x + radius, y + radius)
+    pen.ellipse(box, fill=POSITIVE if positive else NEGATIVE, outline=WHITE, width=max(1, radius // 5))
+    font = ImageFont.load_default(size=round(1.3 * radius))
+    pen.text((x, y), label, fill=WHITE, font=font, anchor="mm")
+
+
+def tint(image: np.ndarray, mask: np.ndarray, color: Color, *, line: int) -> np.ndarray:
+    """The image, uint8 [H, W, 3], with `mask` (bool [H, W]) tinted and an inner outline `line` pixels wide."""
     picture = image.astype(np.float32)
     picture[mask] = (1 - TINT) * picture[mask] + TINT * np.array(color, np.float32)
-    if mask.any():
-        inner = ndimage.binary_erosion(mask, iterations=line, border_value=0)
-        picture[mask & ~inner] = color
+    picture[inner_edge(mask, line)] = color
     return picture.round().astype(np.uint8)
+
+
+def inner_edge(mask: np.ndarray, width: int) -> np.ndarray:
+    """The pixels of a mask, bool [H, W], at most `width` pixels from its border."""
+    return mask & ~ndimage.binary_erosion(mask, iterations=width) if mask.any() else mask
 
 
 def panel(
@@ -44,32 +75,42 @@ def panel(
     clicks: Sequence[Click] = (),
     *,
     longest: int,
-    color: tuple[int, int, int] = MASK_COLOR,
+    color: Color = MASK_COLOR,
 ) -> np.ndarray:
-    """A picture of the mask and the clicks on the image, uint8 [h, w, 3], its longest side `longest` pixels.
+    """The image with a mask and clicks drawn on it, uint8 [h, w, 3], its longest side `longest` pixels.
 
     Args:
         image: uint8 [H, W, 3] RGB.
         mask: bool [H, W], tinted and outlined.
-        clicks: in pixels of the image; green with their number where positive, red where negative.
-        longest: longest side of the picture, larger or smaller than the image's.
+        clicks: in pixels of the image, numbered in this order.
+        longest: longest side of the panel, larger or smaller than the image's.
         color: of the mask.
     """
     height, width = fitted_size(image.shape[:2], longest)
     sized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     sized_mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
     picture = Image.fromarray(tint(sized, sized_mask, color, line=max(2, longest // 200)))
-    pen = ImageDraw.Draw(picture)
-    radius = marker_radius(longest)
-    font = ImageFont.load_default(size=round(1.3 * radius))
     scale = width / image.shape[1], height / image.shape[0]
-    for number, click in enumerate(clicks, start=1):
-        x, y = (click.x + 0.5) * scale[0] - 0.5, (click.y + 0.5) * scale[1] - 0.5
-        box = (x - radius, y - radius, x + radius, y + radius)
-        fill = POSITIVE if click.positive else NEGATIVE
-        pen.ellipse(box, fill=fill, outline=(255, 255, 255), width=max(1, radius // 5))
-        pen.text((x, y), str(number), fill=(255, 255, 255), font=font, anchor="mm")
+    _draw_clicks(picture, clicks, (0, 0), scale, marker_radius(longest))
     return np.asarray(picture)
+
+
+def _draw_clicks(
+    picture: Image.Image,
+    clicks: Sequence[Click],
+    origin: tuple[int, int],
+    scale: tuple[float, float],
+    radius: int,
+) -> None:
+    """Draw clicks with their numbers; `origin` is the picture's corner in the image, both pairs are (x, y)."""
+    pen = ImageDraw.Draw(picture)
+    for number, click in enumerate(clicks, start=1):
+        # A click is on a pixel's center.
+        x, y = (
+            (value + 0.5 - start) * factor - 0.5
+            for value, start, factor in zip((click.x, click.y), origin, scale, strict=True)
+        )
+        draw_click(pen, x, y, str(number), positive=click.positive, radius=radius)
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, clicks: Sequence[Click]) -> np.ndarray:
@@ -77,8 +118,112 @@ def overlay(image: np.ndarray, mask: np.ndarray, clicks: Sequence[Click]) -> np.
     return panel(image, mask, clicks, longest=max(512, *image.shape[:2]))
 
 
-def data_uri(picture: np.ndarray, quality: int = 80) -> str:
-    """A uint8 [H, W, 3] picture as a JPEG inside a `data:` address, for a page that needs no other file."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+class Window(NamedTuple):
+    """A square part of an image, in pixels of the image; it may extend beyond the image's border."""
+
+    left: int
+    top: int
+    side: int
+
+
+def window_around(target: np.ndarray, clicks: Sequence[Click]) -> Window:
+    """A window around a target, bool [H, W], and clicks, beyond the image's border only where they need it."""
+    ys, xs = np.nonzero(target)
+    xs = np.append(xs, [click.x for click in clicks])
+    ys = np.append(ys, [click.y for click in clicks])
+    extent = max(np.ptp(xs), np.ptp(ys)) + 1
+    side = int(min(max(extent * 1.5, 96), max(target.shape) * 1.02))
+    side = max(side, int(extent) + 8)
+    height, width = target.shape
+    return Window(_start(xs, side, width), _start(ys, side, height), side)
+
+
+def _start(values: np.ndarray, side: int, length: int) -> int:
+    """Where a window of `side` around `values` starts, moved into the image where it fits."""
+    if side >= length:
+        return (length - side) // 2
+    return int(min(max((values.min() + values.max() - side) // 2, 0), length - side))
+
+
+def window_panel(
+    image: np.ndarray,
+    target: np.ndarray,
+    prediction: np.ndarray | None,
+    clicks: Sequence[Click],
+    window: Window,
+    *,
+    side: int,
+) -> np.ndarray:
+    """A window of the image with the target's outline, the predicted mask and clicks, uint8 [side, side, 3].
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+        target: bool [H, W], outlined.
+        prediction: bool [H, W], tinted and outlined; None for none.
+        clicks: in pixels of the image, numbered in this order.
+        window: the part that is shown.
+        side: of the panel in pixels.
+    """
+    large = side * SUPERSAMPLING
+    pixels = _crop_image(image, window, large)
+    if prediction is not None:
+        pixels = tint(pixels, _crop_mask(prediction, window, large), MASK_COLOR, line=5)
+    cropped = _crop_mask(target, window, large)
+    pixels[ndimage.binary_dilation(cropped) & ~cropped] = BLACK
+    pixels[inner_edge(cropped, 4)] = TARGET_COLOR
+    picture, scale = Image.fromarray(pixels), large / window.side
+    radius = SUPERSAMPLING * max(8, side // 29)
+    _draw_clicks(picture, clicks, (window.left, window.top), (scale, scale), radius)
+    return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def _crop_image(image: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """The window of an image, uint8 [H, W, 3], resized to a square of `size`."""
+    left, top, side = window
+    box = (left, top, left + side, top + side)
+    inside = Image.new("L", (image.shape[1], image.shape[0]), 255).crop(box)
+    square = Image.new("RGB", (side, side), OUTSIDE)
+    square.paste(Image.fromarray(image).crop(box), (0, 0), inside)
+    return np.array(square.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _crop_mask(mask: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """The window of a mask, bool [H, W], resized to a square of `size`; False beyond the border."""
+    left, top, side = window
+    cropped = Image.fromarray(mask.astype(np.uint8) * 255).crop((left, top, left + side, top + side))
+    return np.asarray(cropped.resize((size, size), Image.Resampling.BILINEAR)) > 127
+
+
+class Text(NamedTuple):
+    """A piece of text in a drawing; `size` is the font's in pixels."""
+
+    content: str
+    color: Color
+    size: int
+
+
+def draw_line(picture: Image.Image, place: tuple[int, int], pieces: Sequence[Text], width: int) -> None:
+    """Draw pieces of text in one line, the last one shortened where the line is full.
+
+    Args:
+        picture: drawn on.
+        place: (x, y) of the line's top left corner in pixels.
+        pieces: from left to right, on one baseline.
+        width: of the line in pixels.
+    """
+    pen, (x, y) = ImageDraw.Draw(picture), place
+    end, baseline = x + width, y + 15
+    for content, color, size in pieces:
+        font = ImageFont.load_default(size)
+        shown = shorten(content, font, end - x)
+        pen.text((x, baseline), shown, fill=color, font=font, anchor="ls")
+        x += round(font.getlength(shown)) + 12
+
+
+def shorten(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float) -> str:
+    """The text, with an ellipsis in place of its end where it is wider than `width` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."

@@ -1,68 +1,98 @@
-"""Two finished evaluations of the same samples: is one better, by how much, and where.
+"""The comparison of two runs in numbers, as compare.json holds it; differences are B minus A."""
 
-    geoclick evaluate --compare runs/base runs/lora --output runs/compared
-
-Differences are B less A. compare.json holds them, compare.html shows the samples that changed most.
-"""
-
-import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from geoclick.errors import GeoClickError
-from geoclick.files import write_whole
 from geoclick.inference.evaluation.results import PARTS
-from geoclick.inference.reports import comparison_page, record_pairs, significance
-from geoclick.inference.reports.record_pairs import Pairs
+from geoclick.inference.reports import significance
+from geoclick.inference.reports.record_pairs import RecordPairs
+from geoclick.inference.reports.significance import Difference
 from geoclick.scoring.semantic import BACKGROUND
 
-NAME, PAGE = "compare.json", "compare.html"
 IOU, PIXELS, BOUNDARY = slice(0, 1), slice(1, 3), slice(3, 4)
-"""Columns of pairing.NUMBERS."""
+"""Columns of record_pairs.NUMBERS."""
 
 
-def compare(a: Path, b: Path, output: Path, *, gallery: int, seed: int) -> dict:
-    """Compare two run folders; writes compare.json and compare.html.
+class TestedDifference(Difference):
+    """A difference with the p-value of a permutation test; None where a score is undefined."""
+
+    p_value: float | None
+
+
+class GroupDifference(Difference):
+    """The difference of a group of `n` samples, or of a class that `n` images were asked for."""
+
+    n: int
+
+
+class Scores(TypedDict):
+    """Differences of the scores that a mode has, and of the groups of every key of PARTS."""
+
+    miou: TestedDifference
+    oiou: NotRequired[Difference]
+    boundary_iou: NotRequired[Difference]
+    foreground_iou: NotRequired[Difference]
+    by_task: NotRequired[dict[str, GroupDifference]]
+    by_category: NotRequired[dict[str, GroupDifference]]
+    by_size: NotRequired[dict[str, GroupDifference]]
+    by_query_kind: NotRequired[dict[str, GroupDifference]]
+
+
+class Comparison(Scores):
+    """The content of compare.json.
+
+    Attributes:
+        a: folder of run A.
+        b: folder of run B.
+        mode: of both.
+        n: samples.
+        seed: of resamples and permutations.
+        verdict: see `verdict`.
+        wins: samples with a higher IoU in B.
+        losses: samples with a lower IoU in B.
+        ties: samples with equal IoU.
+        protocol: what differs between the protocols, by key, as [of A, of B].
+    """
+
+    a: str
+    b: str
+    mode: str
+    n: int
+    seed: int
+    verdict: str
+    wins: int
+    losses: int
+    ties: int
+    protocol: dict[str, list[Any]]
+
+
+def compare(
+    folders: tuple[Path, Path], protocols: Sequence[dict[str, Any]], pairs: RecordPairs, seed: int
+) -> Comparison:
+    """The comparison of two runs.
 
     Args:
-        a: folder of a finished `geoclick evaluate`.
-        b: another, of the same samples.
-        output: folder to write.
-        gallery: how many samples that gained, and that lost, the page shows.
+        folders: of A and of B.
+        protocols: of A and of B, with the same mode.
+        pairs: their records.
         seed: of resamples and permutations.
-
-    Returns:
-        What compare.json holds: the folders `a` and `b`, `mode`, `n`, `seed`, the `verdict` in words; `wins`, `losses`
-        and `ties` of B by the IoU of samples; the scores `miou`, `oiou` and `boundary_iou`, in mode semantic `miou` and
-        `foreground_iou`, each a dict of `a`, `b`, `difference` and its 95 % `interval`, miou with a `p_value`; for
-        every key of PARTS that the mode scores, by name, such a dict of the mIoU, of a class's IoU in mode semantic,
-        with `n`; `protocol`: what differs, by key, as [of A, of B].
-
-    Raises:
-        GeoClickError: a folder holds no finished evaluation, or they are not of the same samples in one mode.
     """
-    protocols = [record_pairs.read_summary(folder)["protocol"] for folder in (a, b)]
-    modes = [protocol.get("mode") for protocol in protocols]
-    if modes[0] != modes[1]:
-        raise GeoClickError(
-            f"{a} was scored in mode {modes[0]} and {b} in mode {modes[1]}; evaluate both in one --mode."
-        )
-    semantic = modes[0] == "semantic"
-    change = record_pairs.fewer_wrong if semantic else record_pairs.higher_iou
-    pairs = record_pairs.gather(a, b, count=gallery, change=change)
-    before, after = (numbers[:, 0] for numbers in pairs.both())
-    scores = of_set(pairs, seed) if semantic else of_samples(pairs, seed)
-    result = {
-        "a": str(a),
-        "b": str(b),
-        "mode": modes[0],
-        "n": len(before),
+    a, b = (numbers[:, 0] for numbers in pairs.arrays())
+    mode = protocols[0].get("mode", "")
+    scores = semantic_scores(pairs, seed) if mode == "semantic" else sample_scores(pairs, seed)
+    return {
+        "a": str(folders[0]),
+        "b": str(folders[1]),
+        "mode": mode,
+        "n": len(a),
         "seed": seed,
         "verdict": verdict(scores["miou"]),
-        "wins": int(np.count_nonzero(after > before)),
-        "losses": int(np.count_nonzero(after < before)),
-        "ties": int(np.count_nonzero(after == before)),
+        "wins": int(np.count_nonzero(b > a)),
+        "losses": int(np.count_nonzero(b < a)),
+        "ties": int(np.count_nonzero(b == a)),
         **scores,
         "protocol": {
             key: [protocol.get(key) for protocol in protocols]
@@ -70,42 +100,36 @@ def compare(a: Path, b: Path, output: Path, *, gallery: int, seed: int) -> dict:
             if protocols[0].get(key) != protocols[1].get(key)
         },
     }
-    try:
-        page = comparison_page.render(result, protocols, pairs)
-    except record_pairs.FAULTS as error:
-        raise GeoClickError(
-            f"The records of {a} and {b} cannot be shown ({error!r}); evaluate both again."
-        ) from error
-    write_whole(output / PAGE, page)
-    write_whole(output / NAME, json.dumps(result, indent=2) + "\n")
-    return result
 
 
-def of_samples(pairs: Pairs, seed: int) -> dict:
-    """The scores of samples one by one, and of groups of them."""
-    a, b = pairs.both()
+def sample_scores(pairs: RecordPairs, seed: int) -> Scores:
+    """The differences of scores that are means over samples, or sums of their pixels."""
+    a, b = pairs.arrays()
     mean = significance.mean(len(a))
     miou = significance.difference(a[:, IOU], b[:, IOU], mean, seed)
-    found = {
-        "miou": miou | {"p_value": significance.p_value(a[:, IOU], b[:, IOU], mean, seed)},
+    scores: Scores = {
+        "miou": {**miou, "p_value": significance.p_value(a[:, IOU], b[:, IOU], mean, seed)},
         "oiou": significance.difference(a[:, PIXELS], b[:, PIXELS], significance.mean_ratio, seed),
         "boundary_iou": significance.difference(a[:, BOUNDARY], b[:, BOUNDARY], mean, seed),
     }
     for part, (order, _) in PARTS.items():
-        groups = pairs.groups[part]
-        found[part] = {}
+        groups, differences = pairs.groups[part], dict[str, GroupDifference]()
         for name in (n for n in order or sorted(groups) if n in groups):
             rows = np.array(groups[name])
-            told = significance.difference(a[rows, IOU], b[rows, IOU], significance.mean(len(rows)), seed)
-            found[part][name] = {"n": len(rows)} | told
-    return found
+            mean = significance.mean(len(rows))
+            differences[name] = {
+                "n": len(rows),
+                **significance.difference(a[rows, IOU], b[rows, IOU], mean, seed),
+            }
+        scores[part] = differences  # type: ignore[literal-required]
+    return scores
 
 
-def of_set(pairs: Pairs, seed: int) -> dict:
-    """The scores of classes over a whole set, where images are what was drawn."""
+def semantic_scores(pairs: RecordPairs, seed: int) -> Scores:
+    """The differences of scores of classes over the complete test set, whose units are images."""
     images, classes = np.array(pairs.images), pairs.groups["by_category"]
     tables = []
-    for numbers in pairs.both():
+    for numbers in pairs.arrays():
         # [images, 2 * classes]: intersections, then unions.
         pixels = np.zeros((2, images.max() + 1, len(classes)))
         for column, rows in enumerate(map(np.array, classes.values())):
@@ -114,40 +138,46 @@ def of_set(pairs: Pairs, seed: int) -> dict:
         tables.append(np.hstack(list(pixels)))
     a, b = tables
     miou = significance.difference(a, b, significance.mean_ratio, seed)
-    found = {"miou": miou | {"p_value": significance.p_value(a, b, significance.mean_ratio, seed)}}
-    by_class = {}
-    for column, (name, rows) in enumerate(classes.items()):
-        of_class = [table[:, column :: len(classes)] for table in tables]
-        by_class[name] = {"n": len(rows)} | significance.difference(*of_class, significance.mean_ratio, seed)
+    scores: Scores = {"miou": {**miou, "p_value": significance.p_value(a, b, significance.mean_ratio, seed)}}
+    by_class: dict[str, GroupDifference] = {}
+    for column, name in enumerate(classes):
+        own = slice(column, None, len(classes))
+        difference = significance.difference(a[:, own], b[:, own], significance.mean_ratio, seed)
+        by_class[name] = {"n": len(classes[name]), **difference}
     foreground = [name for name in classes if name != BACKGROUND]
     if len(foreground) == 1:
-        found["foreground_iou"] = {key: value for key, value in by_class[foreground[0]].items() if key != "n"}
-    return found | {"by_category": by_class}
+        one = by_class[foreground[0]]
+        scores["foreground_iou"] = {
+            "a": one["a"],
+            "b": one["b"],
+            "difference": one["difference"],
+            "interval": one["interval"],
+        }
+    return {**scores, "by_category": by_class}
 
 
-def verdict(miou: dict) -> str:
-    """What interval and p-value of a difference say together, in words.
+def verdict(miou: TestedDifference) -> str:
+    """Which run is better, by interval and p-value together.
 
-    Resamples of a few units are narrower than chance is, which the p-value is not.
+    With few units the bootstrap's interval is too narrow, so that the p-value must agree.
     """
     low, high = miou["interval"] or (0, 0)
-    if (low > 0 or high < 0) and miou["p_value"] < 0.05:
+    p_value = miou["p_value"]
+    if (low > 0 or high < 0) and p_value is not None and p_value < 0.05:
         return "B is better" if low > 0 else "A is better"
     return "no difference that these samples show"
 
 
-def text(result: dict) -> str:
-    """What `compare` found, for the terminal."""
+def summary_text(result: Comparison) -> str:
+    """The comparison in two lines, for the terminal."""
     miou, n = result["miou"], result["n"]
-    counted = (
+    counts = (
         f"of {n} samples {result['wins']} are better in B, {result['losses']} worse, {result['ties']} equal"
     )
-    if miou["difference"] is None:
-        return (
-            f"no class is in any target or mask of one of the runs: they have no mIoU to compare; {counted}"
-        )
+    if miou["difference"] is None or miou["interval"] is None:
+        return f"no mIoU to compare, since no class is in any target or mask of one of the runs; {counts}"
     low, high = miou["interval"]
     return (
         f"mIoU of A {miou['a']:.3f}, of B {miou['b']:.3f}: {miou['difference']:+.3f} ({low:+.3f} to {high:+.3f}), "
-        f"p = {miou['p_value']:.4f}: {result['verdict']}\n{counted}"
+        f"p = {miou['p_value']:.4f}: {result['verdict']}\n{counts}"
     )

@@ -1,4 +1,4 @@
-"""Which records a page shows: one pass keeps a few numbers of each, and only the chosen ones are read again."""
+"""Which records a gallery shows: one pass indexes the records, and only the selected ones are read again."""
 
 import json
 from array import array
@@ -9,65 +9,66 @@ from pathlib import Path
 import numpy as np
 
 from geoclick import masks
+from geoclick.scoring.records import Record
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What one pass over the records keeps: a few numbers of each.
+class RecordIndex:
+    """A few numbers of each record.
 
     Attributes:
-        offsets: where each line begins in the file, int64 [N].
+        offsets: byte at which each line starts in the file, int64 [N].
         ious: float64 [N].
         targets: whether there is a target, bool [N].
-        alarms: positions of the first records with a mask where no target is.
+        false_alarms: positions of the first records that have a mask but no target.
     """
 
     offsets: np.ndarray
     ious: np.ndarray
     targets: np.ndarray
-    alarms: list[int]
+    false_alarms: list[int]
 
 
-def survey(path: Path, count: int) -> Survey:
+def index_records(path: Path, count: int) -> RecordIndex:
     """Read the records once.
 
     Args:
-        path: predictions.jsonl, whole.
-        count: false alarms to find.
+        path: a complete predictions.jsonl.
+        count: largest number of false alarms.
     """
-    offsets, ious, targets, alarms = array("q"), array("d"), array("b"), []
+    offsets, ious, targets = array("q"), array("d"), array("b")
+    false_alarms: list[int] = []
     with path.open("rb") as file:
         offset = 0
         for line in file:
-            record = json.loads(line)
-            if not record["area"] and len(alarms) < count and masks.area(record["mask"]):
-                alarms.append(len(offsets))
+            record: Record = json.loads(line)
+            if not record["area"] and len(false_alarms) < count and masks.area(record["mask"]):
+                false_alarms.append(len(offsets))
             offsets.append(offset)
             ious.append(record["iou"])
             targets.append(record["area"] > 0)
             offset += len(line)
-    return Survey(np.array(offsets), np.array(ious), np.array(targets, bool), alarms)
+    return RecordIndex(np.array(offsets), np.array(ious), np.array(targets, bool), false_alarms)
 
 
-def choose(found: Survey, count: int) -> dict[str, list[int]]:
-    """Which records the gallery shows, as positions: the best, the median and the worst, then false alarms.
+def select(index: RecordIndex, count: int) -> dict[str, list[int]]:
+    """Positions of the records that are shown: the best, the median and the worst, and false alarms.
 
-    Best to worst are chosen among samples with a target, where an IoU says something; a false alarm is a
-    sample without one for which a mask came. Ties go by the order of the records.
+    Best, median and worst are selected among samples with a target. Ties are in the order of the records.
     """
-    with_target = np.flatnonzero(found.targets)
-    order = with_target[np.argsort(-found.ious[with_target], kind="stable")].tolist()
+    with_target = np.flatnonzero(index.targets)
+    order = with_target[np.argsort(-index.ious[with_target], kind="stable")].tolist()
     middle = max(0, (len(order) - count) // 2)
     return {
         "Best": order[:count],
         "Median": order[middle : middle + count],
         "Worst": order[::-1][:count],
-        "False alarms (nothing to find, yet a mask)": found.alarms[:count],
+        "False alarms (a mask, but no target)": index.false_alarms[:count],
     }
 
 
-def pick(path: Path, offsets: np.ndarray, positions: Sequence[int]) -> Iterator[dict]:
-    """The records at some positions, read where their lines begin."""
+def read_at(path: Path, offsets: np.ndarray, positions: Sequence[int]) -> Iterator[Record]:
+    """The records at some positions; `offsets` are those of the index."""
     with path.open("rb") as file:
         for position in positions:
             file.seek(int(offsets[position]))

@@ -1,6 +1,6 @@
-"""Published figures of the benchmarks, in per cent as printed, each with the protocol by which it was made.
+"""Published scores of the benchmarks, in percent as printed, each with the protocol by which it was computed.
 
-PAPER's tables hold the figures of others too. A figure that was read in a listing, not in its source, is `second_hand`.
+The tables of PAPER also hold the scores of other methods.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ PAPER = "arXiv 2602.17799"
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a published figure was scored, as far as that is known.
+    """How a published score was computed, as far as known.
 
     Attributes:
-        mode: the mode of ours that scores that way; None when it is not known.
-        question: the choice of question; None when there is none, or when it is not known.
-        unknown: what is not known of the rest.
-        note: what else was particular.
+        mode: the corresponding `--mode`; None if unknown.
+        question: the corresponding `--question`; None if there is none, or if unknown.
+        unknown: what else is unknown.
+        note: other particulars.
     """
 
     mode: str | None = None
@@ -27,28 +27,26 @@ class Protocol:
     note: str = ""
 
 
-SEGEARTH_OV = Protocol(
-    "semantic", note="its images at a long side of 448, its thresholds those of SegEarth-OV"
-)
-PAPER_CONTRASTIVE = Protocol("semantic", unknown="its image lists and thresholds are not published")
-PAPER_GENERATIVE = Protocol(unknown="its mode and its choice of question are not published")
-THINK2SEG = Protocol("think2seg", "random", unknown="its random questions are others")
-UNKNOWN = Protocol(unknown="its protocol is not at hand")
+SEGEARTH_OV = Protocol("semantic", note="images with a long side of 448, thresholds of SegEarth-OV")
+PAPER_CONTRASTIVE = Protocol("semantic", unknown="image lists and thresholds are not published")
+PAPER_GENERATIVE = Protocol(unknown="mode and choice of question are not published")
+THINK2SEG = Protocol("think2seg", "random", unknown="its random questions are different ones")
+UNKNOWN = Protocol(unknown="protocol not available")
 
 
 @dataclass(frozen=True)
-class Published:
-    """One figure of one method.
+class PublishedFigure:
+    """One score of one method.
 
     Attributes:
         benchmark: a key of BENCHMARKS, or `average-multi-class` and `average-single-class`.
         split: of the benchmark; empty for an average.
         method: as its authors call it.
-        metric: `miou`, `oiou` or `foreground_iou`; gIoU is the one and cIoU the other.
-        value: in per cent.
-        protocol: how it was scored.
-        source: where it was printed.
-        second_hand: whether it was read elsewhere than in its source.
+        metric: `miou` (also called gIoU), `oiou` (also called cIoU) or `foreground_iou`.
+        value: in percent.
+        protocol: by which it was computed.
+        source: publication.
+        secondary: whether the value is quoted from another source than that.
     """
 
     benchmark: str
@@ -58,7 +56,7 @@ class Published:
     value: float
     protocol: Protocol
     source: str = PAPER
-    second_hand: bool = False
+    secondary: bool = False
 
 
 MULTI_CLASS = ("openearthmap", "loveda", "isaid", "potsdam", "vaihingen", "uavid", "udd5", "vdd")
@@ -82,35 +80,35 @@ SEMANTIC = (
 )
 """mIoU of MULTI_CLASS in order, then the average as printed.
 
-The averages of the first six are not the means of their rows, but 0.2 to 1.8 below.
+The printed averages of the first six are 0.2 to 1.8 below the means of their rows.
 """
 SINGLE_CLASS = {"whu-aerial": 58.8, "inria": 48.0, "chn6-cug": 36.4, "deepglobe": 15.9, "massachusetts": 12.2}
 """IoU of the foreground, by CONTRASTIVE."""
 GRIDS = {"loveda": {10: 36.2, 20: 38.1}, "chn6-cug": {10: 31.0, 20: 35.6}}
-"""The same with fewer points a side than the 29 of CONTRASTIVE."""
+"""CONTRASTIVE with other numbers of points per side than its 29."""
 
 
-def _rows() -> list[Published]:
-    """Every figure of the tables above, and those of the generative way."""
+def _all_figures() -> list[PublishedFigure]:
+    """The scores of the tables above, and those of the generative pipeline."""
     rows = []
     for method, protocol, values, average in SEMANTIC:
         for name, value in zip(MULTI_CLASS, values, strict=True):
-            rows.append(Published(name, BENCHMARKS[name].split, method, "miou", value, protocol))
-        rows.append(Published("average-multi-class", "", method, "miou", average, protocol))
+            rows.append(PublishedFigure(name, BENCHMARKS[name].split, method, "miou", value, protocol))
+        rows.append(PublishedFigure("average-multi-class", "", method, "miou", average, protocol))
     rows.append(
-        Published(
-            "average-single-class", "", "SegEarth-OV", "foreground_iou", 34.2, SEGEARTH_OV, second_hand=True
+        PublishedFigure(
+            "average-single-class", "", "SegEarth-OV", "foreground_iou", 34.2, SEGEARTH_OV, secondary=True
         )
     )
     rows.append(
-        Published(
+        PublishedFigure(
             "average-single-class",
             "",
             CONTRASTIVE,
             "foreground_iou",
             35.1,
             PAPER_CONTRASTIVE,
-            second_hand=True,
+            secondary=True,
         )
     )
     for name in ("loveda", *SINGLE_CLASS):
@@ -118,14 +116,16 @@ def _rows() -> list[Published]:
         metric = "miou" if name in MULTI_CLASS else "foreground_iou"
         for side, value in GRIDS.get(name, {}).items():
             method = f"{CONTRASTIVE}, {side} x {side} points"
-            rows.append(Published(name, split, method, metric, value, PAPER_CONTRASTIVE, second_hand=True))
+            rows.append(
+                PublishedFigure(name, split, method, metric, value, PAPER_CONTRASTIVE, secondary=True)
+            )
         if name in SINGLE_CLASS:
             value = SINGLE_CLASS[name]
             rows.append(
-                Published(name, split, CONTRASTIVE, metric, value, PAPER_CONTRASTIVE, second_hand=True)
+                PublishedFigure(name, split, CONTRASTIVE, metric, value, PAPER_CONTRASTIVE, secondary=True)
             )
     rows += [
-        Published(name, split, method, "miou", value, PAPER_GENERATIVE, second_hand=True)
+        PublishedFigure(name, split, method, "miou", value, PAPER_GENERATIVE, secondary=True)
         for name, split, method, value in (
             ("rrsis-d", "val", TUNED, 68.1),
             ("rrsis-d", "test", UNTUNED, 24.9),
@@ -136,18 +136,18 @@ def _rows() -> list[Published]:
     ]
     return [
         *rows,
-        Published("rrsis-d", "test", "EviSAM3", "miou", 70.65, UNKNOWN, "its authors"),
-        Published("earthreason", "test", "SegEarth-R2", "miou", 73.5, UNKNOWN, "arXiv 2512.20013"),
-        Published("earthreason", "test", "Think2Seg-RS", "oiou", 75.60, THINK2SEG, "arXiv 2512.19302"),
+        PublishedFigure("rrsis-d", "test", "EviSAM3", "miou", 70.65, UNKNOWN, "its authors"),
+        PublishedFigure("earthreason", "test", "SegEarth-R2", "miou", 73.5, UNKNOWN, "arXiv 2512.20013"),
+        PublishedFigure("earthreason", "test", "Think2Seg-RS", "oiou", 75.60, THINK2SEG, "arXiv 2512.19302"),
     ]
 
 
-PUBLISHED = tuple(_rows())
-"""Every figure; methods in the order in which a table shows them."""
+PUBLISHED = tuple(_all_figures())
+"""All scores; methods in the order in which a table shows them."""
 
 
-def find(benchmark: str, split: str, metric: str | None = None) -> list[Published]:
-    """The figures of a benchmark's split, or of one metric of it; none where none is at hand."""
+def figures_of(benchmark: str, split: str, metric: str | None = None) -> list[PublishedFigure]:
+    """The published scores of a benchmark's split, or of one metric of it."""
     return [
         row
         for row in PUBLISHED

@@ -1,115 +1,124 @@
-"""A run's figures beside the published ones of its benchmark, marked by how like they were made."""
+"""A run's scores next to the published ones of its benchmark, with notes on whether they are comparable."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from geoclick.datasets.benchmarks import BENCHMARKS
-from geoclick.inference.reports.published import Protocol, find
+from geoclick.inference.reports.published import Protocol, figures_of
+from geoclick.pages import DASH
 from geoclick.scoring.model_index import METRICS
 
-
-def remark(protocol: Protocol, own: Mapping[str, Any]) -> str:
-    """Whether figures scored by a protocol stand on the same ground as a run's: one line that opens with the answer.
-
-    Args:
-        protocol: of the published figure.
-        own: the protocol that metrics.json of the run holds.
-
-    Returns:
-        `another protocol: ...` with what differs, `not known to be like for like: ...` where no difference is known but
-        not all is said, or `like for like, as far as it is known`.
-    """
-    differs = []
-    if protocol.mode and protocol.mode != own["mode"]:
-        differs.append(f"mode {protocol.mode}, here {own['mode']}")
-    if protocol.question and protocol.question != own.get("question"):
-        differs.append(f"one {protocol.question} question, here {own.get('question', 'all')}")
-    benchmark = BENCHMARKS[own["dataset"]]
-    here, of = (own["images"], "images") if benchmark.task == "semantic" else (own["n"], "samples")
-    if own["split"] == benchmark.split and benchmark.count not in (None, here):
-        differs.append(f"{benchmark.count:,} {of}, here {here:,}")
-    unknown = [protocol.unknown] if protocol.unknown else []
-    if differs:
-        answer = f"another protocol: {'; '.join(differs + unknown)}"
-    elif unknown:
-        answer = f"not known to be like for like: {protocol.unknown}"
-    else:
-        answer = "like for like, as far as it is known"
-    return f"{answer} ({protocol.note})" if protocol.note else answer
+GROUND_TRUTH_PREDICTORS = ("oracle", "box", "center-point", "noisy")
+"""Predictors that use the ground truth."""
+SECONDARY_NOTE = "* quoted from a secondary source"
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of the table: a method, or the run itself.
+class TableRow:
+    """A row of the table: a published method, or the run itself.
 
     Attributes:
         method: its name.
-        values: metric to per cent.
-        remark: how like it was made; of the run itself, how it was made.
-        source: where it was printed; empty for the run.
-        second_hand: whether it was read elsewhere.
+        values: metric to percent.
+        note: whether it is comparable; of the run itself, how it was scored.
+        source: publication; empty for the run.
+        secondary: whether the values are quoted from another source.
     """
 
     method: str
     values: dict[str, float] = field(default_factory=dict)
-    remark: str = ""
+    note: str = ""
     source: str = ""
-    second_hand: bool = False
+    secondary: bool = False
 
 
-FROM_TRUTH = ("oracle", "box", "center-point", "noisy")
-"""Predictors that see the ground truth: lines of reference, no results."""
-
-
-def beside(summary: Mapping[str, Any]) -> list[Line]:
-    """The published figures of a run's benchmark and split, then the run; empty where none is published.
+def comparability(published: Protocol, own: Mapping[str, Any]) -> str:
+    """Whether scores of a published protocol are comparable with a run's, in one line.
 
     Args:
-        summary: what metrics.json of the run holds.
+        published: the protocol of the published scores.
+        own: the protocol in metrics.json of the run.
+
+    Returns:
+        `different protocol: ...` with the differences, `comparability unknown: ...` where no difference is known but
+        the protocol is not fully known, or `comparable, as far as known`.
+    """
+    differences = []
+    if published.mode and published.mode != own["mode"]:
+        differences.append(f"mode {published.mode}, here {own['mode']}")
+    if published.question and published.question != own.get("question"):
+        differences.append(f"question {published.question}, here {own.get('question', 'all')}")
+    benchmark = BENCHMARKS[own["dataset"]]
+    here, unit = (own["images"], "images") if benchmark.task == "semantic" else (own["n"], "samples")
+    if own["split"] == benchmark.split and benchmark.count not in (None, here):
+        differences.append(f"{benchmark.count:,} {unit}, here {here:,}")
+    unknown = [published.unknown] if published.unknown else []
+    if differences:
+        answer = f"different protocol: {'; '.join(differences + unknown)}"
+    elif unknown:
+        answer = f"comparability unknown: {published.unknown}"
+    else:
+        answer = "comparable, as far as known"
+    return f"{answer} ({published.note})" if published.note else answer
+
+
+def rows(summary: Mapping[str, Any]) -> list[TableRow]:
+    """The published methods of a run's benchmark and split, then the run; empty if nothing is published.
+
+    Args:
+        summary: the content of metrics.json of the run.
     """
     own, scores = summary["protocol"], summary["scores"]
-    lines: dict[str, Line] = {}
-    for row in find(own["dataset"], own["split"]):
-        new = Line(row.method, {}, remark(row.protocol, own), row.source, row.second_hand)
-        lines.setdefault(row.method, new).values[row.metric] = row.value
-    if not lines:
+    methods: dict[str, TableRow] = {}
+    for figure in figures_of(own["dataset"], own["split"]):
+        note = comparability(figure.protocol, own)
+        row = TableRow(figure.method, {}, note, figure.source, figure.secondary)
+        methods.setdefault(figure.method, row).values[figure.metric] = figure.value
+    if not methods:
         return []
-    shown = {metric for line in lines.values() for metric in line.values}
     values = {
         metric: round(100 * scores[metric], 1)
-        for metric in METRICS
-        if metric in shown and scores.get(metric) is not None
+        for metric in metrics(methods.values())
+        if scores.get(metric) is not None
     }
-    made = [f"mode {own['mode']}"]
+    notes = [f"mode {own['mode']}"]
     if "question" in own and own["mode"] != "semantic":
-        made.append(f"questions: {own['question']}")
-    if own["predictor"] in FROM_TRUTH:
-        made.append("made from the ground truth: a line of reference, no result")
-    return [*lines.values(), Line(f"this run ({own['predictor']})", values, ", ".join(made))]
+        notes.append(f"questions: {own['question']}")
+    if own["predictor"] in GROUND_TRUTH_PREDICTORS:
+        notes.append("uses the ground truth: a reference, not a result")
+    return [*methods.values(), TableRow(f"this run ({own['predictor']})", values, ", ".join(notes))]
 
 
-def number(value: float) -> str:
-    """A value in per cent with one digit, or with two where it has two."""
-    shown = f"{value:.2f}"
-    return shown[:-1] if shown.endswith("0") else shown
+def metrics(table: Iterable[TableRow]) -> list[str]:
+    """The metrics that any row has, in the order of METRICS."""
+    shown = {metric for row in table for metric in row.values}
+    return [metric for metric in METRICS if metric in shown]
+
+
+def percent(row: TableRow, metric: str, missing: str = DASH) -> str:
+    """A value of a row in percent with one digit, or with two where it has two."""
+    if metric not in row.values:
+        return missing
+    text = f"{row.values[metric]:.2f}"
+    return text[:-1] if text.endswith("0") else text
 
 
 def text(summary: Mapping[str, Any]) -> str:
-    """`beside` as a table for the terminal, in per cent, remarks below it; empty where nothing is published."""
-    lines = beside(summary)
-    if not lines:
+    """`rows` as a table for the terminal, in percent, with notes below it; empty if nothing is published."""
+    table = rows(summary)
+    if not table:
         return ""
-    metrics = [metric for metric in METRICS if any(metric in line.values for line in lines)]
-    notes = list(dict.fromkeys(line.remark for line in lines))
-    title = f"{BENCHMARKS[summary['protocol']['dataset']].title} {summary['protocol']['split']}, per cent"
-    names = [line.method + " *" * line.second_hand for line in lines]
+    columns = metrics(table)
+    notes = list(dict.fromkeys(row.note for row in table))
+    title = f"{BENCHMARKS[summary['protocol']['dataset']].title} {summary['protocol']['split']}, percent"
+    names = [row.method + " *" * row.secondary for row in table]
     width = max(map(len, [title, *names]))
-    rows = [f"{title:<{width}}" + "".join(f"{METRICS[metric]:>16}" for metric in metrics)]
-    for name, line in zip(names, lines, strict=True):
-        cells = (f"{number(line.values[m]) if m in line.values else '':>16}" for m in metrics)
-        rows.append(f"{name:<{width}}{''.join(cells)}  [{notes.index(line.remark) + 1}]")
-    rows += [f"[{i}] {note}" for i, note in enumerate(notes, start=1)]
-    if any(line.second_hand for line in lines):
-        rows.append("* read in a listing of its source, not there")
-    return "\n".join(rows)
+    lines = [f"{title:<{width}}" + "".join(f"{METRICS[metric]:>16}" for metric in columns)]
+    for name, row in zip(names, table, strict=True):
+        cells = (f"{percent(row, metric, missing=''):>16}" for metric in columns)
+        lines.append(f"{name:<{width}}{''.join(cells)}  [{notes.index(row.note) + 1}]")
+    lines += [f"[{i}] {note}" for i, note in enumerate(notes, start=1)]
+    if any(row.secondary for row in table):
+        lines.append(SECONDARY_NOTE)
+    return "\n".join(lines)

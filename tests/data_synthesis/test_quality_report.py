@@ -42,7 +42,7 @@ def write_store(folder, rows, shards=1, **manifest):
     write_images(folder / "root", rows)
 
 
-def settings(folder, **changes):
+def options(folder, **changes):
     values = {"store": folder / "store", "root": folder / "root", "output": folder / "out"}
     return QualityOptions(**{k: str(v) for k, v in values.items()} | changes)
 
@@ -54,7 +54,7 @@ def read_flags(folder):
 def test_each_suspect_sample_has_a_line_with_its_reasons(tmp_path):
     rows = suspects()
     write_store(tmp_path, [row for row, _ in rows])
-    run(settings(tmp_path))
+    run(options(tmp_path))
     flags = read_flags(tmp_path)
     assert [(f["sample_id"], f["reasons"]) for f in flags] == [
         (row.sample_id, reasons) for row, reasons in rows if reasons
@@ -76,10 +76,10 @@ def test_each_suspect_sample_has_a_line_with_its_reasons(tmp_path):
     assert config["min_iou"] == 0.5
 
 
-def test_the_clean_store_holds_the_other_samples_and_says_where_they_are_from(tmp_path, capsys):
+def test_the_clean_store_holds_the_other_samples_and_its_source(tmp_path, capsys):
     rows = suspects()
     write_store(tmp_path, [row for row, _ in rows], policy="center")
-    run(settings(tmp_path, drop=True))
+    run(options(tmp_path, drop=True))
     clean = tmp_path / "out" / "clean"
     assert list(store.read(clean)) == [row for row, reasons in rows if not reasons]
     manifest = store.read_manifest(clean)
@@ -89,23 +89,21 @@ def test_the_clean_store_holds_the_other_samples_and_says_where_they_are_from(tm
     assert (source["samples"], source["dropped"]) == (6, 3)
     assert source["dropped_by_reason"] == {"low-iou": 2, "duplicate": 1, "sliver": 1}
     assert source["limits"]["duplicate_iou"] == 0.95
-    assert "3 kept" in capsys.readouterr().out
+    assert "3 samples in" in capsys.readouterr().out
     # Nothing of it is flagged again.
-    again = settings(tmp_path, store=str(clean), output=str(tmp_path / "again"))
+    again = options(tmp_path, store=str(clean), output=str(tmp_path / "again"))
     run(again)
     assert (tmp_path / "again" / "flags.jsonl").read_text() == ""
-    with pytest.raises(GeoClickError, match="clean is there already"):
-        run(settings(tmp_path, drop=True))
+    with pytest.raises(GeoClickError, match="clean exists already"):
+        run(options(tmp_path, drop=True))
 
 
-def test_a_clean_store_of_many_rows_has_whole_shards_and_what_a_killed_run_left_is_gone(
-    tmp_path, monkeypatch
-):
+def test_a_clean_store_of_many_rows_has_several_shards_and_replaces_an_unfinished_one(tmp_path, monkeypatch):
     monkeypatch.setattr(quality_report, "SHARD_SAMPLES", 7)
     rows = random_rows(3, 50)
     write_store(tmp_path, rows, shards=3)
     store.write_shard(tmp_path / "out" / "clean.partial", 5, 9, rows)
-    run(settings(tmp_path, drop=True, min_iou=0.8))
+    run(options(tmp_path, drop=True, min_iou=0.8))
     dropped = {line["sample_id"] for line in read_flags(tmp_path)}
     expected = [row for row in store.read(tmp_path / "store") if row.sample_id not in dropped]
     clean = tmp_path / "out" / "clean"
@@ -117,9 +115,9 @@ def test_a_clean_store_of_many_rows_has_whole_shards_and_what_a_killed_run_left_
     ]
 
 
-def test_a_store_of_which_nothing_is_left_is_empty_but_whole(tmp_path):
+def test_a_clean_store_may_be_empty(tmp_path):
     write_store(tmp_path, [suspects()[1][0]])
-    run(settings(tmp_path, drop=True))
+    run(options(tmp_path, drop=True))
     assert list(store.read(tmp_path / "out" / "clean")) == []
     assert store.read_manifest(tmp_path / "out" / "clean")["samples"] == 0
 
@@ -127,13 +125,13 @@ def test_a_store_of_which_nothing_is_left_is_empty_but_whole(tmp_path):
 def test_the_same_command_gives_the_same_bytes(tmp_path):
     write_store(tmp_path, random_rows(5, 60), shards=2)
     names = ("quality.html", "quality.json", "flags.jsonl")
-    run(settings(tmp_path))
+    run(options(tmp_path))
     first = [(tmp_path / "out" / name).read_bytes() for name in names]
-    run(settings(tmp_path))
+    run(options(tmp_path))
     assert [(tmp_path / "out" / name).read_bytes() for name in names] == first
 
 
-def test_the_maximum_is_the_jobs_or_the_longest_sequence_or_what_is_asked(tmp_path):
+def test_the_maximum_comes_from_the_option_the_manifest_or_the_longest_sequence(tmp_path):
     rows = [row for row, _ in suspects()]
     for folder, manifest, asked, expected in (
         ("a", {}, None, 6),
@@ -141,12 +139,12 @@ def test_the_maximum_is_the_jobs_or_the_longest_sequence_or_what_is_asked(tmp_pa
         ("c", {}, 20, 20),
     ):
         write_store(tmp_path / folder, rows, **manifest)
-        run(settings(tmp_path / folder, max_clicks=asked, worst=0, worst_per_group=0))
+        run(options(tmp_path / folder, max_clicks=asked, worst=0, worst_per_group=0))
         found = json.loads((tmp_path / folder / "out" / "quality.json").read_text())
         assert found["max_clicks"] == len(found["all"]["iou_after_clicks"]) == expected
 
 
-def test_several_sequences_of_a_sample_are_no_duplicates_where_the_job_made_several(tmp_path):
+def test_several_sequences_of_a_sample_are_no_duplicates(tmp_path):
     mask = box_mask(5, 5, 25, 25)
     rows = [make_row(mask, [Click(15, 15)], [0.9], sample_id=name) for name in ("a", "a#2", "b", "b#2")]
     for folder, manifest, expected in (
@@ -154,11 +152,11 @@ def test_several_sequences_of_a_sample_are_no_duplicates_where_the_job_made_seve
         ("one", {}, ["a#2", "b", "b#2"]),
     ):
         write_store(tmp_path / folder, rows, **manifest)
-        run(settings(tmp_path / folder, worst=0, worst_per_group=0))
+        run(options(tmp_path / folder, worst=0, worst_per_group=0))
         assert [line["sample_id"] for line in read_flags(tmp_path / folder)] == expected
 
 
-def words(folder, *more):
+def arguments(folder, *more):
     return [str(folder / "store"), "--root", str(folder / "root"), "--output", str(folder / "out"), *more]
 
 
@@ -172,58 +170,60 @@ def check_error(capsys, code, argv, *expected):
         assert text in errors[0]
 
 
-def test_bad_input_is_one_sentence(tmp_path, capsys):
+def test_errors_are_one_sentence(tmp_path, capsys):
     rows = [row for row, _ in suspects()]
     for name in ("none", "empty", "unfinished", "part", "rows", "good"):
         (tmp_path / name).mkdir()
-    check_error(capsys, 1, words(tmp_path / "none"), "holds no click store")
+    check_error(capsys, 1, arguments(tmp_path / "none"), "holds no click store")
     (tmp_path / "empty" / "store").mkdir()
-    check_error(capsys, 1, words(tmp_path / "empty"), "holds no click store")
+    check_error(capsys, 1, arguments(tmp_path / "empty"), "holds no click store")
     store.write_shard(tmp_path / "unfinished" / "store", 0, 1, rows)
-    check_error(capsys, 1, words(tmp_path / "unfinished"), "manifest.json", "geoclick synth")
+    check_error(capsys, 1, arguments(tmp_path / "unfinished"), "manifest.json", "geoclick synth")
     write_store(tmp_path / "part", rows, shards=2)
     (tmp_path / "part" / "store" / store.shard_name(1, 2)).unlink()
-    check_error(capsys, 1, words(tmp_path / "part"), "1 of 2 shards")
+    check_error(capsys, 1, arguments(tmp_path / "part"), "1 of 2 shards")
     write_store(tmp_path / "rows", [])
-    check_error(capsys, 1, words(tmp_path / "rows"), "holds no rows")
+    check_error(capsys, 1, arguments(tmp_path / "rows"), "holds no rows")
     good = tmp_path / "good"
     write_store(good, rows)
-    check_error(capsys, 2, [*words(good)[:1], "--output", "x"], "Missing --root")
-    check_error(capsys, 2, [*words(good), "--root", str(good / "nowhere")], "nowhere is not a folder")
-    check_error(capsys, 1, [*words(good), "--root", str(good)], "train/images/a.png does not exist", "--root")
-    check_error(capsys, 2, [*words(good), "--tokenizer", str(good)], "tokenizer.json")
-    check_error(capsys, 2, [*words(good), "--min-iou", "1.1"], "--min-iou must be 0 to 1")
-    check_error(capsys, 2, [*words(good), "--duplicate-iou", "nan"], "--duplicate-iou must be 0")
+    check_error(capsys, 2, [*arguments(good)[:1], "--output", "x"], "Missing --root")
+    check_error(capsys, 2, [*arguments(good), "--root", str(good / "nowhere")], "nowhere is not a folder")
+    check_error(
+        capsys, 1, [*arguments(good), "--root", str(good)], "train/images/a.png does not exist", "--root"
+    )
+    check_error(capsys, 2, [*arguments(good), "--tokenizer", str(good)], "tokenizer.json")
+    check_error(capsys, 2, [*arguments(good), "--min-iou", "1.1"], "--min-iou must be 0 to 1")
+    check_error(capsys, 2, [*arguments(good), "--duplicate-iou", "nan"], "--duplicate-iou must be 0")
     check_error(capsys, 2, ["--root", "x", "--output", "y"], "Missing STORE")
     assert not (good / "out").exists()
 
 
-def test_no_other_run_is_overwritten(tmp_path, capsys):
+def test_other_runs_are_not_overwritten(tmp_path, capsys):
     write_store(tmp_path, [row for row, _ in suspects()])
     (tmp_path / "store" / "config.yaml").write_text("clicks: 6\n")
-    into_the_store = [*words(tmp_path), "--output", str(tmp_path / "store")]
+    into_the_store = [*arguments(tmp_path), "--output", str(tmp_path / "store")]
     check_error(capsys, 2, into_the_store, "holds another run")
     (tmp_path / "store" / "config.yaml").unlink()
     check_error(capsys, 2, into_the_store, "holds another run")
 
 
-def test_a_broken_image_is_named_and_the_figures_are_there(tmp_path, capsys):
+def test_a_broken_image_is_an_error_after_the_figures_are_written(tmp_path, capsys):
     write_store(tmp_path, [row for row, _ in suspects()])
     (tmp_path / "root" / "train" / "images" / "a.png").write_bytes(b"no image")
-    check_error(capsys, 1, words(tmp_path), "a.png cannot be read as an image")
+    check_error(capsys, 1, arguments(tmp_path), "a.png cannot be read as an image")
     assert len(read_flags(tmp_path)) == 3
     assert (tmp_path / "out" / "quality.json").exists()
     # Without pictures there is a page all the same.
-    assert main(words(tmp_path, "--worst", "0", "--worst-per-group", "0")) == 0
+    assert main(arguments(tmp_path, "--worst", "0", "--worst-per-group", "0")) == 0
 
 
-def test_an_image_path_that_leads_out_of_the_root_is_refused(tmp_path, capsys):
+def test_an_image_outside_the_root_is_an_error(tmp_path, capsys):
     write_store(tmp_path, [make_row(box_mask(5, 5, 25, 25), image="../outside.png")])
-    check_error(capsys, 1, words(tmp_path), "leads out of")
+    check_error(capsys, 1, arguments(tmp_path), "leads out of")
 
 
-def test_the_front_door_knows_the_command(monkeypatch, tmp_path, capsys):
+def test_the_command_line_runs_the_command(monkeypatch, tmp_path, capsys):
     write_store(tmp_path, [row for row, _ in suspects()])
-    monkeypatch.setattr(sys, "argv", ["geoclick", "quality", *words(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["geoclick", "quality", *arguments(tmp_path)])
     assert cli.main() == 0
     assert "3 flagged (2 low-iou, 1 duplicate, 1 sliver)" in capsys.readouterr().out

@@ -5,13 +5,11 @@ from geoclick.data_synthesis.sheet import (
     CELL,
     GAP,
     HEADER,
-    NEGATIVE,
-    POSITIVE,
     TITLE,
     draw_sheet,
     pick,
-    window_of,
 )
+from geoclick.pages.click_drawing import NEGATIVE, POSITIVE, window_around
 from tests.data_synthesis.click_rows import make_row
 
 
@@ -20,7 +18,7 @@ def row(mask, clicks, ious):
     return make_row(mask, clicks, ious, query=query)
 
 
-def test_clicks_are_drawn_where_they_are_in_their_color():
+def test_clicks_are_drawn_at_their_place_in_their_color():
     mask = np.zeros((100, 100), bool)
     mask[20:81, 20:81] = True
     clicks = (Click(35, 50, True), Click(65, 30, False))
@@ -28,27 +26,15 @@ def test_clicks_are_drawn_where_they_are_in_their_color():
         [row(mask, clicks, (0.5, 0.6))], [np.full((100, 100, 3), 90, np.uint8)], [[mask, mask]], columns=3
     )
     assert sheet.width == 3 * (CELL + GAP) + GAP
-    left, top, side = window_of(mask, clicks)
+    left, top, side = window_around(mask, clicks)
     for column, shown in ((0, 0), (1, 1), (2, 2)):
         for number, click in enumerate(clicks):
-            # Beside the dot's number, well inside the dot.
+            # Next to the number, inside the disc.
             x = GAP + column * (CELL + GAP) + (click.x + 0.5 - left) * CELL / side + 5
             y = HEADER + TITLE + (click.y + 0.5 - top) * CELL / side
             color = POSITIVE if click.positive else NEGATIVE
             pixel = np.array(sheet.getpixel((int(x), int(y))))
             assert (np.abs(pixel - color).max() < 60) == (number < shown)
-
-
-def test_the_window_holds_target_and_clicks_and_stays_in_the_image_where_it_fits():
-    mask = np.zeros((300, 400), bool)
-    mask[5:40, 350:395] = True
-    left, top, side = window_of(mask, [Click(340, 90)])
-    assert left >= 0
-    assert top >= 0
-    assert left + side <= 400
-    assert left <= 340
-    assert top + side > 90
-    assert window_of(np.ones((300, 400), bool), [])[2] >= 400
 
 
 def test_picking_is_fair_ordered_and_repeatable():

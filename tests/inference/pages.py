@@ -1,10 +1,10 @@
-"""What a page holds, read by a parser."""
+"""What a page contains, read by a parser."""
 
 from html.parser import HTMLParser
 
 
-class Names(HTMLParser):
-    """Every tag and every address of a page."""
+class PageParser(HTMLParser):
+    """Collects every tag and every address of a page."""
 
     def __init__(self, page):
         super().__init__()
@@ -16,10 +16,10 @@ class Names(HTMLParser):
         self.addresses += [value for name, value in attrs if name in ("src", "href")]
 
 
-def check_stands_alone(page):
-    """No script, nothing from elsewhere, and nothing of a hostile query but text."""
-    names = Names(page)
-    assert not {"script", "link", "iframe", "object", "b1"} & names.tags
-    assert all(address.startswith("data:image/jpeg;base64,") for address in names.addresses)
+def check_self_contained(page):
+    """No script, nothing loaded from elsewhere, and hostile text only as text."""
+    parsed = PageParser(page)
+    assert not {"script", "link", "iframe", "object", "b1"} & parsed.tags
+    assert all(address.startswith("data:image/jpeg;base64,") for address in parsed.addresses)
     assert "url(" not in page
-    return names
+    return parsed

@@ -87,7 +87,7 @@ def test_figures_agree_with_counting_row_by_row(seed, max_clicks):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_maps_and_bars_hold_each_click_once_in_its_place(seed):
+def test_maps_and_histograms_count_each_click_once(seed):
     rows = random_rows(seed, 60)
     found = figures_of(rows)
     for name, sign in (("positive", True), ("negative", False)):
@@ -106,14 +106,14 @@ def test_the_maps_and_bars_hold_each_click_once_in_its_place(seed):
         assert border["inside"] == pytest.approx(inside / border["clicks"], abs=1e-5)
 
 
-def test_noc_takes_the_first_click_that_reaches_the_level_and_the_maximum_where_none_does():
+def test_noc_is_the_first_click_that_reaches_the_level_or_the_maximum():
     after = np.array([[0.7, 0.9, 0.6], [0.9, 0.95, 0.95], [0.1, 0.2, 0.3], [0.5, 0.5, 0.8999]])
     numbers, ever = number_of_clicks(after, 0.9)
     assert numbers.tolist() == [2, 1, 3, 3]
     assert ever.tolist() == [True, True, False, False]
 
 
-def test_a_sequence_that_ended_early_counts_as_the_maximum_when_it_never_gets_there():
+def test_a_sequence_that_ended_early_counts_the_maximum():
     block = figures_of(with_ious([0.5], [0.95]), max_clicks=20)["noc"]["90"]
     assert block == {"mean": 10.5, "never": 0.5}
 
@@ -128,7 +128,7 @@ def test_a_level_is_reached_at_exactly_its_iou():
     assert [figures_of(with_ious([level / 100]))["noc"][str(level)]["never"] for level in LEVELS] == [0, 0, 0]
 
 
-def test_groups_are_the_figures_of_their_rows_and_only_there_where_there_are_several():
+def test_groups_have_the_figures_of_their_rows():
     rows = random_rows(7, 60)
     measures = measure(rows)
     flags = {"any": np.arange(60) % 3 == 0}
@@ -147,7 +147,7 @@ def test_groups_are_the_figures_of_their_rows_and_only_there_where_there_are_sev
     assert one["by_dataset"] == one["by_task"] == one["by_category"] == {}
 
 
-def test_nothing_has_no_mean_and_the_figures_are_json():
+def test_a_mean_of_no_values_is_none_and_figures_are_json():
     empty = figures_of([make_row(np.zeros((4, 4), bool))])
     assert empty["best_iou"] == spread(np.empty(0))
     assert empty["noc"]["80"] == {"mean": None, "never": None}
@@ -156,7 +156,7 @@ def test_nothing_has_no_mean_and_the_figures_are_json():
     json.dumps(all_figures(measure(random_rows(1, 20)), {"any": np.ones(20, bool)}, 3), allow_nan=False)
 
 
-def test_answers_that_a_codec_cannot_write_are_left_out_of_its_counts():
+def test_answers_that_a_codec_cannot_write_are_not_counted():
     measures = measure(with_ious([0.5], [0.5]))
     measures.rows["tokens"][0, 2] = UNCOUNTED
     found = figures(measures, np.ones(2, bool), {}, 1)["tokens"]

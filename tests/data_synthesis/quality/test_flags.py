@@ -61,7 +61,7 @@ def by_hand(rows, limits):
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("same_query", [False, True])
-def test_duplicates_are_those_of_comparing_every_pair(seed, same_query):
+def test_duplicates_equal_those_of_comparing_every_pair(seed, same_query):
     rng = np.random.default_rng(seed)
     shapes = [box_mask(*rng.integers(0, 12, 2), *rng.integers(20, 40, 2)) for _ in range(4)] + [
         np.zeros((40, 50), bool)
@@ -89,7 +89,7 @@ def test_duplicates_are_those_of_comparing_every_pair(seed, same_query):
     assert found_ious == pytest.approx(ious)
 
 
-def test_the_first_of_equal_masks_stays_and_other_images_do_not_matter():
+def test_the_first_of_equal_masks_of_an_image_is_the_original():
     square = box_mask(5, 5, 20, 20)
     rows = numbered([square, box_mask(0, 30, 9, 49), square, square])
     assert duplicates_of(rows) == ([-1, -1, 0, 0], [0, 0, 1, 1])
@@ -106,7 +106,7 @@ def test_equal_masks_need_no_second_reading():
     assert find_duplicates(measure(rows), never, LIMITS, lambda: None).of.tolist() == [-1, 0, 0]
 
 
-def test_another_query_is_no_duplicate_when_only_the_same_one_counts():
+def test_masks_of_other_queries_are_no_duplicates_with_same_query():
     square = box_mask(5, 5, 20, 20)
     rows = [make_row(square, sample_id=str(i), query=q) for i, q in enumerate(["roof", "house", "roof"])]
     assert duplicates_of(rows)[0] == [-1, 0, 0]
@@ -119,20 +119,20 @@ def test_sequences_of_one_sample_are_no_duplicates_of_each_other():
     assert duplicates_of(rows)[0] == [-1, -1, 0, 0]
 
 
-def test_a_mask_must_be_above_the_threshold_and_not_at_it():
+def test_the_iou_of_duplicates_is_above_the_threshold():
     whole, part = box_mask(0, 0, 10, 10), box_mask(0, 0, 9, 10)
     assert duplicates_of(numbered([whole, part]))[0] == [-1, -1]
     assert duplicates_of(numbered([whole, part]), Limits(0.5, 2, 0.8999)) == ([-1, 0], [0, 0.9])
     assert duplicates_of(numbered([whole, whole]), Limits(0.5, 2, 1.0))[0] == [-1, -1]
 
 
-def test_a_chain_of_small_changes_keeps_its_ends():
+def test_distant_masks_of_a_chain_are_no_duplicates():
     chain = [box_mask(0, 0, 10, 40 - 3 * k) for k in range(3)]
     assert [round(iou(chain[0], m), 3) for m in chain] == [1, 0.925, 0.85]
     assert duplicates_of(numbered(chain))[0] == [-1, 0, -1]
 
 
-def test_boxes_and_areas_rule_out_most_pairs():
+def test_boxes_and_areas_exclude_most_pairs():
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 180, (120, 2))
     sides = rng.integers(4, 20, (120, 2))
@@ -144,7 +144,7 @@ def test_boxes_and_areas_rule_out_most_pairs():
     assert [0, 120] in np.sort(loose, axis=1).tolist()
 
 
-def test_slivers_are_masks_in_which_no_disc_fits():
+def test_slivers_are_masks_without_a_large_inner_disc():
     lines = [box_mask(2, 2, 2 + width, 40) for width in (1, 2, 3)]
     # Thin, but along the border: what lies beyond the image is no target.
     lines.append(box_mask(0, 0, 2, 50))
@@ -154,7 +154,7 @@ def test_slivers_are_masks_in_which_no_disc_fits():
         assert flag(measures, none, Limits(0.5, radius, 1.0))[SLIVER].tolist() == expected
 
 
-def test_low_iou_is_the_best_of_the_sequence_and_no_target_is_never_flagged():
+def test_low_iou_uses_the_best_iou_and_skips_samples_without_target():
     square = box_mask(5, 5, 20, 20)
     sequences = [[0.6, 0.3], [0.2, 0.49], [0.5], []]
     rows = [

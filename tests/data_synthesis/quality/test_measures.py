@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from geoclick.clicks import Click
 from geoclick.data_synthesis.quality import measures
-from geoclick.data_synthesis.quality.measures import CODECS, bounding_box, nearest_pixel, sample_of
+from geoclick.data_synthesis.quality.measures import CODECS, nearest_pixel, sample_of
 from geoclick.errors import GeoClickError
 from tests.data_synthesis.click_rows import count_clicks, make_row, measure, random_rows
 
@@ -28,7 +28,7 @@ def height_of(mask):
 
 @settings(max_examples=60)
 @given(masks_of_any_shape, st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=6))
-def test_places_and_distances_are_those_of_the_whole_image(mask, places):
+def test_positions_and_distances_refer_to_the_complete_image(mask, places):
     assume(mask.any())
     height, width = mask.shape
     clicks = [Click(x * width - 0.5, y * height - 0.5) for x, y in places]
@@ -50,7 +50,7 @@ def test_places_and_distances_are_those_of_the_whole_image(mask, places):
         assert (found["x"], found["y"]) == pytest.approx((x, y), abs=1e-6)
 
 
-def test_every_row_and_click_is_there_in_order():
+def test_all_rows_and_clicks_are_measured_in_order():
     rows = random_rows(0, 600)
     measures = measure(iter(rows))
     assert measures.rows["clicks"].tolist() == [len(row.clicks) for row in rows]
@@ -65,7 +65,7 @@ def test_every_row_and_click_is_there_in_order():
     assert measures.rows["tokens"].shape == (600, len(CODECS))
 
 
-def test_identities_are_equal_where_the_things_are():
+def test_hashes_are_equal_for_equal_values():
     mask = np.ones((3, 3), bool)
     row = make_row(mask)
     changes = {"image": "b.png", "query": "another", "sample_id": "b", "mask": make_row(mask[:2]).mask}
@@ -77,8 +77,8 @@ def test_identities_are_equal_where_the_things_are():
             assert (pair[name][0] == pair[name][1]) == (name != column)
 
 
-def test_nothing_is_an_empty_box():
-    assert bounding_box(np.zeros((4, 5), bool)) == (0, 0, 0, 0)
+def test_an_empty_mask_has_an_empty_box_and_no_rows_no_measures():
+    assert measure([make_row(np.zeros((4, 5), bool))]).rows["box"].tolist() == [[0, 0, 0, 0]]
     measures = measure([])
     assert len(measures.rows) == len(measures.clicks) == 0
 
@@ -103,7 +103,7 @@ def test_nothing_is_an_empty_box():
         ),
     ],
 )
-def test_a_row_that_contradicts_itself_is_named(changes, words):
+def test_inconsistent_rows_are_errors(changes, words):
     row = dataclasses.replace(make_row(np.ones((3, 3), bool), sample_id="bad-one"), **changes)
     with pytest.raises(GeoClickError, match=words) as error:
         measure([row])
@@ -125,12 +125,12 @@ def test_a_row_that_contradicts_itself_is_named(changes, words):
         ("a#" + "9" * 5000, 3, "a#" + "9" * 5000),
     ],
 )
-def test_later_sequences_belong_to_their_sample_where_there_are_several(row_id, sequences, sample):
+def test_later_sequences_belong_to_their_sample(row_id, sequences, sample):
     assert sample_of(row_id, sequences) == sample
 
 
 @pytest.mark.parametrize("sequences", [1, 2])
-def test_sequences_of_one_sample_have_its_identity(sequences):
+def test_sequences_of_one_sample_have_the_same_hash(sequences):
     rows = [make_row(np.ones((3, 3), bool), sample_id=name) for name in ("a", "a#2", "b")]
     samples = measures.measure(rows, count_clicks, lambda: None, sequences=sequences).rows["sample"]
     assert len(set(samples.tolist())) == (2 if sequences == 2 else 3)

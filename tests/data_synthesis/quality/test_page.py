@@ -6,17 +6,18 @@ import pytest
 from geoclick.clicks import Click
 from geoclick.data_synthesis.quality.figures import all_figures
 from geoclick.data_synthesis.quality.flags import DUPLICATE, LOW_IOU, SLIVER
+from geoclick.data_synthesis.quality.gallery import ALL, largest_groups
 from geoclick.data_synthesis.quality.measures import GROUPS
 from geoclick.data_synthesis.quality.page import render
-from geoclick.data_synthesis.quality.pictures import ALL, largest_groups
+from geoclick.pages.figures import Figure
 from tests.data_synthesis.click_rows import make_row, measure, random_rows
 
-EVIL = "</style><script>alert(1)</script><img src=http://x onerror='y'>&"
+HOSTILE = "</style><script>alert(1)</script><img src=http://x onerror='y'>&"
 VOID = {"meta", "img", "br"}
 
 
-class Reader(HTMLParser):
-    """Takes a page apart and checks that what is opened is closed."""
+class PageParser(HTMLParser):
+    """Collects tags, attributes and texts, and checks that every element is closed."""
 
     def __init__(self, page):
         super().__init__()
@@ -54,13 +55,13 @@ def quality_of(rows, **changes):
         **all_figures(measures, flags, 5),
     }
     shown = {group: largest_groups(measures, group) for group in GROUPS}
-    galleries = {(g, n): f"<figure>{n[:3].strip('<')}</figure>" for g in GROUPS for n in shown[g]}
-    galleries |= {ALL: "<figure>worst</figure>", (DUPLICATE, ""): "", (SLIVER, ""): ""}
+    galleries = {(g, n): [Figure([], n)] for g in GROUPS for n in shown[g]}
+    galleries |= {ALL: [Figure([], "worst")], (DUPLICATE, ""): [], (SLIVER, ""): []}
     return render(quality | changes, galleries, shown)
 
 
-def test_the_page_is_whole_and_says_the_figures():
-    page = Reader(quality_of(random_rows(0, 60)))
+def test_the_page_is_complete_and_shows_the_figures():
+    page = PageParser(quality_of(random_rows(0, 60)))
     text = " ".join(page.text)
     assert "By dataset" in text
     assert "By category" in text
@@ -72,23 +73,23 @@ def test_the_page_is_whole_and_says_the_figures():
 
 
 @pytest.mark.parametrize("where", ["category", "dataset", "store", "tokenizer", "segmenter"])
-def test_hostile_texts_stay_texts(where):
+def test_hostile_text_is_only_text(where):
     rows = random_rows(0, 40)
     changes = {}
     if where in ("category", "dataset"):
-        rows += [make_row(np.ones((9, 9), bool), [Click(2, 2)], [0.4], **{where: EVIL})]
+        rows += [make_row(np.ones((9, 9), bool), [Click(2, 2)], [0.4], **{where: HOSTILE})]
     elif where == "segmenter":
-        changes = {"made_with": {EVIL: EVIL}}
+        changes = {"made_with": {HOSTILE: HOSTILE}}
     else:
-        changes = {where: EVIL}
-    page = Reader(quality_of(rows, **changes))
+        changes = {where: HOSTILE}
+    page = PageParser(quality_of(rows, **changes))
     assert "script" not in page.tags
-    assert any(EVIL in text for text in page.text)
+    assert any(HOSTILE in text for text in page.text)
     assert not any(name.startswith("on") for name, _ in page.attributes)
 
 
-def test_nothing_comes_from_elsewhere():
-    page = Reader(quality_of(random_rows(0, 60)))
+def test_nothing_is_loaded_from_elsewhere():
+    page = PageParser(quality_of(random_rows(0, 60)))
     assert {"script", "link", "iframe", "object"}.isdisjoint(page.tags)
     sources = [value for name, value in page.attributes if name in ("src", "href")]
     assert sources
@@ -98,12 +99,12 @@ def test_nothing_comes_from_elsewhere():
 
 
 def test_a_store_without_targets_has_a_page():
-    page = Reader(quality_of([make_row(np.zeros((5, 5), bool))] * 3))
+    page = PageParser(quality_of([make_row(np.zeros((5, 5), bool))] * 3))
     assert "No sample has a target." in page.text
 
 
-def test_levels_that_sequences_were_not_let_reach_are_pointed_out():
+def test_noc_above_the_iou_target_has_a_note():
     rows = random_rows(0, 20)
-    assert "NoC@85 and NoC@90 count many" in quality_of(rows, iou_target=0.8)
-    assert "count many" not in quality_of(rows, iou_target=0.9)
-    assert "count many" not in quality_of(rows, iou_target=None)
+    assert "NoC@85 and NoC@90 count sequences as failures" in quality_of(rows, iou_target=0.8)
+    assert "count sequences as failures" not in quality_of(rows, iou_target=0.9)
+    assert "count sequences as failures" not in quality_of(rows, iou_target=None)

@@ -16,7 +16,7 @@ SQUARE = np.ones((60, 90), bool)
 CLICKS = [Click(3, 4), Click(80.5, 55, False), Click(0, 59)]
 
 
-def test_every_codec_writes_the_clicks_that_are_stored():
+def test_every_codec_writes_the_stored_clicks():
     row = make_row(SQUARE, CLICKS, [0.5] * 3)
     resized = resized_size((60, 90))
     for (family, answer_format), text in zip(CODECS, answers(row), strict=True):
@@ -29,7 +29,7 @@ def test_every_codec_writes_the_clicks_that_are_stored():
             assert abs(found.y - click.y) <= max(60 / 1000, 60 / resized[0]) / 2 + 1e-6
 
 
-def test_no_target_is_an_answer_too():
+def test_no_target_has_an_answer():
     texts = answers(make_row(np.zeros((60, 90), bool)))
     assert texts == [NO_TARGET[answer_format] for _, answer_format in CODECS]
 
@@ -44,14 +44,14 @@ def character_tokenizer(folder):
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def test_tokens_are_those_of_the_named_tokenizer_unpadded_and_uncut(tmp_path):
+def test_the_named_tokenizer_counts_without_padding_and_truncation(tmp_path):
     character_tokenizer(tmp_path)
     rows = [make_row(SQUARE, CLICKS[:n], [0.5] * n) for n in (3, 1, 0)]
     counts = token_counter(load_tokenizer(str(tmp_path)))(rows)
     assert counts.tolist() == [[len(text) for text in answers(row)] for row in rows]
 
 
-def test_the_embedded_tokenizer_gives_back_every_answer():
+def test_the_embedded_tokenizer_decodes_every_answer():
     tokenizer, row = load_tokenizer("embedded"), make_row(SQUARE, CLICKS, [0.5] * 3)
     counts = token_counter(tokenizer)([row])[0]
     for text, count in zip(answers(row), counts, strict=True):
@@ -60,16 +60,16 @@ def test_the_embedded_tokenizer_gives_back_every_answer():
         assert len(ids) == count
 
 
-def test_an_image_that_a_family_refuses_is_not_counted_for_it(tmp_path):
+def test_images_too_narrow_for_a_family_are_not_counted(tmp_path):
     counts = token_counter(load_tokenizer("embedded"))([make_row(np.ones((2, 500), bool))])[0]
     for (family, _), count in zip(CODECS, counts, strict=True):
         assert (count == UNCOUNTED) == (family == "qwen2_5_vl")
 
 
-def test_folders_without_a_tokenizer_are_named(tmp_path):
+def test_folders_without_a_tokenizer_are_errors(tmp_path):
     with pytest.raises(UsageError, match="--tokenizer"):
         load_tokenizer(str(tmp_path / "nowhere"))
     for content in ("{", json.dumps({"model": {"type": "Unheard"}}), "[1]"):
         (tmp_path / "tokenizer.json").write_text(content)
-        with pytest.raises(GeoClickError, match="is no tokenizer"):
+        with pytest.raises(GeoClickError, match="is not a tokenizer"):
             load_tokenizer(str(tmp_path))

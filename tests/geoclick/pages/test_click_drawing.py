@@ -1,11 +1,8 @@
-import base64
-import io
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ImageFont
 
 from geoclick.clicks import Click
 from geoclick.pages import click_drawing
@@ -21,7 +18,7 @@ def near(picture, color, tolerance=40):
     place=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     positive=st.booleans(),
 )
-def test_a_click_is_drawn_in_its_color_where_it_is(size, place, positive):
+def test_a_click_is_drawn_in_its_color_at_its_place(size, place, positive):
     image = np.full((*size, 3), 128, np.uint8)
     x, y = place[0] * (size[1] - 1), place[1] * (size[0] - 1)
     picture = click_drawing.overlay(image, np.zeros(size, bool), [Click(x, y, positive)])
@@ -35,7 +32,7 @@ def test_a_click_is_drawn_in_its_color_where_it_is(size, place, positive):
     assert not near(picture, click_drawing.NEGATIVE if positive else click_drawing.POSITIVE).any()
 
 
-def test_the_mask_is_tinted_outlined_and_the_rest_untouched():
+def test_the_mask_is_tinted_and_outlined():
     image = np.full((512, 640, 3), 60, np.uint8)
     mask = np.zeros((512, 640), bool)
     mask[100:200, 300:400] = True
@@ -66,10 +63,49 @@ def test_a_panel_has_the_longest_side_asked_for(size):
     assert min(picture.shape[:2]) >= 1
 
 
-def test_a_data_uri_decodes_to_the_picture():
-    picture = np.full((20, 30, 3), (200, 30, 30), np.uint8)
-    uri = click_drawing.data_uri(picture)
-    content = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))
-    with Image.open(io.BytesIO(content)) as image:
-        assert near(np.asarray(image), (200, 30, 30), tolerance=8).all()
-        assert image.size == (30, 20)
+def test_a_window_panel_shows_clicks_target_and_prediction_where_they_are():
+    image = np.full((80, 120, 3), 90, np.uint8)
+    target, prediction = np.zeros((80, 120), bool), np.zeros((80, 120), bool)
+    target[20:60, 40:100] = True
+    prediction[30:50, 50:90] = True
+    window = click_drawing.Window(20, 0, 80)
+    picture = click_drawing.window_panel(image, target, None, [Click(60, 40)], window, side=240)
+    assert picture.shape == (240, 240, 3)
+    # Next to the number, inside the disc.
+    assert near(picture, click_drawing.POSITIVE)[round(40.5 * 3), round(40.5 * 3) + 5]
+    rows, columns = np.nonzero(near(picture, click_drawing.TARGET_COLOR))
+    assert [rows.min(), rows.max()] == pytest.approx([20 * 3, 60 * 3], abs=3)
+    assert [columns.min(), columns.max()] == pytest.approx([20 * 3, 80 * 3 - 1], abs=3)
+    assert not near(picture, click_drawing.MASK_COLOR).any()
+    predicted = click_drawing.window_panel(image, target, prediction, [], window, side=240)
+    assert near(predicted, click_drawing.MASK_COLOR).any()
+    assert (predicted[:50] == 90).all()
+
+
+def test_beyond_the_border_a_window_is_light():
+    image, empty = np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10), bool)
+    picture = click_drawing.window_panel(image, empty, None, [], click_drawing.Window(-10, 0, 30), side=90)
+    assert near(picture[:, :25], click_drawing.OUTSIDE, 8).all()
+    assert near(picture[:25, 35:55], (0, 0, 0), 8).all()
+
+
+def test_the_window_holds_target_and_clicks_and_is_inside_the_image_where_it_fits():
+    mask = np.zeros((300, 400), bool)
+    mask[5:40, 350:395] = True
+    left, top, side = click_drawing.window_around(mask, [Click(340, 90)])
+    assert left >= 0
+    assert top >= 0
+    assert left + side <= 400
+    assert left <= 340
+    assert top + side > 90
+    assert click_drawing.window_around(np.ones((300, 400), bool), [])[2] >= 400
+
+
+@given(st.text(max_size=60), st.integers(20, 300))
+def test_lines_of_text_are_shortened_to_their_width(text, width):
+    font = ImageFont.load_default(13)
+    shown = click_drawing.shorten(text, font, width)
+    assert font.getlength(shown) <= max(width, font.getlength("..."))
+    if shown != text:
+        assert shown.endswith("...")
+        assert font.getlength(text) > width

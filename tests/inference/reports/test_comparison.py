@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from geoclick.errors import GeoClickError
+from geoclick.inference import compare
 from geoclick.inference.reports import comparison
 from tests.inference import evaluated
 
@@ -12,7 +13,7 @@ KINDS = ["the tank", "the red tank", "the largest tank", "the tank on the left"]
 
 
 def samples(seed, *, better=0, semantic=False, count=24):
-    """Records whose masks are targets with wrong pixels; the fewer, the better. Targets do not depend on the seed."""
+    """Records whose masks are targets with wrong pixels, fewer where `better`; the seed does not change the targets."""
     places, rng = np.random.default_rng(9), np.random.default_rng(seed)
     made = []
     for i in range(count):
@@ -35,10 +36,10 @@ def runs(tmp_path):
 
 
 def compared(a, b, output, **options):
-    return comparison.compare(a, b, output, **{"gallery": 2, "seed": 0} | options)
+    return compare.compare(a, b, output, **{"gallery": 2, "seed": 0} | options)
 
 
-def test_the_scores_are_those_of_the_runs_and_the_files_hold_them(runs, tmp_path):
+def test_the_scores_equal_those_of_the_runs(runs, tmp_path):
     result = compared(*runs, tmp_path / "out")
     assert json.loads((tmp_path / "out/compare.json").read_text()) == result
     assert (tmp_path / "out/compare.html").is_file()
@@ -68,13 +69,15 @@ def test_the_scores_are_those_of_the_runs_and_the_files_hold_them(runs, tmp_path
     assert result["protocol"] == {"adapter": [None, "runs/lora"]}
 
 
-def test_the_other_way_round_it_is_the_other_way_round(runs, tmp_path):
-    there, back = compared(*runs, tmp_path / "x"), compared(*reversed(runs), tmp_path / "y")
-    assert back["miou"]["difference"] == -there["miou"]["difference"]
-    assert back["miou"]["interval"] == pytest.approx([-end for end in reversed(there["miou"]["interval"])])
-    assert back["miou"]["p_value"] == pytest.approx(there["miou"]["p_value"], abs=1e-3)
-    assert (back["wins"], back["losses"]) == (there["losses"], there["wins"])
-    assert back["verdict"] == "A is better"
+def test_exchanging_the_runs_exchanges_the_result(runs, tmp_path):
+    forward, backward = compared(*runs, tmp_path / "x"), compared(*reversed(runs), tmp_path / "y")
+    assert backward["miou"]["difference"] == -forward["miou"]["difference"]
+    assert backward["miou"]["interval"] == pytest.approx(
+        [-end for end in reversed(forward["miou"]["interval"])]
+    )
+    assert backward["miou"]["p_value"] == pytest.approx(forward["miou"]["p_value"], abs=1e-3)
+    assert (backward["wins"], backward["losses"]) == (forward["losses"], forward["wins"])
+    assert backward["verdict"] == "A is better"
 
 
 def test_a_run_does_not_differ_from_itself(runs, tmp_path):
@@ -89,7 +92,7 @@ def test_a_run_does_not_differ_from_itself(runs, tmp_path):
     assert "No sample changed." in page
 
 
-def test_few_samples_show_nothing(tmp_path):
+def test_few_samples_are_not_significant(tmp_path):
     runs = [
         evaluated.write(tmp_path / letter, samples(seed, better=better, count=6)[1:4])
         for letter, seed, better in (("a", 0, 0), ("b", 1, 0.1))
@@ -107,7 +110,7 @@ def test_the_same_seed_gives_the_same_files(runs, tmp_path):
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
 
 
-def test_sets_are_compared_by_classes_and_images(tmp_path):
+def test_semantic_runs_are_compared_by_class_and_image(tmp_path):
     options = {"mode": "semantic", "dataset": "loveda", "split": "val", "predictor": "noisy"}
     a = evaluated.write(tmp_path / "a", samples(0, semantic=True), noise=0.2, **options)
     b = evaluated.write(tmp_path / "b", samples(1, better=0.1, semantic=True), noise=0.1, **options)
@@ -122,12 +125,12 @@ def test_sets_are_compared_by_classes_and_images(tmp_path):
     assert not {"oiou", "foreground_iou", "by_task", "by_size"} & result.keys()
     assert result["protocol"] == {"noise": [0.2, 0.1]}
     assert result["verdict"] == "B is better"
-    assert resampled_by_hand(a, b) == pytest.approx(result["miou"]["interval"], abs=0.012)
-    assert "B is better" in comparison.text(result)
+    assert bootstrap_one_by_one(a, b) == pytest.approx(result["miou"]["interval"], abs=0.012)
+    assert "B is better" in comparison.summary_text(result)
 
 
-def resampled_by_hand(a, b):
-    """The interval of the difference of mIoU over images, drawn one by one."""
+def bootstrap_one_by_one(a, b):
+    """The interval of the difference of mIoU, resampling one image at a time."""
     tables = []
     for run in (a, b):
         table = np.zeros((8, 3, 2))
@@ -143,7 +146,7 @@ def resampled_by_hand(a, b):
     return np.quantile(found, [0.025, 0.975]).tolist()
 
 
-def test_one_class_is_compared_by_its_foreground(tmp_path):
+def test_a_single_class_has_a_foreground_iou(tmp_path):
     options = {"mode": "semantic", "dataset": "inria"}
     records = [[r for r in samples(seed, semantic=True) if r["category"] == "c1"] for seed in (0, 1)]
     runs = [
@@ -157,10 +160,10 @@ def test_one_class_is_compared_by_its_foreground(tmp_path):
     result = compared(empty, empty, tmp_path / "none")
     assert result["miou"]["difference"] is None
     assert result["miou"]["p_value"] is None
-    assert "no mIoU to compare" in comparison.text(result)
+    assert "no mIoU to compare" in comparison.summary_text(result)
 
 
-def test_other_modes_and_other_samples_are_refused(runs, tmp_path):
+def test_different_modes_or_samples_are_errors(runs, tmp_path):
     other = evaluated.write(tmp_path / "c", samples(0), mode="rmsin")
     with pytest.raises(
         GeoClickError, match=r"in mode native and .* in mode rmsin; evaluate both in one --mode"
@@ -176,7 +179,7 @@ def test_other_modes_and_other_samples_are_refused(runs, tmp_path):
     "fields",
     [{"clicks": [[1]]}, {"clicks": 3}, {"text": 5}],
 )
-def test_records_that_cannot_be_shown_are_one_sentence(runs, tmp_path, fields):
+def test_records_that_cannot_be_shown_are_one_error_sentence(runs, tmp_path, fields):
     path = runs[1] / "predictions.jsonl"
     path.write_text("".join(json.dumps(json.loads(line) | fields) + "\n" for line in path.open()))
     with pytest.raises(GeoClickError, match="evaluate both again") as caught:
@@ -184,8 +187,8 @@ def test_records_that_cannot_be_shown_are_one_sentence(runs, tmp_path, fields):
     assert "\n" not in str(caught.value)
 
 
-def test_the_terminal_is_told_in_two_lines(runs, tmp_path):
-    first, second = comparison.text(compared(*runs, tmp_path / "out")).split("\n")
+def test_the_summary_text_has_two_lines(runs, tmp_path):
+    first, second = comparison.summary_text(compared(*runs, tmp_path / "out")).split("\n")
     assert first.startswith("mIoU of A 0.")
     assert first.endswith(": B is better")
     assert "p = 0.0" in first

@@ -7,11 +7,11 @@ from geoclick.scoring.metrics import MODES
 
 
 def value(benchmark, split, method, metric="miou"):
-    (row,) = (r for r in published.find(benchmark, split, metric) if method in r.method)
+    (row,) = (r for r in published.figures_of(benchmark, split, metric) if method in r.method)
     return row.value
 
 
-def test_the_figures_are_those_of_the_tables_in_per_cent():
+def test_figures_are_those_of_the_tables_in_percent():
     assert value("openearthmap", "val", "SegEarth-OV") == 40.3
     assert value("vdd", "test", "MaskCLIP") == 32.9
     assert value("udd5", "val", "best class of each SAM proposal") == 56.5
@@ -20,11 +20,11 @@ def test_the_figures_are_those_of_the_tables_in_per_cent():
     assert value("rrsis-d", "val", "LoRA") == 68.1
     assert value("rrsis-d", "test", "EviSAM3") == 70.65
     assert value("earthreason", "test", "Think2Seg-RS", "oiou") == 75.6
-    assert published.find("earthreason", "val") == []
-    assert published.find("folder", "test") == []
+    assert published.figures_of("earthreason", "val") == []
+    assert published.figures_of("folder", "test") == []
 
 
-def test_every_figure_is_of_a_benchmark_that_is_read_and_a_score_that_is_computed():
+def test_every_figure_has_a_benchmark_and_a_metric_of_geoclick():
     for row in PUBLISHED:
         assert 1 < row.value < 100
         assert row.protocol.mode in (None, *MODES)
@@ -41,16 +41,16 @@ def test_every_figure_is_of_a_benchmark_that_is_read_and_a_score_that_is_compute
     assert len(set(keys)) == len(keys)
 
 
-def test_what_was_read_elsewhere_is_marked():
-    by_hand = {(r.benchmark, r.method) for r in PUBLISHED if r.second_hand}
-    assert ("rrsis-d", published.TUNED) in by_hand
-    assert ("whu-aerial", published.CONTRASTIVE) in by_hand
-    assert ("loveda", published.CONTRASTIVE) not in by_hand
-    assert ("loveda", "SegEarth-OV") not in by_hand
+def test_values_from_secondary_sources_are_marked():
+    secondary_values = {(r.benchmark, r.method) for r in PUBLISHED if r.secondary}
+    assert ("rrsis-d", published.TUNED) in secondary_values
+    assert ("whu-aerial", published.CONTRASTIVE) in secondary_values
+    assert ("loveda", published.CONTRASTIVE) not in secondary_values
+    assert ("loveda", "SegEarth-OV") not in secondary_values
 
 
 @pytest.mark.parametrize("row", published.SEMANTIC, ids=lambda row: row[0])
-def test_printed_averages_are_those_of_the_paper_s_own_rows_only(row):
+def test_printed_averages_match_the_rows_of_the_paper_only(row):
     method, _, values, average = row
     mean = sum(values) / len(values)
     if method in (published.CONTRASTIVE, "best class of each SAM proposal"):

@@ -11,7 +11,7 @@ def columns(*values):
     return np.array(values, float).T
 
 
-def test_the_difference_and_its_interval_are_those_of_the_units_differences():
+def test_difference_and_interval_match_the_normal_approximation():
     rng = np.random.default_rng(0)
     a, b = rng.random(400), rng.random(400) + 0.1
     found = significance.difference(columns(a), columns(b), significance.mean(400), seed=3)
@@ -26,14 +26,14 @@ def test_the_difference_and_its_interval_are_those_of_the_units_differences():
     assert again == found
 
 
-def test_pairs_count_not_the_runs_apart():
+def test_the_bootstrap_is_paired():
     rng = np.random.default_rng(0)
     a = rng.random(100)
     found = significance.difference(columns(a), columns(a + 0.01), significance.mean(100), seed=0)
     assert found["interval"] == pytest.approx([0.01, 0.01])
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+def test_intervals_have_their_nominal_coverage():
     rng = np.random.default_rng(1)
     held = 0
     for seed in range(100):
@@ -45,7 +45,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert 88 <= held <= 100
 
 
-def test_the_p_value_is_that_of_all_exchanges():
+def test_the_p_value_matches_the_exact_permutation_test():
     a, b = (
         np.array([0.1, 0.5, 0.9, 0.3, 0.7, 0.2, 0.6, 0.4]),
         np.array([0.3, 0.6, 0.8, 0.7, 0.9, 0.1, 0.9, 0.8]),
@@ -60,8 +60,8 @@ def test_the_p_value_is_that_of_all_exchanges():
     )
 
 
-def test_the_p_value_agrees_with_scipy_s_over_more_blocks_of_signs_than_one(monkeypatch):
-    monkeypatch.setattr(significance, "AT_ONCE", 1000)
+def test_the_p_value_matches_scipy_with_several_blocks_of_signs(monkeypatch):
+    monkeypatch.setattr(significance, "MAX_SIGNS", 1000)
     rng = np.random.default_rng(2)
     d = rng.normal(0.02, 0.1, size=70)
     found = significance.p_value(columns(np.zeros(70)), columns(d), significance.mean(70), seed=0)
@@ -69,29 +69,29 @@ def test_the_p_value_agrees_with_scipy_s_over_more_blocks_of_signs_than_one(monk
     assert found == pytest.approx(theirs, abs=0.02)
 
 
-def test_equal_runs_do_not_differ_and_far_ones_do():
+def test_p_values_of_equal_and_of_very_different_runs():
     a = np.linspace(0, 1, 50)
     assert significance.p_value(columns(a), columns(a), significance.mean(50), seed=0) == 1
     assert significance.p_value(columns(a), columns(a + 0.1), significance.mean(50), seed=0) == 1 / (
-        1 + significance.FLIPS
+        1 + significance.PERMUTATIONS
     )
 
 
-def test_classes_are_averaged_over_those_that_are_there():
+def test_classes_without_union_are_left_out_of_the_mean():
     # Two classes: intersections, then unions.
     sums = np.array([[1, 2, 2, 8], [1, 0, 4, 0], [0, 0, 0, 0]], float)
     assert significance.mean_ratio(sums)[:2].tolist() == [(0.5 + 0.25) / 2, 0.25]
     assert np.isnan(significance.mean_ratio(sums)[2])
 
 
-def test_what_has_no_score_has_no_difference():
+def test_undefined_scores_have_no_difference():
     nothing, some = np.zeros((5, 2)), np.ones((5, 2))
     found = significance.difference(nothing, some, significance.mean_ratio, seed=0)
     assert found == {"a": None, "b": 1.0, "difference": None, "interval": None}
     assert significance.p_value(nothing, some, significance.mean_ratio, seed=0) is None
 
 
-def test_sets_are_exchanged_image_by_image():
+def test_images_are_the_units_of_the_permutation():
     # One class, two images: B is better on both, so that one exchange in two is as extreme.
     a, b = np.array([[1, 4], [1, 4]], float), np.array([[3, 4], [3, 4]], float)
     assert significance.p_value(a, b, significance.mean_ratio, seed=0) == pytest.approx(0.5, abs=0.02)
