@@ -23,6 +23,7 @@ COMMANDS = {
     "card": ("geoclick.train.card", "write the model card of an adapter or merged model; publish it"),
     "predict": ("geoclick.inference.predict", "segment images by a text query"),
     "evaluate": ("geoclick.inference.evaluate", "score a model on a dataset"),
+    "compare": ("geoclick.inference.compare", "which of two evaluations is better, by how much, and where"),
 }
 """Each command with its module and what it does."""
 
