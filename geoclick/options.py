@@ -9,7 +9,6 @@ from geoclick.errors import UsageError
 if TYPE_CHECKING:
     from geoclick.datasets import ReadOptions
     from geoclick.segmenters import Segmenter
-    from geoclick.vlms import Vlm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,19 +110,6 @@ class GenerationOptions(VlmOptions, DecodingOptions):
         None, help="maximum length of an answer in tokens (default: depends on the answer format)", minimum=1
     )
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
-
-    def load_vlm(self) -> "tuple[Vlm, str]":
-        """The VLM, with its adapter if there is one, and the answer format."""
-        from geoclick.vlms import loading
-
-        vlm = loading.load(
-            self.vlm,
-            adapter=self.adapter,
-            device=self.device,
-            min_pixels=self.min_pixels,
-            max_pixels=self.max_pixels,
-        )
-        return vlm, self.answer_format or (vlm.record.answer_format if vlm.record else "json")
 
     def load_segmenter(self) -> "Segmenter":
         """The frozen segmenter."""

@@ -11,7 +11,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from geoclick import vlms
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.options import GenerationOptions
+from geoclick.inference import generative
 from geoclick.train import merge
 from geoclick.train.publishing import merge_check
 from geoclick.vlms import loading
@@ -93,13 +93,13 @@ def test_other_kinds_of_lora_merge_too(base, lora, quick, tmp_path, monkeypatch)
 
 
 def test_a_merged_model_is_asked_as_its_adapter_was_trained(tuned, merged):
-    vlm, answer_format = GenerationOptions(vlm=str(merged), device="cpu").load_vlm()
-    assert answer_format == "compact"
+    vlm = vlms.load(str(merged), device="cpu")
+    assert generative.default_format(vlm) == "compact"
     assert vlm.record.adapter.config["lora_r"] == 4
     assert loading.pixel_limits(vlm.processor) == (vlm.record.min_pixels, vlm.record.max_pixels)
     assert loading.pixel_limits(loading.load_processor(merged)) == (vlm.record.min_pixels,) * 2
     with pytest.raises(UsageError, match="was trained with max_pixels"):
-        GenerationOptions(vlm=str(merged), max_pixels=99999).load_vlm()
+        vlms.load(str(merged), max_pixels=99999)
     with pytest.raises(GeoClickError, match="is a merged model, not an adapter"):
         vlms.load(str(merged), adapter=merged)
     with pytest.raises(GeoClickError, match="is an adapter, not a model"):
