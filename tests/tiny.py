@@ -23,7 +23,8 @@ from transformers import (
 
 from geoclick import images, masks, store
 from geoclick.clicks import Click
-from geoclick.segmenters.sam import SamConfig, SamSegmenter, build
+from geoclick.segmenters.architectures import SamConfig
+from geoclick.segmenters.sam import SamSegmenter, build
 
 SAM = SamConfig(
     encoder_width=32,

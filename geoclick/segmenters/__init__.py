@@ -1,50 +1,72 @@
-"""Frozen promptable segmenters, loaded by the name that `--segmenter` takes."""
+"""Frozen promptable segmenters, loaded by the names that `--segmenter` accepts.
+
+Importing this needs no PyTorch; `Segmenter` comes from `geoclick.segmenters.base`, which is imported on first use.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from geoclick import devices
 from geoclick.errors import UsageError
-from geoclick.segmenters.base import Segmenter
-from geoclick.segmenters.checkpoints import OFFICIAL, load_official
-from geoclick.segmenters.embedded import load_embedded
+from geoclick.segmenters.architectures import OFFICIAL
+
+if TYPE_CHECKING:
+    import torch
+
+    from geoclick.segmenters.base import Segmenter
+
+__all__ = ["NAMES", "Segmenter", "load"]
 
 NAMES = ("embedded", *OFFICIAL)
+
+
+def __getattr__(name: str) -> object:
+    if name != "Segmenter":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from geoclick.segmenters.base import Segmenter
+
+    return Segmenter
 
 
 def load(
     name: str = "embedded",
     *,
     checkpoint: str | Path | None = None,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    device: "str | torch.device | None" = None,
+    dtype: "torch.dtype | None" = None,
     compiled: bool = False,
-) -> Segmenter:
+) -> "Segmenter":
     """A segmenter by name.
 
     Args:
         name: one of NAMES.
-        checkpoint: the `.pth` file, for all but the embedded one.
-        device: None or "auto" takes the GPU where there is one.
+        checkpoint: the `.pth` file of a released model; None for the embedded one.
+        device: None or "auto" selects the GPU if there is one.
         dtype: autocast type for speed, or None for float32.
-        compiled: whether torch.compile makes its kernels, at the first calls.
+        compiled: whether torch.compile compiles the model, during the first calls.
 
     Raises:
-        UsageError: an unknown name or device, or a checkpoint missing or given in vain.
-        GeoClickError: the weights cannot be read or are of another architecture.
+        UsageError: unknown name or device, missing checkpoint, or a checkpoint for the embedded segmenter.
+        GeoClickError: the weights cannot be read or have another architecture.
     """
+    if name not in NAMES:
+        raise UsageError(f"Unknown segmenter {name!r}; use one of {', '.join(NAMES)}.")
+    from geoclick import devices
+
     device = devices.choose(device)
     if name == "embedded":
         if checkpoint is not None:
             raise UsageError(
                 f"The embedded segmenter takes no checkpoint; drop it or name one of {', '.join(OFFICIAL)}."
             )
+        from geoclick.segmenters.embedded import load_embedded
+
         segmenter = load_embedded(device=device, dtype=dtype)
-        return segmenter.compile() if compiled else segmenter
-    if name not in OFFICIAL:
-        raise UsageError(f"Unknown segmenter {name!r}; use one of {', '.join(NAMES)}.")
-    if checkpoint is None:
-        raise UsageError(f"Segmenter {name} needs --checkpoint FILE.pth, the released weights of that name.")
-    segmenter = load_official(name, Path(checkpoint), device=device, dtype=dtype)
+    else:
+        if checkpoint is None:
+            raise UsageError(
+                f"Segmenter {name} needs --checkpoint FILE.pth, the released weights of that name."
+            )
+        from geoclick.segmenters.checkpoints import load_official
+
+        segmenter = load_official(name, Path(checkpoint), device=device, dtype=dtype)
     return segmenter.compile() if compiled else segmenter

@@ -1,4 +1,4 @@
-"""What every frozen promptable segmenter offers: embed images once, decode many prompts in one batch."""
+"""The interface of frozen promptable segmenters: embed images once, decode many prompts in one batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from geoclick.clicks import ClickSequence
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """An encoded image, kept by the caller for as long as it clicks on that image.
+    """An encoded image, which the caller holds while it clicks on that image.
 
     Attributes:
         features: float [C, h, w] on the segmenter's device.
@@ -33,9 +33,9 @@ class Prompt:
     """What the decoder receives for one mask.
 
     Attributes:
-        clicks: in pixels of the original image; at least one where there is no box.
-        low_res: logits [1, h, w] of the mask so far on the segmenter's device, or None for none.
-        box: (left, top, right, bottom), the outermost pixels inside it, or None for none.
+        clicks: in pixels of the original image; at least one if there is no box.
+        low_res: logits [1, h, w] of the previous mask on the segmenter's device, or None.
+        box: (left, top, right, bottom), the outermost pixels inside it, or None.
     """
 
     clicks: ClickSequence
@@ -48,7 +48,7 @@ class Decoded:
     """The decoder's answer to one prompt.
 
     Attributes:
-        low_res: logits [K, h, w], above zero inside; K is 3 with multimask, else 1.
+        low_res: logits [K, h, w], above zero inside the mask; K is 3 with multimask, else 1.
         scores: predicted IoU [K].
     """
 
@@ -60,7 +60,7 @@ class Segmenter(Protocol):
     """A frozen promptable segmenter."""
 
     name: str
-    """The name that loads it again."""
+    """The name in `geoclick.segmenters.load`."""
     sha256: str
     """Hash of the weight file, hexadecimal."""
     device: torch.device
@@ -72,9 +72,9 @@ class Segmenter(Protocol):
     def decode(
         self, embeddings: Sequence[Embedding], prompts: Sequence[Prompt], *, multimask: bool
     ) -> list[Decoded]:
-        """Decode `prompts[i]` on `embeddings[i]`, all together; the answers equal those of one by one."""
+        """Decode `prompts[i]` on `embeddings[i]` in batches; the results equal those of single calls."""
         ...
 
     def masks(self, low_res: torch.Tensor, embedding: Embedding) -> torch.Tensor:
-        """Logits [N, h, w] as masks, bool [N, H, W] on the same device, in the frame of the original image."""
+        """Logits [N, h, w] as masks, bool [N, H, W] on the same device, at the size of the original image."""
         ...

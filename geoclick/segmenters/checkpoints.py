@@ -1,4 +1,4 @@
-"""Loading segment-anything's official checkpoints, and refusing a wrong file in one sentence."""
+"""Loading of segment-anything's released checkpoints; a wrong file is an error of one sentence."""
 
 from pathlib import Path
 
@@ -7,27 +7,15 @@ from segment_anything.modeling import Sam
 
 from geoclick.errors import GeoClickError
 from geoclick.files import sha256
-from geoclick.segmenters.sam import SamConfig, SamSegmenter, build, misfit
-
-OFFICIAL = {
-    "sam_vit_b": SamConfig(
-        encoder_width=768, encoder_depth=12, encoder_heads=12, global_blocks=(2, 5, 8, 11)
-    ),
-    "sam_vit_l": SamConfig(
-        encoder_width=1024, encoder_depth=24, encoder_heads=16, global_blocks=(5, 11, 17, 23)
-    ),
-    "sam_vit_h": SamConfig(
-        encoder_width=1280, encoder_depth=32, encoder_heads=16, global_blocks=(7, 15, 23, 31)
-    ),
-}
-"""The released architectures (segment_anything/build_sam.py) by the names that `--segmenter` takes."""
+from geoclick.segmenters.architectures import OFFICIAL
+from geoclick.segmenters.sam import SamSegmenter, build, first_mismatch
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The weights in a `.pth` file; unpickles tensors only.
+    """The weights in a `.pth` file; only tensors are unpickled.
 
     Raises:
-        GeoClickError: the file is missing, truncated, or holds anything but named tensors.
+        GeoClickError: the file is missing or truncated, or does not hold named tensors only.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -35,9 +23,9 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         raise GeoClickError(
             f"Checkpoint {path} does not exist; give --checkpoint the path of a segment-anything .pth file."
         ) from error
-    except Exception as error:  # the bytes of a file that is no pickle are read as commands of any meaning
+    except Exception as error:  # a file that is not a pickle can raise any error
         raise GeoClickError(
-            f"Checkpoint {path} is truncated, unreadable or no PyTorch weight file; download it again."
+            f"Checkpoint {path} is truncated, unreadable or not a PyTorch weight file; download it again."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise GeoClickError(
@@ -52,13 +40,13 @@ def load_official(
     """The released model `name` (a key of OFFICIAL) from its `.pth` file.
 
     Raises:
-        GeoClickError: the file cannot be read, or holds another architecture (the message names it if known).
+        GeoClickError: the file cannot be read, or has another architecture (the message names it if known).
     """
     state = read_checkpoint(path)
     sam = _skeleton(name)
-    reason = misfit(sam, state)
+    reason = first_mismatch(sam, state)
     if reason:
-        right = next((other for other in OFFICIAL if misfit(_skeleton(other), state) is None), None)
+        right = next((other for other in OFFICIAL if first_mismatch(_skeleton(other), state) is None), None)
         fix = f"use --segmenter {right}" if right else "give a released segment-anything checkpoint"
         raise GeoClickError(f"Checkpoint {path} does not fit {name} ({reason}); {fix}.")
     sam.load_state_dict(state, assign=True)
@@ -74,10 +62,10 @@ def load_official(
 
 
 def _skeleton(name: str) -> Sam:
-    """The architecture without memory for its weights; drawing random ones takes half a minute for ViT-H."""
+    """The model on the meta device; initializing random weights takes half a minute for ViT-H."""
     with torch.device("meta"):
         sam = build(OFFICIAL[name])
-    # These two are no part of a checkpoint, so they need their values here (build_sam.py).
+    # These two are not part of a checkpoint (values from build_sam.py).
     sam.register_buffer(
         "pixel_mean", torch.tensor([123.675, 116.28, 103.53]).view(-1, 1, 1), persistent=False
     )

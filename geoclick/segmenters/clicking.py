@@ -1,4 +1,4 @@
-"""Clicking with memory: many sequences decoded together, click by click, with the last mask fed back."""
+"""Decoding of click sequences: many at once, click by click with mask feedback or all clicks in one prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from geoclick.clicks import Click, ClickSequence
 from geoclick.segmenters.base import Box, Decoded, Embedding, Prompt, Segmenter
 
 FEEDBACK_LIMIT = 32.0
-"""Logits fed back are clamped to this, as SAM 2 does, so that one sure mask cannot outvote later clicks."""
+"""Bound of the logits that are fed back, as in SAM 2, so that later clicks can still correct a confident mask."""
 
 UPSCALE_PIXELS = 2**25
-"""Most pixels upscaled at once (128 MiB of float32)."""
+"""Pixels per batch of upscaling (128 MiB of float32)."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Prompting:
         return f"multimask-{self.multimask}" + ("+feedback" if self.feedback else "")
 
     def takes_best_of_three(self, clicks: int) -> bool:
-        """Whether a prompt of that many clicks is answered with the best of three masks."""
+        """Whether the mask of a prompt with `clicks` clicks is the best of three."""
         return self.multimask == "always" or (self.multimask == "first" and clicks == 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """What one more click makes of a sequence.
+    """A sequence with one more click, and its mask.
 
     Attributes:
-        sequence: the clicks with the new one, in order.
+        sequence: the clicks in order, the new one last.
         plane: the mask, bool [H, W] on the segmenter's device, at the size of its image.
         score: the predicted IoU of that mask.
         low_res: its logits [1, h, w] on the segmenter's device.
@@ -70,7 +70,7 @@ class ScoredMask(NamedTuple):
 
 
 class Clicking:
-    """Sequences that grow by one click a step, decoded in one batch a step.
+    """Sequences that grow by one click per step and are decoded in one batch per step.
 
     Attributes:
         sequences: the clicks so far, in order.
@@ -94,12 +94,12 @@ class Clicking:
         return [plane.cpu().numpy() for plane in self.planes]
 
     def step(self, clicks: Sequence[Click | None]) -> None:
-        """Add `clicks[i]` to sequence i and decode it anew; None leaves sequence and mask as they are."""
+        """Add `clicks[i]` to sequence i and decode it again; None leaves sequence and mask unchanged."""
         attempts = self.attempt([[] if click is None else [click] for click in clicks])
-        self.take([found[0] if found else None for found in attempts])
+        self.take([candidates[0] if candidates else None for candidates in attempts])
 
     def attempt(self, clicks: Sequence[Sequence[Click]]) -> list[list[Attempt]]:
-        """Decode sequence i with each of `clicks[i]` in its turn, all in one batch, and change nothing."""
+        """Decode sequence i extended by each of `clicks[i]`, all in one batch, without changing any sequence."""
         rows = [i for i, candidates in enumerate(clicks) for _ in candidates]
         sequences = [
             (*sequence, click)
@@ -117,7 +117,7 @@ class Clicking:
         return attempts
 
     def take(self, attempts: Sequence[Attempt | None]) -> None:
-        """Go on with `attempts[i]` in sequence i; None leaves sequence and mask as they are."""
+        """Extend sequence i to `attempts[i]`; None leaves sequence and mask unchanged."""
         for i, attempt in enumerate(attempts):
             if attempt is None:
                 continue
@@ -132,17 +132,17 @@ def replay(
     sequences: Sequence[ClickSequence],
     prompting: Prompting | None = None,
 ) -> list[list[np.ndarray]]:
-    """Decode finished sequences as they were made, one click at a time.
+    """Decode finished sequences one click at a time, as in the simulation.
 
     Returns:
         For each sequence its masks bool [H, W] after each click; an empty list for an empty sequence.
     """
     clicking = Clicking(segmenter, embeddings, prompting)
     history: list[list[np.ndarray]] = [[] for _ in sequences]
-    for turn in range(max(map(len, sequences), default=0)):
-        clicking.step([s[turn] if turn < len(s) else None for s in sequences])
+    for number in range(max(map(len, sequences), default=0)):
+        clicking.step([s[number] if number < len(s) else None for s in sequences])
         for i, sequence in enumerate(sequences):
-            if turn < len(sequence):
+            if number < len(sequence):
                 history[i].append(clicking.planes[i].cpu().numpy())
     return history
 
@@ -152,8 +152,8 @@ def replay_final(
 ) -> list[ScoredMask]:
     """The last mask of each sequence of `replay`; the empty mask for an empty sequence."""
     clicking = Clicking(segmenter, embeddings)
-    for turn in range(max(map(len, sequences), default=0)):
-        clicking.step([s[turn] if turn < len(s) else None for s in sequences])
+    for number in range(max(map(len, sequences), default=0)):
+        clicking.step([s[number] if number < len(s) else None for s in sequences])
     return [
         ScoredMask(mask, score if sequence else None)
         for mask, score, sequence in zip(clicking.masks, clicking.scores, sequences, strict=True)
@@ -180,7 +180,7 @@ def joint(
 
 
 def boxed(segmenter: Segmenter, embeddings: Sequence[Embedding], boxes: Sequence[Box]) -> list[np.ndarray]:
-    """The single mask of each box, bool [H, W]; boxes in pixels of their images."""
+    """One mask for each box, bool [H, W]; boxes in pixels of their images."""
     decoded = segmenter.decode(embeddings, [Prompt((), box=box) for box in boxes], multimask=False)
     planes = _planes(segmenter, embeddings, [answer.low_res for answer in decoded])
     return [plane.cpu().numpy() for plane in planes]
@@ -189,14 +189,14 @@ def boxed(segmenter: Segmenter, embeddings: Sequence[Embedding], boxes: Sequence
 def _decode_best(
     segmenter: Segmenter, embeddings: Sequence[Embedding], prompts: Sequence[Prompt], prompting: Prompting
 ) -> list[Decoded]:
-    """One mask a prompt: the single one, or the best of three by predicted IoU where the prompting says so."""
+    """One mask per prompt: the single mask, or the best of three by predicted IoU, as `prompting` specifies."""
     chosen: dict[int, Decoded] = {}
     for multimask in (True, False):
         rows = [i for i, p in enumerate(prompts) if prompting.takes_best_of_three(len(p.clicks)) == multimask]
         answers = segmenter.decode(
             [embeddings[i] for i in rows], [prompts[i] for i in rows], multimask=multimask
         )
-        # One look at all scores: every look makes a GPU wait.
+        # One transfer of all scores, because each one synchronizes the GPU.
         bests = torch.stack([a.scores for a in answers]).argmax(1).tolist() if answers else []
         for i, answer, best in zip(rows, answers, bests, strict=True):
             chosen[i] = Decoded(answer.low_res[best : best + 1], answer.scores[best : best + 1])
@@ -207,7 +207,7 @@ def _planes(
     segmenter: Segmenter, embeddings: Sequence[Embedding], low_res: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
     """Masks bool [H, W] on their device of logits [1, h, w]; images of equal size are upscaled together."""
-    groups: dict[tuple, list[int]] = {}
+    groups: dict[tuple[tuple[int, int], tuple[int, int]], list[int]] = {}
     for i, embedding in enumerate(embeddings):
         groups.setdefault((embedding.size, embedding.input_size), []).append(i)
     planes: dict[int, torch.Tensor] = {}

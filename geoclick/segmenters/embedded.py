@@ -1,4 +1,4 @@
-"""The small SAM that ships with the package: its config.json and model.safetensors, read and written."""
+"""Reading and writing the small SAM that ships with the package: config.json and model.safetensors."""
 
 import dataclasses
 import json
@@ -12,7 +12,8 @@ from segment_anything.modeling import Sam
 from geoclick import embedded
 from geoclick.errors import GeoClickError
 from geoclick.files import sha256
-from geoclick.segmenters.sam import SamConfig, SamSegmenter, build, misfit
+from geoclick.segmenters.architectures import SamConfig
+from geoclick.segmenters.sam import SamSegmenter, build, first_mismatch
 
 
 def load_embedded(
@@ -23,10 +24,10 @@ def load_embedded(
     Args:
         device: where it runs.
         dtype: autocast type, or None for float32.
-        folder: another folder in the same form, such as the output of train.embedded_sam.
+        folder: another folder of the same layout, such as the output of train.embedded.sam.
 
     Raises:
-        GeoClickError: a file is missing, damaged or does not fit the other.
+        GeoClickError: a file is missing or damaged, or the files do not fit each other.
     """
     folder = folder or embedded.folder("sam")
     sam = read_folder(folder)
@@ -43,21 +44,21 @@ def read_folder(folder: Path) -> Sam:
         state = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise GeoClickError(
-            f"{folder} holds no whole SAM (config.json and model.safetensors); install the package again "
-            "or train it again."
+            f"{folder} does not hold a complete SAM (config.json and model.safetensors); install the package again "
+            "or train the model again."
         ) from error
     sam = build(config)
-    reason = misfit(sam, state)
+    reason = first_mismatch(sam, state)
     if reason:
         raise GeoClickError(
-            f"The weights in {folder} do not fit its config.json ({reason}); take both from one run."
+            f"The weights in {folder} do not fit its config.json ({reason}); copy both from the same run."
         )
     sam.load_state_dict(state)
     return sam
 
 
 def write_folder(sam: Sam, config: SamConfig, folder: Path) -> None:
-    """Write config.json and model.safetensors (float16), each to a temporary name and then renamed."""
+    """Write config.json and model.safetensors (float16), each to a temporary name that is then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().half().contiguous() for key, value in sam.state_dict().items()}
     (folder / "model.safetensors.tmp").write_bytes(save(weights))

@@ -1,7 +1,7 @@
-"""segment-anything's attention with the same weights and result, but less memory traffic.
+"""segment-anything's attention with the same weights and results, but less memory traffic.
 
-Written as published, the image encoder writes every score of its global attention (12 x 4096 x 4096 for ViT-B) to
-memory five times over, most of them to add the relative positions; on a CPU that is half of its time.
+The published image encoder writes the scores of its global attention (12 x 4096 x 4096 for ViT-B) to memory five times,
+mostly to add the relative positions. On a CPU that takes half of its time.
 """
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 MASK_ELEMENTS = {"cpu": 2**24, "cuda": 2**29}
-"""Most elements of an attention mask, by device: on a CPU it should not be much larger than its caches."""
+"""Largest attention mask in elements, by device; on a CPU it should not be much larger than the caches."""
 
 
-class EncoderAttention(image_encoder.Attention):
-    """The image encoder's attention; relative positions go into the kernel as its additive mask, heads in groups."""
+class EncoderAttention(image_encoder.Attention):  # type: ignore[misc]
+    """The image encoder's attention; relative positions are passed as an additive mask, for groups of heads."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [B, h, w, C] to tokens of the same shape."""
@@ -30,16 +30,16 @@ class EncoderAttention(image_encoder.Attention):
             groups = zip(
                 *(t.split(at_once, dim=1) for t in (queries, keys, values, rows, columns)), strict=True
             )
-            mixed = [
+            mixed_groups = [
                 functional.scaled_dot_product_attention(q, k, v, attn_mask=(r + c).flatten(-2))
                 for q, k, v, r, c in groups
             ]
-            mixed = torch.cat(mixed, dim=1)
+            mixed = torch.cat(mixed_groups, dim=1)
         return self.proj(mixed.transpose(1, 2).reshape(count, height, width, -1))
 
     def _relative(self, queries: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """What distances in rows and in columns add to the scores: [B, heads, hw, h, 1] and [B, heads, hw, 1, w]."""
-        grid = queries.unflatten(2, (height, width))
+        """The relative position terms of the scores, of rows [B, heads, hw, h, 1] and columns [B, heads, hw, 1, w]."""
+        grid = torch.unflatten(queries, 2, (height, width))
         rows = image_encoder.get_rel_pos(height, height, self.rel_pos_h)
         columns = image_encoder.get_rel_pos(width, width, self.rel_pos_w)
         of_rows = torch.einsum("bnhwc,hkc->bnhwk", grid, rows).flatten(2, 3)
@@ -47,7 +47,7 @@ class EncoderAttention(image_encoder.Attention):
         return of_rows[..., None], of_columns[..., None, :]
 
 
-class DecoderAttention(transformer.Attention):
+class DecoderAttention(transformer.Attention):  # type: ignore[misc]
     """The mask decoder's attention, between a few tokens and thousands of image tokens."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class DecoderAttention(transformer.Attention):
             for projected in (self.q_proj(q), self.k_proj(k), self.v_proj(v))
         )
         if keys.shape[-2] < queries.shape[-2]:
-            # A softmax over few keys is quick only along columns, where it runs over whole rows at a time.
+            # A softmax over few keys is fast only along columns, where it is vectorized over rows.
             scores = (keys * keys.shape[-1] ** -0.5) @ queries.transpose(-1, -2)
             mixed = scores.softmax(-2).transpose(-1, -2) @ values
         else:
@@ -66,7 +66,7 @@ class DecoderAttention(transformer.Attention):
 
 
 def fuse(sam: Sam) -> Sam:
-    """The same model, whose attention layers are those of this module from now on."""
+    """Replace the attention layers of a model, in place, by those of this module, and return it."""
     for module in sam.modules():
         if type(module) is image_encoder.Attention:
             module.__class__ = EncoderAttention

@@ -1,19 +1,17 @@
-"""segment-anything (SAM 1) behind the Segmenter protocol: equal to its SamPredictor, batched over images.
+"""segment-anything (SAM 1) as a Segmenter: the results of its SamPredictor, batched over images.
 
-Three things differ from SamPredictor in form, not in result:
+The implementation differs from SamPredictor in three ways, the results do not:
 
 - `MaskDecoder.forward` repeats the embedding of one image for every prompt. `decode_masks` calls the
-  decoder's submodules itself, so that each prompt of a batch brings the embedding of its own image.
-- Attention runs in fused.py's form of the layers.
-- `PromptEncoder` appends exactly one padding point (label -1) to the points of a prompt, and that point is a
-  token which takes part in attention. Padding the short prompts of a batch with more such points would change
-  their masks, so prompts are grouped by their number of clicks, and each keeps the one padding point that
-  SamPredictor gives it.
+  decoder's submodules itself, so that each prompt of a batch has the embedding of its own image.
+- The attention layers are those of fused.py.
+- `PromptEncoder` appends exactly one padding point (label -1) to the points of a prompt, and this point is a
+  token in attention. Padding shorter prompts with more such points would change their masks, so that prompts are
+  batched by their number of clicks.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -23,34 +21,15 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from geoclick.segmenters import upscaling
+from geoclick.segmenters.architectures import SamConfig
 from geoclick.segmenters.base import Decoded, Embedding, Prompt
 from geoclick.segmenters.fused import fuse
 
 PROMPTS = 64
-"""Prompts decoded at once on a GPU."""
+"""Prompts per batch on a GPU."""
 
 CACHED_ELEMENTS = 2**20
-"""Image features, in numbers, that a CPU decodes at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamConfig:
-    """The constructor numbers of segment-anything's classes; the defaults are what ViT-B, L and H share."""
-
-    encoder_width: int
-    encoder_depth: int
-    encoder_heads: int
-    global_blocks: tuple[int, ...]
-    image_size: int = 1024
-    patch_size: int = 16
-    window_size: int = 14
-    relative_positions: bool = True
-    prompt_width: int = 256
-    mask_channels: int = 16
-    decoder_depth: int = 2
-    decoder_heads: int = 8
-    decoder_mlp: int = 2048
-    score_hidden: int = 256
+"""Elements of image features per batch of prompts on a CPU."""
 
 
 def build(config: SamConfig) -> Sam:
@@ -94,22 +73,22 @@ def decode_masks(
     low_res: Tensor | None,
     positions: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """All four masks of each prompt, every prompt on its own image; differentiable.
+    """All four masks of each prompt on its own image; differentiable.
 
     Args:
         sam: the model.
         features: image embeddings [N, C, h, w].
         points: clicks (x, y) in the encoder's input frame, pixel centers on whole numbers, float [N, P, 2], and their
-            labels, 1 positive, 0 negative, [N, P]; None for none.
-        boxes: (left, top, right, bottom) in the same frame, float [N, 4]; None for none.
-        low_res: logits of the masks so far [N, 1, 4h, 4w], or None for none.
+            labels, 1 positive, 0 negative, [N, P]; or None.
+        boxes: (left, top, right, bottom) in the same frame, float [N, 4]; or None.
+        low_res: logits of the previous masks [N, 1, 4h, 4w], or None.
         positions: positional encoding of the feature grid [1, C, h, w].
 
     Returns:
         Logits [N, 4, 4h, 4w] and predicted IoU [N, 4]: first the single mask, then the three of multimask.
     """
     decoder, prompts = sam.mask_decoder, sam.prompt_encoder
-    # Half precision cannot hold a click's position to the pixel, so the points are encoded outside autocast.
+    # Half precision cannot represent positions to the pixel, so the points are encoded outside autocast.
     with torch.autocast(features.device.type, enabled=False):
         sparse, _ = prompts(points=points, boxes=boxes, masks=None)
     no_mask = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
@@ -132,13 +111,13 @@ class SamSegmenter:
 
     Args:
         sam: the model; it is moved to `device`, frozen and fused.
-        name: what the user calls it.
+        name: in `geoclick.segmenters.load`.
         sha256: hash of its weight file.
         device: where it runs.
         dtype: autocast type for speed (bfloat16 or float16), or None for float32 as in SamPredictor.
-        image_batch: most images encoded at once.
-        prompt_batch: most prompts decoded at once; None takes 64, and fewer on a CPU, where a batch that outgrows the
-            caches is slower than its prompts one by one.
+        image_batch: images per batch of the encoder.
+        prompt_batch: prompts per batch of the decoder; None selects 64, or fewer on a CPU, where a batch that is
+            larger than the caches is slower than single prompts.
     """
 
     def __init__(
@@ -164,9 +143,9 @@ class SamSegmenter:
         self._decode_masks = decode_masks
 
     def compile(self) -> "SamSegmenter":
-        """Have torch.compile make kernels of encoder and decoder at their next calls, which takes minutes."""
+        """Compile encoder and decoder with torch.compile; their next calls take minutes."""
         self.sam.image_encoder.compile()
-        # Clicks and prompts are as many as they are: one kernel for all their numbers.
+        # The numbers of clicks and prompts vary, so that one kernel must serve all of them.
         self._decode_masks = torch.compile(decode_masks, dynamic=True)
         return self
 
@@ -175,7 +154,7 @@ class SamSegmenter:
 
     @torch.inference_mode()
     def embed(self, images: Sequence[np.ndarray]) -> list[Embedding]:
-        """Encode images, each uint8 [H, W, 3] RGB of any size, `image_batch` at a time."""
+        """Encode images, each uint8 [H, W, 3] RGB of any size, in batches of `image_batch`."""
         embeddings = []
         for start in range(0, len(images), self.image_batch):
             chunk = images[start : start + self.image_batch]
@@ -184,17 +163,17 @@ class SamSegmenter:
             with self._autocast():
                 features = self.sam.image_encoder(torch.stack(inputs)).float()
             for image, small, feature in zip(chunk, resized, features, strict=True):
-                embeddings.append(Embedding(feature, image.shape[:2], tuple(small.shape[:2])))
+                embeddings.append(Embedding(feature, image.shape[:2], (small.shape[0], small.shape[1])))
         return embeddings
 
     @torch.inference_mode()
     def decode(
         self, embeddings: Sequence[Embedding], prompts: Sequence[Prompt], *, multimask: bool
     ) -> list[Decoded]:
-        """Decode `prompts[i]` on `embeddings[i]`; prompts with equally many clicks, and a box or none, share a call.
+        """Decode `prompts[i]` on `embeddings[i]`; prompts of equal form (clicks, mask, box) are batched.
 
         Returns:
-            One Decoded a prompt, with three masks where `multimask`, else one.
+            One Decoded per prompt, with three masks if `multimask`, else one.
         """
         groups: dict[tuple[int, bool, bool], list[int]] = {}
         for index, prompt in enumerate(prompts):
@@ -207,8 +186,8 @@ class SamSegmenter:
                 masks, scores = self._decode_chunk(
                     [embeddings[i] for i in chunk], [prompts[i] for i in chunk]
                 )
-                kept = slice(1, None) if multimask else slice(0, 1)
-                answers = zip(masks[:, kept], scores[:, kept], strict=True)
+                outputs = slice(1, None) if multimask else slice(0, 1)
+                answers = zip(masks[:, outputs], scores[:, outputs], strict=True)
                 decoded |= {i: Decoded(m, s) for i, (m, s) in zip(chunk, answers, strict=True)}
         return [decoded[i] for i in range(len(prompts))]
 
@@ -220,11 +199,11 @@ class SamSegmenter:
             labels = [[int(click.positive) for click in prompt.clicks] for prompt in prompts]
             coords = [[click[:2] for click in prompt.clicks] for prompt in prompts]
             points = self._resized(embeddings, coords), torch.tensor(labels, device=self.device)
-        if prompts[0].box is not None:
-            corners = [[prompt.box[:2], prompt.box[2:]] for prompt in prompts]
+        corners = [[prompt.box[:2], prompt.box[2:]] for prompt in prompts if prompt.box]
+        if corners:
             boxes = self._resized(embeddings, corners).flatten(1)
-        first = prompts[0].low_res
-        low_res = None if first is None else torch.stack([prompt.low_res for prompt in prompts])
+        previous = [prompt.low_res for prompt in prompts if prompt.low_res is not None]
+        low_res = torch.stack(previous) if previous else None
         with self._autocast():
             return self._decode_masks(
                 self.sam,
@@ -237,27 +216,27 @@ class SamSegmenter:
 
     def _resized(self, embeddings: list[Embedding], coords: list[list[tuple[float, float]]]) -> torch.Tensor:
         """Points (x, y) of original images in the encoder's input frame, float [N, P, 2]."""
-        found = [
+        resized = [
             self._transform.apply_coords(np.array(own), embedding.size)
             for embedding, own in zip(embeddings, coords, strict=True)
         ]
-        return torch.as_tensor(np.stack(found), dtype=torch.float, device=self.device)
+        return torch.as_tensor(np.stack(resized), dtype=torch.float, device=self.device)
 
     @torch.inference_mode()
     def masks(self, low_res: torch.Tensor, embedding: Embedding) -> torch.Tensor:
-        """Logits [N, h, w] as masks, bool [N, H, W], in the frame of the original image."""
+        """Logits [N, h, w] as masks, bool [N, H, W], at the size of the original image."""
         rows, columns = (
-            upscaling.axis(low, self.sam.image_encoder.img_size, kept, size, self.device)
-            for low, kept, size in zip(low_res.shape[1:], embedding.input_size, embedding.size, strict=True)
+            upscaling.axis(low, self.sam.image_encoder.img_size, inside, size, self.device)
+            for low, inside, size in zip(low_res.shape[1:], embedding.input_size, embedding.size, strict=True)
         )
         return upscaling.masks(low_res, rows, columns)
 
 
-def misfit(sam: Sam, state: dict[str, Tensor]) -> str | None:
-    """The first weight by which `state` does not fit `sam`, with its shapes; None when all fit."""
+def first_mismatch(sam: Sam, state: dict[str, Tensor]) -> str | None:
+    """The first weight whose shape differs between `state` and `sam`, with both shapes; None if all are equal."""
     expected = {key: tuple(value.shape) for key, value in sam.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    for key in sorted({*expected, *found}):
-        if expected.get(key) != found.get(key):
-            return f"{key} is {found.get(key, 'missing')} instead of {expected.get(key, 'absent')}"
+    given = {key: tuple(value.shape) for key, value in state.items()}
+    for key in sorted({*expected, *given}):
+        if expected.get(key) != given.get(key):
+            return f"{key} is {given.get(key, 'missing')} instead of {expected.get(key, 'absent')}"
     return None

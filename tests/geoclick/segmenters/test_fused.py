@@ -1,4 +1,4 @@
-"""The fused attention layers give what segment-anything's give, also in groups of heads, and train."""
+"""The fused attention layers equal segment-anything's, also in groups of heads, and are differentiable."""
 
 import copy
 
@@ -27,7 +27,7 @@ def as_fused(attention):
 
 @pytest.mark.parametrize("relative", [True, False])
 @pytest.mark.parametrize("limit", [1, 2 * 2 * 30 * 30, 2**24])
-def test_the_encoders_attention_is_the_same(monkeypatch, relative, limit):
+def test_encoder_attention_equals_segment_anything(monkeypatch, relative, limit):
     monkeypatch.setitem(fused.MASK_ELEMENTS, "cpu", limit)
     attention = encoder_attention(relative)
     tokens = torch.randn(2, 6, 5, 24)
@@ -35,14 +35,14 @@ def test_the_encoders_attention_is_the_same(monkeypatch, relative, limit):
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(7, 50), (50, 7), (7, 7)])
-def test_the_decoders_attention_is_the_same(queries, keys):
+def test_decoder_attention_equals_segment_anything(queries, keys):
     torch.manual_seed(0)
     attention = transformer.Attention(32, num_heads=4, downsample_rate=2)
     q, k, v = torch.randn(3, queries, 32), torch.randn(3, keys, 32), torch.randn(3, keys, 32)
     torch.testing.assert_close(as_fused(attention)(q, k, v), attention(q, k, v))
 
 
-def test_gradients_are_the_same():
+def test_gradients_equal_segment_anything():
     attention = encoder_attention(relative=True)
     twin, tokens = as_fused(attention), torch.randn(2, 6, 5, 24)
     for layer in (attention, twin):

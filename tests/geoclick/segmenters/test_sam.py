@@ -1,4 +1,4 @@
-"""The segment-anything segmenter gives what SamPredictor gives, in batches, and refuses wrong files."""
+"""The segment-anything segmenter gives the results of SamPredictor, in batches, and refuses wrong files."""
 
 import copy
 from dataclasses import replace
@@ -34,7 +34,7 @@ def sam():
     torch.manual_seed(0)
     built = build(TINY)
     for name, weight in built.named_parameters():
-        # segment-anything starts them at zero, where nothing could be seen of them.
+        # segment-anything initializes them to zero, and they would have no effect.
         if "rel_pos" in name or "pos_embed" in name:
             torch.nn.init.normal_(weight, std=0.3)
     return built
@@ -128,7 +128,7 @@ def test_autocast_stays_near_float32(sam, images):
 
 
 @pytest.mark.slow
-def test_compiled_equals_as_written(sam, images):
+def test_compiled_equals_eager(sam, images):
     written, compiled = (SamSegmenter(copy.deepcopy(sam), name="x") for _ in range(2))
     answers = []
     for segmenter in (written, compiled.compile()):
@@ -148,7 +148,7 @@ def test_folder_round_trip_in_half_precision(sam, tmp_path, images):
         torch.testing.assert_close(mine, theirs.half().float())
     whole = (tmp_path / "sam" / "model.safetensors").read_bytes()
     (tmp_path / "sam" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(GeoClickError, match="no whole SAM"):
+    with pytest.raises(GeoClickError, match="not hold a complete SAM"):
         load_embedded(folder=tmp_path / "sam")
 
 
@@ -183,7 +183,7 @@ def test_wrong_checkpoints_are_refused_in_one_sentence(official, sam, tmp_path):
     with pytest.raises(GeoClickError, match="does not exist"):
         segmenters.load("sam_vit_b", checkpoint=tmp_path / "none.pth")
     path.write_text("root: x\nsegmenter: embedded\n")
-    with pytest.raises(GeoClickError, match="no PyTorch weight file"):
+    with pytest.raises(GeoClickError, match="not a PyTorch weight file"):
         segmenters.load("sam_vit_b", checkpoint=path)
     torch.save({"layer.weight": torch.zeros(2)}, path)
     with pytest.raises(GeoClickError, match="give a released segment-anything checkpoint"):
@@ -213,7 +213,7 @@ def test_names_and_missing_checkpoints_are_usage_errors():
         segmenters.load("embedded", checkpoint="sam.pth")
 
 
-def test_official_skeletons_are_those_of_segment_anything():
+def test_official_architectures_equal_those_of_segment_anything():
     """Millions of parameters: a quarter of the released files' 375, 1249 and 2564 megabytes of float32."""
     counts = []
     for config in checkpoints.OFFICIAL.values():
@@ -223,8 +223,8 @@ def test_official_skeletons_are_those_of_segment_anything():
 
 
 @pytest.mark.parametrize(
-    ("device", "words"), [("gpu", "Unknown device 'gpu'"), ("cuda:99", "no device cuda:99")]
+    ("device", "message"), [("gpu", "Unknown device 'gpu'"), ("cuda:99", "cuda:99 does not exist")]
 )
-def test_a_device_that_is_not_there_is_a_usage_error(device, words):
-    with pytest.raises(UsageError, match=words):
+def test_a_missing_device_is_a_usage_error(device, message):
+    with pytest.raises(UsageError, match=message):
         segmenters.load("embedded", device=device)

@@ -34,7 +34,7 @@ def blobs(seed):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.tuples(*[st.integers(1, SIDE)] * 2), st.tuples(*[st.integers(1, 150)] * 2))
-def test_masks_are_those_of_segment_anything(sam, seed, input_size, size):
+def test_masks_equal_those_of_segment_anything(sam, seed, input_size, size):
     assert sam.image_encoder.img_size == SIDE
     logits = blobs(seed)
     published = sam.postprocess_masks(logits[:, None], input_size, size)[:, 0].numpy()
@@ -47,7 +47,7 @@ def test_without_a_positive_logit_the_mask_is_empty():
     assert not upscaling.masks(-torch.ones(2, LOW, LOW), *axes((48, 64), (30, 41))).any()
 
 
-def test_a_single_positive_logit_reaches_no_farther_than_its_neighbors():
+def test_a_single_positive_logit_affects_only_the_pixels_around_it():
     logits = -torch.ones(1, LOW, LOW)
     logits[0, 8, 4] = 9.0
     (mask,) = upscaling.masks(logits, *axes((SIDE, SIDE), (SIDE, SIDE))).numpy()

@@ -1,0 +1,37 @@
+"""The architectures of segment-anything's models; importing this needs no PyTorch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamConfig:
+    """Constructor arguments of segment-anything's classes; the defaults are the values that ViT-B, L and H share."""
+
+    encoder_width: int
+    encoder_depth: int
+    encoder_heads: int
+    global_blocks: tuple[int, ...]
+    image_size: int = 1024
+    patch_size: int = 16
+    window_size: int = 14
+    relative_positions: bool = True
+    prompt_width: int = 256
+    mask_channels: int = 16
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+    decoder_mlp: int = 2048
+    score_hidden: int = 256
+
+
+OFFICIAL = {
+    "sam_vit_b": SamConfig(
+        encoder_width=768, encoder_depth=12, encoder_heads=12, global_blocks=(2, 5, 8, 11)
+    ),
+    "sam_vit_l": SamConfig(
+        encoder_width=1024, encoder_depth=24, encoder_heads=16, global_blocks=(5, 11, 17, 23)
+    ),
+    "sam_vit_h": SamConfig(
+        encoder_width=1280, encoder_depth=32, encoder_heads=16, global_blocks=(7, 15, 23, 31)
+    ),
+}
+"""The released models (segment_anything/build_sam.py) by the names that `--segmenter` accepts."""
