@@ -1,7 +1,7 @@
-"""The embedded VLM's processor: a byte-level tokenizer of the project's own words, the family's chat template.
+"""The embedded VLM's processor: a small byte-level tokenizer, an image processor and the family's chat template.
 
-The tokenizer is Qwen's class with Qwen's rule of splitting (each digit a token of its own, bytes as the last resort)
-over a vocabulary learnt from the queries, prompts and answers of this project; no text of other origin enters.
+The tokenizer has Qwen's class and splitting rules: every digit is one token, unknown text becomes bytes. Its
+vocabulary is trained only on the queries, prompts and answers of this project.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from geoclick.scenes.kinds import KINDS
 from geoclick.scenes.queries import EXTREMES, PLACES, REASONING, REFERRING
 
 PATCH, MERGE, SIDE = 16, 2, 256
-"""Patch side and merge factor of the vision tower, and the side in pixels of the square it was trained on."""
+"""Patch size and merge factor of the vision tower, and the side in pixels of the training images."""
 
 VOCABULARY = 1400
 
@@ -56,7 +56,7 @@ ANSWERS = (
 
 
 def corpus() -> Iterator[str]:
-    """Every sentence form that the scenes can ask in, every prompt and every form of answer."""
+    """Training text of the tokenizer: all query templates of the scenes, all prompts and all answer forms."""
     yield from itertools.chain.from_iterable(
         itertools.repeat(a, 200) for a in (*ANSWERS, "user\nassistant\n")
     )
@@ -71,34 +71,34 @@ def corpus() -> Iterator[str]:
             yield f"the {kind.name} closest to the {kind.name}\nHow many: {kind.name}"
 
 
-def tokenizer() -> Qwen2Tokenizer:
-    """Learn the merges; the result is the same on every machine."""
+def train_tokenizer() -> Qwen2Tokenizer:
+    """Train the tokenizer on `corpus`; the result is the same on every machine."""
     reference = Qwen2Tokenizer()
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = reference.backend_tokenizer.pre_tokenizer
-    learner.decoder = decoders.ByteLevel()
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = reference.backend_tokenizer.pre_tokenizer
+    bpe.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY, initial_alphabet=alphabet, show_progress=False, min_frequency=2
     )
-    learner.train_from_iterator(corpus(), trainer)
-    vocabulary = learner.get_vocab()
-    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    made = Qwen2Tokenizer(
+    bpe.train_from_iterator(corpus(), trainer)
+    vocabulary = bpe.get_vocab()
+    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    tokenizer = Qwen2Tokenizer(
         vocab=vocabulary, merges=merges, unk_token=None, pad_token="<|endoftext|>", eos_token="<|im_end|>"
     )
-    made.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
-    return made
+    tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
+    return tokenizer
 
 
-def processor() -> Qwen3VLProcessor:
-    """Tokenizer, image processor and chat template together; every image becomes about 64 visual tokens."""
+def build_processor() -> Qwen3VLProcessor:
+    """The processor; every image becomes about 64 visual tokens."""
     pixels = {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE}
     sizes = {"patch_size": PATCH, "temporal_patch_size": 2, "merge_size": MERGE}
-    look = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    normalization = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size=pixels, **sizes, **look),
-        tokenizer=tokenizer(),
-        video_processor=Qwen3VLVideoProcessor(size=pixels, **sizes, **look),
+        image_processor=Qwen2VLImageProcessor(size=pixels, **sizes, **normalization),
+        tokenizer=train_tokenizer(),
+        video_processor=Qwen3VLVideoProcessor(size=pixels, **sizes, **normalization),
         chat_template=CHAT_TEMPLATE,
     )

@@ -1,4 +1,4 @@
-"""Training frames for the embedded SAM: scenes and crops of real tiles, each with a map of its objects."""
+"""Training frames for the embedded SAM: scenes and crops of real tiles, each with an object map."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from geoclick.scenes import SIZE
 from geoclick.train.embedded.scene_cache import SceneCache
 
 OUTSIDE = -1
-"""Id of the padding around an image that is not square."""
+"""Id of the padding of an image that is not square."""
 
 SMALLEST = 24
 """Fewest visible pixels of an object to train on."""
@@ -27,7 +27,7 @@ class Frame:
 
     Attributes:
         image: uint8 [S, S, 3] RGB.
-        ids: int32 [S, S]: 0 no object, OUTSIDE beyond the image, else the object.
+        ids: int32 [S, S]: 0 without an object, OUTSIDE in the padding, else the id of the object.
     """
 
     image: np.ndarray
@@ -36,17 +36,17 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A real tile: image uint8 [H, W, 3] and classes uint8 [H, W], 0 where unlabelled."""
+    """A real tile: image uint8 [H, W, 3] and classes uint8 [H, W], 0 where unlabeled."""
 
     image: np.ndarray
     classes: np.ndarray
 
 
-def read_tiles(root: Path, keep: Callable[[str], bool]) -> list[Tile]:
-    """The tiles below `root` (images/, masks/ and classes.json) whose stem `keep` accepts.
+def read_tiles(root: Path, accept: Callable[[str], bool]) -> list[Tile]:
+    """The tiles in `root` (images/, masks/ and classes.json) whose stem `accept` returns true for.
 
     Raises:
-        GeoClickError: the folder has no such tiles.
+        GeoClickError: classes.json cannot be read, or there are no such tiles.
     """
     try:
         table = json.loads((root / "classes.json").read_text(encoding="utf-8"))
@@ -58,7 +58,7 @@ def read_tiles(root: Path, keep: Callable[[str], bool]) -> list[Tile]:
     colors = [tuple(c) for c in table["classes"].values() if tuple(c) not in ignored]
     tiles = []
     for path in sorted((root / "images").iterdir()):
-        if not keep(path.stem):
+        if not accept(path.stem):
             continue
         image = read_image(path)
         mask = read_image(root / "masks" / f"{path.stem}.png", size=image.shape[:2])
@@ -81,14 +81,14 @@ def components(classes: np.ndarray) -> np.ndarray:
 
 
 def scene_frame(cache: SceneCache, rng: np.random.Generator) -> Frame:
-    """A random scene, turned and recolored."""
+    """A random scene, rotated, mirrored and recolored."""
     index = int(rng.integers(len(cache.images)))
-    image, ids = _turned(cache.images[index], cache.ids[index].astype(np.int32), rng)
-    return Frame(_recolored(image, rng), ids)
+    image, ids = _rotate_and_mirror(cache.images[index], cache.ids[index].astype(np.int32), rng)
+    return Frame(_recolor(image, rng), ids)
 
 
 def tile_frame(tiles: list[Tile], rng: np.random.Generator) -> Frame:
-    """A random part of a random tile, from 160 pixels to the whole, its longer side scaled to SIZE."""
+    """A random crop of a random tile, from 160 pixels to the full tile, its longer side scaled to SIZE."""
     tile = tiles[int(rng.integers(len(tiles)))]
     height, width = tile.classes.shape
     if rng.random() < 0.7:
@@ -101,25 +101,25 @@ def tile_frame(tiles: list[Tile], rng: np.random.Generator) -> Frame:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = np.asarray(Image.fromarray(tile.image[part]).resize(size, Image.Resampling.BILINEAR))
     classes = np.asarray(Image.fromarray(tile.classes[part]).resize(size, Image.Resampling.NEAREST))
-    image, classes = _turned(image, classes, rng)
+    image, classes = _rotate_and_mirror(image, classes, rng)
     below, right = SIZE - image.shape[0], SIZE - image.shape[1]
     return Frame(
-        np.pad(_recolored(image, rng), ((0, below), (0, right), (0, 0))),
+        np.pad(_recolor(image, rng), ((0, below), (0, right), (0, 0))),
         np.pad(components(classes), ((0, below), (0, right)), constant_values=OUTSIDE),
     )
 
 
-def cropped(frame: Frame, side: int, rng: np.random.Generator) -> Frame:
-    """A random square part of a frame."""
+def crop(frame: Frame, side: int, rng: np.random.Generator) -> Frame:
+    """A random square crop of a frame."""
     top, left = rng.integers(SIZE - side + 1, size=2)
     part = np.s_[top : top + side, left : left + side]
     return Frame(frame.image[part], frame.ids[part])
 
 
 def pick_objects(ids: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray | None:
-    """Masks bool [count, S, S] of drawn objects, large ones somewhat more often; None where there is none.
+    """Masks bool [count, S, S] of random objects, large ones somewhat more often; None if the frame has none.
 
-    An object is drawn twice only when there are fewer than `count`.
+    Objects repeat only if there are fewer than `count`.
     """
     numbers, areas = np.unique(ids[ids > 0], return_counts=True)
     numbers, areas = numbers[areas >= SMALLEST], areas[areas >= SMALLEST]
@@ -130,13 +130,15 @@ def pick_objects(ids: np.ndarray, count: int, rng: np.random.Generator) -> np.nd
     return ids == drawn[:, None, None]
 
 
-def _turned(image: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
-    image, ids = np.rot90(image, quarter), np.rot90(ids, quarter)
-    return (image[:, ::-1], ids[:, ::-1]) if flip else (image, ids)
+def _rotate_and_mirror(
+    image: np.ndarray, ids: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    quarter_turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+    image, ids = np.rot90(image, quarter_turns), np.rot90(ids, quarter_turns)
+    return (image[:, ::-1], ids[:, ::-1]) if mirror else (image, ids)
 
 
-def _recolored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _recolor(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     gain = rng.uniform(0.75, 1.25) * rng.normal(1, 0.06, 3)
     table = np.clip((np.arange(256)[:, None] - 128) * gain + 128 + rng.normal(0, 15), 0, 255).astype(np.uint8)
     return np.stack([table[image[..., channel], channel] for channel in range(3)], axis=-1)

@@ -1,4 +1,4 @@
-"""One training step of the embedded SAM: simulated clicks with feedback, and the loss on every answer."""
+"""The loss of the embedded SAM: simulated clicks with feedback, and the loss of every predicted mask."""
 
 from dataclasses import dataclass
 
@@ -20,10 +20,10 @@ class Batch:
     """Frames with objects to click on.
 
     Attributes:
-        images: normalised as SAM does, zero outside, float [B, 3, S, S].
-        targets: bool [N, S, S], N / B objects of each image in turn.
-        valid: bool [N, S, S], false outside the image.
-        offset: (x, y) of the frames' corner in the model's full input, in pixels.
+        images: normalized as SAM does, zero in the padding, float [B, 3, S, S].
+        targets: bool [N, S, S], N / B objects of each image, image by image.
+        valid: bool [N, S, S], false in the padding.
+        offset: (x, y) of the frames' top left corner in the model's full input, in pixels.
     """
 
     images: Tensor
@@ -33,18 +33,18 @@ class Batch:
 
 
 def collate(sam: Sam, frames: list[Frame], targets: list[np.ndarray], offset: tuple[int, int]) -> Batch:
-    """A batch of equal-sized frames, with `targets[i]` bool [K, S, S] of frame i."""
+    """A batch of frames of equal size; `targets[i]`, bool [K, S, S], belongs to frame i."""
     images = torch.from_numpy(np.stack([f.image for f in frames])).to(sam.device).permute(0, 3, 1, 2)
     inside = np.stack([f.ids != OUTSIDE for f in frames])
-    normalised = (images - sam.pixel_mean) / sam.pixel_std * torch.from_numpy(inside).to(sam.device)[:, None]
-    return Batch(normalised, np.concatenate(targets), np.repeat(inside, len(targets[0]), axis=0), offset)
+    normalized = (images - sam.pixel_mean) / sam.pixel_std * torch.from_numpy(inside).to(sam.device)[:, None]
+    return Batch(normalized, np.concatenate(targets), np.repeat(inside, len(targets[0]), axis=0), offset)
 
 
 def encode(sam: Sam, images: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Features and positional encoding of images that cover a part of the model's full input.
 
-    Training on parts costs a quarter and teaches the same weights: the positions are those of the part, and
-    the offset must be a multiple of the attention window so that the windows are cut alike.
+    Quarter frames cost a quarter of the time and train the same weights: the positions are those of the part. The
+    offset must be a multiple of the attention window, so that the windows have the same borders as in full frames.
 
     Returns:
         Features [B, C, h, w] and positions [1, C, h, w].
@@ -65,7 +65,7 @@ def encode(sam: Sam, images: Tensor, offset: tuple[int, int]) -> tuple[Tensor, T
 def simulated_click(
     target: np.ndarray, mask: np.ndarray, valid: np.ndarray, clicked: list[Click], rng: np.random.Generator
 ) -> Click:
-    """The next click of a simulated user: half of the time by the center rule, else anywhere in the error."""
+    """The next click of a simulated user: half of the time by the center rule, else on a random wrong pixel."""
     if rng.random() < 0.5:
         click = next_click(target, mask, clicked, valid)
         if click is not None:
@@ -79,7 +79,7 @@ def simulated_click(
 def mask_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Cross-entropy + Dice of logits [N, K, h, w] against coverage [N, 1, h, w], as [N, K].
 
-    Equal weights: with 5 times the cross-entropy, small objects start with a long plateau of empty masks.
+    The weights are equal: with 5 times the cross-entropy, masks of small objects stay empty for a long time.
     """
     target = target.expand_as(logits)
     entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -93,16 +93,23 @@ def mask_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 def true_iou(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """IoU of the thresholded masks [N, K] on the low-resolution grid."""
-    mask, wanted = (logits > 0) & valid.bool(), target > 0.5
-    union = (mask | wanted).sum((-2, -1))
-    return (mask & wanted).sum((-2, -1)) / union.clamp(min=1)
+    mask, goal = (logits > 0) & valid.bool(), target > 0.5
+    union = (mask | goal).sum((-2, -1))
+    return (mask & goal).sum((-2, -1)) / union.clamp(min=1)
 
 
 def clicking_loss(sam: Sam, batch: Batch, clicks: int, feedback: bool, rng: np.random.Generator) -> Tensor:
     """Mean loss over a sequence of simulated clicks on every object of a batch.
 
-    The first click is answered with three masks, of which the best by loss learns, and with the single mask;
-    later clicks with the single mask. Predicted IoU learns by mean square error throughout.
+    After the first click, the loss is that of the best of three masks (by loss), plus half of that of the single mask.
+    After later clicks it is that of the single mask. The mean squared error of the predicted IoU is always added.
+
+    Args:
+        sam: the model.
+        batch: frames with targets.
+        clicks: number of clicks on each target.
+        feedback: whether the logits of the last mask go into the next prompt.
+        rng: source of randomness.
     """
     features, positions = encode(sam, batch.images, batch.offset)
     features = features.repeat_interleave(len(batch.targets) // len(features), 0)
@@ -115,22 +122,22 @@ def clicking_loss(sam: Sam, batch: Batch, clicks: int, feedback: bool, rng: np.r
     scale = batch.targets.shape[-1] // side
     masks, low_res, loss = np.zeros_like(batch.targets), None, torch.zeros((), device=sam.device)
     sequences: list[list[Click]] = [[] for _ in batch.targets]
-    for turn in range(clicks):
-        for sequence, wanted, mask, inside in zip(sequences, batch.targets, masks, batch.valid, strict=True):
-            sequence.append(simulated_click(wanted, mask, inside, sequence, rng))
+    for number in range(clicks):
+        for sequence, goal, mask, inside in zip(sequences, batch.targets, masks, batch.valid, strict=True):
+            sequence.append(simulated_click(goal, mask, inside, sequence, rng))
         points = torch.tensor(sequences, dtype=torch.float, device=sam.device)
         coords = points[..., :2] + torch.tensor(batch.offset, dtype=torch.float, device=sam.device)
-        clicked = coords, points[..., 2].int()
-        logits, scores = decode_masks(sam, features, clicked, None, low_res, positions)
-        if turn:
+        labeled = coords, points[..., 2].int()
+        logits, scores = decode_masks(sam, features, labeled, None, low_res, positions)
+        if number > 0:
             logits, scores = logits[:, :1], scores[:, :1]
         losses = mask_loss(logits, target, valid)
         rows = torch.arange(len(logits), device=sam.device)
-        chosen = losses.detach()[:, 1:].argmin(1) + 1 if turn == 0 else torch.zeros_like(rows)
-        loss = loss + losses[rows, chosen].mean() + (0.5 * losses[:, 0].mean() if turn == 0 else 0)
+        best = losses.detach()[:, 1:].argmin(1) + 1 if number == 0 else torch.zeros_like(rows)
+        loss = loss + losses[rows, best].mean() + (0.5 * losses[:, 0].mean() if number == 0 else 0)
         loss = loss + (scores - true_iou(logits.detach(), target, valid)).square().mean()
-        shown = scores.detach()[:, 1:].argmax(1) + 1 if turn == 0 else chosen
-        kept = logits.detach()[rows, shown][:, None].clamp(-FEEDBACK_LIMIT, FEEDBACK_LIMIT)
-        low_res = kept if feedback else None
-        masks = (kept[:, 0] > 0).cpu().numpy().repeat(scale, 1).repeat(scale, 2)
+        chosen = scores.detach()[:, 1:].argmax(1) + 1 if number == 0 else best
+        last = logits.detach()[rows, chosen][:, None].clamp(-FEEDBACK_LIMIT, FEEDBACK_LIMIT)
+        low_res = last if feedback else None
+        masks = (last[:, 0] > 0).cpu().numpy().repeat(scale, 1).repeat(scale, 2)
     return loss / clicks

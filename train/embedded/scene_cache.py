@@ -1,4 +1,4 @@
-"""Scenes drawn once and kept on disk, so that the embedded models can be trained on them many times over."""
+"""Scenes rendered once and cached on disk, for many epochs of training of the embedded models."""
 
 import json
 import os
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -16,12 +17,12 @@ from geoclick.scenes import SIZE, generate, render
 from geoclick.scenes.queries import Fact, observe
 
 CHUNK = 50
-"""Scenes that a worker draws between two messages."""
+"""Scenes per task of a worker process."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A visible object and the pixel (x, y) in it that is farthest from its outside: where one would click."""
+class VisibleObject:
+    """A visible object and its deepest pixel (x, y), where one would click."""
 
     fact: Fact
     point: tuple[int, int]
@@ -29,34 +30,44 @@ class Seen:
 
 @dataclass(frozen=True)
 class SceneCache:
-    """Drawn scenes: images uint8 [N, 256, 256, 3], ids uint8 [N, 256, 256] and what is seen in each."""
+    """Rendered scenes: images uint8 [N, 256, 256, 3], object maps uint8 [N, 256, 256] and the objects of each.
+
+    A pixel of an object map is 0 without an object, else the index of the object plus one.
+    """
 
     images: np.ndarray
     ids: np.ndarray
-    seen: tuple[tuple[Seen, ...], ...]
+    objects: tuple[tuple[VisibleObject, ...], ...]
 
 
-def _draw(seeds: Sequence[tuple[int, ...]], difficulty: int) -> tuple[np.ndarray, np.ndarray, list]:
-    images, maps, seen = [], [], []
+Row = list[Any]
+"""A visible object in JSON: the values of its Fact, then x and y of its deepest pixel."""
+
+
+def _render_scenes(
+    seeds: Sequence[tuple[int, ...]], difficulty: int
+) -> tuple[np.ndarray, np.ndarray, list[list[Row]]]:
+    images, maps, objects = [], [], []
     for seed in seeds:
         scene = generate(seed, difficulty)
         image, ids = render(scene)
         images.append(image)
         maps.append(ids.astype(np.uint8))
-        seen.append([[*astuple(f), *deepest_pixel(ids == f.index + 1)] for f in observe(scene, ids)])
-    return np.stack(images), np.stack(maps), seen
+        points = [(fact, deepest_pixel(ids == fact.index + 1)) for fact in observe(scene, ids)]
+        objects.append([[*astuple(fact), *point] for fact, point in points if point])
+    return np.stack(images), np.stack(maps), objects
 
 
 def load(folder: Path, *, count: int, seed: int, difficulty: int = 2) -> SceneCache:
-    """The scenes (seed, difficulty, 0 ... count - 1), drawn on the first call and mapped from disk afterwards."""
+    """The scenes (seed, difficulty, 0 ... count - 1), rendered by the first call and memory-mapped from disk."""
     folder = folder / f"scenes-{seed}-{difficulty}-{count}"
     index = folder / "seen.json"
     if not index.exists():
         _build(folder, count=count, seed=seed, difficulty=difficulty)
     rows = json.loads(index.read_text(encoding="utf-8"))
-    seen = tuple(tuple(Seen(Fact(*row[:-2]), tuple(row[-2:])) for row in scene) for scene in rows)
+    objects = tuple(tuple(VisibleObject(Fact(*row[:-2]), tuple(row[-2:])) for row in scene) for scene in rows)
     return SceneCache(
-        np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "ids.npy", mmap_mode="r"), seen
+        np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "ids.npy", mmap_mode="r"), objects
     )
 
 
@@ -66,14 +77,14 @@ def _build(folder: Path, *, count: int, seed: int, difficulty: int) -> None:
     ids = np.lib.format.open_memmap(folder / "ids.npy", "w+", np.uint8, (count, SIZE, SIZE))
     starts = range(0, count, CHUNK)
     seeds = [[(seed, difficulty, i) for i in range(a, min(a + CHUNK, count))] for a in starts]
-    index = []
+    index: list[list[Row]] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        chunks = pool.map(_draw, seeds, [difficulty] * len(seeds))
-        for start, (drawn, maps, seen) in track(
-            zip(starts, chunks, strict=True), "Drawing scenes", len(seeds)
+        chunks = pool.map(_render_scenes, seeds, [difficulty] * len(seeds))
+        for start, (rendered, maps, objects) in track(
+            zip(starts, chunks, strict=True), "Rendering scenes", len(seeds)
         ):
-            images[start : start + len(drawn)], ids[start : start + len(maps)] = drawn, maps
-            index += seen
+            images[start : start + len(rendered)], ids[start : start + len(maps)] = rendered, maps
+            index += objects
     images.flush()
     ids.flush()
     files.write_whole(folder / "seen.json", json.dumps(index))

@@ -1,12 +1,14 @@
-"""The training run of the embedded SAM goes on where it was stopped, and refuses what it cannot read."""
+"""The training run of the embedded SAM resumes from its checkpoint, and refuses tiles that it cannot read."""
 
 import numpy as np
 import pytest
 import torch
 
 from geoclick.errors import GeoClickError
-from geoclick.train.embedded.sam import EmbeddedSamOptions, Run, main
+from geoclick.train.embedded.sam import main
 from geoclick.train.embedded.sam_frames import read_tiles
+from geoclick.train.embedded.sam_options import EmbeddedSamOptions
+from geoclick.train.embedded.sam_trainer import SamTrainer
 from geoclick.train.embedded.scene_cache import SceneCache
 
 
@@ -16,16 +18,16 @@ def test_resumed_equals_uninterrupted(tmp_path):
     ids = np.zeros((2, 256, 256), np.uint8)
     ids[:, ::2] = ids[:, 1::2] = np.arange(256, dtype=np.uint8) // 40
     cache = SceneCache(rng.integers(0, 256, (2, 256, 256, 3), dtype=np.uint8), ids, ())
-    settings = EmbeddedSamOptions(output=str(tmp_path), images=1, objects=2, clicks=(2,))
-    through = Run(settings)
-    through.learn(cache, [])
-    through.save()
-    losses = [through.learn(cache, []) for _ in range(2)]
+    options = EmbeddedSamOptions(output=str(tmp_path), images=1, objects=2, clicks=(2,))
+    uninterrupted = SamTrainer(options)
+    uninterrupted.train_step(cache, [])
+    uninterrupted.save()
+    losses = [uninterrupted.train_step(cache, []) for _ in range(2)]
 
-    resumed = Run(settings)
+    resumed = SamTrainer(options)
     assert resumed.step == 1
-    assert [resumed.learn(cache, []) for _ in range(2)] == pytest.approx(losses, rel=1e-5)
-    for mine, theirs in zip(resumed.average.parameters(), through.average.parameters(), strict=True):
+    assert [resumed.train_step(cache, []) for _ in range(2)] == pytest.approx(losses, rel=1e-5)
+    for mine, theirs in zip(resumed.average.parameters(), uninterrupted.average.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
     assert (tmp_path / "model" / "model.safetensors").exists()
 

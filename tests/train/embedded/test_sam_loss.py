@@ -1,4 +1,4 @@
-"""The training of the embedded SAM: its frames, clicks and loss, and that it learns."""
+"""The training of the embedded SAM: frames, simulated clicks, loss, evaluation and model card."""
 
 from dataclasses import replace
 
@@ -8,14 +8,14 @@ import torch
 
 from geoclick.config import read_yaml
 from geoclick.segmenters.sam import build
-from geoclick.train.embedded.sam import EmbeddedSamOptions, architecture, untrained
-from geoclick.train.embedded.sam_evaluation import Example, evaluate, model_card
+from geoclick.train.embedded.sam_card import model_card
+from geoclick.train.embedded.sam_evaluation import Example, evaluate
 from geoclick.train.embedded.sam_frames import (
     OUTSIDE,
     Frame,
     Tile,
     components,
-    cropped,
+    crop,
     pick_objects,
     tile_frame,
 )
@@ -27,6 +27,8 @@ from geoclick.train.embedded.sam_loss import (
     simulated_click,
     true_iou,
 )
+from geoclick.train.embedded.sam_model import ARCHITECTURE, initialize
+from geoclick.train.embedded.sam_options import EmbeddedSamOptions
 from tests import tiny
 from tests.paths import REPO
 
@@ -45,12 +47,12 @@ def square(ids_value=1, image_size=128):
 
 
 def test_architecture_stays_small():
-    sam = build(architecture())
+    sam = build(ARCHITECTURE)
     assert sum(p.numel() for p in sam.parameters()) <= 2.2e6
 
 
-def test_whole_frame_encoding_is_that_of_segment_anything():
-    sam = untrained(0).eval()
+def test_full_frame_encoding_equals_that_of_segment_anything():
+    sam = initialize(0).eval()
     images = torch.randn(1, 3, 256, 256)
     with torch.no_grad():
         features, positions = encode(sam, images, (0, 0))
@@ -58,15 +60,15 @@ def test_whole_frame_encoding_is_that_of_segment_anything():
     torch.testing.assert_close(positions, sam.prompt_encoder.get_dense_pe())
 
 
-def test_a_quarter_frame_has_the_positions_of_its_place():
-    sam = untrained(0).eval()
+def test_quarter_frame_has_the_positions_of_its_part():
+    sam = initialize(0).eval()
     with torch.no_grad():
         features, positions = encode(sam, torch.zeros(1, 3, 128, 128), (64, 128))
     assert features.shape[-2:] == (16, 16)
     torch.testing.assert_close(positions, sam.prompt_encoder.get_dense_pe()[:, :, 16:32, 8:24])
 
 
-def test_mask_loss_is_lowest_for_the_target_and_blind_outside():
+def test_mask_loss_is_lowest_for_the_target_and_ignores_the_padding():
     target = torch.zeros(1, 1, 8, 8)
     target[..., 2:5, 2:6] = 1
     valid = torch.ones(1, 1, 8, 8)
@@ -80,7 +82,7 @@ def test_mask_loss_is_lowest_for_the_target_and_blind_outside():
     torch.testing.assert_close(mask_loss(spoiled, target, valid), mask_loss(right, target, valid))
 
 
-def test_simulated_clicks_fall_into_the_error():
+def test_simulated_clicks_are_on_wrong_pixels():
     rng = np.random.default_rng(0)
     target, mask, valid = np.zeros((3, 20, 20), bool)
     target[2:9, 2:9] = mask[6:15, 6:15] = True
@@ -93,7 +95,7 @@ def test_simulated_clicks_fall_into_the_error():
     assert simulated_click(target, target, valid, [], rng).positive
 
 
-def test_components_of_touching_classes_stay_apart():
+def test_components_of_touching_classes_are_separate():
     classes = np.array([[1, 1, 2], [0, 1, 2], [1, 0, 0]], np.uint8)
     ids = components(classes)
     assert len(np.unique(ids[ids > 0])) == 2
@@ -101,7 +103,7 @@ def test_components_of_touching_classes_stay_apart():
     assert ids[0, 2] != ids[0, 1]
 
 
-def test_frames_of_oblong_tiles_are_padded_below_and_right():
+def test_frames_of_oblong_tiles_are_padded_at_the_bottom_and_right():
     tile = Tile(np.full((300, 150, 3), 200, np.uint8), np.ones((300, 150), np.uint8))
     seen = False
     for seed in range(12):
@@ -123,26 +125,26 @@ def test_picked_objects_are_large_enough_and_distinct():
     ids[:2, :2], ids[10:20, 10:20], ids[30:40, 30:40] = 1, 2, 3
     masks = pick_objects(ids, 2, rng)
     assert sorted(int(ids[m][0]) for m in masks) == [2, 3]
-    assert pick_objects(cropped(Frame(ids, ids), 8, rng).ids * 0, 2, rng) is None
+    assert pick_objects(crop(Frame(ids, ids), 8, rng).ids * 0, 2, rng) is None
 
 
-def test_a_few_steps_learn_one_picture():
+def test_a_few_steps_overfit_one_image():
     torch.manual_seed(0)
     sam = build(replace(tiny.SAM, image_size=128, relative_positions=False)).train()
-    optimiser = torch.optim.AdamW(sam.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(sam.parameters(), lr=3e-3)
     frame = square()
     batch = collate(sam, [frame], [np.stack([frame.ids == 1] * 2)], (0, 0))
     losses = []
     for step in range(30):
         loss = clicking_loss(sam, batch, 2, True, np.random.default_rng(step))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
 
 
-def test_default_recipe_is_the_default_of_the_options():
+def test_default_recipe_equals_the_default_options():
     recipe = read_yaml(REPO / "configs/embedded_sam/default.yaml")
     options = EmbeddedSamOptions()
     for key, value in recipe.items():
@@ -150,15 +152,14 @@ def test_default_recipe_is_the_default_of_the_options():
         assert (list(default) if isinstance(default, tuple) else default) == value, key
 
 
-def test_evaluation_ranks_the_three_masks_by_what_the_model_says_of_them():
+def test_evaluation_ranks_the_three_masks_by_predicted_iou():
     frame = square(image_size=256)
     example = Example(frame.image, [frame.ids > 0], np.ones((256, 256), bool))
-    measured = evaluate(untrained(0).eval(), [example])
+    measured = evaluate(initialize(0).eval(), [example])
     assert measured["objects"] == 1
     assert measured["any"] <= measured["best"]
     assert measured["chosen"] <= measured["best"]
     assert measured["chosen"] == pytest.approx(measured["iou@1"], abs=1e-3)
-    metrics = {"scenes": measured, "steps": 3, "minutes": 1.0}
-    card = model_card(EmbeddedSamOptions(), metrics)
+    card = model_card(EmbeddedSamOptions(), {"scenes": measured}, steps=3, minutes=1.0)
     assert f"{measured['iou@6']:.3f} |" in card
     assert f"{measured['rank_correlation']:.3f} |" in card

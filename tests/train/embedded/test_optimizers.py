@@ -1,15 +1,16 @@
 import pytest
 import torch
 
-from geoclick.train.embedded.optimisers import matrix_and_other
+from geoclick.train.embedded.optimizers import matrix_and_other
 from geoclick.train.embedded.processor import SPECIAL
-from geoclick.train.embedded.vlm import build
+from geoclick.train.embedded.vlm_model import build_model
 
 
-def test_every_weight_is_learnt_by_one_of_the_two():
-    model, head = build(300, dict.fromkeys(SPECIAL, 1)), torch.nn.Linear(192, 2)
+def test_every_parameter_has_exactly_one_optimizer():
+    model, head = build_model(300, dict.fromkeys(SPECIAL, 1)), torch.nn.Linear(192, 2)
     parameters = [*model.parameters(), *head.parameters()]
-    muon, adam = matrix_and_other([model.model.language_model.layers], parameters, rate=1e-3, decay=0.01)
+    layers = [model.model.language_model.layers]
+    muon, adam = matrix_and_other(layers, parameters, learning_rate=1e-3, weight_decay=0.01)
     taken = [[id(p) for group in o.param_groups for p in group["params"]] for o in (muon, adam)]
     assert len(taken[0]) + len(taken[1]) == len({*taken[0], *taken[1]})
     assert {*taken[0], *taken[1]} == {id(p) for p in parameters}
@@ -17,14 +18,14 @@ def test_every_weight_is_learnt_by_one_of_the_two():
     assert id(model.lm_head.weight) in taken[1]
 
 
-def test_both_step_by_about_the_rate():
+def test_steps_of_both_have_about_the_size_of_the_learning_rate():
     torch.manual_seed(0)
     layer = torch.nn.Linear(64, 64)
     before = [p.detach().clone() for p in layer.parameters()]
-    optimisers = matrix_and_other([layer], layer.parameters(), rate=1e-2, decay=0.0)
+    optimizers = matrix_and_other([layer], layer.parameters(), learning_rate=1e-2, weight_decay=0.0)
     layer(torch.randn(256, 64)).square().sum().backward()
-    for optimiser in optimisers:
-        optimiser.step()
+    for optimizer in optimizers:
+        optimizer.step()
     moved = [
         float((p.detach() - b).square().mean().sqrt())
         for p, b in zip(layer.parameters(), before, strict=True)

@@ -1,0 +1,34 @@
+"""The options of `python -m train.embedded.sam`."""
+
+from dataclasses import dataclass
+
+from geoclick.config import option
+
+
+@dataclass(frozen=True)
+class EmbeddedSamOptions:
+    """Options of `python -m train.embedded.sam`."""
+
+    output: str = option("runs/embedded_sam", help="run folder; the model is written to its subfolder model")
+    cache: str = option("runs/scene_cache", help="folder for the rendered scenes")
+    scenes: int = option(6000, help="scenes to train on")
+    tiles: str | None = option(None, help="folder of real tiles (images/, masks/, classes.json)")
+    tile_share: float = option(0.3, help="share of the frames that are crops of the tiles")
+    held_out: str = option("tile6", help="tiles whose names start with this are used for evaluation only")
+    steps: int = option(3000, help="optimizer steps")
+    images: int = option(8, help="images per step")
+    objects: int = option(4, help="objects to click on in each image")
+    clicks: tuple[int, ...] = option((2, 3, 3, 4), help="clicks per step; one of these is drawn at each step")
+    feedback_share: float = option(0.8, help="share of the steps that feed the last mask back")
+    crop_share: float = option(
+        0.9, help="share of the steps on quarter frames; falls to 0 between 60 and 90 % of the steps"
+    )
+    learning_rate: float = option(2e-3, help="peak learning rate")
+    warmup: int = option(200, help="warm-up steps")
+    weight_decay: float = option(0.02, help="weight decay")
+    average: float = option(0.998, help="decay of the moving average of the weights, which is the result")
+    seed: int = option(0, help="random seed (weights, scenes, clicks)")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
+    threads: int = option(1, help="CPU threads")
+    save_every: int = option(200, help="steps between checkpoints")
+    evaluate_every: int = option(500, help="steps between evaluations")
