@@ -1,4 +1,4 @@
-"""Semantic masks given as colors: one region for each connected component of each class."""
+"""Semantic masks stored as colors: one region for each connected component of each class."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from geoclick import images
 from geoclick.errors import GeoClickError
@@ -16,7 +15,7 @@ EIGHT = np.ones((3, 3), bool)
 
 @dataclass(frozen=True)
 class Legend:
-    """The colors of a mask, as whole numbers 0xRRGGBB; a color of both kinds is ignored."""
+    """The colors of a mask, as integers 0xRRGGBB; a color of both kinds is ignored."""
 
     classes: dict[str, int]
     ignore: frozenset[int]
@@ -31,7 +30,7 @@ class Region:
         box: rows and columns of its bounding box.
         mask: bool, the component inside the box.
         start: (row, column) of its first pixel in row-major order, in the image.
-        area: its pixels.
+        area: number of its pixels.
     """
 
     category: str
@@ -47,7 +46,7 @@ def _color(value: object) -> int:
         or len(value) != 3
         or not all(isinstance(v, int) and 0 <= v <= 255 for v in value)
     ):
-        raise ValueError(f"{value!r} is not three whole numbers of 0 to 255")
+        raise ValueError(f"{value!r} is not three integers from 0 to 255")
     return value[0] << 16 | value[1] << 8 | value[2]
 
 
@@ -55,7 +54,7 @@ def read_legend(path: Path) -> Legend:
     """The legend in a `classes.json`: `{"classes": {name: [r, g, b]}, "ignore": [[r, g, b], ...]}`.
 
     Raises:
-        GeoClickError: the file does not say that.
+        GeoClickError: the file has other content.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -65,35 +64,37 @@ def read_legend(path: Path) -> Legend:
             raise ValueError("two classes have the same color")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GeoClickError(
-            f'{path} must hold {{"classes": {{name: [r, g, b]}}, "ignore": [[r, g, b]]}} ({error}); mend it.'
+            f'{path} must hold {{"classes": {{name: [r, g, b]}}, "ignore": [[r, g, b]]}} ({error}); fix it.'
         ) from error
     return Legend({name: code for name, code in classes.items() if code not in ignore}, ignore)
 
 
 def read_codes(path: Path) -> np.ndarray:
-    """The colors of a mask file, RGB, grey or palette, as int32 [H, W] of 0xRRGGBB; raises GeoClickError."""
+    """The colors of a mask file, RGB, gray or palette, as int32 [H, W] of 0xRRGGBB; raises GeoClickError."""
     with images.opened(path) as image:
         rgb = np.asarray(image.convert("RGB")).astype(np.int32)
     return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
 
 
 def valid_pixels(codes: np.ndarray, legend: Legend) -> np.ndarray:
-    """Where a class of the legend stands, bool [H, W]; ignored and unknown colors do not count."""
+    """The pixels with the color of a class, bool [H, W]."""
     return np.isin(codes, list(legend.classes.values()))
 
 
 def unknown_pixels(codes: np.ndarray, legend: Legend) -> int:
-    """How many pixels have a color that the legend does not name."""
+    """The number of pixels with a color that is not in the legend."""
     return int((~np.isin(codes, [*legend.classes.values(), *legend.ignore])).sum())
 
 
 def regions(codes: np.ndarray, legend: Legend) -> Iterator[Region]:
     """The components by class, in the legend's order, then by their first pixel in row-major order."""
+    from scipy import ndimage
+
     for category, code in legend.classes.items():
         labels, _ = ndimage.label(codes == code, EIGHT)
-        found = []
+        components = []
         for number, box in enumerate(ndimage.find_objects(labels), start=1):
             mask = labels[box] == number
             start = (box[0].start, box[1].start + int(mask[0].argmax()))
-            found.append(Region(category, box, mask, start, int(mask.sum())))
-        yield from sorted(found, key=lambda region: region.start)
+            components.append(Region(category, box, mask, start, int(mask.sum())))
+        yield from sorted(components, key=lambda region: region.start)

@@ -1,62 +1,55 @@
-"""Plain folders: images with masks, listed in `samples.jsonl` or found by name.
+"""Plain folders: images with masks, listed in `samples.jsonl` or paired by name.
 
-`ROOT/SPLIT/samples.jsonl` holds one JSON object a line, its paths relative to `ROOT/SPLIT`:
+`ROOT/SPLIT/samples.jsonl` holds one JSON object per line, with paths relative to `ROOT/SPLIT`:
 
     {"sample_id": "a-1", "task": "referring", "query": "the tank by the road", "image": "images/a.png",
      "size": [256, 256], "mask": {"size": [256, 256], "counts": "..."}, "category": "storage tank"}
 
-`mask` is a COCO RLE or the path of a mask file, and may be missing where the task is `no_target`; `category`
-may be missing. Without that file, every `ROOT/SPLIT/images/NAME.*` (or `ROOT/images/NAME.*`) goes with
-`masks/NAME.*`. A `classes.json` beside `images` makes the masks semantic: its colors become one sample for
-each connected component, asked for by the class's name in lower case. Without it, what is not black is the
-target.
+`mask` is a COCO RLE or the path of a mask file; it may be omitted if the task is `no_target`. `category` may be
+omitted. The tasks are `referring`, `reasoning`, `semantic` and `no_target`.
+
+Without that file, every `ROOT/SPLIT/images/NAME.*` (or `ROOT/images/NAME.*`) is paired with `masks/NAME.*`. If there is
+a `classes.json` next to `images`, the masks are read as colors: each connected component of a color is one sample, and
+its query is the class's name in lower case.
+
+    {"classes": {"Building": [60, 16, 152], "Road": [110, 193, 228]}, "ignore": [[155, 155, 155]]}
+
+Ignored and unknown colors are not scored. Without `classes.json`, all pixels that are not black are one target.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from geoclick import images, masks
-from geoclick.datasets.color_masks import Legend, Region, read_codes, read_legend, regions, unknown_pixels
-from geoclick.datasets.color_masks import valid_pixels as valid_of
-from geoclick.datasets.reading import (
-    LeftOut,
-    OnLeftOut,
-    ReadOptions,
-    check_size,
-    image_size,
-    inside,
-    raise_failures,
+from geoclick.datasets.color_masks import (
+    Legend,
+    Region,
+    read_codes,
+    read_legend,
+    regions,
+    unknown_pixels,
+    valid_pixels,
 )
+from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, check_size, image_size, inside
 from geoclick.datasets.sample import TASKS, Sample
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.masks import Rle
 
 NAME = "folder"
 
 
-def read(
-    root: str | Path,
-    split: str,
-    *,
-    options: ReadOptions | None = None,
-    on_left_out: OnLeftOut = raise_failures,
-) -> Iterator[Sample]:
-    """The samples of one split, in the order of `samples.jsonl` or of the images' names.
+def read(root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut) -> Iterator[Sample]:
+    """The samples in the order of `samples.jsonl`, or of the images' names and the legend's classes.
 
-    Args:
-        root: the dataset's folder; `Sample.image` is relative to it.
-        split: a folder in it; a root that holds `images` itself has one split under any name.
-        options: see ReadOptions; None takes its defaults.
-        on_left_out: told of everything that is not yielded.
-
-    Raises:
-        UsageError: the folder holds none of the layouts.
-        GeoClickError: a file is broken, unless `on_left_out` takes failures.
+    A root that holds `images` itself has one split under any name. Components of color masks that are smaller or larger
+    than the options allow are left out.
     """
-    root, options = Path(root), options or ReadOptions()
     folder = inside(root, split)
     if (folder / "samples.jsonl").is_file():
         return _listed(root, split, folder, on_left_out)
@@ -66,7 +59,7 @@ def read(
             f"{folder} holds neither samples.jsonl nor the folders images and masks; "
             "name another --root or --split."
         )
-    return _found(root, split, base, options, on_left_out)
+    return _paired(root, split, base, options, on_left_out)
 
 
 def _listed(root: Path, split: str, folder: Path, on_left_out: OnLeftOut) -> Iterator[Sample]:
@@ -80,11 +73,9 @@ def _listed(root: Path, split: str, folder: Path, on_left_out: OnLeftOut) -> Ite
             try:
                 sample = _parse(line, root, split, folder)
                 if sample.sample_id in seen:
-                    raise ValueError(f"sample_id {sample.sample_id!r} is there twice")
+                    raise ValueError(f"sample_id {sample.sample_id!r} occurs twice")
             except ValueError as error:
-                on_left_out(
-                    LeftOut(where, "broken line", f"{where} is not a sample: {error}; mend the line.")
-                )
+                on_left_out(LeftOut(where, "broken line", f"{where} is not a sample: {error}; fix the line."))
             except GeoClickError as error:
                 on_left_out(LeftOut(where, "broken sample", f"{where}: {error}"))
             else:
@@ -93,13 +84,13 @@ def _listed(root: Path, split: str, folder: Path, on_left_out: OnLeftOut) -> Ite
 
 
 def _parse(line: str, root: Path, split: str, folder: Path) -> Sample:
-    """One line as a Sample; raises ValueError for a wrong line and GeoClickError for a wrong file."""
+    """One line as a Sample; raises ValueError for a broken line and GeoClickError for a broken file."""
     try:
         record = json.loads(line)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(record, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     for key in ("sample_id", "task", "query", "image"):
         if not isinstance(record.get(key), str):
             raise ValueError(f"{key} must be a text, not {record.get(key)!r}")
@@ -131,8 +122,8 @@ def _size(value: object, name: str) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _rle(record: dict, size: tuple[int, int], folder: Path) -> dict:
-    """The target of a line, from an RLE, a mask file or nothing."""
+def _rle(record: dict[str, Any], size: tuple[int, int], folder: Path) -> Rle:
+    """The target of a line: an RLE, a mask file, or nothing if there is no target."""
     mask = record.get("mask")
     if isinstance(mask, dict):
         check_size(record["image"], size, _size(mask.get("size"), "the size of mask"))
@@ -150,10 +141,10 @@ def _visible(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
 
 
-def _found(
+def _paired(
     root: Path, split: str, base: Path, options: ReadOptions, on_left_out: OnLeftOut
 ) -> Iterator[Sample]:
-    """Samples of images and masks of the same stem."""
+    """Samples of images and masks with the same stem."""
     legend = read_legend(base / "classes.json") if (base / "classes.json").is_file() else None
     files = [path for path in sorted((base / "images").iterdir()) if _visible(path)]
     mask_of = {path.stem: path for path in sorted((base / "masks").iterdir()) if _visible(path)}
@@ -174,29 +165,24 @@ def _found(
         except GeoClickError as error:
             on_left_out(LeftOut(image, "broken image or mask", str(error)))
             continue
-        common = {
-            "dataset": NAME,
-            "split": split,
-            "task": "semantic",
-            "root": root,
-            "image": image,
-            "size": size,
-        }
+        sample = partial(
+            Sample, dataset=NAME, split=split, task="semantic", root=root, image=image, size=size
+        )
         if legend is None:
-            rle = masks.encode_rle(codes > 0)
-            yield Sample(sample_id=path.stem, query=options.query, rle=rle, **common)
-        else:
-            yield from _components(path.stem, codes, legend, options, common, on_left_out)
+            yield sample(sample_id=path.stem, query=options.query, rle=masks.encode_rle(codes > 0))
+            continue
+        if unknown := unknown_pixels(codes, legend):
+            on_left_out(LeftOut(image, "pixels of unknown colors, ignored", count=unknown))
+        valid = valid_pixels(codes, legend)
+        sample = partial(sample, valid_rle=None if valid.all() else masks.encode_rle(valid))
+        for region in _of_allowed_area(image, codes, legend, options, on_left_out):
+            yield _of_component(path.stem, region, codes.shape, sample)
 
 
-def _components(
-    stem: str, codes: np.ndarray, legend: Legend, options: ReadOptions, common: dict, on_left_out: OnLeftOut
-) -> Iterator[Sample]:
-    """One sample for each component of a color mask that is neither too small nor too large."""
-    valid = valid_of(codes, legend)
-    valid_rle = None if valid.all() else masks.encode_rle(valid)
-    if unknown := unknown_pixels(codes, legend):
-        on_left_out(LeftOut(common["image"], "pixels of unknown colors, ignored", count=unknown))
+def _of_allowed_area(
+    image: str, codes: np.ndarray, legend: Legend, options: ReadOptions, on_left_out: OnLeftOut
+) -> Iterator[Region]:
+    """The components of a color mask that are neither too small nor too large; the others are counted."""
     small = large = 0
     for region in regions(codes, legend):
         if region.area < options.min_area:
@@ -204,25 +190,21 @@ def _components(
         elif region.area > options.max_area_fraction * codes.size:
             large += 1
         else:
-            yield _component_sample(stem, region, codes.shape, valid_rle, common)
+            yield region
     if small:
-        on_left_out(LeftOut(common["image"], "smaller than min_area", count=small))
+        on_left_out(LeftOut(image, "smaller than min_area", count=small))
     if large:
-        on_left_out(LeftOut(common["image"], "larger than max_area_fraction", count=large))
+        on_left_out(LeftOut(image, "larger than max_area_fraction", count=large))
 
 
-def _component_sample(
-    stem: str, region: Region, size: tuple[int, int], valid_rle: dict | None, common: dict
-) -> Sample:
-    """The sample of one component, named by its first pixel, which no area option changes."""
+def _of_component(stem: str, region: Region, size: tuple[int, ...], sample: Callable[..., Sample]) -> Sample:
+    """The sample of one component; its id holds the first pixel, so that no area option changes it."""
     mask = np.zeros(size, bool)
     mask[region.box] = region.mask
     slug = re.sub(r"[\W_]+", "_", region.category.lower()).strip("_")
-    return Sample(
+    return sample(
         sample_id=f"{stem}-{slug}-{region.start[0]}-{region.start[1]}",
         query=region.category.lower(),
         rle=masks.encode_rle(mask),
-        valid_rle=valid_rle,
         category=region.category,
-        **common,
     )

@@ -1,24 +1,25 @@
-"""Masks of one target as files hold them, and in the frame of their image."""
+"""Reading the mask file of a target, and fitting a mask to the size of its image."""
 
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
 from geoclick import images, masks
 from geoclick.datasets.reading import check_size
+from geoclick.masks import Rle
 
 TOLERANCE = 0.05
 """Share by which the sides of a mask may differ from those of its image; RRSIS-D has 800x800 for 800x787."""
 
 
-def read_target(path: Path, above: int = 0) -> np.ndarray:
-    """The target in a mask file, bool [H, W]: where a stored value is above `above`.
+def read_mask(path: Path, above: int = 0) -> np.ndarray:
+    """The target in a mask file, bool [H, W]: the pixels with a stored value above `above`.
 
-    The indices count where the file has a palette, the largest channel where it has several, alpha never.
+    Of a file with a palette the stored indices are compared; of several channels the largest, without alpha.
 
     Raises:
-        GeoClickError: the file is missing, cut or no image.
+        GeoClickError: the file is missing, truncated or no image.
     """
     with images.opened(path) as image:
         bands, values = image.getbands(), np.asarray(image)
@@ -27,29 +28,29 @@ def read_target(path: Path, above: int = 0) -> np.ndarray:
     return values > above
 
 
-def is_near(said: Any, size: tuple[int, int]) -> bool:
-    """Whether a mask's [height, width], as some file says it, is that of its image or differs within TOLERANCE."""
+def is_near(size: object, image_size: tuple[int, int]) -> TypeGuard[tuple[int, int]]:
+    """Whether a mask's [height, width], as a file gives it, differs from that of its image by at most TOLERANCE."""
     return (
-        isinstance(said, list | tuple)
-        and len(said) == 2
-        and all(type(side) is int for side in said)
-        and all(abs(side - own) <= TOLERANCE * own for side, own in zip(said, size, strict=True))
+        isinstance(size, list | tuple)
+        and len(size) == 2
+        and all(type(side) is int for side in size)
+        and all(abs(side - own) <= TOLERANCE * own for side, own in zip(size, image_size, strict=True))
     )
 
 
-def fitted(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask, bool [h, w], stretched to its image's (height, width) by nearest neighbors: bool [H, W]."""
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask, bool [h, w], resized to (height, width) by nearest neighbor: bool [H, W]."""
     if mask.shape == tuple(size):
         return mask
-    # The pixel whose square holds the center, in whole numbers.
+    # The source pixel that contains the center of each target pixel, in integers.
     rows, columns = (
         (2 * np.arange(side) + 1) * own // (2 * side) for side, own in zip(size, mask.shape, strict=True)
     )
     return mask[np.ix_(rows, columns)]
 
 
-def encode_fitted(image: str, mask: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
-    """The RLE of a mask in the frame of its image; raises GeoClickError if it is too far from its size."""
+def encode_resized(image: str, mask: np.ndarray, size: tuple[int, int]) -> Rle:
+    """The RLE of a mask resized to its image; raises GeoClickError if the sizes differ by more than TOLERANCE."""
     if not is_near(mask.shape, size):
         check_size(image, size, mask.shape)
-    return masks.encode_rle(fitted(mask, size))
+    return masks.encode_rle(resize_mask(mask, size))

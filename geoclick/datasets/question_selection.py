@@ -1,4 +1,4 @@
-"""Which of several questions about one target are asked."""
+"""Selecting which of several questions about one target are asked."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions
 
 
-def asked(
+def select(
     questions: Sequence[str], target: str, options: ReadOptions, on_left_out: OnLeftOut
 ) -> list[tuple[str, str]]:
     """The questions about a target that are asked, as (sample id, text).
 
     Args:
-        questions: all there are, in the dataset's order; empty ones are never asked.
-        target: unique within dataset and split. The sample of its second question has the id TARGET/2, whichever
-            others are asked.
-        options: `question` and `question_seed`; what is drawn depends on the seed and the target only.
-        on_left_out: told of empty questions, and of a target about which nothing is asked.
+        questions: all of them, in the dataset's order; empty ones are never asked.
+        target: unique within dataset and split. The id of question N is TARGET/N, whichever questions are asked.
+        options: `question` and `question_seed`; a random choice depends on the seed and the target only.
+        on_left_out: called for empty questions, and for a target without questions.
     """
     numbered = []
     for number, question in enumerate(questions, start=1):

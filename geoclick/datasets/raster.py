@@ -1,21 +1,21 @@
 """GeoTIFFs with vector labels: large rasters cut to tiles, one sample for each labelled polygon.
 
-    ROOT/SPLIT/NAME.tif            any number of them
-    ROOT/SPLIT/NAME.gpkg           its labels, or NAME.geojson; where there are none of its own:
-    ROOT/SPLIT/labels.gpkg         labels of all, or labels.geojson, or either in ROOT
+    ROOT/SPLIT/NAME.tif            any number of rasters
+    ROOT/SPLIT/NAME.gpkg           labels of one raster, or NAME.geojson; for rasters without their own:
+    ROOT/SPLIT/labels.gpkg         labels of all rasters, or labels.geojson, or either of them in ROOT
 
-Labels are reprojected to the raster's coordinate reference system. The query is the class in lower case, taken from the
-first attribute of `class`, `category`, `label` and `name` that is there; where there is none, it is `options.query`.
+Labels are reprojected to the raster's coordinate reference system. The query is the class in lower case, from the first
+existing attribute of `class`, `category`, `label` and `name`; if there is none, it is `--query`.
 
-A raster is cut to tiles that overlap, see `options.tile` and `options.overlap`. An instance that fits into a tile is a
-sample of one tile only, of those that hold it whole the one where it is nearest the middle; so the overlap should be
-the size of the usual instance. One that no tile holds becomes a sample in each of the tiles that it takes to show it
-all, its mask what is to be seen there: together they are the whole mask, but for pieces of less than `options.min_area`
-pixels. Of each, the pixels that the borders of its tile cut off are counted, and the share that is left is told.
+A raster is cut to overlapping tiles, see `--tile` and `--overlap`. An instance that fits into a tile is a sample of one
+tile only: the one among those that contain it in which it is nearest the center. The overlap should therefore be the
+size of a typical instance. A larger instance becomes a sample in each of the tiles that are needed to show all of it;
+its mask there is the visible part, and pieces of less than `--min-area` pixels are left out. The pixels that tile
+borders cut off are counted, and the visible share is reported.
 
-Tiles are written as PNGs below `ROOT/SPLIT/.tiles` when a sample first needs them, and kept for the next time; their
-folder's name changes with the raster's size and time of change and with how it is shown. Pixels without data do not
-count.
+Tiles are written as PNGs to `ROOT/SPLIT/.tiles` when a sample first needs them, and reused later; the folder's name
+changes with the raster's size, its modification time and the display options. Pixels without data are not scored.
+Needs the extra `geo`.
 """
 
 import hashlib
@@ -30,12 +30,13 @@ from uuid import uuid4
 import numpy as np
 
 from geoclick import images, masks
-from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, inside, raise_failures
+from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, inside
 from geoclick.datasets.sample import Sample
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import whole
 from geoclick.geo import rasters, tiles, vectors
 from geoclick.geo.tiles import Tile, Window
+from geoclick.masks import Rle
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -47,30 +48,30 @@ TILES = ".tiles"
 
 @dataclass(frozen=True)
 class Labels:
-    """The features of a file that can be targets.
+    """The features of a label file.
 
     Attributes:
-        features: all of them.
-        usable: bool [N], polygons with a class.
-        met: bool [N], those that a raster meets; set while rasters are read.
+        features: all features.
+        usable: bool [N], the polygons with a class.
+        seen: bool [N], the polygons that lie on a raster; filled while rasters are read.
     """
 
     features: vectors.Features
     usable: np.ndarray
-    met: np.ndarray
+    seen: np.ndarray
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A polygon in a raster.
+    """A polygon on a raster.
 
     Attributes:
-        name: of the raster and the feature's number, unique within the split.
-        category: its class, empty where the labels have none.
-        shape: in pixels of the raster.
-        box: where its pixels are.
-        tiles: those that it takes to show it; one when that holds it whole.
-        area: its pixels, where several tiles show it.
+        name: the raster's name with the feature's number, unique within the split.
+        category: its class; empty if the labels have none.
+        shape: shapely geometry in pixels of the raster.
+        box: window that contains its pixels.
+        tiles: the tiles that are needed to show it; a single one if that contains it.
+        area: number of its pixels, if several tiles show it.
     """
 
     name: str
@@ -81,26 +82,11 @@ class Instance:
     area: int | None
 
 
-def read(
-    root: str | Path,
-    split: str,
-    *,
-    options: ReadOptions | None = None,
-    on_left_out: OnLeftOut = raise_failures,
-) -> Iterator[Sample]:
-    """The samples of one split: rasters by name, tiles row by row, features in their file's order.
+def read(root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut) -> Iterator[Sample]:
+    """The samples by raster, in the order of their names, by tile, row by row, and by feature, in file order.
 
-    Args:
-        root: the dataset's folder; `Sample.image` is relative to it.
-        split: a folder in it.
-        options: see ReadOptions; None takes its defaults.
-        on_left_out: told of everything that is not yielded.
-
-    Raises:
-        UsageError: the folder holds no GeoTIFF, or an option is out of its range.
-        GeoClickError: the extra `geo` is missing; or a file is broken, unless `on_left_out` takes failures.
+    Raises GeoClickError if the extra `geo` is not installed.
     """
-    root, options = Path(root), options or ReadOptions()
     if not 0 <= options.overlap < options.tile:
         raise UsageError(
             f"The overlap of tiles must be 0 or more and below their side {options.tile}, not {options.overlap}."
@@ -133,35 +119,35 @@ def _samples(
             labels = shared[path] if path in shared else _labels(path, on_left_out)
             if not own:
                 shared[path] = labels
-            # A broken file of labels was told of when it was opened.
+            # None: a broken label file, which was reported when it was opened.
             if labels is not None:
                 with rasters.open_raster(inside(root, item)) as raster:
                     yield from _of_raster(raster, root, split, stem, labels, options, on_left_out)
                 if own:
-                    _tell_unmet(labels, on_left_out)
+                    _report_unseen(labels, on_left_out)
         except UsageError:
             raise
         except GeoClickError as error:
             on_left_out(LeftOut(item, "broken raster or labels", str(error)))
     for labels in shared.values():
         if labels is not None:
-            _tell_unmet(labels, on_left_out)
+            _report_unseen(labels, on_left_out)
 
 
 def _labels_path(root: Path, split: str, stem: str) -> Path:
-    """The file with a raster's labels; raises GeoClickError when there is none."""
+    """The file with a raster's labels; raises GeoClickError if there is none."""
     for base in (f"{split}/{stem}", f"{split}/labels", "labels"):
         for suffix in vectors.SUFFIXES:
             path = inside(root, base + suffix)
             if path.is_file():
                 return path
     raise GeoClickError(
-        f"{split}/{stem} has no labels; add {stem}.gpkg or {stem}.geojson beside it, or one labels.gpkg for all."
+        f"{split}/{stem} has no labels; add {stem}.gpkg or {stem}.geojson next to it, or one labels.gpkg for all."
     )
 
 
 def _labels(path: Path, on_left_out: OnLeftOut) -> Labels | None:
-    """The labels in a file, or None when it is broken; features that can be no target are counted."""
+    """The labels in a file, or None if it is broken; features that cannot be targets are counted."""
     import shapely
 
     try:
@@ -170,8 +156,8 @@ def _labels(path: Path, on_left_out: OnLeftOut) -> Labels | None:
         on_left_out(LeftOut(path.name, "broken labels", str(error)))
         return None
     for number in features.ids[features.broken]:
-        error = f"The geometry of feature {number} in {path} is broken; mend it with 'ogr2ogr -makevalid'."
-        on_left_out(LeftOut(f"{path.name} feature {number}", "broken geometry", error))
+        failure = f"The geometry of feature {number} in {path} is broken; fix it with 'ogr2ogr -makevalid'."
+        on_left_out(LeftOut(f"{path.name} feature {number}", "broken geometry", failure))
     empty = shapely.is_missing(features.shapes) | shapely.is_empty(features.shapes)
     kinds = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
     polygonal = np.isin(shapely.get_type_id(features.shapes), kinds)
@@ -189,9 +175,9 @@ def _labels(path: Path, on_left_out: OnLeftOut) -> Labels | None:
     return Labels(features, usable, np.zeros_like(usable))
 
 
-def _tell_unmet(labels: Labels, on_left_out: OnLeftOut) -> None:
-    """Count the polygons that no raster meets."""
-    if missed := int((labels.usable & ~labels.met).sum()):
+def _report_unseen(labels: Labels, on_left_out: OnLeftOut) -> None:
+    """Report the polygons that lie on no raster."""
+    if missed := int((labels.usable & ~labels.seen).sum()):
         on_left_out(LeftOut(labels.features.path.name, "outside every raster", count=missed))
 
 
@@ -216,9 +202,9 @@ def _of_raster(
     limits = None
     for tile in sorted(by_tile):
         window = tiles.window(grid, tile)
-        parts = (_part(instance, window, options, on_left_out) for instance in by_tile[tile])
-        found = [part for part in parts if part is not None]
-        if not found:
+        pieces = (_piece(instance, window, options, on_left_out) for instance in by_tile[tile])
+        visible = [piece for piece in pieces if piece is not None]
+        if not visible:
             continue
         path = folder / f"{window.row}-{window.column}-{window.height}x{window.width}.png"
         image = path.relative_to(root.resolve()).as_posix()
@@ -229,10 +215,10 @@ def _of_raster(
                     limits = rasters.stretch_limits(raster, bands, options.stretch)
                 _write(path, rasters.read_window(raster, window, bands, limits, valid))
         except GeoClickError as error:
-            on_left_out(LeftOut(image, "broken image", str(error), len(found)))
+            on_left_out(LeftOut(image, "broken image", str(error), len(visible)))
             continue
         valid_rle = None if valid is None else masks.encode_rle(valid)
-        for name, category, rle in found:
+        for name, category, rle in visible:
             yield Sample(
                 sample_id=name,
                 dataset=NAME,
@@ -248,10 +234,10 @@ def _of_raster(
             )
 
 
-def _part(
+def _piece(
     instance: Instance, window: Window, options: ReadOptions, on_left_out: OnLeftOut
-) -> tuple[str, str, dict] | None:
-    """The name, the class and the RLE of the sample that an instance makes in a tile, or None."""
+) -> tuple[str, str, Rle] | None:
+    """The id, the class and the RLE of an instance in a tile, or None if no piece of it is large enough."""
     mask = vectors.rasterise(instance.shape, instance.box, window)
     pixels = int(mask.sum())
     if instance.area is None:
@@ -265,15 +251,15 @@ def _part(
             on_left_out(LeftOut(name, "piece smaller than min_area"))
         return None
     if pixels < instance.area:
-        told = f"{name}, {pixels / instance.area:.1%} visible"
-        on_left_out(LeftOut(told, "pixels cut off by a tile's border", count=instance.area - pixels))
+        item = f"{name}, {pixels / instance.area:.1%} visible"
+        on_left_out(LeftOut(item, "pixels cut off by a tile's border", count=instance.area - pixels))
     return name, instance.category, masks.encode_rle(mask)
 
 
 def _instances(
     raster: "DatasetReader", stem: str, labels: Labels, grid: tiles.Grid, on_left_out: OnLeftOut
 ) -> Iterator[Instance]:
-    """The polygons that a raster shows, with the tiles that they belong to; sets `labels.met`."""
+    """The polygons on a raster, with the tiles that show them; fills `labels.seen`."""
     import shapely
 
     features = labels.features
@@ -283,17 +269,17 @@ def _instances(
     for number, shape in zip(numbers, shapes, strict=True):
         name = f"{stem}-{features.ids[number]}"
         if shape is None:
-            labels.met[number] = True
+            labels.seen[number] = True
             error = (
                 f"Feature {features.ids[number]} of {features.path} has no place in the coordinates of "
-                f"{raster.name}; mend its geometry."
+                f"{raster.name}; fix its geometry."
             )
             on_left_out(LeftOut(name, "broken geometry", error))
             continue
         left, top, right, bottom = shapely.bounds(shape)
         if right <= 0 or bottom <= 0 or left >= raster.width or top >= raster.height:
             continue
-        labels.met[number] = True
+        labels.seen[number] = True
         box = vectors.box_of(shape, raster.shape)
         if box is None:
             on_left_out(LeftOut(name, "no pixel's center in it"))
@@ -305,14 +291,14 @@ def _instances(
 
 
 def _key(raster: "DatasetReader", bands: tuple[int, ...], options: ReadOptions) -> str:
-    """What the pixels of a raster's tiles depend on, as 12 hexadecimal digits."""
+    """A digest of everything that the pixels of a raster's tiles depend on, 12 hexadecimal digits."""
     facts = Path(raster.name).stat()
     content = [facts.st_size, facts.st_mtime_ns, bands, options.stretch]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def _write(path: Path, image: np.ndarray) -> None:
-    """Write a tile whole, under a name of its own first: several processes may be at it."""
+    """Write a tile atomically, first under a unique name, since several processes may write it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     own = path.with_name(f".{uuid4().hex}")
     with whole(own) as partial:

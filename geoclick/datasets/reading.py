@@ -1,11 +1,14 @@
-"""What all readers share: their options, what they leave out and why, and staying inside the root."""
+"""What all readers share: their contract and options, what they leave out, and paths inside the root."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from geoclick import images
+from geoclick.datasets.sample import Sample
 from geoclick.errors import GeoClickError
+from geoclick.files import inside
 
 QUESTIONS = ("all", "first", "random")
 """Which of several questions about one target are asked."""
@@ -13,19 +16,19 @@ QUESTIONS = ("all", "first", "random")
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Choices of a reader whose dataset leaves something open.
+    """Options of the readers; each reader uses those that concern its layout.
 
     Attributes:
-        min_area: pixels that a component of a color mask, or a piece of what a tile's border cuts, has at least.
-        max_area_fraction: share of the image that a component of a color mask covers at most.
-        query: what is asked of masks that have no classes.
+        min_area: smallest component of a color mask, or piece cut by a tile border, in pixels.
+        max_area_fraction: largest component of a color mask, as a share of the image.
+        query: query for masks without classes.
         tile: side of the tiles that a large raster is cut to, in pixels.
-        overlap: pixels that neighboring tiles share at least.
-        bands: of a raster, shown as red, green and blue, counted from 1; one is shown in grey, none leaves it to
-            the file.
-        stretch: percentiles of a raster's values that become black and white; bytes are shown as they are.
+        overlap: smallest overlap of neighboring tiles, in pixels.
+        bands: bands of a raster shown as red, green and blue, counted from 1; a single one is shown in gray; empty
+            takes those that the file marks.
+        stretch: percentiles of a raster's values that become black and white; 8-bit values are shown as they are.
         question: which of several questions about one target is asked, one of QUESTIONS.
-        question_seed: of `random`; what is drawn depends on it and the sample only.
+        question_seed: seed of `random`; the choice depends on it and on the sample only.
     """
 
     min_area: int = 256
@@ -45,9 +48,9 @@ class LeftOut:
 
     Attributes:
         item: the sample, image or line concerned.
-        reason: a few words, the same for all things left out for it.
-        error: one sentence with the fix when it is a failure; empty when the options or the data say so.
-        count: how many samples; 1 where it cannot be known.
+        reason: a few words, equal for everything that is left out for the same reason.
+        error: one sentence with the fix if it is a failure; empty if the options or the data exclude it.
+        count: number of samples, or of pixels where the reason says so; 1 where it is unknown.
     """
 
     item: str
@@ -59,40 +62,59 @@ class LeftOut:
 OnLeftOut = Callable[[LeftOut], None]
 
 
+class Reader(Protocol):
+    """A reader: the function that reads one layout on disk."""
+
+    def __call__(
+        self, root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut
+    ) -> Iterator[Sample]:
+        """The samples of one split.
+
+        Their order is the same every time, and those of one image follow each other. Index files are read at once;
+        images and masks are opened one by one as the samples are requested. Nothing outside the root is read.
+
+        Args:
+            root: the dataset's folder; `Sample.image` is relative to it.
+            split: name of the split.
+            options: see ReadOptions.
+            on_left_out: called with everything that is not yielded; an exception that it raises ends the reading.
+
+        Raises:
+            UsageError: the folder does not have this layout or this split, or an option is out of its range.
+            GeoClickError: an index file is broken; `on_left_out` decides about broken images, masks and records.
+        """
+        ...
+
+
 def raise_failures(left_out: LeftOut) -> None:
-    """The strict way: raise GeoClickError for a failure, and pass over what is left out by choice."""
+    """Raise GeoClickError for a failure, and ignore what the options or the data exclude."""
     if left_out.error:
         raise GeoClickError(left_out.error)
 
 
-def inside(root: Path, path: str | Path) -> Path:
-    """`root / path`, links followed, when that lies in `root`; raises GeoClickError otherwise."""
-    found = (root / path).resolve()
-    if not found.is_relative_to(root.resolve()):
-        raise GeoClickError(f"{path} leads out of {root}; keep the dataset's files inside its root.")
-    return found
+def is_file_in(root: Path, name: str | Path) -> bool:
+    """Whether `root / name` is a file; raises GeoClickError if it lies outside `root` or is no valid file name."""
+    try:
+        return inside(root, name).is_file()
+    except (OSError, ValueError) as error:
+        raise GeoClickError(f"{str(name)[:80]!r} is no valid file name ({error}); fix it.") from error
 
 
 def file_in(root: Path, name: str) -> Path:
-    """The file `root / name`; raises GeoClickError when it is not there, leads out of `root` or is no name."""
-    try:
-        path = inside(root, name)
-        there = path.is_file()
-    except (OSError, ValueError) as error:
-        raise GeoClickError(f"{name[:80]!r} is no name of a file ({error}); mend it.") from error
-    if not there:
-        raise GeoClickError(f"{path} does not exist; add the file or give another --root.")
-    return path
+    """The file `root / name`; raises GeoClickError if it does not exist, lies outside `root` or has no valid name."""
+    if not is_file_in(root, name):
+        raise GeoClickError(f"{inside(root, name)} does not exist; add the file or give another --root.")
+    return inside(root, name)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from an image's header; raises GeoClickError when there is none."""
+    """(height, width) from an image's header; raises GeoClickError if it has none."""
     with images.opened(path) as image:
         return image.height, image.width
 
 
-def check_size(image: str, size: tuple[int, int], mask_size: tuple[int, int]) -> None:
-    """Raise GeoClickError naming both sizes, as width x height, unless they are equal."""
+def check_size(image: str, size: tuple[int, ...], mask_size: tuple[int, ...]) -> None:
+    """Raise GeoClickError unless the (height, width) of an image and of its mask are equal."""
     if tuple(size) != tuple(mask_size):
         raise GeoClickError(
             f"{image} is {size[1]}x{size[0]} pixels but its mask is {mask_size[1]}x{mask_size[0]}; "

@@ -6,22 +6,23 @@ from pathlib import Path
 import numpy as np
 
 from geoclick import images, masks
+from geoclick.masks import Rle
 
 TASKS = ("referring", "reasoning", "semantic", "no_target")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One question about one image, with its answer.
+    """One query about one image, with its target.
 
     Attributes:
         sample_id: unique within dataset and split.
         task: one of TASKS.
         image: path relative to `root`, with forward slashes.
         size: (height, width) of the original image.
-        rle: COCO RLE of the target at `size`; all zeros when there is no target.
-        valid_rle: COCO RLE of the pixels that count, or None when all do.
-        category: the class that the target belongs to, empty where the dataset names none.
+        rle: COCO RLE of the target at `size`; all zeros if there is no target.
+        valid_rle: COCO RLE of the pixels that are scored; None if all are.
+        category: class of the target; empty where the dataset names none.
     """
 
     sample_id: str
@@ -32,12 +33,12 @@ class Sample:
     root: Path
     image: str
     size: tuple[int, int]
-    rle: dict
-    valid_rle: dict | None = None
+    rle: Rle
+    valid_rle: Rle | None = None
     category: str = ""
 
     def read_image(self) -> np.ndarray:
-        """The image, uint8 [H, W, 3] RGB; raises GeoClickError when it cannot be read or has another size."""
+        """The image, uint8 [H, W, 3] RGB; raises GeoClickError if it cannot be read or has another size."""
         return images.read_image(self.root / self.image, size=self.size)
 
     @property
@@ -47,5 +48,5 @@ class Sample:
 
     @property
     def valid(self) -> np.ndarray | None:
-        """The pixels that count, bool [H, W], or None when all do."""
+        """The pixels that are scored, bool [H, W]; None if all are."""
         return None if self.valid_rle is None else masks.decode_rle(self.valid_rle)

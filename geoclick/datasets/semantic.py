@@ -1,11 +1,11 @@
 """The semantic benchmarks: a class at each pixel of an image, one sample for each image and class.
 
-Where files lie and what labels mean stands in benchmarks.py. Every class is asked for in every image, in the table's
-order, so that what is found where nothing is counts too: a class that an image lacks has an empty target. A list
-`ROOT/SPLIT.txt` of image names, one a line, limits a split to these; it goes before a published list.
+benchmarks.py has the folders and the label values. Every class is a query about every image, in the table's order, so
+that false positives are scored too: a class that an image lacks has an empty target. A list `ROOT/SPLIT.txt` of image
+names, one per line, limits a split to these images; it takes precedence over a published list.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -15,53 +15,30 @@ from geoclick import masks
 from geoclick.datasets import label_pairs
 from geoclick.datasets.benchmarks import BENCHMARKS, Benchmark, Layout
 from geoclick.datasets.class_maps import IGNORED, read_class_map
-from geoclick.datasets.reading import (
-    LeftOut,
-    OnLeftOut,
-    ReadOptions,
-    check_size,
-    image_size,
-    inside,
-    raise_failures,
-)
+from geoclick.datasets.reading import LeftOut, OnLeftOut, Reader, ReadOptions, check_size, image_size, inside
 from geoclick.datasets.sample import Sample
 from geoclick.errors import GeoClickError
+from geoclick.masks import Rle
 
 
 def read(
-    benchmark: Benchmark,
-    root: str | Path,
-    split: str,
-    *,
-    options: ReadOptions | None = None,
-    on_left_out: OnLeftOut = raise_failures,
+    benchmark: Benchmark, root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut
 ) -> Iterator[Sample]:
-    """The samples of one split, image by image in the order of their stems, and class by class.
+    """The samples by image, in the order of the stems, and by class.
 
-    A label is decoded once, when the first sample of its image is asked for.
-
-    Args:
-        benchmark: a semantic one.
-        root: its folder; `Sample.image` is relative to it.
-        split: stands in the names of its folders; where it does not, a list names it, or it is the scored one.
-        options: not needed here.
-        on_left_out: told of pixels with unknown label values, which do not count, and of failures: a label that is
-            missing, broken or of another size than its image, a listed image that is not there.
-
-    Raises:
-        UsageError: the folder does not hold this benchmark, or not this split.
-        GeoClickError: a file is broken, unless `on_left_out` takes failures.
+    A label is decoded once, when the first sample of its image is requested. Pixels with unknown label values are
+    reported and not scored. A listed image that is missing, and a label of another size than its image, are failures.
+    No option is used.
     """
-    root = Path(root)
-    layout, found = label_pairs.find(benchmark, root, split)
+    layout, pairs = label_pairs.find(benchmark, root, split)
     stems = label_pairs.listed(benchmark, layout, root, split)
-    return _samples(
-        benchmark, layout, root, split, label_pairs.chosen(found, stems, on_left_out), on_left_out
-    )
+    selected = label_pairs.select(pairs, stems, on_left_out)
+    return _samples(benchmark, layout, root, split, selected, on_left_out)
 
 
-READERS = {name: partial(read, table) for name, table in BENCHMARKS.items() if table.task == "semantic"}
-"""The reader of each semantic benchmark."""
+READERS: dict[str, Reader] = {
+    name: partial(read, benchmark) for name, benchmark in BENCHMARKS.items() if benchmark.task == "semantic"
+}
 
 
 def _samples(
@@ -69,10 +46,10 @@ def _samples(
     layout: Layout,
     root: Path,
     split: str,
-    chosen: Iterator[label_pairs.Pair],
+    pairs: Iterator[label_pairs.Pair],
     on_left_out: OnLeftOut,
 ) -> Iterator[Sample]:
-    for pair in chosen:
+    for pair in pairs:
         try:
             size, classes, unknown = _read_pair(benchmark, layout, root, pair)
         except GeoClickError as error:
@@ -80,14 +57,22 @@ def _samples(
             continue
         if unknown:
             on_left_out(LeftOut(pair.image, "pixels with unknown label values, ignored", count=unknown))
-        common = {"dataset": benchmark.name, "split": split, "root": root, "image": pair.image, "size": size}
-        yield from _of_image(benchmark, pair.stem, classes, common)
+        sample = partial(
+            Sample,
+            dataset=benchmark.name,
+            split=split,
+            task="semantic",
+            root=root,
+            image=pair.image,
+            size=size,
+        )
+        yield from _of_image(benchmark, pair.stem, classes, sample)
 
 
 def _read_pair(
     benchmark: Benchmark, layout: Layout, root: Path, pair: label_pairs.Pair
 ) -> tuple[tuple[int, int], np.ndarray, int]:
-    """The (height, width) of an image, its map of classes at that size, and how many of its pixels are unknown."""
+    """The (height, width) of an image, its class map and the number of its unknown pixels."""
     size = image_size(inside(root, pair.image))
     label = inside(root, pair.label)
     if not label.is_file():
@@ -97,24 +82,24 @@ def _read_pair(
     return size, classes, unknown
 
 
-def _of_image(benchmark: Benchmark, stem: str, classes: np.ndarray, common: dict) -> Iterator[Sample]:
-    """The samples of one image from its map of classes, uint8 [H, W]."""
+def _of_image(
+    benchmark: Benchmark, stem: str, classes: np.ndarray, sample: Callable[..., Sample]
+) -> Iterator[Sample]:
+    """The samples of one image from its class map, uint8 [H, W]; `sample` lacks what differs between them."""
     # RLE runs down the columns.
     columns = np.asfortranarray(classes)
     pixels = np.bincount(columns.ravel(order="K"), minlength=256)
     valid_rle = masks.encode_rle(columns != IGNORED) if pixels[IGNORED] else None
     for number, (name, words) in enumerate(zip(benchmark.names, benchmark.prompts, strict=True)):
-        yield Sample(
+        yield sample(
             sample_id=f"{stem}/{name.replace(' ', '-')}",
-            task="semantic",
             query=words[0],
             category=name,
             rle=masks.encode_rle(columns == number) if pixels[number] else _empty(classes.shape),
             valid_rle=valid_rle,
-            **common,
         )
 
 
 @lru_cache(maxsize=8)
-def _empty(size: tuple[int, int]) -> dict:
+def _empty(size: tuple[int, int]) -> Rle:
     return masks.encode_rle(np.zeros(size, bool))

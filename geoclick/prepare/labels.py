@@ -19,9 +19,9 @@ UNKNOWN = 254
 def colors_of(benchmark: str) -> dict[RGB, int]:
     """The value of every color that a label of a benchmark may have, by the table of benchmarks."""
     table = BENCHMARKS[benchmark]
-    numbers = [*zip(table.palette, range(len(table.palette)), strict=True), *table.merged]
-    return {color: table.first + number for color, number in numbers} | dict.fromkeys(
-        table.ignore_colors, table.ignore[0]
+    numbers = [*zip(table.palette, range(len(table.palette)), strict=True), *table.merged_colors]
+    return {color: table.first_value + number for color, number in numbers} | dict.fromkeys(
+        table.ignored_colors, table.ignored_values[0]
     )
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from geoclick import files, masks
 from geoclick.datasets import earthreason, phrase_lists, rrsis_d
-from geoclick.datasets.mask_files import fitted
+from geoclick.datasets.mask_files import resize_mask
 from geoclick.scenes.drawing import sample_scene, target_mask
 from geoclick.scenes.kinds import KINDS
 from geoclick.scenes.queries import Query, rephrase
@@ -80,7 +80,7 @@ def write_rrsis_d(root: Path, count: int, seed: int) -> None:
         ident = len(refs) + 1
         file_name, category = f"{ident:05d}.jpg", names.index(drawn.query.rule.kind) + 1
         Image.fromarray(drawn.image).save(root / rrsis_d.IMAGES / file_name, quality=95)
-        mask = fitted(drawn.target, (800, 800))
+        mask = resize_mask(drawn.target, (800, 800))
         rows, columns = masks.bounding_box(mask)
         box = [columns.start, rows.start, columns.stop, rows.stop]
         content["images"].append({"file_name": file_name, "height": 800, "width": 800, "id": ident})
@@ -147,7 +147,7 @@ def write_earthreason(root: Path, count: int, seed: int) -> None:
         stem = f"{split}_{number:04d}"
         suffix = ".png" if turn == 2 else ".jpg"
         Image.fromarray(drawn.image).save(folders["images"] / f"{stem}{suffix}", quality=95)
-        mask = fitted(drawn.target, size)
+        mask = resize_mask(drawn.target, size)
         label = Image.fromarray(mask.astype(np.uint8) * (1 if turn in (2, 3) else 255))
         if turn == 3:
             label = label.convert("P")
@@ -191,7 +191,7 @@ def _write_triplets(
         name = names[split].format(unique)
         Image.fromarray(drawn.image).save(root / layout.images / f"{name}{layout.suffix}", compress_level=1)
         grey = background if number % 4 == 2 else 0
-        mask = np.where(fitted(drawn.target, TRIPLET_SIZE), 255, grey).astype(np.uint8)
+        mask = np.where(resize_mask(drawn.target, TRIPLET_SIZE), 255, grey).astype(np.uint8)
         picture = Image.fromarray(mask) if number % 2 else Image.fromarray(mask).convert("RGB")
         picture.save(root / layout.masks / f"{name}{layout.suffix}")
         lines[split] += f"{name} {drawn.texts[0]}\n"

@@ -35,7 +35,7 @@ def test_the_table_says_what_the_reference_says():
         prompts = re.findall(r"(\w+) \(prompt: (\w+)\)", classes)
         words = [re.sub(r" \(prompt: .*\)", "", words).split(",") for words in classes.split("; ")]
         assert [list(synonyms) for synonyms in benchmark.classes] == words
-        assert [benchmark.asked[name] for name, _ in prompts] == [prompt for _, prompt in prompts]
+        assert [benchmark.prompt_names[name] for name, _ in prompts] == [prompt for _, prompt in prompts]
         assert benchmark.threshold == float(threshold.split(",")[0])
         background = re.findall(r"background index (\d)", threshold)
         assert benchmark.background in ([int(background[0])] if background else [0, None])
@@ -48,7 +48,11 @@ def test_the_table_says_what_the_reference_says():
 def test_no_two_classes_share_a_name_a_color_or_a_prompt():
     for benchmark in BENCHMARKS.values():
         prompts = [words[0] for words in benchmark.prompts]
-        colors = [*benchmark.palette, *benchmark.ignore_colors, *(color for color, _ in benchmark.merged)]
+        colors = [
+            *benchmark.palette,
+            *benchmark.ignored_colors,
+            *(color for color, _ in benchmark.merged_colors),
+        ]
         for values in (benchmark.names, prompts, colors):
             assert len(set(values)) == len(values), benchmark.name
         assert len(benchmark.palette) in (0, len(benchmark.classes))
@@ -68,5 +72,5 @@ def test_what_is_asked_for(name, queries):
 
 def test_the_published_list_of_wbs_si():
     # The file that it is from has 7,891 characters: one name and a line feed each.
-    names = BENCHMARKS["wbs-si"].published
+    names = BENCHMARKS["wbs-si"].scored_stems
     assert (len(names), len(set(names)), sum(len(name) + 1 for name in names)) == (499, 499, 7891)

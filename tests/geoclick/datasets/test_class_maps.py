@@ -133,7 +133,7 @@ LABELLED = [b.name for b in BENCHMARKS.values() if len(b.classes) > 2]
 def test_values_and_colors_come_back_as_classes(tmp_path_factory, name, data):
     folder, benchmark = tmp_path_factory.getbasetemp(), BENCHMARKS[name]
     numbers = data.draw(arrays(np.uint8, (5, 7), elements=st.integers(0, len(benchmark.classes) - 1)))
-    classes, unknown = class_map(folder, name, (numbers + benchmark.first).astype(np.uint8))
+    classes, unknown = class_map(folder, name, (numbers + benchmark.first_value).astype(np.uint8))
     np.testing.assert_array_equal(classes, numbers)
     assert unknown == 0
     if benchmark.palette:
@@ -148,8 +148,10 @@ def test_every_pixel_is_a_class_or_ignored_whatever_its_value(tmp_path_factory, 
     try:
         classes, unknown = class_map(tmp_path_factory.getbasetemp(), name, values)
     except GeoClickError:
-        assert not np.isin(values, range(benchmark.first, benchmark.first + len(benchmark.classes))).any()
+        assert not np.isin(
+            values, range(benchmark.first_value, benchmark.first_value + len(benchmark.classes))
+        ).any()
         return
-    inside = (values >= benchmark.first) & (values < benchmark.first + len(benchmark.classes))
+    inside = (values >= benchmark.first_value) & (values < benchmark.first_value + len(benchmark.classes))
     np.testing.assert_array_equal(classes != IGNORED, inside)
-    assert unknown == np.count_nonzero(~inside & ~np.isin(values, benchmark.ignore))
+    assert unknown == np.count_nonzero(~inside & ~np.isin(values, benchmark.ignored_values))

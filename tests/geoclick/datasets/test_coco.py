@@ -177,8 +177,8 @@ def test_a_missing_image_counts_its_annotations(tmp_path):
         ({"file_name": "../../secret.png"}, "leads out of"),
         ({"file_name": "/etc/passwd"}, "leads out of"),
         ({"file_name": None}, "has no file_name"),
-        ({"file_name": "a\0.png"}, "is no name of a file"),
-        ({"file_name": "a" * 5000}, "is no name of a file"),
+        ({"file_name": "a\0.png"}, "is no valid file name"),
+        ({"file_name": "a" * 5000}, "is no valid file name"),
         ({"width": "30"}, "but its mask is"),
     ],
 )

@@ -18,7 +18,7 @@ def found(name, root, split=None, on_left_out=None):
     split = split or benchmark.split
     layout, every = label_pairs.find(benchmark, root, split)
     left = []
-    chosen = label_pairs.chosen(
+    chosen = label_pairs.select(
         every, label_pairs.listed(benchmark, layout, root, split), on_left_out or left.append
     )
     return {pair.stem: pair.label for pair in chosen}, [item.item for item in left]
@@ -51,7 +51,7 @@ def test_converted_and_downloaded_folders_are_known(tmp_path, name, image, label
     assert found(name, touch(tmp_path, image, label))[0] == {"7": label}
 
 
-def test_a_list_limits_the_split_and_what_it_lacks_is_told(tmp_path):
+def test_a_list_limits_the_split_and_missing_images_are_reported(tmp_path):
     names = [f"img_dir/val/{stem}.tif" for stem in ("aachen_1", "aachen_2", "santa-rosa_1")]
     root = touch(tmp_path, *names, "ann_dir/val/aachen_1.tif")
     assert list(found("openearthmap", root)[0]) == ["aachen_1", "aachen_2", "santa-rosa_1"]
@@ -71,7 +71,7 @@ def test_openearthmap_as_downloaded_needs_its_list(tmp_path):
 
 
 def test_wbs_si_is_scored_on_the_published_list_unless_it_has_one(tmp_path):
-    names = BENCHMARKS["wbs-si"].published
+    names = BENCHMARKS["wbs-si"].scored_stems
     root = touch(
         tmp_path, *(f"Images/{name}.jpg" for name in (*names[:3], "water_body_1")), "Masks/water_body_8.jpg"
     )
@@ -88,7 +88,7 @@ def test_a_split_that_no_folder_names_is_refused(tmp_path):
         found("spacenet", root, "val")
 
 
-def test_the_same_stem_twice_is_told(tmp_path):
+def test_a_stem_of_two_images_is_reported(tmp_path):
     root = touch(tmp_path, "val/src/a.JPG", "val/src/a.jpg", "val/gt/a.png")
     if len(list((root / "val/src").iterdir())) == 1:
         pytest.skip("this file system does not tell upper from lower case")

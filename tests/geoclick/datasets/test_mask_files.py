@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geoclick import masks
-from geoclick.datasets.mask_files import encode_fitted, fitted, is_near, read_target
+from geoclick.datasets.mask_files import encode_resized, is_near, read_mask, resize_mask
 from geoclick.errors import GeoClickError
 
 MASK = np.zeros((4, 6), bool)
@@ -42,21 +42,21 @@ PICTURES = {
 @pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
 def test_what_is_stored_and_not_zero_is_the_target(tmp_path, picture):
     picture.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_target(tmp_path / "a.png"), MASK)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), MASK)
 
 
 def test_values_above_a_threshold(tmp_path):
     Image.fromarray(np.array([[0, 50, 51, 255]], np.uint8)).save(tmp_path / "a.tif")
-    assert read_target(tmp_path / "a.tif", 50).tolist() == [[False, False, True, True]]
-    assert read_target(tmp_path / "a.tif").tolist() == [[False, True, True, True]]
+    assert read_mask(tmp_path / "a.tif", 50).tolist() == [[False, False, True, True]]
+    assert read_mask(tmp_path / "a.tif").tolist() == [[False, True, True, True]]
 
 
 def test_broken_files(tmp_path):
     with pytest.raises(GeoClickError, match="does not exist"):
-        read_target(tmp_path / "a.png")
+        read_mask(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     with pytest.raises(GeoClickError, match="cannot be read as an image"):
-        read_target(tmp_path / "a.png")
+        read_mask(tmp_path / "a.png")
 
 
 sides = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -69,7 +69,7 @@ def test_fitting_takes_the_pixel_under_the_center(size, own, seed):
         [int(Fraction(2 * i + 1, 2) / side * length) for i in range(side)]
         for side, length in zip(size, own, strict=True)
     )
-    np.testing.assert_array_equal(fitted(mask, size), mask[rows][:, columns])
+    np.testing.assert_array_equal(resize_mask(mask, size), mask[rows][:, columns])
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_near(said, near):
 
 
 def test_a_mask_of_another_picture_is_refused():
-    rle = encode_fitted("a.jpg", np.ones((800, 800), bool), (801, 787))
+    rle = encode_resized("a.jpg", np.ones((800, 800), bool), (801, 787))
     assert rle["size"] == [801, 787]
     assert masks.area(rle) == 801 * 787
     with pytest.raises(GeoClickError, match=r"a\.jpg is 800x800 pixels but its mask is 400x400"):
-        encode_fitted("a.jpg", np.ones((400, 400), bool), (800, 800))
+        encode_resized("a.jpg", np.ones((400, 400), bool), (800, 800))

@@ -4,7 +4,7 @@ import copyreg
 import operator
 import os
 import pickle
-import pickletools
+import reprlib
 import struct
 import subprocess
 
@@ -107,17 +107,17 @@ EVIL = {
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize(("value", "name"), EVIL.values(), ids=EVIL)
-def test_anything_else_is_refused_by_its_name(tmp_path, monkeypatch, value, name, protocol):
+def test_classes_and_functions_are_refused_by_name(tmp_path, monkeypatch, value, name, protocol):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "refs.p").write_bytes(pickle.dumps([{"a": value}], protocol))
-    with pytest.raises(GeoClickError, match=r"refs\.p is refused: it wants to load .*" + name):
+    with pytest.raises(GeoClickError, match=r"refs\.p is refused: it loads .*" + name):
         plain_pickle.load(tmp_path / "refs.p")
     assert CALLED == []
     assert not (tmp_path / "pwned").exists()
 
 
 @given(st.lists(old_containers, max_size=3), st.sampled_from(sorted(EVIL)), st.integers(0, 5), st.data())
-def test_it_may_hide_anywhere(plain, evil, protocol, data):
+def test_they_are_refused_wherever_they_are(plain, evil, protocol, data):
     value = EVIL[evil][0]
     for _ in range(data.draw(st.integers(0, 3))):
         value = data.draw(st.sampled_from([[value], (value, 1), {"a": value}, {"b": [0, (value,)]}]))
@@ -136,52 +136,38 @@ class Persistent(pickle.Pickler):
 def test_persistent_ids_are_refused(tmp_path, protocol):
     with (tmp_path / "a.p").open("wb") as file:
         Persistent(file, protocol).dump(["kept elsewhere"])
-    with pytest.raises(GeoClickError, match="PERSID"):
+    with pytest.raises(GeoClickError, match="refers to an object outside the file"):
         plain_pickle.load(tmp_path / "a.p")
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"cos\nsystem\n(S'touch pwned'\ntR.", "to load os.system"),
-        (b"(S'touch pwned'\nios\nsystem\n.", "to load os.system"),
-        (b"\x80\x02\x82\x07.", "the operation EXT1 7"),
-        (b"\x80\x02}}b.", "the operation BUILD"),
-        (b"\x80\x02}(oR.", "the operation OBJ"),
-        (b"\x80\x02})\x81.", "the operation NEWOBJ"),
-        (b"\x80\x05\x96\x00\x00\x00\x00\x00\x00\x00\x00.", "the operation BYTEARRAY8"),
-        (b"\x80\x05\x97.", "the operation NEXT_BUFFER"),
-        (b"\x80\x02c__builtin__\nset\n]\x85R.", "to load __builtin__.set"),
+        (b"cos\nsystem\n(S'touch pwned'\ntR.", "loads os.system"),
+        (b"(S'touch pwned'\nios\nsystem\n.", "loads os.system"),
+        (b"\x80\x02c__builtin__\nset\n]\x85R.", "loads __builtin__.set"),
     ],
 )
-def test_operations_are_refused_one_by_one(data, words):
-    with pytest.raises(NotPlainError) as failure:
+def test_old_ways_to_call_a_function_are_refused(data, words):
+    with pytest.raises(NotPlainError, match=words):
         loads(data)
-    assert str(failure.value).startswith(words)
 
 
-def test_every_operation_is_either_plain_or_refused():
-    """A protocol to come adds operations: they are refused until somebody has looked at them."""
-    calling = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "PERSID"}
-    calling |= {"BINPERSID", "EXT1", "EXT2", "EXT4", "BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER"}
-    for opcode in pickletools.opcodes:
-        arguments = {
-            "GLOBAL": b"os\nsystem\n",
-            "INST": b"os\nsystem\n",
-            "PERSID": b"a\n",
-            "BYTEARRAY8": bytes(8),
-        }
-        data = b"(" + opcode.code.encode("latin-1") + arguments.get(opcode.name, bytes(8)) + b"."
-        if opcode.name in calling:
-            with pytest.raises(NotPlainError):
-                loads(data)
-        else:
-            try:
-                loads(data)
-            except NotPlainError as error:
-                pytest.fail(f"{opcode.name}: {error}")
-            except (ValueError, LookupError, TypeError):
-                pass
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02\x82\x07.",  # EXT1
+        b"\x80\x02}}b.",  # BUILD
+        b"\x80\x02}(oR.",  # OBJ
+        b"\x80\x02})\x81.",  # NEWOBJ
+        b"\x80\x02}]R.",  # REDUCE
+        b"\x80\x05\x97.",  # NEXT_BUFFER
+    ],
+)
+def test_operations_on_objects_have_no_object(tmp_path, data):
+    (tmp_path / "a.p").write_bytes(data)
+    with pytest.raises(GeoClickError):
+        plain_pickle.load(tmp_path / "a.p")
 
 
 @given(st.binary(max_size=60))
@@ -194,11 +180,13 @@ def test_noise_is_one_kind_of_error(tmp_path_factory, data):
 
 @settings(max_examples=150)
 @given(containers, st.integers(0, 5), st.data())
-def test_so_is_a_pickle_with_a_wrong_byte(value, protocol, data):
+def test_so_is_a_pickle_with_a_wrong_byte(tmp_path_factory, value, protocol, data):
     pickled = bytearray(pickle.dumps(value, protocol))
     pickled[data.draw(st.integers(0, len(pickled) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(ValueError, LookupError, TypeError):
-        loads(bytes(pickled[: data.draw(st.integers(0, len(pickled)))]))
+    path = tmp_path_factory.getbasetemp() / "noise.p"
+    path.write_bytes(pickled[: data.draw(st.integers(0, len(pickled)))])
+    with contextlib.suppress(GeoClickError):
+        plain_pickle.load(path)
 
 
 def test_texts_of_python_2_are_latin_1():
@@ -214,12 +202,14 @@ def test_texts_of_python_2_are_latin_1():
     ]
 
 
-def test_a_place_in_the_memo_costs_nothing():
-    """Python's own unpickler makes room for all the places before it."""
-    assert loads(b"\x80\x02]r\xff\xff\xff\x7f.") == []
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483647\n", b"r\x0f\0\0\0"])
+def test_memo_indices_beyond_the_size_of_the_file_are_refused(put):
+    """The unpickler would allocate memory for all smaller ones."""
+    with pytest.raises(NotPlainError, match="memo index"):
+        loads(b"\x80\x02]" + put + b".")
 
 
-@pytest.mark.parametrize("code", [b"\x8d", b"\x8e"])
+@pytest.mark.parametrize("code", [b"\x8d", b"\x8e", b"\x96"])
 def test_a_length_beyond_the_file_is_broken(code):
     with pytest.raises(ValueError, match="expected"):
         loads(b"\x80\x04" + code + struct.pack("<Q", 1 << 60) + b"a.")
@@ -230,15 +220,37 @@ def test_depth_is_no_problem():
     assert type(value) is list
 
 
-def test_keys_are_scalars():
-    """A tuple of itself twice, sixty times over, would take 2**60 steps to hash."""
-    nested = b")" + b"2\x86" * 60
-    with pytest.raises(TypeError, match="a tuple as a key"):
-        loads(b"\x80\x02}" + nested + b"K\x01s.")
-    with pytest.raises(TypeError, match="a list as a key"):
-        loads(b"\x80\x02}]K\x01s.")
-    with pytest.raises(TypeError, match="a tuple as a key"):
-        loads(b"\x80\x04\x8f(" + nested + b"\x90.")
+@pytest.mark.parametrize(
+    "nested",
+    [
+        b")" + b"2\x86" * 60,
+        b")" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60)),
+        b")" + b"".join(b"\x94h%c\x86" % n for n in range(60)),
+        b")" + b"".join(b"N0\x94h%c\x86" % n for n in range(60)),
+        b"]q\x00q\x000)" + b"".join(b"q\x00h\x00\x86" for n in range(60)),
+    ],
+    ids=["DUP", "BINPUT", "MEMOIZE", "after POP", "index of a list"],
+)
+def test_a_tuple_is_used_once(nested):
+    """A tuple of a tuple twice, sixty times over, would take 2**60 steps to hash."""
+    for data in (b"\x80\x02}" + nested + b"K\x01s.", b"\x80\x04\x8f(" + nested + b"\x90."):
+        with pytest.raises(NotPlainError, match="twice"):
+            loads(data)
+
+
+def test_lists_that_contain_a_list_twice_stay_small():
+    value = []
+    for _ in range(60):
+        value = [value, value]
+    read = loads(pickle.dumps(value))
+    assert read[0] is read[1]
+    assert len(reprlib.repr(read)) < 1000
+
+
+def test_integers_that_python_does_not_print_are_refused():
+    assert loads(pickle.dumps(-(2**9000))) == -(2**9000)
+    with pytest.raises(NotPlainError, match="an integer of 20001 bits"):
+        loads(pickle.dumps(2**20000))
 
 
 @pytest.mark.parametrize(
@@ -247,8 +259,6 @@ def test_keys_are_scalars():
         b"",
         b".",
         b"]",
-        b"]].",
-        b"(].",
         b"l.",
         b"K\x01a.",
         b"}K\x01a.",
@@ -259,7 +269,7 @@ def test_keys_are_scalars():
 )
 def test_broken_pickles(tmp_path, data):
     (tmp_path / "a.p").write_bytes(data)
-    with pytest.raises(GeoClickError, match="is no whole pickle"):
+    with pytest.raises(GeoClickError, match="is not a complete pickle"):
         plain_pickle.load(tmp_path / "a.p")
 
 

@@ -1,14 +1,14 @@
 import pytest
 
 from geoclick.datasets import ReadOptions
-from geoclick.datasets.question_selection import asked
+from geoclick.datasets.question_selection import select
 
 SIX = [f"question {number}" for number in range(1, 7)]
 
 
 def ask(questions, target="a", **options):
     left = []
-    return asked(questions, target, ReadOptions(**options), left.append), left
+    return select(questions, target, ReadOptions(**options), left.append), left
 
 
 def test_all_first_and_random_name_the_same_question_alike():
@@ -33,7 +33,7 @@ def test_what_is_drawn_depends_on_seed_and_target_only():
     assert [draws[0, target][-1] for target in range(8)] == list("63424544")
 
 
-def test_empty_questions_are_told_and_keep_their_number():
+def test_empty_questions_are_reported_and_do_not_change_the_numbers():
     found, left = ask(["", "b ", " \n"])
     assert found == [("a/2", "b")]
     assert [(item.item, item.reason, item.error) for item in left] == [

@@ -281,7 +281,7 @@ def test_a_shape_off_the_projection_is_a_failure_of_its_own(tmp_path):
     samples, left = taken(tmp_path)
     assert [sample.category for sample in samples] == ["y"]
     (item,) = left
-    assert "mend its geometry" in item.error
+    assert "fix its geometry" in item.error
 
 
 def test_broken_pixels_fail_the_samples_on_them(tmp_path):

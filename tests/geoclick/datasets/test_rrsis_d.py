@@ -231,8 +231,8 @@ FAILURES = {
     "no file": (edit("image", file_name="9.jpg"), r"9\.jpg does not exist"),
     "no name": (edit("image", file_name=None), "has no file_name"),
     "a name that leads out": (edit("image", file_name="../../../../secret.jpg"), "leads out of"),
-    "no name of a file": (edit("image", file_name="a\0.jpg"), "is no name of a file"),
-    "a long name": (edit("image", file_name="a" * 5000), "is no name of a file"),
+    "no name of a file": (edit("image", file_name="a\0.jpg"), "is no valid file name"),
+    "a long name": (edit("image", file_name="a" * 5000), "is no valid file name"),
     "no segmentation": (
         edit("annotation", segmentation=None),
         r"Annotation 7 of 00007\.jpg: .*polygons nor an RLE",
@@ -299,7 +299,7 @@ def test_code_in_the_pickle_is_not_run(own, monkeypatch):
     refs, content = load(own)
     refs[0]["sentences"].append(Evil())
     save(own, refs, content)
-    with pytest.raises(GeoClickError, match=r"refs\(unc\)\.p is refused: it wants to load posix\.system"):
+    with pytest.raises(GeoClickError, match=r"refs\(unc\)\.p is refused: it loads posix\.system"):
         read("rrsis-d", own, "test")
     assert not (own / "pwned").exists()
 
@@ -313,6 +313,24 @@ def test_a_root_without_the_files(own, name):
 
 def test_other_splits_are_named(own):
     with pytest.raises(UsageError, match=r"no ref of the split dev; its splits are: test, train, val\."):
+        read("rrsis-d", own, "dev")
+
+
+def test_a_value_that_contains_itself_many_times_is_shortened(own):
+    """A list of one list twice, and so on for sixty levels, would be printed in 2**60 words."""
+    nested = []
+    for _ in range(60):
+        nested = [nested, nested]
+    refs, content = load(own)
+    refs[4] |= {"ref_id": nested, "split": "test"}
+    refs[5] |= {"ann_id": nested}
+    refs[6]["sentences"] = [{"raw": nested}, nested]
+    refs.append({"split": nested})
+    save(own, refs, content)
+    samples, left = taken(own)
+    assert [sample.sample_id for sample in samples] == ["8/1", "8/3"]
+    assert max(len(item.item + item.error) for item in left) < 2000
+    with pytest.raises(UsageError, match=r"its splits are: test, train, val\."):
         read("rrsis-d", own, "dev")
 
 

@@ -163,5 +163,5 @@ def test_a_link_out_of_the_root_is_refused(tmp_path, linked):
 def test_the_folder_of_something_else_is_refused_with_the_fix(tmp_path):
     with pytest.raises(UsageError, match=r"img_dir/val/NAME\.png .*geoclick prepare loveda"):
         read("loveda", tmp_path)
-    with pytest.raises(UsageError, match="arrange it so"):
+    with pytest.raises(UsageError, match="arrange the files so"):
         read("vdd", tmp_path)
