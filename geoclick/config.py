@@ -1,8 +1,7 @@
-"""One typed dataclass per command is its YAML file and its flags at once.
+"""Options of a command: one typed dataclass defines its flags and the keys of its YAML file.
 
-A command declares a frozen dataclass with `option(...)` fields; `parse` turns `--config FILE.yaml` plus
-flags into an instance. Files are flat; flags override the file; an unknown key is an error that names the
-nearest known one.
+A command declares a frozen dataclass with `option(...)` fields; `parse` creates an instance from `--config FILE.yaml`
+and flags. Files are flat; flags override the file; an unknown key is an error that suggests the nearest known one.
 """
 
 import argparse
@@ -12,14 +11,23 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import yaml
 
 from geoclick import files, recipes
 from geoclick.errors import UsageError, first_line
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 T = TypeVar("T")
+
+Scalar = bool | int | float | str
+Value = Scalar | tuple["Value", ...] | None
+"""The value of an option."""
+Yaml = Scalar | list["Yaml"] | dict[str, "Yaml"] | None
+"""A value of a YAML file."""
 
 
 def option(
@@ -30,10 +38,15 @@ def option(
     positional: bool = False,
     minimum: float | None = None,
 ) -> Any:
-    """A dataclass field that is also a flag (a bare word when `positional`), required when without default.
+    """A dataclass field that is also a flag; it is required if it has no default.
 
-    A number below `minimum` is refused. Sequence defaults must be tuples. A field of type `tuple[str, ...]`
-    takes several values on the command line.
+    Args:
+        default: default value; that of a sequence must be a tuple. A field of type `tuple[str, ...]` takes several
+            values on the command line.
+        help: text for `--help`; the default is added to it.
+        choices: allowed values; None allows all.
+        positional: whether it is a positional argument, not a flag.
+        minimum: smallest allowed number.
     """
     return dataclasses.field(
         default=default,
@@ -41,32 +54,49 @@ def option(
     )
 
 
-def _plain_type(annotation: Any) -> tuple[type, bool]:
-    """The scalar type of an annotation, and whether several values are taken (`tuple[T, ...]`)."""
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+class Kind(NamedTuple):
+    """What an annotation allows.
+
+    Attributes:
+        plain: type of a single value.
+        many: whether several values are allowed (`tuple[T, ...]`).
+        optional: whether None is allowed.
+    """
+
+    plain: type
+    many: bool
+    optional: bool
+
+
+def _kind(annotation: Any) -> Kind:
+    """The kind of an annotation such as `int`, `str | None` or `tuple[float, ...]`."""
+    optional = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    if optional:
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     if typing.get_origin(annotation) is tuple:
-        return typing.get_args(annotation)[0], True
-    return annotation, False
+        return Kind(typing.get_args(annotation)[0], True, optional)
+    return Kind(annotation, False, optional)
 
 
-def _convert(value: Any, annotation: Any, key: str) -> Any:
-    """`value` of a YAML file or flag as the annotated type; raises UsageError when it does not fit."""
-    plain, many = _plain_type(annotation)
+def _convert(value: Yaml, kind: Kind, key: str) -> Value:
+    """A value of a YAML file or flag in the right type; raises UsageError if it does not fit."""
     if value is None:
-        if "None" in str(annotation):
+        if kind.optional:
             return None
-        raise UsageError(f"{key} needs a value of type {plain.__name__}, not an empty one.")
-    if many:
-        return tuple(_convert(v, plain, key) for v in (value if isinstance(value, list | tuple) else [value]))
+        raise UsageError(f"{key} needs a value of type {kind.plain.__name__}, not an empty one.")
+    if not kind.many:
+        return _convert_scalar(value, kind.plain, key)
+    values = value if isinstance(value, list) else [value]
+    return tuple(_convert(one, Kind(kind.plain, False, False), key) for one in values)
+
+
+def _convert_scalar(value: Yaml, plain: type, key: str) -> Scalar:
     if plain is bool:
-        if isinstance(value, bool):
-            return value
         if str(value).lower() in ("true", "yes", "1", "false", "no", "0"):
             return str(value).lower() in ("true", "yes", "1")
         raise UsageError(f"{key} must be true or false, not {value!r}.")
     wrong = UsageError(f"{key} must be of type {plain.__name__}, not {value!r}.")
-    # int() would cut 1.5 and str() would take a whole list.
+    # int() would truncate 1.5, and str() would accept a list.
     if isinstance(value, list | dict) or (plain is int and isinstance(value, float) and value % 1):
         raise wrong
     try:
@@ -75,8 +105,8 @@ def _convert(value: Any, annotation: Any, key: str) -> Any:
         raise wrong from error
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The flat mapping in a YAML file or installed recipe; raises UsageError when it is missing, broken or nested."""
+def read_yaml(path: str | Path) -> dict[str, Yaml]:
+    """The flat mapping in a YAML file or installed recipe; raises UsageError if it is missing or broken."""
     file = recipes.locate(path, recipes.recipes(), "Config file")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -87,23 +117,25 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UsageError(f"Config file {path} must hold 'key: value' lines.")
+        raise UsageError(f"Config file {path} must consist of 'key: value' lines.")
     return {str(key): value for key, value in content.items()}
 
 
 def unknown_key(key: str, known: Sequence[str], where: str) -> UsageError:
-    """The error for a key that no option has, with the nearest known one."""
+    """The error for an unknown key, with the nearest known one."""
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}."
     return UsageError(f"Unknown key {key!r} in {where}; {hint}")
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser that raises UsageError instead of exiting."""
+
     def error(self, message: str) -> typing.NoReturn:
         raise UsageError(f"{message[0].upper()}{message[1:]}; see '{self.prog} --help'.")
 
 
-Field = dataclasses.Field[Any]
+Field = dataclasses.Field[Value]
 
 
 def parse(
@@ -113,29 +145,59 @@ def parse(
 
     Args:
         options_class: a dataclass made of `option` fields.
-        argv: arguments without the program's name; None takes them from the command line.
+        argv: arguments without the program's name; None uses those of the process.
         prog: the command as the user types it.
         description: one or two sentences for `--help`.
-        example: a command line that works, shown at the end of `--help`.
+        example: a valid command line, shown at the end of `--help`.
 
     Raises:
         UsageError: an unknown flag or key, a missing required option, a value of the wrong type.
     """
-    hints = typing.get_type_hints(options_class)
-    fields = {field.name: field for field in dataclasses.fields(options_class)}  # type: ignore[arg-type]
-    parser = make_parser(prog, description, example)
-    for name, field in sorted(fields.items(), key=lambda item: item[1].default is not dataclasses.MISSING):
-        _add_argument(parser, field, hints[name])
+    parser = _parser_of(options_class, prog, description, example)
     flags = vars(parser.parse_args(argv))
-    values = _from_file(flags.pop("config"), fields)
-    del flags["debug"]
-    values |= {key: value for key, value in flags.items() if value is not None and value != []}
-    _check_required(values, fields, prog)
-    return options_class(**{key: _checked(value, fields[key], hints[key]) for key, value in values.items()})
+    path = flags.pop("config")
+    values = read_yaml(path) if path else {}
+    fields = _fields_of(options_class)
+    for key in values:
+        if key not in fields:
+            raise unknown_key(key, list(fields), str(path))
+    return _build(options_class, values, flags, prog)
 
 
-def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
-    """A parser with `--config` and `--debug` that raises UsageError instead of exiting; arguments as in `parse`."""
+class Remainder(NamedTuple):
+    """Arguments and keys that are no options of the command.
+
+    Attributes:
+        flags: arguments of the command line, in order.
+        values: values of the config file, by key.
+        path: path of the config file, or None.
+    """
+
+    flags: list[str]
+    values: dict[str, Yaml]
+    path: str | None
+
+
+def parse_known(
+    options_class: type[T], argv: Sequence[str] | None, *, prog: str, description: str, example: str
+) -> tuple[T, Remainder]:
+    """As `parse`, but unknown flags and keys are returned for another parser instead of raising an error."""
+    parser = _parser_of(options_class, prog, description, example)
+    namespace, rest = parser.parse_known_args(argv)
+    flags = vars(namespace)
+    path = flags.pop("config")
+    values = read_yaml(path) if path else {}
+    known = {key: values.pop(key) for key in _fields_of(options_class) if key in values}
+    return _build(options_class, known, flags, prog), Remainder(rest, values, path)
+
+
+def _fields_of(options_class: type) -> dict[str, Field]:
+    return {field.name: field for field in dataclasses.fields(options_class)}
+
+
+def _parser_of(options_class: type, prog: str, description: str, example: str) -> argparse.ArgumentParser:
+    """The parser of a dataclass of options; required ones come first in its help."""
+    hints, fields = typing.get_type_hints(options_class), _fields_of(options_class)
     parser = _Parser(
         prog=prog,
         description=description,
@@ -146,55 +208,64 @@ def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentP
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="flat YAML file with these options, or a recipe's name (see 'geoclick configs'); flags override it",
+        help="flat YAML file with these options, or the name of a recipe ('geoclick configs' lists them)",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    for name, field in sorted(fields.items(), key=lambda item: item[1].default is not dataclasses.MISSING):
+        _add_argument(parser, field, _kind(hints[name]))
     return parser
 
 
-def flag_of(name: str) -> str:
+def _build(options_class: type[T], values: dict[str, Yaml], flags: dict[str, Yaml], prog: str) -> T:
+    """The options from the values of a config file and from the parsed flags, which override them."""
+    hints, fields = typing.get_type_hints(options_class), _fields_of(options_class)
+    given = {key: value for key, value in flags.items() if value not in (None, []) and key != "debug"}
+    values = {**values, **given}
+    _check_required(values, fields, prog)
+    return options_class(
+        **{key: _checked(value, fields[key], _kind(hints[key])) for key, value in values.items()}
+    )
+
+
+def _flag(name: str) -> str:
     """The flag of an option: `batch_size` is `--batch-size`."""
     return f"--{name.replace('_', '-')}"
 
 
-def _add_argument(parser: argparse.ArgumentParser, field: Field, annotation: Any) -> None:
+def _add_argument(parser: argparse.ArgumentParser, field: Field, kind: Kind) -> None:
     """Add the flag or positional argument of one field."""
-    plain, many = _plain_type(annotation)
-    required = field.default is dataclasses.MISSING
-    text = field.metadata["help"] + (" (required)" if required else f" (default: {_shown(field.default)})")
-    text = text.replace("%", "%%")
+    text = _help(field).replace("%", "%%")
     if field.metadata["positional"]:
-        parser.add_argument(field.name, nargs="*" if many else "?", metavar=field.name.upper(), help=text)
-    elif plain is bool:
         parser.add_argument(
-            flag_of(field.name), action=argparse.BooleanOptionalAction, default=None, help=text
+            field.name, nargs="*" if kind.many else "?", metavar=field.name.upper(), help=text
         )
+    elif kind.plain is bool:
+        parser.add_argument(_flag(field.name), action=argparse.BooleanOptionalAction, default=None, help=text)
     else:
         choices = field.metadata["choices"]
         parser.add_argument(
-            flag_of(field.name),
+            _flag(field.name),
             dest=field.name,
             default=None,
-            nargs="+" if many else None,
+            nargs="+" if kind.many else None,
             help=text,
-            # argparse shows the choices where there is no metavar.
-            metavar=None if choices else plain.__name__.upper(),
+            # Without a metavar argparse shows the choices.
+            metavar=None if choices else kind.plain.__name__.upper(),
             choices=choices,
         )
 
 
-def _from_file(path: str | None, fields: dict[str, Field]) -> dict[str, Any]:
-    """The values of a config file; raises UsageError for an unknown key."""
-    values = read_yaml(path) if path else {}
-    for key in values:
-        if key not in fields:
-            raise unknown_key(key, list(fields), str(path))
-    return values
+def _help(field: Field) -> str:
+    """The help text of a field, with its default unless the text itself names one."""
+    text: str = field.metadata["help"]
+    if field.default is dataclasses.MISSING:
+        return f"{text} (required)"
+    return text if "(default: " in text else f"{text} (default: {_shown(field.default)})"
 
 
-def _check_required(values: dict[str, Any], fields: dict[str, Field], prog: str) -> None:
+def _check_required(values: dict[str, Yaml], fields: dict[str, Field], prog: str) -> None:
     missing = [
-        name.upper() if field.metadata["positional"] else flag_of(name)
+        name.upper() if field.metadata["positional"] else _flag(name)
         for name, field in fields.items()
         if field.default is dataclasses.MISSING and name not in values
     ]
@@ -204,28 +275,28 @@ def _check_required(values: dict[str, Any], fields: dict[str, Field], prog: str)
         )
 
 
-def _checked(value: Any, field: Field, annotation: Any) -> Any:
-    """A value in the type of its field; raises UsageError where type, minimum or choices do not fit."""
+def _checked(value: Yaml, field: Field, kind: Kind) -> Value:
+    """A value in the type of its field; raises UsageError if type, minimum or choices do not fit."""
     choices, minimum = field.metadata["choices"], field.metadata["minimum"]
-    converted = _convert(value, annotation, field.name)
+    converted = _convert(value, kind, field.name)
     for one in converted if isinstance(converted, tuple) else (converted,):
         if one is None:
             continue
-        # `not >=` refuses NaN too.
+        # `not >=` rejects NaN too.
         if minimum is not None and not one >= minimum:
-            raise UsageError(f"{flag_of(field.name)} must be {minimum} or more, not {one}.")
+            raise UsageError(f"{_flag(field.name)} must be {minimum} or more, not {one}.")
         if choices and one not in choices:
             raise UsageError(f"{field.name} must be one of {', '.join(choices)}, not {one!r}.")
     return converted
 
 
-def _shown(default: Any) -> str:
+def _shown(default: Value) -> str:
     if default is None or default == ():
         return "none"
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def write_config(options: Any, folder: Path) -> None:
+def write_config(options: "DataclassInstance", folder: Path) -> None:
     """Write the resolved options as `config.yaml` in a run folder."""
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(options).items()}
     files.write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))

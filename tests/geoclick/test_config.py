@@ -14,7 +14,7 @@ class Options:
     seed: int = option(0, help="seed")
     rate: float = option(1e-4, help="learning rate of 10% steps")
     half: bool = option(True, help="half of 50%")
-    limit: int | None = option(None, help="at most", minimum=1)
+    limit: int | None = option(None, help="at most (default: all)", minimum=1)
     mode: str = option("native", help="mode", choices=("native", "rmsin"))
     kinds: tuple[str, ...] = option(("a",), help="kinds", choices=("a", "b"))
     sizes: tuple[int, ...] = option((1, 2), help="sizes")
@@ -109,6 +109,7 @@ def test_help_shows_every_option_with_its_default(capsys):
     for words in ("100% of the results (required)", "10% steps (default: 0.0001)", "50% (default: True)"):
         assert words in shown
     assert "--config FILE" in shown
+    assert "at most (default: all) --mode" in shown
     assert "(default: 1 2)" in shown
     assert "--mode {native,rmsin}" in shown
     assert "--kinds {a,b} [{a,b} ...]" in shown
