@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
-from pycocotools import mask as coco
 
 from geoclick.errors import GeoClickError
 
@@ -33,6 +32,8 @@ def encode_rle(mask: np.ndarray) -> Rle:
     """A mask, bool [H, W] or numbers where non-zero is the target, as `{"size": [H, W], "counts": str}`."""
     if mask.ndim != 2:
         raise GeoClickError(f"A mask must have two axes [H, W], not shape {list(mask.shape)}; pass one mask.")
+    from pycocotools import mask as coco
+
     rle = coco.encode(_transposed(mask.astype(bool, copy=False)).view(np.uint8).T)
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 

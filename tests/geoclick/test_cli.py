@@ -13,7 +13,17 @@ def test_help_names_every_command(capsys):
     assert all(name in shown for name in cli.COMMANDS)
 
 
-def test_no_word_is_wrong_usage(capsys):
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_help_of_a_command_ends_with_an_example(capsys, name):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*name.split(), "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: geoclick {name} ")
+    assert f"example:\n  geoclick {name}" in shown
+
+
+def test_no_argument_is_wrong_usage(capsys):
     assert cli.main([]) == 2
     assert "usage:" in capsys.readouterr().out
 
@@ -33,7 +43,7 @@ def test_unknown_commands_name_the_known(capsys, words):
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_the_command_gets_the_words_after_its_name(monkeypatch, name):
+def test_the_command_gets_the_arguments_after_its_name(monkeypatch, name):
     got = []
     module = types.SimpleNamespace(main=lambda argv: got.append(argv) or 7)
     asked = []
@@ -43,6 +53,6 @@ def test_the_command_gets_the_words_after_its_name(monkeypatch, name):
     assert asked == [cli.COMMANDS[name][0]]
 
 
-def test_words_come_from_the_command_line(monkeypatch, capsys):
+def test_arguments_come_from_the_command_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["geoclick", "--version"])
     assert cli.main() == 0
