@@ -1,4 +1,4 @@
-"""Preparation jobs: from the public downloads of the benchmarks to the layouts that the readers read."""
+"""Preparation jobs: from the public downloads of the benchmarks to the layouts of the readers."""
 
 from geoclick.prepare.inria import INRIA
 from geoclick.prepare.isaid import ISAID

@@ -1,7 +1,7 @@
-"""Inria Aerial Image Labeling: 5000x5000 pixels of the set's labelled part, to tiles of 1000x1000.
+"""Inria Aerial Image Labeling: images of 5000x5000 pixels, cut to tiles of 1000x1000.
 
-The set's own test images have no labels, so its train images are divided: these are the 27 and 27 tiles that
-SegEarth-OV lists, after FCtL.
+The test images of the dataset have no labels, so its train images are split: 27 for test and 27 for val, as listed by
+SegEarth-OV, after FCtL.
 """
 
 from pathlib import Path
@@ -32,8 +32,8 @@ def _names(cities: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
 
 
 def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """0 and 255, divided at 128; other values are counted as unknown."""
-    values = labels.read_numbers(path)
+    """0 and 255, thresholded at 128; other values are counted as unknown."""
+    values = labels.read_values(path)
     unknown = int(((values > 0) & (values < 255)).sum())
     return np.where(values >= 128, 255, 0).astype(np.uint8), unknown
 

@@ -1,7 +1,7 @@
-"""iSAID: the images of DOTA with semantic masks in colors, to tiles of 896x896 pixels that overlap by 384.
+"""iSAID: the images of DOTA with color masks, cut to tiles of 896x896 pixels that overlap by 384.
 
-Splits, counts and names are those of mmsegmentation. A side shorter than a tile is filled up on the right and at the
-bottom: black in the picture, ignored in the label.
+Splits, counts and names are those of mmsegmentation. An image smaller than a tile is padded on the right and at the
+bottom: black in the image, ignored in the label.
 """
 
 from functools import partial

@@ -1,7 +1,7 @@
-"""ISPRS Potsdam and Vaihingen: large tiles in colors, without the boundaries of things, to 512x512 pixels.
+"""ISPRS Potsdam and Vaihingen: large images with eroded color labels, cut to tiles of 512x512 pixels.
 
-Splits and counts are those of mmsegmentation, which the open-vocabulary evaluations use. The pictures of Vaihingen
-show near infrared, red and green as red, green and blue.
+Splits and counts are those of mmsegmentation, which open-vocabulary evaluations use. The images of Vaihingen show near
+infrared, red and green as red, green and blue.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split, by_columns_and_rows
 
 COLORS = labels.colors_of("potsdam")
-"""Those of Vaihingen are the same; the boundaries are black, which is ignored."""
+"""Vaihingen has the same; the eroded boundaries are black, which is ignored."""
 
 
 def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:
@@ -33,23 +33,7 @@ POTSDAM = Job(
         "train": Split(
             24,
             3456,
-            (
-                *(
-                    "2_10",
-                    "2_11",
-                    "2_12",
-                    "3_10",
-                    "3_11",
-                    "3_12",
-                    "4_10",
-                    "4_11",
-                    "4_12",
-                    "5_10",
-                    "5_11",
-                    "5_12",
-                ),
-                *("6_7", "6_8", "6_9", "6_10", "6_11", "6_12", "7_7", "7_8", "7_9", "7_10", "7_11", "7_12"),
-            ),
+            tuple(f"{row}_{column}" for row in range(2, 8) for column in range(10 if row < 6 else 7, 13)),
         ),
     },
     image="top_potsdam_{tile}_RGB.tif",
@@ -75,7 +59,7 @@ VAIHINGEN = Job(
             tuple(f"area{n}" for n in (1, 3, 5, 7, 11, 13, 15, 17, 21, 23, 26, 28, 30, 32, 34, 37)),
         ),
     },
-    # Labels with boundaries have the same names as the pictures: the folder tells them apart.
+    # Labels that are not eroded have the names of the images, so the folder is part of the pattern.
     image="top/top_mosaic_09cm_{area}.tif",
     labels=("top_mosaic_09cm_{area}_noBoundary.tif",),
     parts={"area": r"area\d+"},

@@ -1,4 +1,4 @@
-"""What a preparation job is: raw files by their published names, how labels are read, how pictures are cut."""
+"""The definition of a preparation job: names of the raw files, decoding of labels, cutting of images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from geoclick.geo.tiles import Window
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a public set.
+    """One split of a public dataset.
 
     Attributes:
-        images: how many raw images it has as published.
-        tiles: how many pictures are published to come out of them; None where nobody says.
-        names: the raw images it is made of, or the first parts of their names; empty for all in the split's folder.
+        images: published number of raw images.
+        tiles: published number of tiles; None if it is not published.
+        names: names of the raw images, or the first parts of them; empty for all images in the split's folder.
     """
 
     images: int
@@ -26,22 +26,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Job:
-    """How one public set becomes what its reader reads.
+    """How the public download of one dataset is converted to the layout of its reader.
 
     Attributes:
-        title: the set's name as printed.
-        splits: by name; the first one is the one that is scored.
-        image: the published name of a raw image, with as many folders above it as tell it from others. `{part}` stands
-            for what `parts` says, `{split}` for the split, `*` for one folder, `**/` for any. The parts, joined by
-            `_`, are the image's name.
-        labels: the same for its label; the first that is there is taken.
-        parts: what each part looks like, a regular expression.
-        read_label: (file, (height, width) of the image) -> the index map, uint8 [H, W], and how many of its pixels
-            have a value that the set does not name; raises GeoClickError.
-        output: (split, name, window) -> the names of a picture and of its label below the output.
-        ignored: the value of label pixels that do not count; None where the prepared layout has none.
+        title: the dataset's name in messages.
+        splits: by name; the first one is the scored one.
+        image: pattern of the published path of a raw image, from the first folder that is needed to identify it.
+            `{part}` stands for an entry of `parts`, `{split}` for the split, `*` for one folder, `**/` for any number
+            of folders. The parts, joined by `_`, are the image's name.
+        labels: patterns of its label; the first one that exists is used.
+        parts: regular expression of each part.
+        read_label: (file, (height, width) of the image) -> the index map, uint8 [H, W], and the number of its pixels
+            with unknown values; raises GeoClickError.
+        output: (split, name, window) -> the names of a tile and of its label below the output.
+        ignored: value of label pixels that are not scored; None if the prepared layout has none.
         tile: (height, width) of the tiles; None leaves images as they are.
-        overlap: pixels that neighboring tiles share at least.
+        overlap: smallest overlap of neighboring tiles, in pixels.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Job:
 
 
 def in_directories(split: str, name: str, suffix: str = "") -> tuple[str, str]:
-    """The picture `img_dir/SPLIT/NAME.png` and its label `ann_dir/SPLIT/NAMESUFFIX.png`."""
+    """The image `img_dir/SPLIT/NAME.png` and its label `ann_dir/SPLIT/NAMESUFFIX.png`."""
     return f"img_dir/{split}/{name}.png", f"ann_dir/{split}/{name}{suffix}.png"
 
 

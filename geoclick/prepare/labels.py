@@ -1,4 +1,4 @@
-"""Raw labels to index maps: by color, by value or by threshold; what is not named is counted."""
+"""Raw labels to index maps, by color or by value; unknown colors and values are counted."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +11,13 @@ from geoclick.datasets.benchmarks import BENCHMARKS, RGB
 from geoclick.errors import GeoClickError
 
 ROWS = 512
-"""Rows decoded together, so that a label of 6000x6000 pixels takes no further gigabyte."""
+"""Rows decoded at a time, which saves a gigabyte for a label of 6000x6000 pixels."""
 UNKNOWN = 254
-"""No set uses this value."""
+"""Marks unknown colors; no dataset uses this value."""
 
 
 def colors_of(benchmark: str) -> dict[RGB, int]:
-    """The value of every color that a label of a benchmark may have, by the table of benchmarks."""
+    """The label value of every color of a benchmark."""
     table = BENCHMARKS[benchmark]
     numbers = [*zip(table.palette, range(len(table.palette)), strict=True), *table.merged_colors]
     return {color: table.first_value + number for color, number in numbers} | dict.fromkeys(
@@ -32,23 +32,21 @@ def mode_of(path: Path) -> str:
 
 
 def by_palette(path: Path, colors: Mapping[RGB, int], *, ignored: int) -> tuple[np.ndarray, int]:
-    """A label in colors as an index map.
+    """A color label as an index map.
 
     Args:
-        path: the file, RGB or with a palette; of the latter the colors count, not the numbers.
+        path: the file, RGB or with a palette, of which the colors are read, not the indices.
         colors: the value of each color.
-        ignored: the value of pixels of all other colors.
+        ignored: the value of pixels with other colors.
 
     Returns:
-        uint8 [H, W], and how many pixels have another color.
+        uint8 [H, W], and the number of pixels with other colors.
 
     Raises:
-        GeoClickError: the file is broken, grey, or has other colors on more than half of it.
+        GeoClickError: the file is broken or gray, or more than half of its pixels have other colors.
     """
     if (mode := mode_of(path)) not in ("RGB", "RGBA", "P"):
-        raise GeoClickError(
-            f"{path} is no label in colors (its mode is {mode}); put the published file there."
-        )
+        raise GeoClickError(f"{path} is no color label (its mode is {mode}); put the published file there.")
     rgb = images.read_image(path)
     table = np.full(1 << 24, UNKNOWN, np.uint8)
     for (red, green, blue), value in colors.items():
@@ -61,19 +59,19 @@ def by_palette(path: Path, colors: Mapping[RGB, int], *, ignored: int) -> tuple[
 
 
 def by_value(path: Path, highest: int, *, ignored: int) -> tuple[np.ndarray, int]:
-    """A label of numbers as an index map: 0 to `highest` stay, others are ignored; returns and raises as `by_palette`.
+    """A label with one channel as an index map, in which values above `highest` are ignored.
 
-    Of a file with a palette the numbers count, not the colors.
+    Of a file with a palette the indices are read, not the colors. Returns and raises as `by_palette`.
     """
-    index = read_numbers(path)
+    index = read_values(path)
     return _ignoring(path, index, index > highest, ignored)
 
 
-def read_numbers(path: Path) -> np.ndarray:
-    """A label of one channel as it is stored, uint8 [H, W]; raises GeoClickError when it is broken or in colors."""
+def read_values(path: Path) -> np.ndarray:
+    """A label with one channel as stored, uint8 [H, W]; raises GeoClickError if it is broken or has colors."""
     if (mode := mode_of(path)) not in ("L", "P", "1"):
         raise GeoClickError(
-            f"{path} is no label of one channel with 8 bits (its mode is {mode}); put the published file there."
+            f"{path} is no 8-bit label with one channel (its mode is {mode}); put the published file there."
         )
     try:
         with Image.open(path) as image:
@@ -88,7 +86,7 @@ def _ignoring(path: Path, index: np.ndarray, unknown: np.ndarray, ignored: int) 
     count = int(unknown.sum())
     if 2 * count > unknown.size:
         raise GeoClickError(
-            f"{path} has on {count} of its {unknown.size} pixels a color or value that the set does not name; "
+            f"{path} has an unknown color or value on {count} of its {unknown.size} pixels; "
             "put the published label there."
         )
     index[unknown] = ignored

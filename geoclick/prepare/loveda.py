@@ -1,4 +1,4 @@
-"""LoveDA: Urban and Rural of a split in one folder, nothing cut; labels 1 to 7, and 0 where there is no data."""
+"""LoveDA: the Urban and Rural images of a split in one folder, not cut; labels are 1 to 7, and 0 for no data."""
 
 from pathlib import Path
 

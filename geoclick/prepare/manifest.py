@@ -1,55 +1,77 @@
-"""`prepared.json`: what a job was and the sha256 of every file that it wrote."""
+"""`prepared.json`: which job wrote an output, and the SHA-256 of every file in it."""
 
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
+from geoclick import files
 from geoclick.datasets.reading import inside
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.files import write_whole
 
 NAME = "prepared.json"
-NAMED = 4
-"""Files that an error names; it counts the others."""
+MAX_NAMED = 4
+"""Files that an error names; the others are counted."""
 
 
-def read(output: Path) -> dict[str, Any] | None:
-    """The manifest of an output, None where there is none; raises GeoClickError when it is broken."""
+class Identity(TypedDict):
+    """What determines the bytes of an output: the job, its version and parameters, and the names of the raw images."""
+
+    job: str
+    version: int
+    split: str
+    tile: list[int] | None
+    overlap: int
+    images: list[str]
+
+
+class Manifest(Identity):
+    """The content of `prepared.json`.
+
+    `tiles` is the number of images written, `unknown_pixels` the number of label pixels without a class by raw image,
+    and `files` the SHA-256 of every file by its name.
+    """
+
+    tiles: int
+    unknown_pixels: dict[str, int]
+    files: dict[str, str]
+
+
+def read(output: Path) -> Manifest | None:
+    """The manifest of an output, None if there is none; raises GeoClickError if it is broken."""
     path = output / NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content["files"], dict) or not all(
-            isinstance(entry, str) for entry in content["files"].values()
+            isinstance(digest, str) for digest in content["files"].values()
         ):
             raise ValueError("files must be names with their sha256")
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise GeoClickError(f"{path} is broken ({error}); delete {output} and prepare it again.") from error
-    return content
+    return cast(Manifest, content)
 
 
-def write(output: Path, content: dict[str, Any]) -> None:
-    """Write the manifest whole."""
-    write_whole(output / NAME, json.dumps(content, indent=1) + "\n")
+def write(output: Path, content: Manifest) -> None:
+    """Write the manifest."""
+    files.write_whole(output / NAME, json.dumps(content, indent=1) + "\n")
 
 
 def verify(output: Path, job: str, workers: int) -> int:
-    """Read every file of an output again, and look for files that do not belong to it.
+    """Compare every file of an output with the manifest.
 
     Args:
         output: the folder.
-        job: whose it must be.
-        workers: threads that read.
+        job: name of the job that must have written it.
+        workers: number of reading threads.
 
     Returns:
-        How many files there are.
+        The number of files.
 
     Raises:
-        UsageError: there is no manifest, or it is another job's.
-        GeoClickError: files are missing, changed, or beside those that were written.
+        UsageError: there is no manifest, or it is that of another job.
+        GeoClickError: files are missing, changed, or not listed.
     """
     content = read(output)
     if content is None:
@@ -59,27 +81,22 @@ def verify(output: Path, job: str, workers: int) -> int:
             f"{output} was prepared by the job {content.get('job')}, not by {job}; name that one."
         )
     expected = content["files"]
+    paths = {name: inside(output, name) for name in expected}
     with ThreadPoolExecutor(workers) as pool:
-        found = dict(
-            zip(expected, pool.map(lambda name: _sha256(inside(output, name)), expected), strict=True)
-        )
-    faults = [f"{name} is missing" for name in expected if found[name] is None]
-    faults += [f"{name} was changed" for name in expected if found[name] not in (None, expected[name])]
-    folders = {inside(output, name).parent for name in expected}
-    known = {inside(output, name) for name in expected}
-    beside = sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir())
-    faults += [f"{path} does not belong to it" for path in beside if path.resolve() not in known]
+        digests = dict(zip(paths, pool.map(_sha256, paths.values()), strict=True))
+    faults = [f"{name} is missing" for name in expected if digests[name] is None]
+    faults += [f"{name} was changed" for name in expected if digests[name] not in (None, expected[name])]
+    folders = {path.parent for path in paths.values()}
+    present = sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir())
+    known = set(paths.values())
+    faults += [f"{path} does not belong to it" for path in present if path.resolve() not in known]
     if faults:
-        shown = ", ".join(faults[:NAMED]) + (", ..." if len(faults) > NAMED else "")
+        shown = ", ".join(faults[:MAX_NAMED]) + (", ..." if len(faults) > MAX_NAMED else "")
         raise GeoClickError(
-            f"{output} is not what {NAME} says in {len(faults)} files: {shown}; delete the folder and prepare it again."
+            f"{output} differs from {NAME} in {len(faults)} files: {shown}; delete the folder and prepare it again."
         )
     return len(expected)
 
 
 def _sha256(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
+    return files.sha256(path) if path.exists() else None

@@ -1,69 +1,61 @@
-"""The folder that a job writes: new, interrupted or whole."""
+"""The output folder of a job: new, unfinished or complete."""
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from geoclick import files
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.files import write_whole
 from geoclick.geo.tiles import Window
 from geoclick.prepare import JOBS, manifest, tile_writer
+from geoclick.prepare.manifest import Identity, Manifest
 
 
-def is_whole(output: Path, begun: dict[str, Any]) -> bool:
-    """Whether a job has been finished there.
-
-    Args:
-        output: the folder.
-        begun: what decides the bytes: `job`, `version`, `split`, `tile`, `overlap` and the names of the `images`.
-
-    Raises:
-        UsageError: it is another job's.
-    """
-    whole = manifest.read(output)
-    if whole is not None:
-        _compare(output, whole, begun)
-    return whole is not None
+def is_complete(output: Path, identity: Identity) -> bool:
+    """Whether the job has been finished; raises UsageError if another job has."""
+    finished = manifest.read(output)
+    if finished is not None:
+        _compare(output, finished, identity)
+    return finished is not None
 
 
-def check_origin(output: Path, begun: dict[str, Any]) -> None:
-    """Raise UsageError when an unfinished output is another job's, or holds pictures that no job has written."""
-    path = _settings(output)
+def check_origin(output: Path, identity: Identity) -> None:
+    """Raise UsageError if an unfinished output is that of another job, or holds images that no job has written."""
+    path = _identity_path(output)
     if path.is_file():
         try:
-            _compare(output, json.loads(path.read_text(encoding="utf-8")), begun)
+            _compare(output, json.loads(path.read_text(encoding="utf-8")), identity)
         except ValueError as error:
-            raise GeoClickError(
-                f"{path} is broken; delete {output} and start the same command again."
-            ) from error
+            raise GeoClickError(f"{path} is broken; delete {output} and rerun the command.") from error
         return
-    for name in JOBS[begun["job"]].output(begun["split"], "", Window(0, 0, 0, 0)):
+    for name in JOBS[identity["job"]].output(identity["split"], "", Window(0, 0, 0, 0)):
         folder = (output / name).parent
         if folder.is_dir() and any(folder.iterdir()):
             raise UsageError(f"{folder} holds files of another origin; name another --output.")
 
 
-def begin(output: Path, begun: dict[str, Any]) -> None:
-    """Say in the output which job it is, for a later start."""
-    write_whole(_settings(output), json.dumps(begun) + "\n")
+def begin(output: Path, identity: Identity) -> None:
+    """Record the job in its output, so that a rerun can resume it."""
+    files.write_whole(_identity_path(output), json.dumps(identity) + "\n")
 
 
-def finish(output: Path, begun: dict[str, Any]) -> dict[str, Any]:
-    """Write the manifest, remove what only an interrupted job needs, and return the manifest.
+def finish(output: Path, identity: Identity) -> Manifest:
+    """Write the manifest, remove the progress records, and return the manifest.
 
-    Beside what `begun` says it holds `tiles`, how many pictures there are, `unknown_pixels`, those of labels by image
-    where there are any, and `files`. Raises GeoClickError when files were removed meanwhile.
+    Raises GeoClickError if files were removed meanwhile.
     """
-    unknown, written = {}, {}
-    for name in begun["images"]:
-        account = tile_writer.read_account(output, name)
-        if account is None:
-            raise GeoClickError(f"Files of {name} in {output} were removed; start the same command again.")
-        written |= account["files"]
-        if account["unknown_pixels"]:
-            unknown[name] = account["unknown_pixels"]
-    content = begun | {
+    unknown: dict[str, int] = {}
+    written: dict[str, str] = {}
+    for name in identity["images"]:
+        record = tile_writer.read_record(output, name)
+        if record is None:
+            raise GeoClickError(f"Files of {name} in {output} were removed; rerun the command.")
+        written |= record["files"]
+        if record["unknown_pixels"]:
+            unknown[name] = record["unknown_pixels"]
+    content: Manifest = {
+        **identity,
         "tiles": len(written) // 2,
         "unknown_pixels": unknown,
         "files": dict(sorted(written.items())),
@@ -73,13 +65,13 @@ def finish(output: Path, begun: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _settings(output: Path) -> Path:
+def _identity_path(output: Path) -> Path:
     return output / tile_writer.FOLDER / "job.json"
 
 
-def _compare(output: Path, old: dict[str, Any], begun: dict[str, Any]) -> None:
-    if key := next((key for key, value in begun.items() if old.get(key) != value), None):
+def _compare(output: Path, recorded: Mapping[str, object], identity: Identity) -> None:
+    if key := next((key for key, value in identity.items() if recorded.get(key) != value), None):
         raise UsageError(
-            f"{output} was begun with another {key}; give the same options and raw files again, or name another "
+            f"{output} was started with another {key}; give the same options and raw files again, or name another "
             "--output."
         )

@@ -1,4 +1,4 @@
-"""Which raw files a job takes, found by their published names wherever the download was unpacked."""
+"""The raw files of a job, located by their published names below the folder of the download."""
 
 import re
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from geoclick.datasets.reading import inside
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.prepare.jobs import Job
 
-NAMED = 4
-"""Missing files that an error names; it counts the others."""
+MAX_NAMED = 4
+"""Missing files that an error names; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -25,66 +25,66 @@ def find(job: Job, root: Path, split: str, only: tuple[str, ...] = ()) -> list[S
     """The raw images of a split with their labels, by name.
 
     Args:
-        job: whose.
-        root: the folder that holds the download, unpacked.
+        job: the job.
+        root: folder of the unpacked download.
         split: a split of the job.
-        only: names of raw images, or first parts of them such as a sequence; empty for the whole split.
+        only: names of raw images, or first parts of names such as a sequence; empty for the complete split.
 
     Raises:
-        UsageError: `root` is no folder, or `only` names what the split has not.
-        GeoClickError: files are missing, are there twice, or lie outside `root`.
+        UsageError: `root` is no folder, or `only` has a name that the split lacks.
+        GeoClickError: files are missing, exist twice, or lie outside `root`.
     """
     if not root.is_dir():
         raise UsageError(f"{root} is no folder; name the one with the unpacked download as --root.")
     listed = job.splits[split].names
-    if strange := [name for name in only if listed and not _is_among(name, listed)]:
+    if unknown := [name for name in only if listed and not _is_among(name, listed)]:
         raise UsageError(
-            f"{', '.join(strange)} is not of {job.title}'s {split}, which is made of {', '.join(listed)}."
+            f"{', '.join(unknown)} is not in the split {split} of {job.title}; --only takes {', '.join(listed)}."
         )
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
     images, *kinds = (_matching(job, template, split, paths) for template in (job.image, *job.labels))
     labels = {name: path for kind in reversed(kinds) for name, path in kind.items()}
     wanted = only or listed
     names = sorted(name for name in images | labels if not wanted or _is_among(name, wanted))
-    lacking = [f"{entry} ({job.image})" for entry in wanted if not any(_is_among(n, (entry,)) for n in names)]
-    lacking += [f"{name} ({job.image})" for name in names if name not in images]
-    lacking += [f"{name} ({' or '.join(job.labels)})" for name in names if name not in labels]
-    if lacking:
-        shown = ", ".join(lacking[:NAMED]) + (", ..." if len(lacking) > NAMED else "")
+    missing = [f"{entry} ({job.image})" for entry in wanted if not any(_is_among(n, (entry,)) for n in names)]
+    missing += [f"{name} ({job.image})" for name in names if name not in images]
+    missing += [f"{name} ({' or '.join(job.labels)})" for name in names if name not in labels]
+    if missing:
+        shown = ", ".join(missing[:MAX_NAMED]) + (", ..." if len(missing) > MAX_NAMED else "")
         raise GeoClickError(
-            f"Below {root}, {len(lacking)} raw files of {job.title}'s {split} are missing: {shown}; unpack the whole "
-            "download there, or name what you have with --only."
+            f"Below {root}, {len(missing)} raw files of {job.title}'s {split} are missing: {shown}; unpack the "
+            "complete download there, or name the images that you have with --only."
         )
     if not names:
         raise GeoClickError(
-            f"{root} holds nothing of {job.title}'s {split} (such as {job.image}); unpack the download there, or name "
-            "another --root."
+            f"{root} holds no raw files of {job.title}'s {split} (such as {job.image}); unpack the download there, or "
+            "name another --root."
         )
     return [Source(name, inside(root, images[name]), inside(root, labels[name])) for name in names]
 
 
 def _is_among(name: str, names: tuple[str, ...]) -> bool:
-    """Whether an image, or the sequence or disaster that is the first part of its name, is named."""
+    """Whether a list holds an image, or the first part of its name, such as its sequence or disaster."""
     return name in names or name.partition("_")[0] in names
 
 
 def _matching(job: Job, template: str, split: str, paths: list[str]) -> dict[str, str]:
-    """The paths that a template of the job stands for, by the image's name; raises GeoClickError for two of one."""
+    """The paths that match a pattern of the job, by image name; raises GeoClickError if two have the same name."""
     pattern = _pattern(job, template, split)
-    found: dict[str, str] = {}
+    matches: dict[str, str] = {}
     for path in paths:
         if match := pattern.search(path):
             name = "_".join(match.groups())
-            if name in found:
+            if name in matches:
                 raise GeoClickError(
-                    f"{job.title}'s {name} is there twice, as {found[name]} and as {path}; keep one of them."
+                    f"{name} of {job.title} exists twice, as {matches[name]} and as {path}; remove one of them."
                 )
-            found[name] = path
-    return found
+            matches[name] = path
+    return matches
 
 
 def _pattern(job: Job, template: str, split: str) -> re.Pattern[str]:
-    """A template as an expression for the end of a path, letters of either case."""
+    """A pattern of the job as a regular expression for the end of a path, ignoring case."""
     known = {
         "{split}": re.escape(split),
         "**/": "(?:.*/)?",

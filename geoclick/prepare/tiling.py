@@ -1,4 +1,4 @@
-"""Cutting a picture and its label to tiles of one size, the last ones shifted back inside."""
+"""Cutting an image and its label to tiles of one size; the last tiles are shifted back inside."""
 
 import numpy as np
 
@@ -6,16 +6,16 @@ from geoclick.geo.tiles import Window, starts
 
 
 def windows(size: tuple[int, int], tile: tuple[int, int] | None, overlap: int = 0) -> list[Window]:
-    """Where the tiles of a picture lie, row by row; all of them are as large as a tile.
+    """The windows of the tiles of an image, row by row; all have the size of a tile.
 
-    The last tile of a row or column ends with the picture and shares more than `overlap` with the one before; where
-    the picture is shorter than a tile, that begins with it and reaches beyond. For pictures at least as large as a
-    tile these are the windows of mmsegmentation's converters, which write some of them several times.
+    The last tile of a row or column ends with the image and may overlap more. If the image is smaller than a tile, the
+    window extends beyond it. For larger images these are the windows of mmsegmentation's converters, which write some
+    of them several times.
 
     Args:
-        size: (height, width) of the picture.
-        tile: (height, width) of a tile; None for one window, the whole picture.
-        overlap: pixels that neighbors share at least.
+        size: (height, width) of the image.
+        tile: (height, width) of a tile; None for a single window of the complete image.
+        overlap: smallest overlap of neighbors, in pixels.
     """
     if tile is None:
         return [Window(0, 0, *size)]
@@ -24,7 +24,7 @@ def windows(size: tuple[int, int], tile: tuple[int, int] | None, overlap: int = 
 
 
 def cut(pixels: np.ndarray, window: Window, fill: int) -> np.ndarray:
-    """A window of [H, W] or [H, W, 3], filled up with `fill` on the right and at the bottom where it reaches beyond."""
+    """A window of [H, W] or [H, W, 3], padded with `fill` on the right and at the bottom if it extends beyond."""
     row, column, height, width = window
     part = pixels[row : row + height, column : column + width]
     missing = (height - part.shape[0], width - part.shape[1])

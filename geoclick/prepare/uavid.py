@@ -1,6 +1,6 @@
-"""UAVid: frames of drone videos in 4K with labels in colors, to tiles of 1080 rows and 1280 columns.
+"""UAVid: frames of 4K drone videos with color labels, cut to tiles of 1080 rows and 1280 columns.
 
-Moving and static cars become one class. The sequences of a split are told by their numbers, so that the folder above
+Moving and static cars become one class. The sequences of a split are identified by their numbers, so the folder above
 them (`uavid_test`, `test_gt`, ...) may have any name. Tiling and names are those of SegEarth-OV.
 """
 

@@ -1,7 +1,7 @@
-"""xBD: the images from before a disaster with their buildings, as 0 and 1; nothing cut.
+"""xBD: the images from before a disaster, not cut; labels are 1 for buildings and 0 elsewhere.
 
-Labels are taken from `targets` (numbers, 1 and more is building) and, where an image has none, from the polygons of
-`labels`. Their corners are rounded to pixels, outlines belong to the building, holes do not.
+Labels are read from `targets` (values of 1 or more are buildings) or, if an image has none there, from the polygons of
+`labels`. Corners are rounded to pixels; outlines belong to the building, holes do not.
 """
 
 import json
@@ -17,7 +17,7 @@ from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split
 
 FAR = 1 << 16
-"""A corner farther out than so many pixels is no corner of a building."""
+"""Coordinates of this size or larger are refused."""
 
 _POLYGON = re.compile(r"\(\s*(\([^()]*\)(?:\s*,\s*\([^()]*\))*)\s*\)")
 _RING = re.compile(r"\(([^()]*)\)")
@@ -26,9 +26,9 @@ Ring = list[tuple[int, int]]
 
 
 def rings_of(wkt: str) -> list[list[Ring]]:
-    """The polygons of a WKT text of type POLYGON or MULTIPOLYGON, each as its outline and then its holes.
+    """The polygons of a WKT text of type POLYGON or MULTIPOLYGON, each as its outline followed by its holes.
 
-    Corners are (x, y), rounded to whole pixels; a third number is left out. Raises ValueError for other texts.
+    Corners are (x, y), rounded to integers; a third coordinate is ignored. Raises ValueError for other texts.
     """
     kind, _, rest = wkt.strip().partition("(")
     if kind.strip().upper().removesuffix(" Z") not in ("POLYGON", "MULTIPOLYGON"):
@@ -49,23 +49,23 @@ def _ring(text: str) -> Ring:
 
 
 def draw(polygons: list[list[Ring]], size: tuple[int, int]) -> np.ndarray:
-    """The union of polygons, each an outline and holes, uint8 [H, W] of 0 and 1."""
+    """The union of polygons, each with an outline and holes, uint8 [H, W] of 0 and 1."""
     mask = np.zeros(size, bool)
-    together = Image.new("1", (size[1], size[0]))
+    union = Image.new("1", (size[1], size[0]))
     for outline, *holes in polygons:
-        # A hole is one of its own building only: what stands in it stays.
-        canvas = Image.new("1", together.size) if holes else together
+        # A hole belongs to its own building only: another building inside it remains.
+        canvas = Image.new("1", union.size) if holes else union
         ImageDraw.Draw(canvas).polygon(outline, fill=1)
         for hole in holes:
             ImageDraw.Draw(canvas).polygon(hole, fill=0)
         if holes:
             mask |= np.asarray(canvas)
-    return (mask | np.asarray(together)).astype(np.uint8)
+    return (mask | np.asarray(union)).astype(np.uint8)
 
 
 def _read_label(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, int]:
     if path.suffix.lower() != ".json":
-        return (labels.read_numbers(path) >= 1).astype(np.uint8), 0
+        return (labels.read_values(path) >= 1).astype(np.uint8), 0
     try:
         buildings = json.loads(path.read_text(encoding="utf-8"))["features"]["xy"]
         polygons = [polygon for building in buildings for polygon in rings_of(building["wkt"])]

@@ -42,7 +42,7 @@ def stored(path, numbers, palette):
     assert Image.open(path).mode == "P"
 
 
-def test_of_a_palette_file_colors_count_where_colors_are_meant_and_numbers_where_numbers_are(tmp_path):
+def test_colors_or_indices_of_a_palette_are_read_as_the_job_says(tmp_path):
     stored(tmp_path / "a.png", [[0, 1, 2]], [0, 255, 0, 255, 255, 255, 0, 0, 255])
     assert labels.by_palette(tmp_path / "a.png", isprs.COLORS, ignored=0)[0].tolist() == [[4, 1, 2]]
     assert labels.by_value(tmp_path / "a.png", 7, ignored=0)[0].tolist() == [[0, 1, 2]]
@@ -65,16 +65,14 @@ def test_a_label_of_another_kind_is_refused(tmp_path):
     Image.fromarray(np.ones((2, 4), np.uint8)).save(grey)
     Image.fromarray(np.full((2, 4, 3), 9, np.uint8)).save(rgb)
     cut.write_bytes(rgb.read_bytes()[:50])
-    with pytest.raises(GeoClickError, match=r"grey.png is no label in colors \(its mode is L\)"):
+    with pytest.raises(GeoClickError, match=r"grey.png is no color label \(its mode is L\)"):
         labels.by_palette(grey, isprs.COLORS, ignored=0)
-    with pytest.raises(
-        GeoClickError, match="on 8 of its 8 pixels a color or value that the set does not name"
-    ):
+    with pytest.raises(GeoClickError, match="an unknown color or value on 8 of its 8 pixels"):
         labels.by_palette(rgb, isprs.COLORS, ignored=0)
     with pytest.raises(
-        GeoClickError, match=r"rgb.png is no label of one channel with 8 bits \(its mode is RGB\)"
+        GeoClickError, match=r"rgb.png is no 8-bit label with one channel \(its mode is RGB\)"
     ):
         labels.by_value(rgb, 7, ignored=0)
-    for read in (labels.read_numbers, lambda path: labels.by_palette(path, isprs.COLORS, ignored=0)):
+    for read in (labels.read_values, lambda path: labels.by_palette(path, isprs.COLORS, ignored=0)):
         with pytest.raises(GeoClickError, match="cut"):
             read(cut)

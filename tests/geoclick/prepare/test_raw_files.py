@@ -47,14 +47,14 @@ def test_missing_files_are_named_in_one_sentence(touch):
     assert [source.name for source in find(JOBS["potsdam"], root, "val", ("2_13",))] == ["2_13"]
 
 
-def test_what_a_split_has_not_cannot_be_asked_for(touch):
+def test_images_that_a_split_lacks_are_refused(touch):
     root = touch(*potsdam("2_10"))
-    with pytest.raises(UsageError, match="2_10 is not of Potsdam's val, which is made of 2_13"):
+    with pytest.raises(UsageError, match="2_10 is not in the split val of Potsdam; --only takes 2_13"):
         find(JOBS["potsdam"], root, "val", ("2_10",))
     assert find(JOBS["potsdam"], root, "train", ("2_10",))
 
 
-def test_sequences_and_disasters_are_asked_for_by_the_first_part_of_a_name(touch):
+def test_sequences_and_disasters_are_selected_by_the_first_part_of_a_name(touch):
     root = touch(
         *(
             f"test_gt/seq2{n}/{kind}/000{f}00.png"
@@ -72,7 +72,7 @@ def test_sequences_and_disasters_are_asked_for_by_the_first_part_of_a_name(touch
     assert names == ["seq22_000000", "seq22_000100"]
     assert [s.name for s in find(JOBS["uavid"], root, "test", ("seq21_000100",))] == ["seq21_000100"]
     assert [s.name for s in find(JOBS["xbd"], root, "test", ("a-b",))] == ["a-b_0"]
-    with pytest.raises(UsageError, match="seq1 is not of UAVid's test"):
+    with pytest.raises(UsageError, match="seq1 is not in the split test of UAVid"):
         find(JOBS["uavid"], root, "test", ("seq1",))
 
 
@@ -91,7 +91,7 @@ def test_a_name_that_is_there_twice_is_refused(touch):
         *(f"Val/{area}/{kind}_png/7.png" for area in ("Rural", "Urban") for kind in ("images", "masks"))
     )
     with pytest.raises(
-        GeoClickError, match=r"LoveDA's 7 is there twice, as Val/Rural/.* and as Val/Urban/.*; keep one"
+        GeoClickError, match=r"7 of LoveDA exists twice, as Val/Rural/.* and as Val/Urban/.*; remove one"
     ):
         find(JOBS["loveda"], root, "val")
 
@@ -107,7 +107,7 @@ def test_an_empty_or_missing_root_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match="nowhere is no folder"):
         find(JOBS["isaid"], tmp_path / "nowhere", "val")
     with pytest.raises(
-        GeoClickError, match=r"holds nothing of iSAID's val \(such as {split}/\*\*/{image}.png\)"
+        GeoClickError, match=r"holds no raw files of iSAID's val \(such as {split}/\*\*/{image}.png\)"
     ):
         find(JOBS["isaid"], tmp_path, "val")
 

@@ -224,9 +224,9 @@ def test_an_output_is_of_one_job(raw, whole, tmp_path, capsys):
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
     capsys.readouterr()
     assert run.main(words(raw, tmp_path)) == 0
-    assert "whole already" in capsys.readouterr().out
+    assert "complete already" in capsys.readouterr().out
     assert run.main(words(raw, tmp_path)[:-1]) == 2
-    assert "was begun with another images" in error_of(capsys)
+    assert "was started with another images" in error_of(capsys)
     assert contents(tmp_path) == whole
     (tmp_path / "prepared.json").unlink()
     assert run.main(words(raw, tmp_path)) == 2
@@ -349,7 +349,7 @@ def test_an_interruption_is_one_sentence(raw, blocked, whole, start, tmp_path):
     job = start(blocked, output)
     wait_for_the_last(job, output)
     os.killpg(job.pid, signal.SIGINT)
-    os.close(os.open(blocked / LAST, os.O_WRONLY))  # the worker finishes what it has begun
+    os.close(os.open(blocked / LAST, os.O_WRONLY))  # the worker finishes its image
     error = job.communicate()[1]
     assert job.returncode == 1
     assert error == "error: Interrupted; rerun the same command to continue.\n"
