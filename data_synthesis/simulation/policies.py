@@ -43,9 +43,9 @@ class Clicker:
 
     @property
     def rule(self) -> str:
-        """The policy for records, such as `center` or `lookahead-6`."""
-        records = {"center": "center", "lookahead": f"lookahead-{self.candidates}"}
-        return records.get(self.policy, self.policy)
+        """The policy as it is recorded in rows, such as `centre` or `lookahead-6`."""
+        recorded = {"center": "centre", "lookahead": f"lookahead-{self.candidates}"}
+        return recorded.get(self.policy, self.policy)
 
     @property
     def switches(self) -> str:

@@ -188,7 +188,7 @@ def test_random_numbers_depend_on_all_that_they_are_made_of():
 
 
 def test_records_name_what_differs_from_the_default():
-    assert (Clicker().rule, Clicker().switches) == ("center", "")
+    assert (Clicker().rule, Clicker().switches) == ("centre", "")
     other = Clicker("lookahead", "positive", True, True, 3, 8)
     assert (other.rule, other.switches) == (
         "lookahead-8",
