@@ -140,10 +140,10 @@ def cost(folder: Path, options: EvaluationOptions) -> dict[str, Any]:
         began, before = time.process_time(), began
         steps[name] = round(1000 * (began - before) / options.samples, 3)
 
-    with run_folder.join(folder, protocol) as claims:
+    with run_folder.EvaluationFolder(folder, protocol).open() as claims:
         run_folder.answer(folder, split, claims, batch_size=BATCH, ask=lines, advance=lambda count: None)
-    lap("records, written")
-    run_folder.finish(folder)
+        lap("records, written")
+        run_folder.finish(folder, options.samples)
     lap("joined in order")
     summary = results.summarise(records.read(predictions), protocol)
     lap("metrics.json")

@@ -25,7 +25,7 @@ from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import write_whole
-from geoclick.jobs import processes
+from geoclick.jobs import failures, processes
 from geoclick.options import DatasetOptions, SegmenterOptions
 
 if TYPE_CHECKING:
@@ -205,20 +205,19 @@ def run(options: SynthOptions, segmenter: "Segmenter | None" = None) -> None:
         clicker=clicker_of(options),
         sequences=options.sequences,
     )
-    claims = progress.join(output, begun)
-    if claims is None:
-        if processes.is_first():
-            progress.end(output)
-            print(f"{output} is whole already; nothing to do.")
-        return
-    with claims, processes.one_voice(output / progress.FOLDER, output):
+    folder = progress.StoreFolder(output, begun)
+    with folder.open() as claims:
+        if claims is None:
+            if processes.is_first():
+                print(f"{output} is complete already; nothing to do.")
+            return
         if processes.is_first():
             config.write_config(options, output)
         _write_shards(options, job, split_shards(samples, count), claims, load)
         if processes.is_first():
             _finish(options, job, begun, left_out)
         else:
-            progress.wait_until_whole(output, claims)
+            folder.wait_until_complete(claims)
 
 
 def _read_samples(options: SynthOptions) -> "tuple[list[Sample], list[LeftOut]]":
@@ -232,7 +231,7 @@ def _read_samples(options: SynthOptions) -> "tuple[list[Sample], list[LeftOut]]"
     if (options.dataset, options.split) == (scenes_v1.NAME, scenes_v1.SPLIT) and not processes.is_first():
         # It draws itself where it is first read: once is enough.
         drawn = Path(options.root) / scenes_v1.SPLIT / "samples.jsonl"
-        processes.wait_for(drawn.exists, f"drawn {drawn}")
+        processes.wait_for_first(drawn.exists, f"generated {drawn}")
     left_out: list[LeftOut] = []
     samples = datasets.read(
         options.dataset,
@@ -318,7 +317,6 @@ def _finish(options: SynthOptions, job: "Job", begun: dict[str, Any], left_out: 
         write_sheet(output, options.root, job, count=options.sheet)
     write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     store.write_manifest(output, begun | {"samples": metrics["samples"]})
-    progress.end(output)
     print(_told(metrics, options))
 
 
@@ -377,7 +375,7 @@ main = Command(
     run=run,
     description="Turn masks into click sequences, with a frozen segmenter in the loop.",
     example="geoclick synth --root runs/scenes --split train --output runs/synth",
-    around=processes.told_by_first,
+    around=failures.reported_by_first,
 )
 
 

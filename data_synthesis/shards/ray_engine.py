@@ -26,7 +26,7 @@ from geoclick.data_synthesis.shards import shard
 from geoclick.data_synthesis.shards.job import Job
 from geoclick.datasets import Sample
 from geoclick.errors import GeoClickError, UsageError, first_line
-from geoclick.jobs import processes
+from geoclick.jobs import claims
 from geoclick.segmenters.base import Segmenter
 
 TRIES = 3
@@ -172,7 +172,7 @@ def write_shards(
     output: Path,
     job: Job,
     split: Sequence[list[Sample]],
-    claims: BinaryIO,
+    held: BinaryIO,
     on_written: Callable[[int], None],
     *,
     load: Callable[..., Segmenter],
@@ -186,7 +186,7 @@ def write_shards(
         output: the store.
         job: what they are made with; its segmenter stays with the driver.
         split: the samples of each shard.
-        claims: what progress.join gave.
+        held: the claims of the job.
         on_written: told of each shard, also of those that were there.
         load: gives a segmenter on the device of its argument `device`; it is sent to the workers.
         device: auto, cpu or cuda.
@@ -201,7 +201,7 @@ def write_shards(
     missing = sorted(set(range(len(split))) - store.finished_shards(output, len(split)))
     for index in set(range(len(split))) - set(missing):
         on_written(index)
-    if not all(processes.take(claims, 1 + index) for index in missing):
+    if not all(claims.acquire(held, 1 + index) for index in missing):
         raise GeoClickError(f"Another job is writing {output}; wait until it has ended, or stop it.")
     if not missing:
         return

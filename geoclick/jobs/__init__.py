@@ -1,0 +1,1 @@
+"""What commands of several processes share: ranks, claims, run folders, one error message, pools of workers."""

@@ -1,32 +1,50 @@
-"""The work of an evaluation in parts, which one process or many answer, until all are joined to predictions.jsonl.
+"""The folder of an evaluation and its work in parts, which one or many processes answer and process 0 joins.
 
-A part is some batches of samples that follow one another in the dataset. Which samples make a batch follows from the
-dataset and the batch size alone, so that one process and many, and a run that was killed and continued, ask the same
-batches and get the same answers. A process claims a part (geoclick/jobs/processes.py) and adds what comes to the part's
-file; one that a killed process left unfinished is gone on with.
+A part is some batches of samples that follow one another in the dataset. Which samples make a batch depends on the
+dataset and the batch size only, so that one process, many processes and an interrupted run that was continued ask the
+same batches and get the same answers. A process claims a part (geoclick/jobs/claims.py) and appends answers to its
+file; another one continues the file of a process that died.
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geoclick.errors import GeoClickError
-from geoclick.files import whole, write_whole
-from geoclick.jobs import processes
+from geoclick.files import whole
+from geoclick.jobs import claims, processes
+from geoclick.jobs.run_folder import RunFolder
 from geoclick.scoring import records
+from geoclick.scoring.records import Record
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
 
-PROTOCOL = "protocol.json"
 FOLDER = "parts"
-"""Inside the output; removed when the predictions are whole."""
+"""Subfolder of the output; removed when the evaluation is complete."""
 BATCHES = 8
 """Batches of a part."""
+
+
+class EvaluationFolder(RunFolder):
+    """The folder of an evaluation; its settings are the protocol, everything that decides the scores."""
+
+    WORK, RECORD, RESULT, JOB = FOLDER, "protocol.json", records.PREDICTIONS, "evaluation"
+
+    def check_new(self) -> None:
+        """Raise GeoClickError if the folder holds predictions without a protocol."""
+        if self.is_complete():
+            raise GeoClickError(f"{self.path} holds predictions of unknown protocol; give another --output.")
+
+    def refusal(self, key: str, recorded: Any) -> GeoClickError:
+        """The error for a folder whose run has another protocol."""
+        return GeoClickError(
+            f"{self.path} holds a run with {key} {recorded!r}, not {self.settings.get(key)!r}; "
+            "give another --output or delete that folder."
+        )
 
 
 @dataclass(frozen=True)
@@ -46,10 +64,10 @@ class Part:
     def batches(self, size: int) -> Iterator[list[tuple[int, "Sample"]]]:
         """The samples with their positions, shortest prompts first and those of one image together.
 
-        An image is embedded once a batch; the visual tokens, not the query, decide how long a prompt is.
+        An image is embedded once per batch. The visual tokens, not the query, decide how long a prompt is.
         """
 
-        def length(item: tuple[int, "Sample"]) -> tuple:
+        def length(item: tuple[int, "Sample"]) -> tuple[int, str, int, str]:
             sample = item[1]
             return sample.size[0] * sample.size[1], sample.image, len(sample.query), sample.sample_id
 
@@ -59,105 +77,34 @@ class Part:
 
 
 def split(samples: Iterable["Sample"], batch_size: int) -> Iterator[Part]:
-    """The parts of a dataset in order, of which one is held at a time."""
+    """The parts of a dataset in order; one at a time is in memory."""
     stream, number, size = iter(samples), 0, BATCHES * batch_size
     while chunk := tuple(islice(stream, size)):
         yield Part(number, number * size, chunk)
         number += 1
 
 
-def join(output: Path, protocol: dict) -> BinaryIO | None:
-    """Take part in a run: process 0 opens it, new or interrupted, the others wait until it has.
-
-    Args:
-        output: the run folder.
-        protocol: everything that decides the scores.
-
-    Returns:
-        The claims, to be closed at the end; None when the predictions are whole already.
-
-    Raises:
-        GeoClickError: the folder holds a run with another protocol; or another run is at it.
-    """
-    protocol = json.loads(json.dumps(protocol))  # as it is read back: no tuples
-    claims = output / FOLDER / "claims"
-    if processes.is_first():
-        _begin(output, protocol)
-        if is_whole(output):
-            return None
-        claims.parent.mkdir(exist_ok=True)
-        if opened := processes.lead(claims):
-            return opened
-        raise GeoClickError(f"Another evaluation is writing {output}; wait until it has ended, or stop it.")
-    found: list[BinaryIO] = []
-
-    def is_open() -> bool:
-        # What an earlier run left may be another's: process 0 tells.
-        if not (output / PROTOCOL).is_file() or _kept(output) != protocol:
-            return False
-        if opened := processes.follow(claims):
-            found.append(opened)
-        return bool(found) or is_whole(output)
-
-    processes.wait_for(is_open, f"begun to write {output}")
-    return found[0] if found else None
-
-
-def _begin(output: Path, protocol: dict) -> None:
-    """Write the protocol of a new run, or compare it with that of the run that the folder holds."""
-    if not (output / PROTOCOL).exists():
-        if (output / records.PREDICTIONS).exists():
-            raise GeoClickError(f"{output} holds predictions of unknown protocol; give another --output.")
-        write_whole(output / PROTOCOL, json.dumps(protocol, indent=2) + "\n")
-        return
-    earlier = _kept(output)
-    other = [key for key in protocol.keys() | earlier.keys() if protocol.get(key) != earlier.get(key)]
-    if other:
-        key = min(other, key=list(protocol | earlier).index)
-        raise GeoClickError(
-            f"{output} holds a run with {key} {earlier.get(key)!r}, not {protocol.get(key)!r}; "
-            "give another --output or delete that folder."
-        )
-
-
-def _kept(output: Path) -> dict:
-    try:
-        kept = json.loads((output / PROTOCOL).read_text(encoding="utf-8"))
-        if not isinstance(kept, dict):
-            raise ValueError("no object")
-    except (OSError, ValueError, RecursionError) as error:
-        raise GeoClickError(
-            f"{output / PROTOCOL} cannot be read ({error}); delete {output} or give another --output."
-        ) from error
-    return kept
-
-
-def is_whole(output: Path) -> bool:
-    """Whether all predictions are there."""
-    return (output / records.PREDICTIONS).is_file()
-
-
 def answer(
     output: Path,
     parts: Callable[[], Iterable[Part]],
-    claims: BinaryIO,
+    held: BinaryIO,
     *,
     batch_size: int,
-    ask: Callable[[list[tuple[int, "Sample"]]], list[dict]],
+    ask: Callable[[list[tuple[int, "Sample"]]], list[Record]],
     advance: Callable[[int], None],
 ) -> None:
     """Answer all parts together with the other processes.
 
-    Process 0 returns when all parts are whole, and does again what one that died has left; the others return when each
-    part was claimed by some process.
+    Process 0 returns when all parts are complete, and answers again what a process that died has left. The others
+    return when every part has been claimed by some process.
 
     Args:
         output: the run folder.
-        parts: makes the stream of all parts anew.
-        claims: what `join` gave.
-        batch_size: samples asked together.
-        ask: a batch to its lines, in the same order.
-        advance: told how many more answers are there.
+        parts: returns a new stream of all parts.
+        held: the claims of the run.
+        batch_size: samples that are asked together.
+        ask: a batch to its records, in the same order.
+        advance: called with the number of further answers.
     """
     missing: set[int] | None = None
     while missing is None or missing:
@@ -165,41 +112,41 @@ def answer(
         for part in parts():
             if missing is not None and part.number not in missing:
                 continue
-            if not processes.take(claims, 1 + part.number):
+            if not claims.acquire(held, 1 + part.number):
                 others[part.number] = len(part.samples)
                 continue
-            _do(output, part, batch_size, ask, advance)
-            processes.give_back(claims, 1 + part.number)
+            _answer_part(output, part, batch_size, ask, advance)
+            claims.release(held, 1 + part.number)
         if not processes.is_first():
             return
         missing = set()
         for number, count in others.items():
-            processes.wait_for_holder(claims, 1 + number)
-            if len(_lines(output, number)) < count:
+            claims.wait_until_released(held, 1 + number)
+            if len(_entries(output, number)) < count:
                 missing.add(number)
             else:
                 advance(count)
 
 
-def _do(
+def _answer_part(
     output: Path,
     part: Part,
     batch_size: int,
-    ask: Callable[[list[tuple[int, "Sample"]]], list[dict]],
+    ask: Callable[[list[tuple[int, "Sample"]]], list[Record]],
     advance: Callable[[int], None],
 ) -> None:
-    """Answer what a part's file lacks.
+    """Answer what is missing in a part's file.
 
-    A batch of which a part is there is asked whole, since answers may depend on what is asked together.
+    A batch of which some answers exist is asked as before, since answers may depend on what is asked together.
     """
-    done = {entry["position"] for entry in _lines(output, part.number)}
-    # Looked at after the lines: process 0 may have joined and removed them before.
-    if is_whole(output):
+    done = {entry["position"] for entry in _entries(output, part.number)}
+    # Only now: process 0 may have joined and removed the parts before they were read.
+    if _is_complete(output):
         return
     advance(len(done))
     if len(done) == len(part.samples):
         return
-    _mend(output, part.number)
+    _remove_broken_line(output, part.number)
     for batch in part.batches(batch_size):
         if all(position in done for position, _ in batch):
             continue
@@ -213,47 +160,58 @@ def _do(
         advance(len(entries))
 
 
+def _is_complete(output: Path) -> bool:
+    return (output / records.PREDICTIONS).is_file()
+
+
 def _path(output: Path, number: int) -> Path:
     return output / FOLDER / f"{number:06d}.jsonl"
 
 
-def _lines(output: Path, number: int) -> list[dict]:
-    """What a part's file holds; a last line that a kill cut short is not among it."""
+def _entries(output: Path, number: int) -> list[dict[str, Any]]:
+    """The lines of a part's file, without a last one that a kill cut short."""
+    path = _path(output, number)
     try:
-        content = _path(output, number).read_bytes()
-        return [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+        lines = path.read_bytes().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
     except FileNotFoundError:
         return []
     except ValueError as error:
-        raise GeoClickError(
-            f"{_path(output, number)} is broken ({error}); delete it and start the same command again."
-        ) from error
+        raise GeoClickError(f"{path} is broken ({error}); delete it and rerun the command.") from error
 
 
-def _mend(output: Path, number: int) -> None:
-    """Take a last line that a kill cut short off a part's file."""
+def _remove_broken_line(output: Path, number: int) -> None:
+    """Remove a last line that a kill cut short from a part's file."""
     path = _path(output, number)
     if path.exists():
-        kept = path.read_bytes().rpartition(b"\n")
+        complete = path.read_bytes().rpartition(b"\n")
         with path.open("r+b") as file:
-            file.truncate(len(kept[0]) + len(kept[1]))
+            file.truncate(len(complete[0]) + len(complete[1]))
 
 
 def count(output: Path) -> int:
-    """How many answers an interrupted run has left."""
-    return sum(len(_lines(output, int(path.stem))) for path in (output / FOLDER).glob("*.jsonl"))
+    """Number of answers that an interrupted run has left."""
+    return sum(len(_entries(output, int(path.stem))) for path in (output / FOLDER).glob("*.jsonl"))
 
 
-def finish(output: Path) -> None:
-    """Write predictions.jsonl in the dataset's order; the parts are not needed any more."""
+def finish(output: Path, total: int) -> None:
+    """Write predictions.jsonl in the dataset's order, unless it exists.
+
+    Args:
+        output: the run folder.
+        total: number of samples.
+
+    Raises:
+        GeoClickError: the parts hold another number of answers.
+    """
+    if _is_complete(output):
+        return
+    written = 0
     with whole(output / records.PREDICTIONS) as partial, partial.open("w", encoding="utf-8") as file:
         for path in sorted((output / FOLDER).glob("*.jsonl")):
-            for entry in sorted(_lines(output, int(path.stem)), key=lambda entry: entry["position"]):
+            for entry in sorted(_entries(output, int(path.stem)), key=lambda entry: entry["position"]):
                 del entry["position"]
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-    clean(output)
-
-
-def clean(output: Path) -> None:
-    """Remove what only an interrupted run needs."""
-    shutil.rmtree(output / FOLDER, ignore_errors=True)
+                written += 1
+        if written != total:
+            raise GeoClickError(f"{output} holds {written} of {total} answers; rerun the command.")

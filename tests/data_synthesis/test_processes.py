@@ -7,11 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from geoclick.data_synthesis.run import main, run
-from geoclick.errors import GeoClickError, UsageError
-from geoclick.jobs import processes
+from geoclick.errors import GeoClickError
 from geoclick.scenes.run import ScenesOptions
 from geoclick.scenes.run import run as draw
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
@@ -20,7 +18,7 @@ from tests.data_synthesis.test_run import make_root, settings, store_bytes
 from tests.paths import REPO
 
 OPTIONS = {"shards": 6, "batch": 1, "sheet": 0}
-ENDED = "because one of its 2 processes died or it was told to stop"
+ENDED = "because one of its 2 processes died or was stopped"
 # Holds each process in its first shard until the other one has one too.
 MEET = """
 import time
@@ -220,77 +218,3 @@ def test_the_launcher_of_accelerate(tmp_path):
     assert done.returncode == 0, done.stderr
     assert store_bytes(output) == store_bytes(tmp_path / "whole")
     assert done.stdout.count("48 rows in") == 1
-
-
-def test_what_the_environment_says(monkeypatch):
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.setenv("RANK", "3")
-    assert (processes.count(), processes.rank(), processes.is_first()) == (1, 0, True)
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert (processes.count(), processes.rank(), processes.is_first()) == (4, 3, False)
-
-
-def test_each_process_has_a_gpu_of_its_own_unless_one_is_named(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert processes.device("auto") == "auto"
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    found = []
-    for local in "0123":
-        monkeypatch.setenv("LOCAL_RANK", local)
-        found.append(processes.device("auto"))
-    assert found == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
-    assert (processes.device("cpu"), processes.device("cuda:7")) == ("cpu", "cuda:7")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert processes.device("auto") == "cpu"
-
-
-HOLDER = """
-import sys
-from geoclick.jobs import processes
-with open(sys.argv[1], "a+b") as claims:
-    assert processes.take(claims, 5)
-    print("taken", flush=True)
-    sys.stdin.readline()
-"""
-
-
-@pytest.mark.parametrize("end", ["kill", "terminate"])
-def test_a_claim_ends_with_its_holder(tmp_path, jobs, end):
-    path = tmp_path / "claims"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    jobs.append(subprocess.Popen([sys.executable, "-c", HOLDER, path], cwd=REPO, **pipes))
-    assert jobs[0].stdout.readline() == "taken\n"
-    with path.open("r+b") as claims:
-        assert processes.is_taken(claims, 5)
-        assert not processes.take(claims, 5)
-        assert processes.take(claims, 4)
-        assert not processes.is_taken(claims, 6)
-        getattr(jobs[0], end)()
-        processes.wait_for_holder(claims, 5)
-        jobs[0].wait()
-        assert processes.take(claims, 5)
-
-
-def test_process_0_is_not_awaited_for_ever(monkeypatch):
-    monkeypatch.setattr(processes, "PATIENCE", 0.0)
-    with pytest.raises(
-        GeoClickError, match=r"Process 0 has not drawn scenes within 0 seconds; .* same command"
-    ):
-        processes.wait_for(lambda: False, "drawn scenes")
-    processes.wait_for(lambda: True, "drawn scenes")
-
-
-def test_a_mistake_in_the_options_is_told_by_process_0_first(monkeypatch):
-    slept = []
-
-    def mistaken():
-        raise UsageError("Unknown flag.")
-
-    monkeypatch.setattr(processes.time, "sleep", slept.append)
-    for rank in "01":
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        monkeypatch.setenv("RANK", rank)
-        with pytest.raises(UsageError):
-            processes.told_by_first(mistaken)
-    assert slept == [processes.HEADSTART]

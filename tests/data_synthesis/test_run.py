@@ -77,7 +77,7 @@ def test_the_store_holds_every_sample_in_order(root, tmp_path):
     assert [bool(row.clicks) for row in rows] == [row.task != "no_target" for row in rows]
     assert all(len(row.clicks) == len(row.ious) for row in rows)
     assert all(row.clicks[0].positive for row in rows if row.clicks)
-    assert {row.policy for row in rows} == {"center+multimask-first+feedback"}
+    assert {row.policy for row in rows} == {"centre+multimask-first+feedback"}
     assert (rows[0].width, rows[0].height, rows[0].image) == (50, 40, "train/images/0.png")
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert (metrics["samples"], metrics["no_target"], metrics["failures"]) == (12, 2, 0)
@@ -238,7 +238,7 @@ def test_other_options_on_the_same_output_are_refused(root, tmp_path, capsys):
         {"jitter": 1, "sequences": 2},
         {"seed": 1},
     ):
-        with pytest.raises(UsageError, match=r"was begun with .* name another --output"):
+        with pytest.raises(UsageError, match=r"was started with .* name another --output"):
             run(settings(root, tmp_path / "out", **change), DiscSegmenter())
     lines = read_lines(root / "train/samples.jsonl")
     lines[0]["query"] = "something else"
@@ -253,7 +253,7 @@ def test_a_whole_store_is_left_alone(root, tmp_path, capsys):
     segmenter = DiscSegmenter()
     run(settings(root, tmp_path / "out", batch=2), segmenter)
     assert segmenter.embedded == []
-    assert "whole already" in capsys.readouterr().out
+    assert "complete already" in capsys.readouterr().out
 
 
 def test_the_output_of_another_command_is_refused(root, tmp_path):
@@ -302,9 +302,9 @@ def test_failures_are_listed_and_the_others_go_on(root, tmp_path, capsys):
 def test_only_process_0_draws_the_benchmark_that_draws_itself(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr("geoclick.jobs.processes.PATIENCE", 0.0)
+    monkeypatch.setattr("geoclick.jobs.processes.FIRST_TIMEOUT", 0.0)
     scenes = settings(tmp_path / "scenes", tmp_path / "out", dataset="scenes-v1", split="test")
-    with pytest.raises(GeoClickError, match=r"Process 0 has not drawn .*samples\.jsonl"):
+    with pytest.raises(GeoClickError, match=r"Process 0 has not generated .*samples\.jsonl"):
         run(scenes, DiscSegmenter())
     assert not (tmp_path / "scenes").exists()
     with pytest.raises(UsageError, match="split test only"):
@@ -321,7 +321,7 @@ def test_nothing_usable_is_a_failure(root, tmp_path):
 def test_a_broken_file_of_an_interrupted_job_is_named(root, tmp_path):
     (tmp_path / "out/progress").mkdir(parents=True)
     (tmp_path / "out/progress/job.json").write_text('{"a"')
-    with pytest.raises(GeoClickError, match=r"job\.json is broken; delete .*out and start"):
+    with pytest.raises(GeoClickError, match=r"job\.json is broken \(.*\); delete .*out and rerun"):
         run(settings(root, tmp_path / "out"), DiscSegmenter())
 
 
@@ -360,7 +360,7 @@ def test_early_endings_keep_their_last_iou():
         ["--batch", "0"],
         ["--clickz", "3"],
         ["--split", "no"],
-        ["--policy", "center"],
+        ["--policy", "centre"],
         ["--candidates", "0"],
         ["--jitter", "-1"],
         ["--sequences", "0"],
@@ -381,7 +381,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(root, tmp_path, flags, caps
     [
         "geoclick.data_synthesis.sheet.write_sheet",
         "geoclick.store.write_manifest",
-        "geoclick.data_synthesis.shards.progress.end",
+        "geoclick.data_synthesis.shards.progress.StoreFolder.end",
     ],
 )
 def test_a_job_killed_at_its_end_goes_on_without_clicking_again(root, tmp_path, monkeypatch, step):

@@ -20,7 +20,7 @@ from geoclick.data_synthesis.run import main, run
 from geoclick.data_synthesis.shards import ray_engine, shard
 from geoclick.data_synthesis.shards.ray_engine import Pool, plan
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.jobs import processes
+from geoclick.jobs import claims
 from geoclick.scenes.run import ScenesOptions
 from geoclick.scenes.run import run as draw
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
@@ -330,7 +330,7 @@ def test_a_launcher_or_a_missing_ray_is_told(root, tmp_path, monkeypatch):
 
 
 def test_a_store_that_another_job_still_writes_is_left_alone(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "take", lambda claims, byte: byte != 3)
+    monkeypatch.setattr(claims, "acquire", lambda held, byte: byte != 3)
     with pytest.raises(GeoClickError, match="Another job is writing"):
         run(settings(root, tmp_path / "out", **OPTIONS, **RAY), DiscSegmenter())
 

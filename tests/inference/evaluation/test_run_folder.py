@@ -11,8 +11,9 @@ from geoclick import masks
 from geoclick.datasets import Sample
 from geoclick.errors import GeoClickError
 from geoclick.inference.evaluation import run_folder
-from geoclick.jobs import processes
+from geoclick.jobs import claims, processes
 from geoclick.scoring import records
+from tests.paths import REPO
 
 PROTOCOL = {"mode": "native", "n": 40}
 EMPTY = masks.encode_rle(np.zeros((2, 2), bool))
@@ -36,7 +37,7 @@ def samples(count, images=3):
 
 
 class Asker:
-    """Answers with the positions that were asked together, and stops at a batch if it is told to."""
+    """Answers with the positions that were asked together, and raises KeyboardInterrupt at batch `stop_at`."""
 
     def __init__(self, stop_at=None):
         self.batches, self.stop_at = [], stop_at
@@ -48,19 +49,22 @@ class Asker:
         return [{"sample_id": s.sample_id, "together": len(batch), "first": batch[0][0]} for _, s in batch]
 
 
+def folder(output, **changes):
+    return run_folder.EvaluationFolder(output, PROTOCOL | changes)
+
+
 def answer(output, given, asker, *, size=2):
-    claims = run_folder.join(output, PROTOCOL)
-    told = []
-    with claims:
+    advanced = []
+    with folder(output).join() as held:
         run_folder.answer(
             output,
             lambda: run_folder.split(given, size),
-            claims,
+            held,
             batch_size=size,
             ask=asker,
-            advance=told.append,
+            advance=advanced.append,
         )
-    return sum(told)
+    return sum(advanced)
 
 
 @given(st.integers(0, 50), st.integers(1, 4), st.integers(1, 5))
@@ -78,7 +82,7 @@ def test_every_sample_is_in_one_batch_of_its_part(count, size, images):
 def test_a_run_that_was_killed_anywhere_ends_as_one_that_was_not(tmp_path):
     given_samples, whole = samples(40), tmp_path / "whole"
     assert answer(whole, given_samples, Asker()) == 40
-    run_folder.finish(whole)
+    run_folder.finish(whole, 40)
     expected = (whole / records.PREDICTIONS).read_text()
     assert [json.loads(line)["sample_id"] for line in expected.splitlines()] == [f"s{i}" for i in range(40)]
     output = tmp_path / "killed"
@@ -91,9 +95,10 @@ def test_a_run_that_was_killed_anywhere_ends_as_one_that_was_not(tmp_path):
     last = Asker()
     assert answer(output, given_samples, last) == 40
     assert len(last.batches) == 10
-    run_folder.finish(output)
+    run_folder.finish(output, 40)
     assert (output / records.PREDICTIONS).read_text() == expected
-    assert run_folder.join(output, PROTOCOL) is None
+    with folder(output).open() as held:
+        assert held is None
     assert not (output / run_folder.FOLDER).exists()
 
 
@@ -111,73 +116,138 @@ def test_a_batch_that_is_there_in_part_is_asked_whole_and_kept_as_it_was(tmp_pat
 
 HOLDER = """
 import sys
-from geoclick.jobs import processes
-with open(sys.argv[1], "r+b") as claims:
-    assert processes.take(claims, 2)
+from geoclick.jobs import claims
+with open(sys.argv[1], "r+b") as held:
+    assert claims.acquire(held, int(sys.argv[2]))
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def test_a_part_that_a_dying_process_leaves_is_done_by_process_0(tmp_path):
-    given_samples, size = samples(40), 2
-    claims = run_folder.join(tmp_path, PROTOCOL)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, tmp_path / run_folder.FOLDER / "claims"],
+def holder(output, byte):
+    """Another process that holds a byte of the claims until its standard input is closed."""
+    path = output / run_folder.FOLDER / "claims"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path, str(byte)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert holder.stdout.readline() == "held\n"
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_part_that_a_dying_process_leaves_is_done_by_process_0(tmp_path):
+    given_samples, size = samples(40), 2
+    held = folder(tmp_path).join()
+    other = holder(tmp_path, 2)
     asker = Asker()
 
     def parts():
         yield from run_folder.split(given_samples, size)
-        holder.kill()  # after the first look at all parts
+        other.kill()  # after the first look at all parts
 
-    with claims:
-        run_folder.answer(tmp_path, parts, claims, batch_size=size, ask=asker, advance=lambda _: None)
-    holder.wait()
+    with held:
+        run_folder.answer(tmp_path, parts, held, batch_size=size, ask=asker, advance=lambda _: None)
+    other.wait()
     part = range(16, 32)
     assert [batch[0] in part for batch in asker.batches] == [False] * 12 + [True] * 8
-    run_folder.finish(tmp_path)
+    run_folder.finish(tmp_path, 40)
     assert len(list(records.read(tmp_path / records.PREDICTIONS))) == 40
 
 
 def test_a_process_that_comes_late_asks_nothing(tmp_path):
     """It had opened the claims when process 0 joined the parts and removed them."""
-    with run_folder.join(tmp_path, PROTOCOL) as claims:
+    with folder(tmp_path).join() as held:
         (tmp_path / records.PREDICTIONS).touch()
-        run_folder.clean(tmp_path)
+        folder(tmp_path).end()
         never = Asker(0)
         stream = lambda: run_folder.split(samples(40), 2)  # noqa: E731
-        run_folder.answer(tmp_path, stream, claims, batch_size=2, ask=never, advance=lambda _: None)
+        run_folder.answer(tmp_path, stream, held, batch_size=2, ask=never, advance=lambda _: None)
     assert not (tmp_path / run_folder.FOLDER).exists()
 
 
 def test_another_protocol_or_another_run_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "GLANCE", 0.0)
-    run_folder.join(tmp_path, PROTOCOL).close()
+    monkeypatch.setattr(processes, "POLL_SECONDS", 0.0)
+    folder(tmp_path).join().close()
     with pytest.raises(GeoClickError, match="mode 'native', not 'rmsin'"):
-        run_folder.join(tmp_path, PROTOCOL | {"mode": "rmsin"})
-    script = HOLDER.replace("take(claims, 2)", "take(claims, processes.LEAD)")
-    with subprocess.Popen(
-        [sys.executable, "-c", script, tmp_path / run_folder.FOLDER / "claims"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout.readline() == "held\n"
+        folder(tmp_path, mode="rmsin").join()
+    with holder(tmp_path, claims.FIRST) as other:
         with pytest.raises(GeoClickError, match="Another evaluation is writing"):
-            run_folder.join(tmp_path, PROTOCOL)
+            folder(tmp_path).join()
         other.stdin.close()
-    (tmp_path / run_folder.PROTOCOL).write_text('{"mode": ')
-    with pytest.raises(GeoClickError, match="cannot be read"):
-        run_folder.join(tmp_path, PROTOCOL)
+    (tmp_path / "protocol.json").write_text('{"mode": ')
+    with pytest.raises(GeoClickError, match=r"protocol\.json is broken"):
+        folder(tmp_path).join()
+
+
+def test_predictions_without_a_protocol_are_refused(tmp_path):
+    (tmp_path / records.PREDICTIONS).touch()
+    with pytest.raises(GeoClickError, match="predictions of unknown protocol"):
+        folder(tmp_path).join()
+    assert [path.name for path in tmp_path.iterdir()] == [records.PREDICTIONS]
+
+
+def test_complete_predictions_are_never_replaced(tmp_path):
+    answer(tmp_path, samples(40), Asker())
+    run_folder.finish(tmp_path, 40)
+    expected = (tmp_path / records.PREDICTIONS).read_bytes()
+    (tmp_path / run_folder.FOLDER / "000000.jsonl").unlink()
+    run_folder.finish(tmp_path, 40)
+    assert (tmp_path / records.PREDICTIONS).read_bytes() == expected
+
+
+def test_missing_answers_are_no_predictions(tmp_path):
+    answer(tmp_path, samples(40), Asker())
+    (tmp_path / run_folder.FOLDER / "000001.jsonl").unlink()
+    with pytest.raises(GeoClickError, match="24 of 40 answers; rerun the command"):
+        run_folder.finish(tmp_path, 40)
+    assert not (tmp_path / records.PREDICTIONS).exists()
+
+
+EVALUATION = """
+import sys
+from pathlib import Path
+from geoclick.command import exit_code
+from geoclick.inference.evaluation import run_folder
+from tests.inference.evaluation.test_run_folder import Asker, answer_and_finish
+print("ready", flush=True)
+sys.stdin.readline()
+sys.exit(exit_code(lambda: answer_and_finish(Path(sys.argv[1]))))
+"""
+
+
+def answer_and_finish(output):
+    """An evaluation of 200 samples that prints how many it has asked."""
+    asker = Asker()
+    with folder(output).open() as held:
+        if held:
+            stream = lambda: run_folder.split(samples(200), 2)  # noqa: E731
+            run_folder.answer(output, stream, held, batch_size=2, ask=asker, advance=lambda _: None)
+            run_folder.finish(output, 200)
+    print(sum(map(len, asker.batches)))
+
+
+@pytest.mark.parametrize("trial", range(5))
+def test_two_equal_evaluations_started_at_once_leave_the_predictions_of_one(tmp_path, trial):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [
+        subprocess.Popen([sys.executable, "-c", EVALUATION, tmp_path], cwd=REPO, **pipes) for _ in range(2)
+    ]
+    assert [job.stdout.readline() for job in both] == ["ready\n"] * 2
+    for job in both:
+        job.stdin.write("\n")
+        job.stdin.flush()
+    results = [(*job.communicate(), job.returncode) for job in both]
+    assert len(list(records.read(tmp_path / records.PREDICTIONS))) == 200
+    assert not (tmp_path / run_folder.FOLDER).exists()
+    refused = [error for _, error, code in results if code]
+    assert all("Another evaluation is writing" in error for error in refused)
+    assert sorted(int(out) for out, _, code in results if not code) == [0, 200][len(refused) :]
 
 
 def test_a_broken_line_is_one_sentence(tmp_path):
-    run_folder.join(tmp_path, PROTOCOL).close()
+    folder(tmp_path).join().close()
     (tmp_path / run_folder.FOLDER / "000000.jsonl").write_text("{}}\n")
     with pytest.raises(GeoClickError, match=r"000000.jsonl is broken .*; delete it"):
         answer(tmp_path, samples(4), Asker())
