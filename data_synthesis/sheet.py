@@ -65,13 +65,13 @@ def write_sheet(output: Path, root: str | Path, job: "Job", *, count: int) -> No
 def pick(rows: Iterable[store.Row], count: int, seed: int) -> list[store.Row]:
     """A random sample of `count` rows of a stream, in the stream's order."""
     rng = random.Random(seed)
-    kept: list[tuple[int, store.Row]] = []
+    sample: list[tuple[int, store.Row]] = []
     for index, row in enumerate(rows):
-        if len(kept) < count:
-            kept.append((index, row))
+        if len(sample) < count:
+            sample.append((index, row))
         elif (slot := rng.randrange(index + 1)) < count:
-            kept[slot] = (index, row)
-    return [row for _, row in sorted(kept, key=lambda pair: pair[0])]
+            sample[slot] = (index, row)
+    return [row for _, row in sorted(sample, key=lambda pair: pair[0])]
 
 
 def draw_sheet(

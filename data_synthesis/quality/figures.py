@@ -109,13 +109,13 @@ def number_of_clicks(after: np.ndarray, level: float) -> tuple[np.ndarray, np.nd
     """
     reached = after >= level
     ever = reached.any(axis=1)
-    return np.where(ever, reached.argmax(axis=1) + 1, after.shape[1]), ever
+    return np.where(ever, reached.argmax(axis=1) + 1, after.shape[1]), np.asarray(ever)
 
 
 def spread(values: np.ndarray) -> dict[str, float | None]:
     """Mean and quantiles (linear between samples) of numbers [N]; None if there are none."""
     if len(values) == 0:
-        return {"mean": None} | {f"q{q:02d}": None for q in QUANTILES}
+        return dict.fromkeys(("mean", *(f"q{q:02d}" for q in QUANTILES)))
     quantiles = np.quantile(values, [q / 100 for q in QUANTILES])
     return {
         "mean": _rounded(values.mean(dtype=np.float64)),

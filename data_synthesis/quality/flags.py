@@ -159,17 +159,17 @@ def compare(
         pairs_of[int(images[a])].append((a, b))
     needed = set(np.unique(pairs).tolist())
     missing = {image: len({place for pair in of for place in pair}) for image, of in pairs_of.items()}
-    kept: dict[int, dict[int, dict]] = defaultdict(dict)
+    pending: dict[int, dict[int, masks.Rle]] = defaultdict(dict)
     ious: dict[tuple[int, int], float] = {}
     for place, row in enumerate(rows):
         advance()
         if place not in needed:
             continue
         image = int(images[place])
-        kept[image][place] = row.mask
-        if len(kept[image]) == missing[image]:
+        pending[image][place] = row.mask
+        if len(pending[image]) == missing[image]:
             boxes = measures.rows["box"]
-            crops = {p: _crop(masks.decode_rle(rle), boxes[p]) for p, rle in kept.pop(image).items()}
+            crops = {p: _crop(masks.decode_rle(rle), boxes[p]) for p, rle in pending.pop(image).items()}
             ious |= {(a, b): _iou(crops[a], boxes[a], crops[b], boxes[b]) for a, b in pairs_of[image]}
     return ious
 

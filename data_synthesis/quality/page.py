@@ -127,7 +127,7 @@ def _charts(figures: Figures) -> list[Chart]:
                 "clicks",
                 {str(after["clicks"]): after for after in figures["iou_after_clicks"]},
             ),
-            "Line: mean. Boxes: the middle half and the median. Whiskers: 5 to 95 %.",
+            "Line: mean. Boxes: the middle half and the median. Whiskers: 5 to 95\u00a0%.",
         ),
         Chart(
             "Length of the sequences",
@@ -152,7 +152,7 @@ def _charts(figures: Figures) -> list[Chart]:
                 "Clicks by distance to the target's border",
                 _distance_labels(border["edges"]),
                 [Series(sign, color, border[sign]["counts"]) for sign, color in colors.items()],
-                "from so many pixels; negative outside the target",
+                "lower edge of the bin in pixels, negative outside the target",
             ),
             _distance_note(border),
         ),
@@ -238,7 +238,7 @@ def _reasons(quality: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _examples(quality: Mapping[str, Any], galleries: Mapping[GalleryKey, Sequence[Figure]]) -> list[Gallery]:
     """Examples of flagged samples."""
-    headings = {SLIVER: "slivers", DUPLICATE: "near-duplicates, with the earlier mask"}
+    headings = {SLIVER: "slivers", DUPLICATE: "near-duplicates"}
     return [
         Gallery(f"Examples: {heading}", galleries[reason, ""])
         for reason, heading in headings.items()

@@ -16,8 +16,8 @@ from geoclick.scoring.records import Record
 
 NAME = "report.html"
 PREDICTOR_NAMES = {
-    "oracle": "stored clicks",
-    "box": "true boxes",
+    "oracle": "upper bound (synthetic clicks)",
+    "box": "boxes of the true masks",
     "center-point": "centers of the true masks",
     "noisy": "true masks with noise",
 }

@@ -40,7 +40,7 @@ def test_clicks_are_drawn_at_their_place_in_their_color():
 def test_picking_is_fair_ordered_and_repeatable():
     rows = [row(np.ones((2, 2), bool), (), ()) for _ in range(20)]
     first, again, other = (pick(rows, 5, seed) for seed in (0, 0, 1))
-    places = [next(i for i, r in enumerate(rows) if r is kept) for kept in first]
+    places = [next(i for i, r in enumerate(rows) if r is row) for row in first]
     assert places == sorted(places)
     assert len(set(places)) == 5
     assert all(a is b for a, b in zip(first, again, strict=True))

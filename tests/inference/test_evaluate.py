@@ -94,7 +94,7 @@ def test_the_report_stands_alone_and_escapes_what_came_from_outside(oracle, tmp_
     assert names.addresses
     assert all(address.startswith("data:image/jpeg;base64,") for address in names.addresses)
     assert "url(" not in page
-    assert "<title>run: stored clicks on folder test</title>" in page
+    assert "<title>run: upper bound (synthetic clicks) on folder test</title>" in page
 
 
 def test_a_killed_run_goes_on_where_it_stopped(oracle, tmp_path, monkeypatch):

@@ -35,12 +35,12 @@ def numbered(masks, **changes):
 
 
 def by_hand(rows, limits):
-    """Every pair of masks compared, the first of those that are alike kept."""
-    kept, of, ious = [], [], []
+    """Every pair of masks compared, the first of similar ones is the original."""
+    originals, of, ious = [], [], []
     for place, row in enumerate(rows):
         mask = decode_rle(row.mask)
         found = []
-        for other in kept:
+        for other in originals:
             earlier = rows[other]
             comparable = (
                 earlier.image == row.image
@@ -55,7 +55,7 @@ def by_hand(rows, limits):
         of.append(-other)
         ious.append(value)
         if not found:
-            kept.append(place)
+            originals.append(place)
     return of, ious
 
 
