@@ -8,8 +8,8 @@ import numpy as np
 from geoclick.clicks import ClickSequence
 from geoclick.codec import Answer
 from geoclick.inference.prediction import Prediction
-from geoclick.segmenters import Segmenter, clicking
-from geoclick.segmenters.base import Embedding
+from geoclick.segmenters import clicking
+from geoclick.segmenters.base import Embedding, Segmenter
 from geoclick.segmenters.clicking import ScoredMask
 from geoclick.vlms import Vlm
 

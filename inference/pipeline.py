@@ -21,7 +21,7 @@ from geoclick.inference.backends.local import MAX_NEW_TOKENS
 from geoclick.inference.generative import Generation
 from geoclick.inference.prediction import Prediction
 from geoclick.options import GenerationOptions
-from geoclick.segmenters import Segmenter
+from geoclick.segmenters.base import Segmenter
 from geoclick.vlms import Vlm
 
 ImageSource = str | Path | Image.Image | np.ndarray

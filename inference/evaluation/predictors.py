@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from geoclick.inference.evaluation.dataset_scan import DatasetScan
     from geoclick.inference.evaluation.options import EvaluateOptions
     from geoclick.inference.pipeline import Pipeline
-    from geoclick.segmenters import Segmenter
+    from geoclick.segmenters.base import Segmenter
 
 
 class Predictor(Protocol):
