@@ -1,4 +1,4 @@
-"""Write the model card of an adapter or a merged model: data, recipe, figures, model-index; and push it all.
+"""Write the model card of an adapter or a merged model, with its evaluations, and optionally push the model.
 
 geoclick card runs/lora --evaluation runs/evaluate --license apache-2.0
 geoclick card runs/lora --evaluation runs/evaluate --push NAMESPACE/NAME --private
@@ -21,41 +21,45 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
     from geoclick.scoring.model_index import Evaluation
-    from geoclick.train.publishing.provenance import Story
+    from geoclick.train.publishing.provenance import Provenance
 
 EXAMPLE = "geoclick card runs/lora --evaluation runs/evaluate --license apache-2.0"
 CARD = "README.md"
-TEMPLATE = "# Model Card for Model ID"
-"""Opens the empty card that PEFT leaves in every adapter folder."""
+PEFT_TITLE = "# Model Card for Model ID"
+"""The title of the empty card that PEFT writes into every adapter folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardOptions:
     """Options of `geoclick card`."""
 
-    folder: str = option(positional=True, help="folder of geoclick train sft or geoclick merge")
-    evaluation: tuple[str, ...] = option((), help="folders of geoclick evaluate, on this very model")
-    clicks: str | None = option(None, help="its click store, where that has moved since the training")
-    name: str | None = option(None, help="the model's name; that of --push or of the folder when none")
-    license: str | None = option(None, help="such as apache-2.0; unstated when none")
+    folder: str = option(positional=True, help="folder of geoclick train or geoclick merge")
+    evaluation: tuple[str, ...] = option((), help="run folders of geoclick evaluate on this model")
+    clicks: str | None = option(None, help="click store of the training (default: the path at training time)")
+    name: str | None = option(None, help="name of the model (default: that of --push, or else of the folder)")
+    license: str | None = option(
+        None, help="license of the model, for example apache-2.0 (default: not stated)"
+    )
     push: str | None = option(None, help="push the folder to the hub as NAMESPACE/NAME")
-    private: bool = option(False, help="let nobody else see it there")
+    private: bool = option(False, help="make the repository private")
 
 
 def run(options: CardOptions) -> None:
-    """Read the folder's story and the figures, write the card, push."""
+    """Read the model's provenance and evaluations, write the card, push."""
     from geoclick.train.publishing import evaluations, hub, provenance
 
     folder = Path(options.folder)
     hub.check_push(options.push, options.private)
     if not folder.is_dir():
-        raise GeoClickError(f"{folder} is no folder; give one of 'geoclick train sft' or 'geoclick merge'.")
-    told = provenance.of_folder(folder, options.clicks)
-    found = [evaluations.read(Path(path), told) for path in options.evaluation]
+        raise GeoClickError(
+            f"{folder} is not a folder; give a folder of 'geoclick train' or 'geoclick merge'."
+        )
+    model = provenance.read(folder, options.clicks)
+    runs = [evaluations.read(Path(path), model) for path in options.evaluation]
     name = options.name or (options.push or folder.resolve().name).rpartition("/")[2]
-    write(folder, told, found, name=name, hub_name=options.push, license=options.license)
-    if not told.data:
-        print("note: the click store's manifest is not at hand; --clicks STORE adds it to the card.")
+    write(folder, model, runs, name=name, hub_name=options.push, license=options.license)
+    if not model.data:
+        print("note: the manifest of the click store is not available; --clicks STORE adds it to the card.")
     print(f"model card: {folder / CARD}")
     if options.push:
         print(f"pushed: {hub.push(folder, options.push, private=options.private)}")
@@ -63,53 +67,53 @@ def run(options: CardOptions) -> None:
 
 def write(
     folder: Path,
-    told: "Story",
-    found: "Sequence[Evaluation]",
+    provenance: "Provenance",
+    evaluations: "Sequence[Evaluation]",
     *,
     name: str,
     license: str | None,
     hub_name: str | None = None,
 ) -> None:
-    """Write README.md into a folder, in place of PEFT's empty one or an earlier one of ours.
+    """Write README.md into a folder; it replaces PEFT's empty card or an earlier card of `geoclick card`.
 
     Args:
         folder: of the adapter or merged model.
-        told: its story.
-        found: its figures.
-        name: the model's.
-        license: as the user names it, None when unstated.
-        hub_name: where it is pushed to, None when it is not.
+        provenance: of the model.
+        evaluations: of the model.
+        name: of the model.
+        license: as the user names it, or None.
+        hub_name: repository that the model is pushed to, if any.
 
     Raises:
-        UsageError: a card that someone has written is there, or one of ours that tells more, or the name or licence
-            is empty.
+        UsageError: the existing card was written by hand or has more content, or the name or license is empty.
     """
     from huggingface_hub import ModelCard
 
     from geoclick.train.publishing import card_text
 
     path = folder / CARD
-    check_replaceable(path, figures=bool(found), license=license is not None)
-    # On one line each: YAML folds or loses some line breaks.
+    check_replaceable(path, evaluated=bool(evaluations), licensed=license is not None)
+    # YAML changes or loses some line breaks.
     name, license = " ".join(name.split()), None if license is None else " ".join(license.split())
     if not name or license == "":
-        raise UsageError("A name or licence of no letters says nothing; give one, or leave the option out.")
-    text = card_text.render(told, found, name=name, hub_name=hub_name, license=license)
-    content = f"---\n{metadata(told, found, name=name, license=license).to_yaml()}\n---\n\n{text}"
-    ModelCard(content)  # what it cannot parse would be refused by the hub
+        raise UsageError("The name and the license must not be empty; give a text, or drop the option.")
+    text = card_text.render(provenance, evaluations, name=name, hub_name=hub_name, license=license)
+    header = metadata(provenance, evaluations, name=name, license=license).to_yaml()
+    content = f"---\n{header}\n---\n\n{text}"
+    ModelCard(content)  # raises if the hub could not parse it
     files.write_whole(path, content)
 
 
-def check_replaceable(path: Path, *, figures: bool, license: bool) -> None:
-    """Refuse to write over a card that someone has written, or over figures or a licence with none.
+def check_replaceable(path: Path, *, evaluated: bool, licensed: bool) -> None:
+    """Refuse to overwrite a card that was written by hand, or one with scores or a license by one without.
 
     Args:
-        path: of the card, there or not.
-        figures: whether the new card has some.
-        license: whether it has one.
+        path: of the card, which may not exist.
+        evaluated: whether the new card has scores.
+        licensed: whether the new card has a license.
 
     Raises:
-        UsageError: with the way out.
+        UsageError: the card must not be overwritten.
     """
     from huggingface_hub import ModelCard
 
@@ -117,43 +121,44 @@ def check_replaceable(path: Path, *, figures: bool, license: bool) -> None:
 
     if not path.exists():
         return
-    there = path.read_text(encoding="utf-8", errors="replace")
-    if card_text.MARK not in there:
-        if TEMPLATE in there:
+    content = path.read_text(encoding="utf-8", errors="replace")
+    if card_text.MARK not in content:
+        if PEFT_TITLE in content:
             return
-        raise UsageError(f"{path} was written by someone; move it away to have it written anew.")
+        raise UsageError(f"{path} was written by hand; move it away and rerun the command.")
     try:
-        data = ModelCard(there).data
+        data = ModelCard(content).data
     except (ValueError, TypeError, yaml.YAMLError) as error:
         raise UsageError(
-            f"{path} has metadata that cannot be read; remove it to have it written anew."
+            f"The metadata of {path} cannot be read; remove the file and rerun the command."
         ) from error
-    lost = "--evaluation" if data.eval_results and not figures else ""
-    lost = lost or ("--license" if data.license and not license else "")
+    lost = "--evaluation" if data.eval_results and not evaluated else ""
+    lost = lost or ("--license" if data.license and not licensed else "")
     if lost:
-        raise UsageError(f"{path} would lose what {lost} told it; give that again, or remove the card first.")
+        raise UsageError(f"{path} would lose the content of {lost}; give it again, or remove the card first.")
 
 
 def metadata(
-    told: "Story", found: "Sequence[Evaluation]", *, name: str, license: str | None
+    provenance: "Provenance", evaluations: "Sequence[Evaluation]", *, name: str, license: str | None
 ) -> "ModelCardData":
     """The card's metadata, which huggingface_hub writes as YAML."""
     from huggingface_hub import ModelCardData
 
     from geoclick.scoring import model_index
 
-    record = told.record
+    record, merged = provenance.record, provenance.merged
     tags = ["geoclick", "remote-sensing", "referring-segmentation", "clicks"]
-    # The hub knows its own models only, and calls a merged adapter a fine-tune: "merge" means several models there.
-    known = {"base_model": record.base, "base_model_relation": "finetune" if told.merged else "adapter"}
+    # On the hub, "merge" means a merge of several models; a merged adapter is a fine-tune.
+    base = {"base_model": record.base, "base_model_relation": "finetune" if merged else "adapter"}
     return ModelCardData(
-        **(known if record.revision else {}),
-        library_name="transformers" if told.merged else "peft",
+        # Only models of the hub have a revision, and only these may be named as base.
+        **(base if record.revision else {}),
+        library_name="transformers" if merged else "peft",
         pipeline_tag="image-text-to-text",
-        tags=tags if told.merged else [*tags, "lora"],
+        tags=tags if merged else [*tags, "lora"],
         license=license,
-        model_name=name if found else None,
-        eval_results=[result for e in found for result in model_index.results(e)] or None,
+        model_name=name if evaluations else None,
+        eval_results=[result for e in evaluations for result in model_index.results(e)] or None,
     )
 
 
@@ -161,7 +166,7 @@ main = Command(
     prog="geoclick card",
     options=CardOptions,
     run=run,
-    description="Write the model card of an adapter or a merged model, with the figures of its evaluations.",
+    description="Write the model card of an adapter or a merged model, with its evaluations.",
     example=EXAMPLE,
 )
 

@@ -1,4 +1,4 @@
-"""Merge an adapter into its base: one model in transformers' layout, checked to answer as the adapter does.
+"""Merge an adapter into its base: one model in transformers' layout, checked to give the adapter's answers.
 
 geoclick merge runs/lora --output runs/merged
 geoclick merge runs/lora --output runs/merged --clicks runs/clicks --root DATA --push NAMESPACE/NAME --private
@@ -12,18 +12,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError, first_line
 
 if TYPE_CHECKING:
-    import torch
+    from geoclick.train.publishing.merge_check import Answers, Check, Questions
+    from geoclick.train.publishing.provenance import Provenance
+    from geoclick.vlms.loading import Vlm
+    from geoclick.vlms.merged import MergedRecord
 
 EXAMPLE = "geoclick merge runs/lora --output runs/merged"
 MARK = ".geoclick-merge"
-"""Lies in a folder that a merge has begun, so that the next one may take it away."""
+"""File that marks an unfinished output folder, so that the next merge may remove the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,121 +35,174 @@ class MergeOptions:
 
     adapter: str = option(positional=True, help="adapter folder of geoclick train")
     output: str = option(help="new folder for the merged model")
-    vlm: str | None = option(None, help="the base; the one that the adapter names when none")
-    revision: str | None = option(None, help="branch, tag or commit of a hub model, likewise")
+    vlm: str | None = option(None, help="base model (default: the one that the adapter names)")
+    revision: str | None = option(
+        None, help="branch, tag or commit of a base on the hub (default: the one that the adapter names)"
+    )
     dtype: str = option(
         "float32",
         choices=("float32", "float16", "bfloat16"),
-        help="of the merged weights; half the size in 16 bits, but rounded",
+        help="dtype of the merged weights; 16 bits take half the space, but round the weights",
     )
-    check_samples: int = option(24, help="questions that adapter and merged model are asked", minimum=1)
-    clicks: str | None = option(None, help="click store to take the questions from; drawn scenes when none")
+    check_samples: int = option(24, help="questions for the comparison with the adapter", minimum=1)
+    clicks: str | None = option(
+        None, help="click store that the questions come from (default: procedural scenes)"
+    )
     root: str | None = option(None, help="folder of the dataset that the store's images are relative to")
-    min_same: float = option(1.0, help="least share of answers that must be the adapter's", minimum=0)
+    min_same: float = option(1.0, help="smallest share of answers that must equal the adapter's", minimum=0)
     license: str | None = option(
-        None, help="licence for the model card, such as apache-2.0; unstated when none"
+        None, help="license for the model card, for example apache-2.0 (default: not stated)"
     )
     push: str | None = option(None, help="push the result to the hub as NAMESPACE/NAME")
-    private: bool = option(False, help="let nobody else see it there")
-    device: str = option("auto", help="where both models answer: auto, cpu, cuda or cuda:N")
+    private: bool = option(False, help="make the repository private")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
 
 
 def run(options: MergeOptions) -> None:
-    """Ask the adapter, merge, write, ask the merged model as read back, and only then give it its name."""
-    from geoclick.train.publishing import hub
-
-    if options.min_same > 1:
-        raise UsageError(f"--min-same is a share, 0 to 1, not {options.min_same}.")
+    """Merge, load the result from disk, compare its answers with the adapter's, and only then name its folder."""
     output = Path(options.output)
-    check_free(output)
-    hub.check_push(options.push, options.private)
-    # Deprecations inside the libraries, which no user of this command can mend.
+    check_options(options)
+    # Deprecations inside the libraries, which the user cannot fix.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    import torch
 
-    from geoclick import vlms
     from geoclick.train import card
-    from geoclick.train.publishing import merge_check, provenance
-    from geoclick.vlms import adapter as adapters
-    from geoclick.vlms import loading, merged
+    from geoclick.train.publishing import hub, merge_check, provenance
 
-    told = provenance.of_adapter(Path(options.adapter))
-    record = told.record
-    base = options.vlm or record.base
-    revision = options.revision or (record.revision if base == record.base else "") or None
+    adapter = provenance.read_adapter(Path(options.adapter))
     questions = (
         merge_check.from_store(options.clicks, options.root, options.check_samples)
         if options.clicks
-        else merge_check.drawn(options.check_samples)
+        else merge_check.from_scenes(options.check_samples)
     )
-    # Both answer in float32: in 16 bits answers come out otherwise by rounding alone, merged or not.
-    exact = {"device": options.device, "dtype": torch.float32}
-    vlm = vlms.load(base, adapter=options.adapter, revision=revision, **exact)
-    before = merge_check.ask(vlm, questions, answer_format=record.answer_format)
+    vlm = load_adapter(options, adapter)
+    expected = merge_check.ask(vlm, questions, answer_format=adapter.record.answer_format)
     with fresh_folder(output) as folder:
-        save(vlm, folder, getattr(torch, options.dtype))
+        save(vlm, folder, options.dtype)
         del vlm
-        own = merged.MergedRecord(
-            fingerprint=loading.fingerprint(folder),
-            dtype=options.dtype,
-            adapter=adapters.AdapterRecord(**hub.without_paths(vars(record))),
-            adapter_sha256=told.adapter_sha256,
-            data=told.data,
-            training=told.training,
-            versions=adapters.library_versions(),
-        )
-        merged.write_record(folder, own)
-        # Loaded as `geoclick predict --vlm FOLDER` will load it, and asked as the record says.
-        vlm = vlms.load(str(folder), **exact)
-        after = merge_check.ask(vlm, questions, answer_format=vlm.record.answer_format)
-        check = merge_check.compare(before, after, questions, min_same=options.min_same, dtype=options.dtype)
-        own = replace(own, check=hub.without_paths(check))
-        merged.write_record(folder, own)
+        record = write_record(folder, adapter, options.dtype)
+        check = check_answers(folder, expected, questions, options)
+        add_check(folder, record, check)
         name = (options.push or output.resolve().name).rpartition("/")[2]
-        told = provenance.of_folder(folder)
-        card.write(folder, told, [], name=name, hub_name=options.push, license=options.license)
-    print(merge_check.line(check))
+        merged = provenance.read(folder)
+        card.write(folder, merged, [], name=name, hub_name=options.push, license=options.license)
+    print(merge_check.summary(check))
     print(f"merged model ({options.dtype}): {output}; use it with --vlm {output}")
     if options.push:
         print(f"pushed: {hub.push(output, options.push, private=options.private)}")
 
 
+def check_options(options: MergeOptions) -> None:
+    """Refuse wrong options before the work starts; raises UsageError."""
+    from geoclick.train.publishing import hub
+
+    if options.min_same > 1:
+        raise UsageError(f"--min-same is a share from 0 to 1, not {options.min_same}.")
+    check_free(Path(options.output))
+    hub.check_push(options.push, options.private)
+
+
 def check_free(output: Path) -> None:
-    """Refuse an output that holds anything; raises UsageError."""
+    """Refuse an output folder with content; raises UsageError."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UsageError(f"{output} holds something already; give another --output, or remove it.")
+        raise UsageError(f"{output} is not empty; give another --output, or remove it.")
 
 
-def save(vlm: Any, folder: Path, dtype: "torch.dtype") -> None:
-    """Write the model with its adapter merged in, and its processor with the limits of the training.
+def load_adapter(options: MergeOptions, adapter: "Provenance") -> "Vlm":
+    """The base with its adapter, in float32: in 16 bits, rounding alone changes answers, merged or not."""
+    import torch
+
+    from geoclick.vlms import loading
+
+    record = adapter.record
+    base = options.vlm or record.base
+    revision = options.revision or (record.revision if base == record.base else "") or None
+    return loading.load(
+        base, adapter=options.adapter, revision=revision, device=options.device, dtype=torch.float32
+    )
+
+
+def save(vlm: "Vlm", folder: Path, dtype: str) -> None:
+    """Write the model with its adapter merged, and its processor with the pixel limits of the training.
+
+    Args:
+        vlm: the base with its adapter.
+        folder: where to write.
+        dtype: of the written weights.
 
     Raises:
         GeoClickError: the merged weights are not finite, or the disk is full.
     """
     import safetensors
+    import torch
 
+    adapted = cast(Any, vlm.model)  # a PeftModel
     try:
-        model = vlm.model.merge_and_unload(safe_merge=True).to(dtype)
+        model = adapted.merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
     except ValueError as error:
         raise GeoClickError(f"The adapter cannot be merged ({first_line(error)}); train it again.") from error
     try:
         model.save_pretrained(folder)
         vlm.processor.save_pretrained(folder)
     except safetensors.SafetensorError as error:  # not an OSError, even on a full disk
-        reason = first_line(error)
         raise GeoClickError(
-            f"The model cannot be written to {folder.parent} ({reason}); free space and merge again."
+            f"The model cannot be written to {folder.parent} ({first_line(error)}); free space and rerun the command."
         ) from error
+
+
+def write_record(folder: Path, adapter: "Provenance", dtype: str) -> "MergedRecord":
+    """Write geoclick.json of the merged model, still without the check."""
+    from geoclick.train.publishing import hub
+    from geoclick.vlms import adapter as adapters
+    from geoclick.vlms import loading, merged
+
+    record = merged.MergedRecord(
+        fingerprint=loading.fingerprint(folder),
+        dtype=dtype,
+        adapter=adapters.AdapterRecord(**hub.without_paths(vars(adapter.record))),
+        adapter_sha256=adapter.adapter_sha256,
+        data=adapter.data,
+        training=adapter.training,
+        versions=adapters.library_versions(),
+    )
+    merged.write_record(folder, record)
+    return record
+
+
+def check_answers(
+    folder: Path, expected: "Answers", questions: "Questions", options: MergeOptions
+) -> "Check":
+    """Load the merged model as `geoclick predict --vlm FOLDER` does and compare its answers with the adapter's.
+
+    Raises:
+        GeoClickError: fewer answers are the same than --min-same demands.
+    """
+    import torch
+
+    from geoclick.inference.generative import default_format
+    from geoclick.train.publishing import merge_check
+    from geoclick.vlms import loading
+
+    vlm = loading.load(str(folder), device=options.device, dtype=torch.float32)
+    answers = merge_check.ask(vlm, questions, answer_format=default_format(vlm))
+    return merge_check.compare(expected, answers, questions, min_same=options.min_same, dtype=options.dtype)
+
+
+def add_check(folder: Path, record: "MergedRecord", check: "Check") -> None:
+    """Write geoclick.json again, with the check."""
+    from geoclick.train.publishing import hub
+    from geoclick.vlms import merged
+
+    merged.write_record(folder, replace(record, check=hub.without_paths(check)))
 
 
 @contextmanager
 def fresh_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder beside `output`, renamed to it when the block ends well and removed when it does not.
+    """A temporary folder next to `output`: renamed to it at the end of the block, removed after an error.
 
     Raises:
-        UsageError: a folder of the temporary name is there that no merge has begun.
+        UsageError: a folder with the temporary name exists that is not from a merge.
     """
-    # One fixed name: what a killed merge leaves behind is taken away by the next one.
+    # The name is fixed, so that the next merge removes the folder of a killed one.
     partial = output.with_name(f"{output.name}.partial")
     if partial.is_symlink() or (partial.exists() and not (partial / MARK).is_file()):
         raise UsageError(f"{partial} is in the way; remove it, or give another --output.")

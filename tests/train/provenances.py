@@ -1,6 +1,6 @@
-"""Stories of an adapter and of a merged model, without any weights."""
+"""The provenance of an adapter and of a merged model, without any weights."""
 
-from geoclick.train.publishing.provenance import Story
+from geoclick.train.publishing.provenance import Provenance
 from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.merged import MergedRecord
 
@@ -19,8 +19,8 @@ RECORD = AdapterRecord(
 )
 DATA = {"dataset": "coco", "split": "train", "samples": 9, "segmenter": "sam_vit_l", "policy": "center"}
 TRAINING = {"rows": 7, "rows_left_out": {"below min_iou": 2}, "steps": 3}
-ADAPTER = Story(RECORD, "cc", DATA, TRAINING)
-MERGED = Story(
+ADAPTER = Provenance(RECORD, "cc", DATA, TRAINING)
+MERGED = Provenance(
     RECORD,
     "cc",
     DATA,

@@ -26,41 +26,41 @@ def run(*words):
 
 def failure(capsys, *words, code=1):
     assert run(*words) == code
-    shown = capsys.readouterr().err
-    assert shown.startswith("error: ")
-    assert shown.count("\n") == 1
-    return shown
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    return message
 
 
-def test_a_card_takes_the_place_of_pefts_empty_one(tuned):
-    assert card.TEMPLATE in (tuned / "README.md").read_text()
+def test_the_card_replaces_the_empty_one_of_peft(tuned):
+    assert card.PEFT_TITLE in (tuned / "README.md").read_text()
     assert run(tuned) == 0
-    found = ModelCard.load(tuned / "README.md")
-    assert found.data.library_name == "peft"
-    assert found.data.eval_results is None
-    assert found.data.license is None
-    assert found.data.base_model is None
-    assert "# lora\n" in found.text
-    assert "not at hand" not in found.text
-    assert card.TEMPLATE not in found.text
+    written = ModelCard.load(tuned / "README.md")
+    assert written.data.library_name == "peft"
+    assert written.data.eval_results is None
+    assert written.data.license is None
+    assert written.data.base_model is None
+    assert "# lora\n" in written.text
+    assert "not available" not in written.text
+    assert card.PEFT_TITLE not in written.text
 
 
-def test_the_figures_come_back_through_the_hubs_own_reader(tuned, tmp_path):
-    digest = provenance.of_adapter(tuned).adapter_sha256
+def test_scores_are_read_back_by_the_hubs_client(tuned, tmp_path):
+    digest = provenance.read_adapter(tuned).adapter_sha256
     runs = [evaluated(tmp_path / mode, adapter_sha256=digest, decode=mode) for mode in ("replay", "joint")]
     assert run(tuned, "--evaluation", *runs, "--license", "mit", "--name", "Clicks") == 0
-    found = ModelCard.load(tuned / "README.md").data
-    assert found.license == "mit"
-    assert found.model_name == "Clicks"
-    miou = [r for r in found.eval_results if r.metric_name == "mIoU"]
+    data = ModelCard.load(tuned / "README.md").data
+    assert data.license == "mit"
+    assert data.model_name == "Clicks"
+    miou = [r for r in data.eval_results if r.metric_name == "mIoU"]
     assert [(r.metric_value, r.metric_args["decode"]) for r in miou] == [(0.75, "replay"), (0.75, "joint")]
-    assert {(r.dataset_name, r.dataset_split) for r in found.eval_results} == {("folder: scenes", "test")}
+    assert {(r.dataset_name, r.dataset_split) for r in data.eval_results} == {("folder: scenes", "test")}
     first = (tuned / "README.md").read_text()
     assert run(tuned, "--evaluation", *runs, "--license", "mit", "--name", "Clicks") == 0
     assert (tuned / "README.md").read_text() == first
 
 
-def test_a_base_on_the_hub_is_named_to_it(tuned):
+def test_a_base_on_the_hub_is_in_the_metadata(tuned):
     with_record(tuned, base="Qwen/Qwen3-VL-2B-Instruct", revision="0123abcd")
     assert run(tuned) == 0
     data = ModelCard.load(tuned / "README.md").data
@@ -68,32 +68,32 @@ def test_a_base_on_the_hub_is_named_to_it(tuned):
     assert data.base_model_relation == "adapter"
 
 
-def test_a_card_that_someone_wrote_stays(tuned, capsys):
+def test_a_card_written_by_hand_is_not_overwritten(tuned, capsys):
     assert run(tuned) == 0
     edited = (tuned / "README.md").read_text().replace(card_text.MARK, "Mine.")
     (tuned / "README.md").write_text(edited)
     capsys.readouterr()
-    assert "was written by someone" in failure(capsys, tuned, code=2)
+    assert "was written by hand" in failure(capsys, tuned, code=2)
     assert (tuned / "README.md").read_text() == edited
 
 
-def test_a_card_is_not_written_over_by_one_that_tells_less(tuned, tmp_path, capsys):
-    digest = provenance.of_adapter(tuned).adapter_sha256
-    figures = ["--evaluation", evaluated(tmp_path / "e", adapter_sha256=digest)]
-    assert run(tuned, *figures, "--license", "mit") == 0
+def test_a_card_is_not_replaced_by_one_with_less_content(tuned, tmp_path, capsys):
+    digest = provenance.read_adapter(tuned).adapter_sha256
+    scores = ["--evaluation", evaluated(tmp_path / "e", adapter_sha256=digest)]
+    assert run(tuned, *scores, "--license", "mit") == 0
     before = (tuned / "README.md").read_text()
     capsys.readouterr()
-    assert "what --evaluation told it" in failure(capsys, tuned, "--license", "mit", code=2)
-    assert "what --license told it" in failure(capsys, tuned, *figures, code=2)
+    assert "the content of --evaluation" in failure(capsys, tuned, "--license", "mit", code=2)
+    assert "the content of --license" in failure(capsys, tuned, *scores, code=2)
     assert (tuned / "README.md").read_text() == before
     broken = before.replace("license: mit", "license: [")
     (tuned / "README.md").write_text(broken)
-    assert "cannot be read" in failure(capsys, tuned, *figures, code=2)
+    assert "cannot be read" in failure(capsys, tuned, *scores, code=2)
     (tuned / "README.md").unlink()
     assert run(tuned) == 0
 
 
-def test_a_store_that_is_gone_is_said(tuned, tmp_path, capsys):
+def test_a_missing_click_store_is_reported(tuned, tmp_path, capsys):
     with_record(tuned, config={"clicks": str(tmp_path / "gone")})
     assert run(tuned) == 0
     assert "--clicks STORE" in capsys.readouterr().out
@@ -101,43 +101,42 @@ def test_a_store_that_is_gone_is_said(tuned, tmp_path, capsys):
     assert "--clicks STORE" not in capsys.readouterr().out
 
 
-def test_wrong_requests_are_one_sentence_and_change_nothing(tuned, base, tmp_path, capsys):
+def test_wrong_requests_are_errors_and_change_nothing(tuned, base, tmp_path, capsys):
     before = (tuned / "README.md").read_text()
-    assert "is no folder" in failure(capsys, tmp_path / "nowhere")
+    assert "is not a folder" in failure(capsys, tmp_path / "nowhere")
     assert "holds no geoclick.json" in failure(capsys, base)
     assert "holds no metrics.json" in failure(capsys, tuned, "--evaluation", tmp_path)
     other = evaluated(tmp_path / "other", adapter_sha256="another")
-    assert "are not this model's" in failure(capsys, tuned, "--evaluation", other)
-    assert "names no namespace" in failure(capsys, tuned, "--push", "clicks", code=2)
-    assert "of no letters" in failure(capsys, tuned, "--name", " ", code=2)
-    assert "of no letters" in failure(capsys, tuned, "--license", "", code=2)
+    assert "belong to another model" in failure(capsys, tuned, "--evaluation", other)
+    assert "has no namespace" in failure(capsys, tuned, "--push", "clicks", code=2)
+    assert "must not be empty" in failure(capsys, tuned, "--name", " ", code=2)
+    assert "must not be empty" in failure(capsys, tuned, "--license", "", code=2)
     assert (tuned / "README.md").read_text() == before
 
 
 @pytest.mark.parametrize(
     "name", ["a: b", "# x", "---", "- y", '"q', "{}", "\n---\nlicense: mit", "a\x85b", "<b>"]
 )
-def test_names_that_mean_something_to_yaml_or_markdown_are_names(tuned, tmp_path, name):
-    digest = provenance.of_adapter(tuned).adapter_sha256
-    run_folder = evaluated(tmp_path / "e", adapter_sha256=digest)
-    told = provenance.of_adapter(tuned)
-    found = [evaluations.read(run_folder, told)]
-    card.write(tuned, told, found, name=name, license=name)
+def test_names_with_yaml_or_markdown_syntax_are_escaped(tuned, tmp_path, name):
+    model = provenance.read_adapter(tuned)
+    run_folder = evaluated(tmp_path / "e", adapter_sha256=model.adapter_sha256)
+    runs = [evaluations.read(run_folder, model)]
+    card.write(tuned, model, runs, name=name, license=name)
     data = ModelCard.load(tuned / "README.md").data
     assert (data.model_name, data.license) == (" ".join(name.split()),) * 2
 
 
 def test_card_and_weights_are_pushed_together(tuned, monkeypatch, capsys):
-    seen = []
+    pushes = []
 
     def push(folder, name, *, private):
-        seen.append((name, private, [path.name for path in hub.published(folder)]))
+        pushes.append((name, private, [path.name for path in hub.model_files(folder)]))
         return "address"
 
     monkeypatch.setattr(hub, "push", push)
     assert run(tuned, "--push", "me/clicks") == 0
     names = ["README.md", "adapter_config.json", "adapter_model.safetensors", "geoclick.json", "metrics.json"]
-    assert seen == [("me/clicks", False, names)]
+    assert pushes == [("me/clicks", False, names)]
     assert "hf download me/clicks --local-dir clicks" in (tuned / "README.md").read_text()
     assert "pushed: address" in capsys.readouterr().out
     assert json.loads((tuned / "geoclick.json").read_text())["config"]["lora_r"] == 4

@@ -42,7 +42,7 @@ def tuned(base, store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def merged(tuned, tmp_path_factory):
-    """A merged model, made by the command."""
+    """A model that the command merged."""
     output = tmp_path_factory.mktemp("merged") / "model"
     assert merge.main([str(tuned), "--output", str(output), "--check-samples", "2"]) == 0
     return output
@@ -50,8 +50,8 @@ def merged(tuned, tmp_path_factory):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Questions that cost little, for tests that are about something else."""
-    monkeypatch.setattr(merge_check, "drawn", lambda count: QUESTIONS)
+    """Constant answers, for tests that are not about the check."""
+    monkeypatch.setattr(merge_check, "from_scenes", lambda count: QUESTIONS)
     answers = merge_check.Answers(["a", "b"], torch.zeros(2, 4))
     monkeypatch.setattr(merge_check, "ask", lambda *args, **options: answers)
 
@@ -61,15 +61,15 @@ def logits(vlm):
         return merge_check.ask(vlm, QUESTIONS, answer_format="compact").logits
 
 
-def failure(capsys, words, code=1):
-    assert merge.main([str(word) for word in words]) == code
-    shown = capsys.readouterr().err.splitlines()
-    assert [line for line in shown if line.startswith("error: ")] == [shown[-1]]
-    return shown[-1]
+def failure(capsys, arguments, code=1):
+    assert merge.main([str(argument) for argument in arguments]) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("error: ")] == [lines[-1]]
+    return lines[-1]
 
 
 @pytest.mark.parametrize("family", tiny.FOLDERS)
-def test_the_merged_model_is_the_adapter(family, tmp_path):
+def test_the_merged_model_has_the_logits_of_the_adapter(family, tmp_path):
     base = tiny.FOLDERS[family](tmp_path / "base")
     tuned = random_adapter(tmp_path / "lora", base)
     output = tmp_path / "merged"
@@ -92,7 +92,7 @@ def test_other_kinds_of_lora_merge_too(base, lora, quick, tmp_path, monkeypatch)
     )
 
 
-def test_a_merged_model_is_asked_as_its_adapter_was_trained(tuned, merged):
+def test_a_merged_model_has_the_answer_format_and_pixel_limits_of_its_adapter(tuned, merged):
     vlm = vlms.load(str(merged), device="cpu")
     assert generative.default_format(vlm) == "compact"
     assert vlm.record.adapter.config["lora_r"] == 4
@@ -106,7 +106,7 @@ def test_a_merged_model_is_asked_as_its_adapter_was_trained(tuned, merged):
         vlms.load(str(tuned))
 
 
-def test_the_record_tells_of_the_check_the_data_and_no_path(merged, store):
+def test_the_record_has_the_check_and_the_data_and_no_path(merged, store):
     text = (merged / "geoclick.json").read_text()
     record = json.loads(text)
     assert record["check"]["questions"] == record["check"]["same_answers"] == 2
@@ -120,7 +120,7 @@ def test_the_record_tells_of_the_check_the_data_and_no_path(merged, store):
     assert str(store[0].parent) not in card.text
 
 
-def test_other_weights_beside_the_record_are_refused(merged, tmp_path):
+def test_other_weights_than_the_recorded_ones_are_refused(merged, tmp_path):
     copy = shutil.copytree(merged, tmp_path / "copy")
     weights = load_file(copy / "model.safetensors")
     save_file(
@@ -132,7 +132,7 @@ def test_other_weights_beside_the_record_are_refused(merged, tmp_path):
     assert vlms.load(str(copy)).record is None
 
 
-def test_an_adapter_on_a_merged_model_brings_its_own_record(merged, quick, tmp_path):
+def test_an_adapter_on_a_merged_model_has_its_own_record(merged, quick, tmp_path):
     second = random_adapter(tmp_path / "second", merged)
     vlm = vlms.load(str(merged), adapter=second, device="cpu")
     assert vlm.record.base == str(merged)
@@ -141,7 +141,7 @@ def test_an_adapter_on_a_merged_model_brings_its_own_record(merged, quick, tmp_p
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_weights_are_written_in_the_dtype_that_is_asked_for(base, quick, tmp_path, dtype):
+def test_weights_are_written_in_the_requested_dtype(base, quick, tmp_path, dtype):
     tuned = random_adapter(tmp_path / "lora", base)
     output = tmp_path / "merged"
     flags = [] if dtype == "float32" else ["--dtype", dtype]
@@ -150,22 +150,22 @@ def test_weights_are_written_in_the_dtype_that_is_asked_for(base, quick, tmp_pat
     assert json.loads((output / "geoclick.json").read_text())["dtype"] == dtype
 
 
-def test_other_answers_leave_nothing(tuned, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(merge_check, "drawn", lambda count: QUESTIONS)
+def test_different_answers_leave_no_output(tuned, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(merge_check, "from_scenes", lambda count: QUESTIONS)
     answers = [["+(1,1)", "none"], ["+(1,1)", "+(2,2)"]]
     monkeypatch.setattr(
         merge_check,
         "ask",
         lambda *args, **options: merge_check.Answers(answers.pop(0), torch.zeros(2, 4)),
     )
-    shown = failure(capsys, [tuned, "--output", tmp_path / "merged"])
-    assert "1 of 2 answers differ" in shown
-    assert "--min-same 0.5" in shown
+    message = failure(capsys, [tuned, "--output", tmp_path / "merged"])
+    assert "1 of 2 answers differ" in message
+    assert "--min-same 0.5" in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_share_of_other_answers_is_kept_where_it_is_accepted(tuned, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(merge_check, "drawn", lambda count: QUESTIONS)
+def test_min_same_accepts_a_share_of_different_answers(tuned, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(merge_check, "from_scenes", lambda count: QUESTIONS)
     answers = [["+(1,1)", "none"], ["+(1,1)", "+(2,2)"]]
     monkeypatch.setattr(
         merge_check,
@@ -173,60 +173,60 @@ def test_a_share_of_other_answers_is_kept_where_it_is_accepted(tuned, monkeypatc
         lambda *args, **options: merge_check.Answers(answers.pop(0), torch.zeros(2, 4)),
     )
     assert merge.main([str(tuned), "--output", str(tmp_path / "merged"), "--min-same", "0.5"]) == 0
-    assert "1 of 2 answers in float32 are the adapter's" in capsys.readouterr().out
+    assert "1 of 2 answers in float32 equal the adapter's" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "message"),
     [
         (safetensors.SafetensorError("Error while serializing: I/O error: No space left"), "free space"),
         (OSError(28, "No space left on device"), "free space"),
         (KeyboardInterrupt(), "Interrupted"),
     ],
 )
-def test_a_full_disk_or_an_interrupt_leaves_nothing(
-    tuned, quick, error, words, monkeypatch, tmp_path, capsys
+def test_a_full_disk_or_an_interrupt_leaves_no_output(
+    tuned, quick, error, message, monkeypatch, tmp_path, capsys
 ):
     def save(self, folder, *args, **options):
         (folder / "model.safetensors").write_bytes(b"half")
         raise error
 
     monkeypatch.setattr(Qwen3VLForConditionalGeneration, "save_pretrained", save)
-    assert words in failure(capsys, [tuned, "--output", tmp_path / "merged"])
+    assert message in failure(capsys, [tuned, "--output", tmp_path / "merged"])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_merge_left_is_taken_away(tmp_path):
+def test_the_folder_of_a_killed_merge_is_removed(tmp_path):
     output = tmp_path / "merged"
     (tmp_path / "merged.partial").mkdir()
     (tmp_path / "merged.partial" / merge.MARK).touch()
     (tmp_path / "merged.partial" / "half").touch()
     with merge.fresh_folder(output) as folder:
         assert [path.name for path in folder.iterdir()] == [merge.MARK]
-        (folder / "whole").write_text("x")
+        (folder / "complete").write_text("x")
         assert not output.exists()
-    assert [path.name for path in output.iterdir()] == ["whole"]
+    assert [path.name for path in output.iterdir()] == ["complete"]
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_folders_of_something_else_stay_as_they_are(tuned, tmp_path, capsys):
-    stranger = tmp_path / "merged.partial"
-    stranger.mkdir()
-    (stranger / "thesis").touch()
+def test_other_folders_are_not_touched(tuned, tmp_path, capsys):
+    other = tmp_path / "merged.partial"
+    other.mkdir()
+    (other / "thesis").touch()
     assert "is in the way" in failure(
         capsys, [tuned, "--output", tmp_path / "merged", "--check-samples", 1], 2
     )
-    assert (stranger / "thesis").exists()
-    assert "holds something already" in failure(capsys, [tuned, "--output", stranger], 2)
-    assert "holds something already" in failure(capsys, [tuned, "--output", tuned], 2)
+    assert (other / "thesis").exists()
+    assert "is not empty" in failure(capsys, [tuned, "--output", other], 2)
+    assert "is not empty" in failure(capsys, [tuned, "--output", tuned], 2)
     assert (tuned / "adapter_model.safetensors").exists()
 
 
-def test_wrong_requests_are_one_sentence(tuned, base, store, tmp_path, capsys):
+def test_wrong_requests_are_errors(tuned, base, store, tmp_path, capsys):
     output = ["--output", tmp_path / "merged"]
     assert "--min-same is a share" in failure(capsys, [tuned, *output, "--min-same", 2], 2)
-    assert "names no namespace" in failure(capsys, [tuned, *output, "--push", "model"], 2)
-    assert "is no name for the hub" in failure(capsys, [tuned, *output, "--push", "me/a b"], 2)
+    assert "has no namespace" in failure(capsys, [tuned, *output, "--push", "model"], 2)
+    assert "is not a valid name on the hub" in failure(capsys, [tuned, *output, "--push", "me/a b"], 2)
     assert "add --push" in failure(capsys, [tuned, *output, "--private"], 2)
     assert "give it by --root" in failure(capsys, [tuned, *output, "--clicks", store[0]], 2)
     assert "holds no geoclick.json" in failure(capsys, [base, *output])
@@ -235,18 +235,18 @@ def test_wrong_requests_are_one_sentence(tuned, base, store, tmp_path, capsys):
     assert not (tmp_path / "merged").exists()
 
 
-def test_the_result_is_pushed_when_it_is_whole(tuned, quick, tmp_path, monkeypatch, capsys):
+def test_the_result_is_pushed_when_it_is_complete(tuned, quick, tmp_path, monkeypatch, capsys):
     from geoclick.train.publishing import hub
 
-    seen = []
+    pushes = []
 
     def push(folder, name, *, private):
-        seen.append((name, private, vlms.load(str(folder)).record.kind))
+        pushes.append((name, private, vlms.load(str(folder)).record.kind))
         return "address"
 
     monkeypatch.setattr(hub, "push", push)
-    words = [tuned, "--output", tmp_path / "merged", "--push", "me/clicks", "--private"]
-    assert merge.main([str(word) for word in words]) == 0
-    assert seen == [("me/clicks", True, "merged")]
+    arguments = [tuned, "--output", tmp_path / "merged", "--push", "me/clicks", "--private"]
+    assert merge.main([str(argument) for argument in arguments]) == 0
+    assert pushes == [("me/clicks", True, "merged")]
     assert "--vlm me/clicks" in (tmp_path / "merged" / "README.md").read_text()
     assert "pushed: address" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The words of a model card, in Markdown; whatever came from a file is escaped."""
+"""The text of a model card, in Markdown; whatever comes from a file is escaped."""
 
 import html
 import shlex
@@ -8,32 +8,35 @@ from typing import Any
 
 from geoclick.scoring.model_index import METRICS, Evaluation
 from geoclick.train.publishing.hub import without_paths
-from geoclick.train.publishing.provenance import Story, supervised
+from geoclick.train.publishing.provenance import Provenance, supervised_options
 from geoclick.vlms.merged import MergedRecord
 
 MARK = (
     "<!-- Written by geoclick card, which replaces this file; remove this line to keep edits of your own. -->"
 )
+"""Marks the cards that may be overwritten; never change it, or earlier cards are not recognized."""
 DATA = {
     "dataset": "layout",
     "split": "split",
     "samples": "rows of the click store",
     "segmenter": "segmenter in the loop",
-    "segmenter_sha256": "its SHA-256",
-    "policy": "policy",
-    "clicks": "clicks of a sequence at most",
-    "iou_target": "stops at this IoU",
-    "sequences": "sequences of a sample",
+    "segmenter_sha256": "SHA-256 of the segmenter",
+    "policy": "click policy",
+    "clicks": "maximum clicks per sequence",
+    "iou_target": "IoU target of a sequence",
+    "sequences": "sequences per sample",
     "seed": "seed",
     "samples_sha256": "SHA-256 of the samples",
 }
-"""The keys of a click store's manifest that are told."""
-FOLDERS = ("clicks", "root", "output", "resume")
-"""Options of the run that say where things lay, not what was done."""
+"""The reported keys of a click store's manifest, with their names in the card."""
+RUN = ("steps", "seconds", "samples_per_second", "processes")
+"""The reported keys of the training run's metrics."""
+PATH_OPTIONS = ("clicks", "root", "output", "resume")
+"""Options that are paths; they do not affect the result."""
 
 
 def escape(value: Any) -> str:
-    """A value from a file as one line of text that Markdown and HTML take literally."""
+    """A value as one line of text that Markdown and HTML take literally."""
     text = html.escape(" ".join(str(value).split()), quote=False)
     return "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in text)
 
@@ -44,142 +47,166 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *lines])
 
 
-def pairs(values: Mapping[str, Any]) -> str:
-    """Names and values as a table."""
+def key_value_table(values: Mapping[str, Any]) -> str:
+    """Names and values as a table without a head."""
     return table(["", ""], list(values.items()))
 
 
 def render(
-    story: Story, evaluations: Sequence[Evaluation], *, name: str, hub_name: str | None, license: str | None
+    provenance: Provenance,
+    evaluations: Sequence[Evaluation],
+    *,
+    name: str,
+    hub_name: str | None,
+    license: str | None,
 ) -> str:
     """The card below its metadata.
 
     Args:
-        story: of the model.
-        evaluations: its figures.
-        name: the model's.
-        hub_name: where it is pushed to, None when it is not.
-        license: as the user names it, None when unstated.
+        provenance: of the model.
+        evaluations: of the model.
+        name: of the model.
+        hub_name: repository that the model is pushed to, if any.
+        license: as the user names it, or None.
     """
-    base = escape(base_name(story))
-    made = (
+    base = escape(base_name(provenance))
+    kind = (
         f"The language model of {base} with a LoRA adapter merged into it"
-        if story.merged
-        else f"A LoRA adapter on the language model of {base}"
+        if provenance.merged
+        else f"A LoRA adapter for the language model of {base}"
     )
-    parts = [
-        MARK,
-        f"# {escape(name)}",
-        f"{made}: asked for a thing in an overhead image, it writes positive and negative clicks as text, which a "
-        "frozen SAM turns into a mask. Trained with GeoClick.",
-        "## How to use it\n\n" + usage(story, name, hub_name),
-        "## Base model\n\n" + base_table(story),
-        "## Data\n\n" + data(story),
-        "## Recipe\n\n" + recipe(story),
-    ]
-    if story.merged:
-        parts.append("## Merging\n\n" + merging(story.merged))
-    parts += [
-        "## Figures\n\n" + figures(evaluations),
-        "## Limits\n\n" + limits(story),
-        "## Licence\n\n"
-        + (
-            escape(license) if license else "Not stated. The licences of the base model and of the data bind."
-        ),
-    ]
+    introduction = (
+        f"{kind}. Asked for an object in an overhead image, it writes positive and negative clicks as text, and a "
+        "frozen SAM turns the clicks into a mask. Trained with GeoClick."
+    )
+    sections = {
+        "Usage": usage(provenance, name, hub_name),
+        "Base model": base_model(provenance),
+        "Training data": training_data(provenance),
+        "Training": training(provenance),
+        "Merging": merging(provenance.merged) if provenance.merged else "",
+        "Evaluation": scores(evaluations),
+        "Limitations": limitations(provenance),
+        "License": escape(license or "Not stated. The licenses of the base model and of the data apply."),
+    }
+    parts = [MARK, f"# {escape(name)}", introduction]
+    parts += [f"## {title}\n\n{text}" for title, text in sections.items() if text]
     return "\n\n".join(parts) + "\n"
 
 
-def base_name(story: Story) -> str:
-    """The base as it was named, without the folders above it."""
-    return without_paths(story.record.base)
+def base_name(provenance: Provenance) -> str:
+    """The base model, without a local path."""
+    return str(without_paths(provenance.record.base))
 
 
-def usage(story: Story, name: str, hub_name: str | None) -> str:
-    """The commands that load the model, and what it must be asked with."""
-    record, name, base = story.record, shlex.quote(name), shlex.quote(base_name(story))
-    ask = 'geoclick predict tile.png --text "the largest building" --output runs/predict'
-    if story.merged:
-        lines = [f"{ask} --vlm {hub_name or name}"]
+def usage(provenance: Provenance, name: str, hub_name: str | None) -> str:
+    """The commands that load the model."""
+    record, folder, base = provenance.record, shlex.quote(name), shlex.quote(base_name(provenance))
+    predict = 'geoclick predict tile.png --text "the largest building" --output runs/predict'
+    if provenance.merged:
+        commands = [f"{predict} --vlm {hub_name or folder}"]
     else:
-        lines = [f"{ask} --vlm {base} --adapter {name}"]
+        commands = [f"{predict} --vlm {base} --adapter {folder}"]
         if hub_name:
-            lines = [f"hf download {hub_name} --local-dir {name}", *lines]
-    block = "\n".join("    " + " ".join(line.split()) for line in lines)
-    segmenter = story.data.get("segmenter")
-    by = (
-        f" The clicks were made with the segmenter {escape(segmenter)}; decode them with it."
+            commands = [f"hf download {hub_name} --local-dir {folder}", *commands]
+    block = "\n".join("    " + " ".join(command.split()) for command in commands)
+    segmenter = provenance.data.get("segmenter")
+    advice = (
+        f" The training clicks were simulated with the segmenter {escape(segmenter)}; use the same one."
         if segmenter
         else ""
     )
     return (
         f"{block}\n\nThe prompt (version {escape(record.prompt_version)}), the answer format "
-        f"({escape(record.answer_format)}) and the pixel limits ({record.min_pixels} to {record.max_pixels}) are taken "
-        f"from geoclick.json.{by}"
+        f"({escape(record.answer_format)}) and the pixel limits ({record.min_pixels} to {record.max_pixels}) are read "
+        f"from geoclick.json.{advice}"
     )
 
 
-def base_table(story: Story) -> str:
-    """Which weights the adapter was trained on."""
-    record = story.record
-    values = {"base": base_name(story), "revision": record.revision, "family": record.family}
-    values |= {"fingerprint": record.fingerprint, "adapted modules": record.targets}
-    return pairs({key: value for key, value in values.items() if value})
-
-
-def data(story: Story) -> str:
-    """The click store, by its manifest, and how many of its rows were trained on."""
-    root, clicks = story.record.config.get("root"), supervised(story.record.config).get("clicks")
+def base_model(provenance: Provenance) -> str:
+    """The weights that the adapter was trained on."""
+    record = provenance.record
     values = {
-        title: PurePath(str(value)).name
-        for title, value in (("dataset", root), ("click store", clicks))
-        if value
+        "base": base_name(provenance),
+        "revision": record.revision,
+        "family": record.family,
+        "fingerprint": record.fingerprint,
+        "adapted modules": record.targets,
     }
-    values |= {title: story.data[key] for key, title in DATA.items() if story.data.get(key) is not None}
-    training = story.training
-    values |= {"rows trained on": training["rows"]} if "rows" in training else {}
-    if isinstance(training.get("rows_left_out"), dict):
-        values |= {f"rows left out, {why}": n for why, n in training["rows_left_out"].items()}
-    note = "" if story.data else "\n\nThe click store's manifest was not at hand when this card was written."
-    return pairs(values) + note
+    return key_value_table({key: value for key, value in values.items() if value})
 
 
-def recipe(story: Story) -> str:
+def training_data(provenance: Provenance) -> str:
+    """The click store, as its manifest describes it, and the number of its rows that were used."""
+    config = provenance.record.config
+    paths = {"dataset": config.get("root"), "click store": supervised_options(config).get("clicks")}
+    values = {title: PurePath(str(value)).name for title, value in paths.items() if value}
+    values |= {
+        title: provenance.data[key] for key, title in DATA.items() if provenance.data.get(key) is not None
+    }
+    run = provenance.training
+    if "rows" in run:
+        values["training rows"] = run["rows"]
+    if isinstance(run.get("rows_left_out"), dict):
+        values |= {f"rows left out, {reason}": count for reason, count in run["rows_left_out"].items()}
+    missing = "\n\nThe manifest of the click store was not available when this card was written."
+    return key_value_table(values) + ("" if provenance.data else missing)
+
+
+def training(provenance: Provenance) -> str:
     """The resolved options of the run, its length and the versions of the libraries."""
-    config = without_paths(story.record.config)
-    options = {k: v for k, v in config.items() if k not in (*FOLDERS, "start")}
-    told = ("steps", "seconds", "samples_per_second", "processes")
-    ran = {key.replace("_", " "): story.training[key] for key in told if key in story.training}
-    record = story.record
-    made = {f"version of {name}": version for name, version in record.versions.items()}
-    made |= {"commit of geoclick": record.git_commit} if record.git_commit else {}
-    text = pairs(_shown(options) | ran | made)
+    record = provenance.record
+    config = without_paths(record.config)
+    values = _options({key: value for key, value in config.items() if key != "start"})
+    values |= {key.replace("_", " "): provenance.training[key] for key in RUN if key in provenance.training}
+    values |= {f"version of {library}": version for library, version in record.versions.items()}
+    if record.git_commit:
+        values["commit of geoclick"] = record.git_commit
+    text = key_value_table(values)
     if "start" in config:
-        before = {k: v for k, v in supervised(config).items() if k not in FOLDERS}
-        text += f"\n\nThe supervised run that the reinforcement starts from:\n\n{pairs(_shown(before))}"
+        first = key_value_table(_options(supervised_options(config)))
+        text += f"\n\nThe reinforcement learning starts from a supervised run with these options:\n\n{first}"
     return text
 
 
-def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for display, without paths."""
+    options = {key: value for key, value in config.items() if key not in PATH_OPTIONS}
     return {key: "none" if value in (None, [], ()) else value for key, value in options.items()}
 
 
 def merging(record: MergedRecord) -> str:
-    """How the merged model was checked."""
-    check = record.check
+    """The check of the merged model."""
     values = {"dtype": record.dtype, "SHA-256 of the adapter": record.adapter_sha256}
-    values |= {key.replace("_", " "): value for key, value in check.items()}
-    return "Greedy answers of the merged model against those of the base with its adapter.\n\n" + pairs(
-        values
-    )
+    values |= {key.replace("_", " "): value for key, value in record.check.items()}
+    introduction = "The greedy answers of the merged model, compared with those of the base with its adapter:"
+    return f"{introduction}\n\n{key_value_table(values)}"
 
 
-def figures(evaluations: Sequence[Evaluation]) -> str:
-    """The scores, those by task or class, and the protocol of each."""
+def scores(evaluations: Sequence[Evaluation]) -> str:
+    """The scores, also by task or class, and the protocol of each evaluation."""
     if not evaluations:
-        return (
-            "None yet. `geoclick evaluate` makes them, `geoclick card --evaluation FOLDER` writes them here."
-        )
+        return "None yet. `geoclick evaluate` computes scores, `geoclick card --evaluation FOLDER` adds them."
+    tasks = [
+        [e.dataset, e.split, task, count, f"{miou:.3f}"]
+        for e in evaluations
+        for task, (count, miou) in e.by_task.items()
+    ]
+    classes = [
+        [e.dataset, e.split, name, f"{iou:.3f}"] for e in evaluations for name, iou in e.per_class.items()
+    ]
+    parts = [_score_table(evaluations)]
+    if tasks:
+        parts.append(table(["dataset", "split", "task", "samples", "mIoU"], tasks))
+    if classes:
+        parts.append(table(["dataset", "split", "class", "IoU over the set"], classes))
+    for e in evaluations:
+        title = f"Protocol on {escape(e.dataset)}, split {escape(e.split)}:"
+        parts.append(f"{title}\n\n{key_value_table(e.protocol)}")
+    return "\n\n".join(parts)
+
+
+def _score_table(evaluations: Sequence[Evaluation]) -> str:
     keys = [key for key in METRICS if any(key in e.scores for e in evaluations)]
     head = ["dataset", "split", "samples", *(METRICS[key] for key in keys), "mIoU, 95 % interval"]
     rows = [
@@ -190,31 +217,22 @@ def figures(evaluations: Sequence[Evaluation]) -> str:
         ]
         for e in evaluations
     ]
-    parts = [table(head, rows)]
-    tasks = [[e.dataset, e.split, t, n, f"{v:.3f}"] for e in evaluations for t, (n, v) in e.by_task.items()]
-    if tasks:
-        parts.append(table(["dataset", "split", "task", "samples", "mIoU"], tasks))
-    classes = [[e.dataset, e.split, c, f"{v:.3f}"] for e in evaluations for c, v in e.per_class.items()]
-    if classes:
-        parts.append(table(["dataset", "split", "class", "IoU over the set"], classes))
-    for e in evaluations:
-        parts.append(f"Protocol on {escape(e.dataset)}, split {escape(e.split)}:\n\n{pairs(e.protocol)}")
-    return "\n\n".join(parts)
+    return table(head, rows)
 
 
-def limits(story: Story) -> str:
-    """What the model was not shown, by its record."""
-    most = supervised(story.record.config).get("max_clicks")
-    clicks = f"at most {escape(most)} of them an answer" if most else "few of them an answer"
+def limitations(provenance: Provenance) -> str:
+    """What the model was not trained for, according to its record."""
+    limit = supervised_options(provenance.record.config).get("max_clicks")
+    clicks = f"at most {escape(limit)} clicks" if limit else "a few clicks"
     lines = [
-        f"It learnt from simulated clicks, {clicks}; people click otherwise.",
-        "What it does on imagery, resolutions, classes and wordings other than those of its data is not measured "
-        "unless a figure above says so.",
-        "An answer may be wrong, empty or unreadable; GeoClick reports which answers it could not read.",
-        "The mask is the segmenter's: with another one, or other settings of decoding, the figures do not hold.",
+        f"The model was trained on simulated answers of {clicks}; people click differently.",
+        "Its accuracy on imagery, resolutions, classes and phrasings that differ from its training data is unknown, "
+        "unless an evaluation above covers them.",
+        "An answer may be wrong, empty or unreadable; GeoClick reports the answers that it cannot parse.",
+        "The mask depends on the segmenter: the scores hold only for the same segmenter and decoding options.",
     ]
-    if story.record.base == "embedded":
+    if provenance.record.base == "embedded":
         lines.append(
-            "The embedded base has seen procedural scenes only: for demos and tests, not for real imagery."
+            "The embedded base was trained on procedural scenes only; it is for demos and tests, not for real imagery."
         )
     return "\n".join(f"- {line}" for line in lines)

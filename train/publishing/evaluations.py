@@ -1,4 +1,4 @@
-"""The figures of `geoclick evaluate` as a model card needs them: checked to be this model's."""
+"""Reading the scores of `geoclick evaluate` for a model card, and checking that they belong to the model."""
 
 import json
 from pathlib import Path
@@ -7,38 +7,39 @@ from geoclick.datasets.benchmarks import TITLES
 from geoclick.errors import GeoClickError
 from geoclick.scoring import model_index
 from geoclick.scoring.model_index import Evaluation
-from geoclick.train.publishing.provenance import Story
+from geoclick.train.publishing.provenance import Provenance
 
 
-def read(folder: Path, story: Story) -> Evaluation:
-    """The figures in an evaluation's folder.
+def read(folder: Path, provenance: Provenance) -> Evaluation:
+    """The scores in the run folder of an evaluation.
 
     Args:
-        folder: that `geoclick evaluate` wrote.
-        story: of the model that the card is about.
+        folder: written by `geoclick evaluate`.
+        provenance: of the model that the card describes.
 
     Raises:
-        GeoClickError: there are none, they are broken, or they are another model's.
+        GeoClickError: metrics.json is missing or invalid, or belongs to another model.
     """
     path = folder / "metrics.json"
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
-        found, protocol = model_index.of_summary(metrics, TITLES), metrics["protocol"]
+        evaluation, protocol = model_index.of_summary(metrics, TITLES), metrics["protocol"]
     except FileNotFoundError as error:
         raise GeoClickError(
-            f"{folder} holds no metrics.json; give a folder of a finished 'geoclick evaluate'."
+            f"{folder} holds no metrics.json; give the folder of a finished 'geoclick evaluate'."
         ) from error
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise GeoClickError(
-            f"{path} is none of 'geoclick evaluate' ({error!r}); evaluate the model again."
+            f"{path} is not from 'geoclick evaluate' ({error!r}); evaluate the model again."
         ) from error
-    if story.merged:
-        same = protocol.get("vlm_fingerprint") == story.merged.fingerprint and not protocol.get("adapter")
+    if provenance.merged:
+        same = protocol.get("vlm_fingerprint") == provenance.merged.fingerprint
+        same = same and not protocol.get("adapter")
     else:
-        same = protocol.get("adapter_sha256") == story.adapter_sha256
+        same = protocol.get("adapter_sha256") == provenance.adapter_sha256
     if not same:
         raise GeoClickError(
-            f"The figures in {folder} are not this model's: evaluate it by "
-            f"{'--vlm' if story.merged else '--adapter'}, and give that folder."
+            f"The scores in {folder} belong to another model; evaluate this one with "
+            f"{'--vlm' if provenance.merged else '--adapter'} and give that folder."
         )
-    return found
+    return evaluation

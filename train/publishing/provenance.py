@@ -1,4 +1,4 @@
-"""What a folder of trained weights says about itself: the adapter's record, its data, its training, its merging."""
+"""The provenance of an adapter or a merged model: its record, its training data and its training run."""
 
 import json
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.merged import MergedRecord
 
 TRAINING = ("rows", "rows_left_out", "steps", "seconds", "samples_per_second", "processes")
-"""What is told of the run's metrics.json."""
+"""The keys of the training run's metrics.json that are part of the provenance."""
 
 
 @dataclass(frozen=True)
-class Story:
+class Provenance:
     """The provenance of an adapter or a merged model.
 
     Attributes:
-        record: the adapter's.
-        adapter_sha256: of the adapter's weights.
-        data: the manifest of the click store that it learnt from, empty when it is not at hand.
+        record: the adapter's record.
+        adapter_sha256: hash of the adapter's weights.
+        data: manifest of the click store that it was trained on; empty if it is not available.
         training: the keys of TRAINING that the run recorded.
-        merged: the merged model's record, None for an adapter.
+        merged: the merged model's record; None for an adapter.
     """
 
     record: AdapterRecord
@@ -35,15 +35,15 @@ class Story:
     merged: MergedRecord | None = None
 
 
-def of_adapter(folder: Path, clicks: str | None = None) -> Story:
-    """The story of an adapter folder.
+def read_adapter(folder: Path, clicks: str | None = None) -> Provenance:
+    """The provenance of an adapter.
 
     Args:
-        folder: that `geoclick train sft` wrote.
-        clicks: the click store, where it lies elsewhere than at training time.
+        folder: written by `geoclick train sft` or `grpo`.
+        clicks: the click store, if it has moved since the training.
 
     Raises:
-        GeoClickError: there is no adapter, or `clicks` is no click store.
+        GeoClickError: the folder holds no adapter, or `clicks` is not a click store.
     """
     record = adapter.read_record(folder)
     try:
@@ -52,32 +52,34 @@ def of_adapter(folder: Path, clicks: str | None = None) -> Story:
         raise GeoClickError(
             f"{folder} holds no {adapter.WEIGHTS}; finish its 'geoclick train sft' with --resume."
         ) from error
-    return Story(record, digest, _manifest(record, clicks), _training(folder))
+    return Provenance(record, digest, _manifest(record, clicks), _training(folder))
 
 
-def of_folder(folder: Path, clicks: str | None = None) -> Story:
-    """The story of an adapter or a merged model; arguments and errors as in `of_adapter`."""
+def read(folder: Path, clicks: str | None = None) -> Provenance:
+    """The provenance of an adapter or a merged model; arguments and errors as in `read_adapter`."""
     if not (folder / "config.json").is_file():
-        return of_adapter(folder, clicks)
-    own = merged.read_record(folder)
-    if own is None:
-        raise GeoClickError(f"{folder} holds no {adapter.RECORD}; give a folder of train sft or of merge.")
-    data = store.read_manifest(clicks) if clicks else own.data
-    return Story(own.adapter, own.adapter_sha256, data, own.training, own)
+        return read_adapter(folder, clicks)
+    record = merged.read_record(folder)
+    if record is None:
+        raise GeoClickError(
+            f"{folder} holds no {adapter.RECORD}; give a folder of 'geoclick train' or 'geoclick merge'."
+        )
+    data = store.read_manifest(clicks) if clicks else record.data
+    return Provenance(record.adapter, record.adapter_sha256, data, record.training, record)
 
 
-def supervised(config: dict[str, Any]) -> dict[str, Any]:
-    """The options of the supervised run, with which every chain of runs begins; `start` leads from run to run."""
+def supervised_options(config: dict[str, Any]) -> dict[str, Any]:
+    """The options of the supervised run, the first of a chain; `start` holds the options of the run before."""
     while isinstance(config.get("start"), dict):
         config = config["start"]
     return config
 
 
 def _manifest(record: AdapterRecord, clicks: str | None) -> dict[str, Any]:
-    """The store's manifest; empty when the store of the training is gone and no other was named."""
+    """The manifest of the click store; empty if the recorded store is gone and no other is given."""
     if clicks:
         return store.read_manifest(clicks)
-    recorded = supervised(record.config).get("clicks")
+    recorded = supervised_options(record.config).get("clicks")
     if not isinstance(recorded, str) or not Path(recorded, "manifest.json").is_file():
         return {}
     return store.read_manifest(recorded)
@@ -88,7 +90,7 @@ def _training(folder: Path) -> dict[str, Any]:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}  # a checkpoint's folder has none
+        return {}  # checkpoints have none
     except (OSError, ValueError) as error:
         raise GeoClickError(f"{path} is not valid JSON; remove it, or train again.") from error
     return {key: metrics[key] for key in TRAINING if key in metrics} if isinstance(metrics, dict) else {}

@@ -10,46 +10,46 @@ from tests.train.adapters import evaluated
 from tests.train.provenances import ADAPTER, MERGED
 
 
-def test_the_figures_are_those_of_the_folder_without_the_way_to_the_data(tmp_path):
-    found = evaluations.read(evaluated(tmp_path / "e", adapter_sha256="cc", decode="replay"), ADAPTER)
-    assert found.dataset == "folder: scenes"
-    assert (found.scores["miou"], found.scores["pr@0.9"]) == (0.75, pytest.approx(0.1))
-    assert found.interval == (0.7, 0.8)
-    assert found.by_task == {"referring": (4, 0.75)}
-    assert found.protocol == {"n": 4, "mode": "native", "decode": "replay"}
+def test_scores_are_those_of_the_folder_without_paths(tmp_path):
+    evaluation = evaluations.read(evaluated(tmp_path / "e", adapter_sha256="cc", decode="replay"), ADAPTER)
+    assert evaluation.dataset == "folder: scenes"
+    assert (evaluation.scores["miou"], evaluation.scores["pr@0.9"]) == (0.75, pytest.approx(0.1))
+    assert evaluation.interval == (0.7, 0.8)
+    assert evaluation.by_task == {"referring": (4, 0.75)}
+    assert evaluation.protocol == {"n": 4, "mode": "native", "decode": "replay"}
 
 
-def test_figures_of_another_model_are_refused(tmp_path):
+def test_scores_of_another_model_are_refused(tmp_path):
     own = evaluated(tmp_path / "adapter", adapter="runs/lora", adapter_sha256="cc", vlm_fingerprint="aa")
-    whole = evaluated(tmp_path / "merged", adapter=None, adapter_sha256=None, vlm_fingerprint="bb")
+    merged = evaluated(tmp_path / "merged", adapter=None, adapter_sha256=None, vlm_fingerprint="bb")
     stored = evaluated(tmp_path / "oracle", predictor="oracle")
     on_top = evaluated(tmp_path / "on_top", adapter="runs/x", adapter_sha256="dd", vlm_fingerprint="bb")
     evaluations.read(own, ADAPTER)
-    evaluations.read(whole, MERGED)
-    for folder, story in (
-        (whole, ADAPTER),
+    evaluations.read(merged, MERGED)
+    for folder, provenance in (
+        (merged, ADAPTER),
         (stored, ADAPTER),
         (on_top, ADAPTER),
         (own, MERGED),
         (stored, MERGED),
         (on_top, MERGED),
     ):
-        with pytest.raises(GeoClickError, match="are not this model's"):
-            evaluations.read(folder, story)
+        with pytest.raises(GeoClickError, match="belong to another model"):
+            evaluations.read(folder, provenance)
 
 
-def test_a_folder_without_figures_is_refused(tmp_path):
+def test_a_folder_without_scores_is_refused(tmp_path):
     with pytest.raises(GeoClickError, match="holds no metrics"):
         evaluations.read(tmp_path, ADAPTER)
 
 
 @pytest.mark.parametrize("value", [1.5, -0.1, float("nan"), float("inf"), "0.5", None, True, [0.5]])
-def test_a_score_that_is_no_share_is_refused(tmp_path, value):
+def test_a_score_outside_0_to_1_is_refused(tmp_path, value):
     folder = evaluated(tmp_path / "e", adapter_sha256="cc")
     content = json.loads((folder / "metrics.json").read_text())
     content["scores"]["oiou"] = value
     (folder / "metrics.json").write_text(json.dumps(content))
-    with pytest.raises(GeoClickError, match="is none of 'geoclick evaluate'"):
+    with pytest.raises(GeoClickError, match="is not from 'geoclick evaluate'"):
         evaluations.read(folder, ADAPTER)
 
 
@@ -63,9 +63,9 @@ def test_a_score_that_is_no_share_is_refused(tmp_path, value):
         max_leaves=10,
     )
 )
-def test_any_json_is_refused_in_one_sentence(tmp_path_factory, value):
+def test_other_json_is_refused_in_one_sentence(tmp_path_factory, value):
     folder = tmp_path_factory.mktemp("metrics")
     (folder / "metrics.json").write_text(json.dumps(value))
-    with pytest.raises(GeoClickError, match="is none of 'geoclick evaluate'") as caught:
+    with pytest.raises(GeoClickError, match="is not from 'geoclick evaluate'") as caught:
         evaluations.read(folder, ADAPTER)
     assert "\n" not in str(caught.value)

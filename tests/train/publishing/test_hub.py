@@ -14,30 +14,30 @@ from geoclick.train.publishing import hub
 CLIENT = huggingface_hub.HfApi
 
 
-def taken(method, *args, **options):
-    """Raise TypeError unless the real client takes this call."""
+def check_signature(method, *args, **options):
+    """Raise TypeError if the real client would not accept this call."""
     inspect.signature(getattr(CLIENT, method)).bind(None, *args, **options)
 
 
 class FakeHub:
-    """The three calls that a push makes, in place of the network."""
+    """The three calls of a push, without the network."""
 
     def __init__(self, *, private=None, error=None):
         self.private, self.error, self.repositories, self.files = private, error, {}, {}
 
     def create_repo(self, name, *, private, exist_ok):
-        taken("create_repo", name, private=private, exist_ok=exist_ok)
+        check_signature("create_repo", name, private=private, exist_ok=exist_ok)
         if self.error:
             raise self.error
         assert exist_ok
         self.repositories[name] = private if self.private is None else self.private
 
     def model_info(self, name):
-        taken("model_info", name)
+        check_signature("model_info", name)
         return types.SimpleNamespace(private=self.repositories[name])
 
     def create_commit(self, name, operations, *, commit_message):
-        taken("create_commit", name, operations, commit_message=commit_message)
+        check_signature("create_commit", name, operations, commit_message=commit_message)
         assert name in self.repositories
         for operation in operations:
             with operation.as_file() as file:
@@ -48,9 +48,9 @@ class FakeHub:
 @pytest.fixture
 def fake(monkeypatch):
     def make(**options):
-        made = FakeHub(**options)
-        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: made)
-        return made
+        api = FakeHub(**options)
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+        return api
 
     return make
 
@@ -67,7 +67,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_models_files_and_no_other_are_pushed_in_one_commit(fake, folder):
+def test_only_model_files_are_pushed_in_one_commit(fake, folder):
     api = fake()
     assert hub.push(folder, "me/clicks", private=True) == "https://hub/me/clicks/commit/1"
     assert sorted(api.files) == [
@@ -80,7 +80,7 @@ def test_the_models_files_and_no_other_are_pushed_in_one_commit(fake, folder):
     assert api.repositories == {"me/clicks": True}
 
 
-def test_no_path_of_this_machine_is_pushed(fake, folder):
+def test_no_local_path_is_pushed(fake, folder):
     api = fake()
     hub.push(folder, "me/clicks", private=False)
     assert json.loads(api.files["geoclick.json"]) == {"config": {"root": "scenes"}}
@@ -89,7 +89,7 @@ def test_no_path_of_this_machine_is_pushed(fake, folder):
     assert api.repositories == {"me/clicks": None}
 
 
-def test_nothing_private_goes_to_a_public_repository(fake, folder):
+def test_a_private_push_to_a_public_repository_is_refused(fake, folder):
     api = fake(private=False)
     with pytest.raises(GeoClickError, match="is public on the hub"):
         hub.push(folder, "me/clicks", private=True)
@@ -101,7 +101,7 @@ def test_nothing_private_goes_to_a_public_repository(fake, folder):
 @pytest.mark.parametrize(
     "error", [OSError("no route\nto host"), ValueError(""), RuntimeError("Unauthorized")]
 )
-def test_a_refusal_of_the_hub_is_one_sentence_with_the_way_on(fake, folder, error):
+def test_an_error_of_the_hub_is_one_sentence_with_the_fix(fake, folder, error):
     fake(error=error)
     with pytest.raises(GeoClickError, match="hf auth login") as caught:
         hub.push(folder, "me/clicks", private=True)
@@ -110,12 +110,12 @@ def test_a_refusal_of_the_hub_is_one_sentence_with_the_way_on(fake, folder, erro
 
 
 @pytest.mark.parametrize("name", ["clicks", "a/b/c", "me/a b", "me/", "../x", "me/--x", ""])
-def test_wrong_names_are_refused_at_once(name):
+def test_wrong_names_are_refused(name):
     with pytest.raises(UsageError, match="NAMESPACE/NAME"):
         hub.check_push(name, False)
 
 
-def test_private_is_about_the_hub():
+def test_private_needs_push():
     hub.check_push("me/clicks", True)
     hub.check_push(None, False)
     with pytest.raises(UsageError, match="add --push"):
@@ -137,7 +137,7 @@ def strings(values):
 
 @settings(max_examples=50)
 @given(JSON)
-def test_no_absolute_path_stays_and_nothing_else_changes(values):
+def test_absolute_paths_are_shortened_and_nothing_else_changes(values):
     before, after = list(strings(values)), list(strings(hub.without_paths(values)))
     assert len(before) == len(after)
     for one, two in zip(before, after, strict=True):
