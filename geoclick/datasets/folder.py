@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -127,7 +127,8 @@ def _rle(record: dict[str, Any], size: tuple[int, int], folder: Path) -> Rle:
     mask = record.get("mask")
     if isinstance(mask, dict):
         check_size(record["image"], size, _size(mask.get("size"), "the size of mask"))
-        return mask
+        # Decoding checks its counts.
+        return cast(Rle, mask)
     if isinstance(mask, str):
         pixels = images.read_gray(inside(folder, mask)) > 0
         check_size(record["image"], size, pixels.shape)

@@ -238,7 +238,7 @@ def _piece(
     instance: Instance, window: Window, options: ReadOptions, on_left_out: OnLeftOut
 ) -> tuple[str, str, Rle] | None:
     """The id, the class and the RLE of an instance in a tile, or None if no piece of it is large enough."""
-    mask = vectors.rasterise(instance.shape, instance.box, window)
+    mask = vectors.rasterize(instance.shape, instance.box, window)
     pixels = int(mask.sum())
     if instance.area is None:
         if pixels:

@@ -1,6 +1,6 @@
-"""GeoTIFFs as pictures: windows of three bands as 8 bits, and the pixels that hold data.
+"""Reading GeoTIFFs: windows of three bands as 8-bit RGB, and the valid pixels.
 
-rasterio comes with the extra `geo`.
+Needs rasterio, from the extra `geo`.
 """
 
 import warnings
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoclick.errors import GeoClickError, UsageError
+from geoclick.errors import GeoClickError, UsageError, first_line
 from geoclick.geo.tiles import Window
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 STRETCH_SIDE = 1024
-"""The percentiles of a stretch are taken on a raster shrunk to this side, in pixels."""
+"""The percentiles of a stretch are computed on a raster reduced to this side, in pixels."""
 
 
 def check_installed() -> None:
@@ -36,14 +36,14 @@ def check_installed() -> None:
 
 @contextmanager
 def open_raster(path: Path) -> "Iterator[DatasetReader]":
-    """A GeoTIFF open for reading; raises GeoClickError when it is missing, broken or none.
+    """Open a GeoTIFF for reading; raises GeoClickError if it is missing, broken or another format.
 
-    Other formats are not tried: some name further files or addresses, whatever the file is called.
+    Other formats are not tried, since some refer to further files or addresses.
     """
     import rasterio
 
-    with _explained(path), warnings.catch_warnings():
-        # Whether it says where it lies is for those to ask who need it.
+    with _geoclick_errors(path), warnings.catch_warnings():
+        # A georeference is checked where it is needed.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         raster = rasterio.open(path, driver="GTiff")
     with raster:
@@ -51,16 +51,15 @@ def open_raster(path: Path) -> "Iterator[DatasetReader]":
 
 
 @contextmanager
-def _explained(path: Path | str) -> Iterator[None]:
+def _geoclick_errors(path: Path | str) -> Iterator[None]:
     """Turn rasterio's errors into GeoClickError."""
     from rasterio.errors import RasterioError
 
     try:
         yield
     except RasterioError as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise GeoClickError(
-            f"{path} cannot be read as a GeoTIFF ({reason}); replace or remove the file."
+            f"{path} cannot be read as a GeoTIFF ({first_line(error)}); replace or remove the file."
         ) from error
 
 
@@ -69,11 +68,11 @@ def choose_bands(raster: "DatasetReader", bands: Sequence[int] = ()) -> tuple[in
 
     Args:
         raster: an open raster.
-        bands: three numbers, or one to show in grey. When empty: the bands marked as red, green and blue, else the
-            first three that are not transparency, else the first one in grey.
+        bands: three numbers, or one to show in gray. If empty: the bands marked as red, green and blue; otherwise the
+            first three bands other than alpha; otherwise the first one in gray.
 
     Raises:
-        UsageError: there are no such bands.
+        UsageError: the raster has no such bands.
         GeoClickError: the raster has a palette or complex numbers.
     """
     from rasterio.enums import ColorInterp
@@ -81,7 +80,7 @@ def choose_bands(raster: "DatasetReader", bands: Sequence[int] = ()) -> tuple[in
     kinds = list(raster.colorinterp)
     if ColorInterp.palette in kinds:
         raise GeoClickError(
-            f"{raster.name} has a palette; write it out in colors with 'gdal_translate -expand rgb'."
+            f"{raster.name} has a palette; convert it to colors with 'gdal_translate -expand rgb'."
         )
     if bands:
         if len(bands) not in (1, 3) or not all(1 <= band <= raster.count for band in bands):
@@ -89,32 +88,32 @@ def choose_bands(raster: "DatasetReader", bands: Sequence[int] = ()) -> tuple[in
                 f"Bands must be one or three numbers of 1 to {raster.count} for {raster.name}, "
                 f"not {' '.join(map(str, bands))}."
             )
-        chosen = tuple(bands) * (3 // len(bands))
+        red, green, blue = tuple(bands) * (3 // len(bands))
     else:
         marked = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
         shown = [number for number, kind in enumerate(kinds, start=1) if kind != ColorInterp.alpha] or [1]
         if all(kind in kinds for kind in marked):
-            chosen = tuple(kinds.index(kind) + 1 for kind in marked)
+            red, green, blue = (kinds.index(kind) + 1 for kind in marked)
         else:
-            chosen = tuple(shown[:3]) if len(shown) > 2 else (shown[0],) * 3
-    if any(raster.dtypes[band - 1].startswith("complex") for band in chosen):
-        raise GeoClickError(f"{raster.name} holds complex numbers; write out their magnitude.")
-    return chosen
+            red, green, blue = shown[:3] if len(shown) > 2 else shown[:1] * 3
+    if any(raster.dtypes[band - 1].startswith("complex") for band in (red, green, blue)):
+        raise GeoClickError(f"{raster.name} holds complex numbers; write a file with their magnitude.")
+    return red, green, blue
 
 
 def stretch_limits(
     raster: "DatasetReader", bands: Sequence[int], percentiles: tuple[float, float]
 ) -> np.ndarray | None:
-    """The values that become black and white, float64 [bands, 2], the same for every window; None for 8 bits.
+    """The values that become black and white, float64 [bands, 2], the same for every window; None for 8-bit bands.
 
-    They are percentiles of each band over the valid pixels of the raster shrunk to STRETCH_SIDE by leaving pixels
-    out. Bytes are shown as they are. Raises GeoClickError when the file is broken.
+    They are percentiles of each band over the valid pixels of the raster, subsampled to STRETCH_SIDE. 8-bit values are
+    shown as they are. Raises GeoClickError if the file is broken.
     """
     if all(raster.dtypes[band - 1] == "uint8" for band in bands):
         return None
     shrink = max(1, max(raster.shape) / STRETCH_SIDE)
     shape = tuple(max(1, round(side / shrink)) for side in raster.shape)
-    with _explained(raster.name):
+    with _geoclick_errors(raster.name):
         pixels = raster.read(list(bands), out_shape=(len(bands), *shape)).astype(np.float64)
         valid = raster.read_masks(list(bands), out_shape=(len(bands), *shape)) > 0
     valid &= np.isfinite(pixels)
@@ -125,13 +124,13 @@ def stretch_limits(
 
 
 def to_bytes(pixels: np.ndarray, limits: np.ndarray | None) -> np.ndarray:
-    """Numbers [bands, H, W] as uint8, linear between the limits of each band and cut beyond; NaN is 0."""
+    """Values [bands, H, W] as uint8, scaled linearly between the limits of each band and clipped; NaN becomes 0."""
     if limits is None:
         return pixels.astype(np.uint8)
     low, high = (limits[:, side, None, None] for side in (0, 1))
     span = np.where(high > low, high - low, 1)
-    share = np.clip((pixels.astype(np.float64) - low) / span, 0, 1)
-    return (np.nan_to_num(share) * 255 + 0.5).astype(np.uint8)
+    scaled = np.clip((pixels.astype(np.float64) - low) / span, 0, 1)
+    return (np.nan_to_num(scaled) * 255 + 0.5).astype(np.uint8)
 
 
 def read_window(
@@ -141,41 +140,41 @@ def read_window(
     limits: np.ndarray | None,
     valid: np.ndarray | None,
 ) -> np.ndarray:
-    """A window as uint8 [H, W, 3] RGB, black where there is no data.
+    """A window as uint8 [H, W, 3] RGB, black where there are no data.
 
     Args:
         raster: an open raster.
-        window: a part of it.
+        window: the window to read.
         bands: three numbers, see `choose_bands`.
         limits: see `stretch_limits`.
-        valid: the pixels of the window that hold data, see `read_valid`.
+        valid: the valid pixels of the window, see `read_valid`.
 
     Raises:
-        GeoClickError: the file is broken there.
+        GeoClickError: the file is broken.
     """
-    with _explained(raster.name):
+    with _geoclick_errors(raster.name):
         pixels = raster.read(list(bands), window=_slices(window))
     image = to_bytes(pixels, limits).transpose(1, 2, 0)
     return np.ascontiguousarray(image if valid is None else image * valid[..., None])
 
 
 def read_valid(raster: "DatasetReader", window: Window, bands: Sequence[int]) -> np.ndarray | None:
-    """The pixels of a window that hold data in one of the bands, bool [H, W], or None when all do.
+    """The pixels of a window that are valid in at least one band, bool [H, W]; None if all are.
 
-    What holds none: the value that the file names as nodata, what its mask or its transparency leaves out, and NaN.
-    Raises GeoClickError when the file is broken there.
+    Invalid are the nodata value, pixels excluded by the file's mask or alpha band, and NaN. Raises GeoClickError if the
+    file is broken.
     """
     numbers = sorted(set(bands))
-    with _explained(raster.name):
+    with _geoclick_errors(raster.name):
         valid = raster.read_masks(numbers, window=_slices(window)) > 0
         if any(np.dtype(raster.dtypes[band - 1]).kind == "f" for band in numbers):
             valid &= np.isfinite(raster.read(numbers, window=_slices(window)))
-    found = valid.any(axis=0)
-    return None if found.all() else found
+    in_any_band = valid.any(axis=0)
+    return None if in_any_band.all() else in_any_band
 
 
 def _slices(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
-    """A window as rasterio takes it."""
+    """A window in the form that rasterio takes."""
     return (
         (window.row, window.row + window.height),
         (window.column, window.column + window.width),

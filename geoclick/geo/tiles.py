@@ -1,6 +1,6 @@
-"""Large rasters cut to tiles that overlap, and which tiles show a part of one.
+"""Cutting large rasters to overlapping tiles, and the tiles that show a part of the raster.
 
-Pixels are counted from the top left one of the whole raster; a tile is named by its (row, column) in the grid.
+Windows are in pixels of the raster; a tile is identified by its (row, column) in the grid.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Window(NamedTuple):
-    """A part of a raster: its top left pixel and its size, in pixels of the raster."""
+    """A rectangle of a raster: its top left pixel and its size."""
 
     row: int
     column: int
@@ -26,10 +26,10 @@ class Grid:
     """The tiles of a raster.
 
     Attributes:
-        rows: where each row of tiles begins, int64 [N].
-        columns: where each column of tiles begins, int64 [M].
-        height: of every tile, in pixels.
-        width: of every tile, in pixels.
+        rows: first pixel row of each row of tiles, int64 [N].
+        columns: first pixel column of each column of tiles, int64 [M].
+        height: height of every tile in pixels.
+        width: width of every tile in pixels.
     """
 
     rows: np.ndarray
@@ -39,13 +39,13 @@ class Grid:
 
 
 def starts(length: int, side: int, overlap: int) -> np.ndarray:
-    """Where tiles begin along a length, int64 [N], so that each lies in it and together they cover it.
+    """The first pixels of the tiles that cover a length, int64 [N].
 
-    Neighbors share `overlap` pixels; the last tile ends with the length and may share more.
+    Neighbors overlap by `overlap` pixels; the last tile ends with the length and may overlap more.
 
     Args:
-        length: in pixels; one tile of this length when it is no more than `side`.
-        side: of a tile.
+        length: in pixels; a single tile covers it if it is at most `side`.
+        side: side of a tile in pixels.
         overlap: from 0 to `side` - 1.
     """
     step = side - overlap
@@ -54,20 +54,20 @@ def starts(length: int, side: int, overlap: int) -> np.ndarray:
 
 
 def cut(shape: tuple[int, int], side: int, overlap: int) -> Grid:
-    """The tiles of a raster of `shape` (height, width); the other arguments as in `starts`."""
+    """The tiles of a raster of `shape` (height, width); other arguments as in `starts`."""
     rows, columns = (starts(length, side, overlap) for length in shape)
     return Grid(rows, columns, min(shape[0], side), min(shape[1], side))
 
 
 def window(grid: Grid, tile: Tile) -> Window:
-    """Where a tile lies."""
+    """The window of a tile."""
     return Window(int(grid.rows[tile[0]]), int(grid.columns[tile[1]]), grid.height, grid.width)
 
 
-def fresh(grid: Grid, tile: Tile) -> tuple[slice, slice]:
-    """The rows and columns of a tile that no later tile of its column or row shows: these parts share no pixel.
+def exclusive(grid: Grid, tile: Tile) -> tuple[slice, slice]:
+    """The rows and columns of a tile that no later tile of its column or row shows.
 
-    Together they cover the raster, so that a sum over them counts every pixel once.
+    These parts of all tiles cover the raster without overlap, so that a sum over them counts every pixel once.
     """
     ends = (
         int(begins[number + 1] - begins[number]) if number + 1 < len(begins) else None
@@ -78,7 +78,7 @@ def fresh(grid: Grid, tile: Tile) -> tuple[slice, slice]:
 
 
 def overlap(a: Window, b: Window) -> Window | None:
-    """What two windows share, or None."""
+    """The intersection of two windows, or None."""
     row, column = max(a.row, b.row), max(a.column, b.column)
     height = min(a.row + a.height, b.row + b.height) - row
     width = min(a.column + a.width, b.column + b.width) - column
@@ -91,18 +91,19 @@ def all_tiles(grid: Grid) -> list[Tile]:
 
 
 def showing(grid: Grid, box: Window) -> list[Tile]:
-    """The fewest tiles that together show a box, row by row, each with as much of it as the tiles allow.
+    """The fewest tiles that together show a box, row by row.
 
-    Along each side: the one tile that holds the box whole, nearest the middle; or else all that show a part of it.
+    In each direction: the tile that contains the box and has it nearest to its center; otherwise all tiles that show a
+    part of it.
     """
-    found = []
+    selected: list[list[int]] = []
     for begins, extent, low, length in (
         (grid.rows, grid.height, box.row, box.height),
         (grid.columns, grid.width, box.column, box.width),
     ):
         high = low + length
-        whole = np.flatnonzero((begins <= low) & (begins + extent >= high))
-        off = np.abs(2 * begins[whole] + extent - low - high)
-        part = np.flatnonzero((begins < high) & (begins + extent > low))
-        found.append([int(whole[off.argmin()])] if len(whole) else part.tolist())
-    return [(row, column) for row in found[0] for column in found[1]]
+        containing = np.flatnonzero((begins <= low) & (begins + extent >= high))
+        offset = np.abs(2 * begins[containing] + extent - low - high)
+        showing_part = np.flatnonzero((begins < high) & (begins + extent > low))
+        selected.append([int(containing[offset.argmin()])] if len(containing) else showing_part.tolist())
+    return [(row, column) for row in selected[0] for column in selected[1]]

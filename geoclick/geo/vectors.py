@@ -1,7 +1,7 @@
-"""GeoPackages and GeoJSON: labelled polygons, taken into the pixels of a raster and rasterised.
+"""Reading GeoPackage and GeoJSON: labelled polygons, reprojected to the pixels of a raster and rasterized.
 
-Polygons are reprojected corner by corner. A pixel belongs to a polygon when its center lies in it (GDAL's rule).
-pyogrio, rasterio and shapely come with the extra `geo`.
+Polygons are reprojected corner by corner. A pixel belongs to a polygon if its center lies in it (GDAL's rule). Needs
+pyogrio, rasterio and shapely, from the extra `geo`.
 """
 
 import warnings
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, first_line
 from geoclick.geo import tiles
 from geoclick.geo.tiles import Window
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".gpkg", ".geojson")
 CLASS_FIELDS = ("class", "category", "label", "name")
-"""The attributes that may hold the class, in any case of letters; the first that is there is taken."""
+"""The attributes that may hold the class, ignoring case; the first existing one is used."""
 
 FIRST_BYTES = (b"SQLite format 3\0", b"{")
-"""How they begin. GDAL goes by the content, and some of its formats name further files or addresses."""
+"""First bytes of the files. GDAL detects formats by content, and some refer to further files or addresses."""
 
 BLOCK = 2048
-"""Side in pixels of what is rasterised at a time where only a number is wanted."""
+"""Side in pixels of the blocks in which the area of a polygon is counted."""
 
 MARGIN = 0.01
-"""Share of a raster's extent by which it is widened when polygons are chosen by their boxes."""
+"""Share of a raster's extent that is added on each side to select polygons by their bounding boxes."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Features:
         path: the file.
         crs: its coordinate reference system, as an authority code or WKT.
         ids: the number of each feature in the file, int64 [N].
-        shapes: shapely geometries, object [N]; None where there is none.
-        broken: bool [N], where there is one that cannot be read.
-        classes: of each feature, empty where it has none; None when the file has no such attribute.
+        shapes: shapely geometries, object [N]; None for features without geometry.
+        broken: bool [N], the geometries that cannot be read.
+        classes: class of each feature, empty if it has none; None if the file has no such attribute.
     """
 
     path: Path
@@ -68,22 +68,23 @@ def read_features(path: Path) -> Features:
         raise GeoClickError(f"{path} is neither a GeoPackage nor GeoJSON by its content; replace it.")
     try:
         with warnings.catch_warnings():
-            # GDAL tells of open rings and the like, which come out as broken below or are mended.
+            # GDAL warns of open rings and the like, which are repaired or reported as broken below.
             warnings.simplefilter("ignore")
-            # Tables without geometry, such as those with the styles of QGIS, do not matter.
+            # Tables without geometry, such as the styles of QGIS, are ignored.
             layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
             if len(layers) != 1:
                 raise GeoClickError(
-                    f"{path} must hold one layer, not {', '.join(layers) or 'none'}; write out the labels alone."
+                    f"{path} must hold one layer, not {', '.join(layers) or 'none'}; write a file with the labels only."
                 )
             meta, ids, raw, fields = pyogrio.raw.read(path, layer=layers[0], return_fids=True, force_2d=True)
-    # Fields of a strange type come out as other errors than pyogrio's own.
+    # Fields of unusual types raise other errors than pyogrio's own.
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise GeoClickError(f"{path} cannot be read as vectors ({reason}); replace the file.") from error
+        raise GeoClickError(
+            f"{path} cannot be read as vectors ({first_line(error)}); replace the file."
+        ) from error
     if not meta["crs"]:
         raise GeoClickError(
-            f"{path} does not say its coordinate reference system; write it in with 'ogr2ogr -a_srs EPSG:...'."
+            f"{path} has no coordinate reference system; add it with 'ogr2ogr -a_srs EPSG:...'."
         )
     raw = np.full(len(ids), None) if raw is None else raw
     shapes = shapely.from_wkb(raw, on_invalid="ignore")
@@ -95,32 +96,31 @@ def read_features(path: Path) -> Features:
 
 
 def _class_name(value: Any) -> str:
-    """An attribute as the name of a class; empty for none."""
+    """An attribute as the name of a class; empty if it is null."""
     if value is None or value != value:
         return ""
-    # Whole numbers come as fractions where some features have none.
+    # Integers are read as floats if some features have none.
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
 def check_georeferenced(raster: "DatasetReader") -> None:
-    """Raise GeoClickError unless a raster says where its pixels lie."""
+    """Raise GeoClickError unless a raster is georeferenced."""
     if raster.crs is None or not raster.transform.determinant:
         raise GeoClickError(
-            f"{raster.name} does not say where it lies; "
-            "write it in with 'rio edit-info --crs EPSG:... --transform ...'."
+            f"{raster.name} is not georeferenced; fix it with 'rio edit-info --crs EPSG:... --transform ...'."
         )
 
 
 def _apply(affine: Any, x: Any, y: Any) -> np.ndarray:
-    """Points [N] and [N] moved by an Affine, float64 [N, 2]."""
+    """Points with coordinates [N] and [N], transformed by an Affine, float64 [N, 2]."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     return np.stack([affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f], axis=1)
 
 
 def near(features: Features, raster: "DatasetReader") -> np.ndarray:
-    """Which features' boxes meet a raster's extent, int64 [M], by their numbers in `features.shapes`.
+    """The features whose bounding boxes intersect a raster's extent, int64 [M], as indices of `features.shapes`.
 
-    What lies far off is left out before it is reprojected: there the raster's projection may not hold.
+    Distant features are excluded before they are reprojected, since the raster's projection may not be defined there.
     """
     import shapely
     from rasterio import warp
@@ -131,22 +131,22 @@ def near(features: Features, raster: "DatasetReader") -> np.ndarray:
         box = warp.transform_bounds(
             raster.crs, features.crs, *corners.min(0), *corners.max(0), densify_pts=21
         )
-    except Exception:  # where the features' projection does not hold, as rasterio's private errors say
+    except Exception:  # rasterio raises private errors where the features' projection is not defined
         box = (-np.inf, -np.inf, np.inf, np.inf)
     left, bottom, right, top = box
-    if left > right:  # over the 180th meridian
+    if left > right:  # across the 180th meridian
         left, right = -np.inf, np.inf
     bounds = shapely.bounds(features.shapes)
     dx, dy = MARGIN * (right - left), MARGIN * (top - bottom)
     if not np.isfinite([dx, dy]).all():
         dx = dy = 0
-    meets = (bounds[:, 0] <= right + dx) & (bounds[:, 2] >= left - dx)
-    meets &= (bounds[:, 1] <= top + dy) & (bounds[:, 3] >= bottom - dy)
-    return np.flatnonzero(meets)
+    intersects = (bounds[:, 0] <= right + dx) & (bounds[:, 2] >= left - dx)
+    intersects &= (bounds[:, 1] <= top + dy) & (bounds[:, 3] >= bottom - dy)
+    return np.flatnonzero(intersects)
 
 
 def to_pixels(shapes: np.ndarray, crs: str, raster: "DatasetReader") -> np.ndarray:
-    """Geometries in the pixels of a raster: x the column, y the row, (0, 0) the outer corner of the first pixel.
+    """Geometries in pixels of a raster: x is the column, y the row, (0, 0) the outer corner of the first pixel.
 
     Args:
         shapes: shapely geometries, object [N].
@@ -154,7 +154,7 @@ def to_pixels(shapes: np.ndarray, crs: str, raster: "DatasetReader") -> np.ndarr
         raster: a georeferenced raster.
 
     Returns:
-        Object [N], None for what has no place in the raster's coordinate reference system.
+        Object [N]; None for geometries that the raster's coordinate reference system cannot represent.
     """
     import shapely
     from rasterio import warp
@@ -164,7 +164,7 @@ def to_pixels(shapes: np.ndarray, crs: str, raster: "DatasetReader") -> np.ndarr
         moved = shapely.transform(
             shapes, lambda xy: _apply(inverse, *warp.transform(crs, raster.crs, xy[:, 0], xy[:, 1]))
         )
-    except Exception:  # one point is enough for it; rasterio raises GDAL's errors by private names
+    except Exception:  # a single point is enough; rasterio raises GDAL's errors as private classes
         if len(shapes) == 1:
             return np.array([None])
         middle = len(shapes) // 2
@@ -175,7 +175,7 @@ def to_pixels(shapes: np.ndarray, crs: str, raster: "DatasetReader") -> np.ndarr
 
 
 def box_of(shape: Any, size: tuple[int, int]) -> Window | None:
-    """Where the pixels of a polygon may be within a raster of `size` (height, width); None when it has no pixel."""
+    """The window of a raster of `size` (height, width) that contains the pixels of a polygon; None if it has none."""
     import shapely
 
     left, top, right, bottom = shapely.bounds(shape)
@@ -187,36 +187,36 @@ def box_of(shape: Any, size: tuple[int, int]) -> Window | None:
     return Window(row, column, height, width) if height > 0 and width > 0 else None
 
 
-def rasterise(shape: Any, box: Window, window: Window) -> np.ndarray:
+def rasterize(shape: Any, box: Window, window: Window) -> np.ndarray:
     """The pixels of a window whose centers lie in a polygon, bool [H, W].
 
     Args:
         shape: a Polygon or MultiPolygon in pixels of the raster, see `to_pixels`.
-        box: where its pixels may be, see `box_of`.
-        window: a part of the raster.
+        box: the window that contains its pixels, see `box_of`.
+        window: a window of the raster.
     """
     from affine import Affine
     from rasterio import features
 
     mask = np.zeros((window.height, window.width), bool)
     if part := tiles.overlap(box, window):
-        found = features.rasterize(
+        pixels = features.rasterize(
             [(shape, 1)],
             out_shape=(part.height, part.width),
             transform=Affine.translation(part.column, part.row),
             dtype=np.uint8,
         )
         top, left = part.row - window.row, part.column - window.column
-        mask[top : top + part.height, left : left + part.width] = found
+        mask[top : top + part.height, left : left + part.width] = pixels
     return mask
 
 
 def area(shape: Any, box: Window) -> int:
-    """The pixels of a polygon within the raster; arguments as in `rasterise`."""
+    """The number of pixels of a polygon within the raster; arguments as in `rasterize`."""
     blocks = tiles.cut((box.height, box.width), BLOCK, 0)
     total = 0
     for tile in tiles.all_tiles(blocks):
         block = tiles.window(blocks, tile)
         block = block._replace(row=block.row + box.row, column=block.column + box.column)
-        total += int(rasterise(shape, box, block)[tiles.fresh(blocks, tile)].sum())
+        total += int(rasterize(shape, box, block)[tiles.exclusive(blocks, tile)].sum())
     return total

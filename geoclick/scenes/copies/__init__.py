@@ -1,4 +1,4 @@
-"""Tiny copies of public datasets: their names, folders and encodings, and scenes in place of their images."""
+"""Tiny copies of public datasets: their names, folders and encodings, with scenes in place of their images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,4 +8,4 @@ from geoclick.scenes.copies.referring import REFERRING
 from geoclick.scenes.copies.semantic import SEMANTIC
 
 LAYOUTS: dict[str, Callable[[Path, int, int], None]] = {**SEMANTIC, **REFERRING, **RAW}
-"""Writes the copy of a dataset below a folder: the folder, how many images its scored split gets, and a seed."""
+"""Functions that write the copy of a dataset, with (folder, number of images of the scored split, seed)."""

@@ -1,17 +1,17 @@
-"""Copies of the public downloads that `geoclick prepare` takes, in the state after unpacking.
+"""Copies of the unpacked public downloads that `geoclick prepare` reads.
 
-Large pictures are smaller than the true ones, but cut to several tiles of the true size, the last ones shifted. Beside
-what a job takes lie the files that it must not take: other variants, other splits (small), labels without picture.
+Large images are smaller than the true ones, but still make several tiles of the true size. Each copy also has files
+that a job must ignore: other variants, other splits (small), labels without an image.
 """
 
 import json
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
-from scipy import ndimage
 
 from geoclick.prepare import JOBS, isaid, isprs, uavid, xbd
 from geoclick.scenes import SIZE, Scene, generate, render
@@ -31,13 +31,13 @@ LOVEDA = {
     **{"building": 2, "road": 3, "pond": 4, "bare land": 5, "tree": 6, "field": 7},
 }
 BUILDING = {"building": 1}
-"""Kinds and grounds of scenes -> values of the sets; 0 for those that are not named."""
+"""Label values of the kinds and grounds of scenes; 0 for the others."""
 
 
 def _draw(
     key: tuple[int, ...], size: tuple[int, int], values: Mapping[str, int]
 ) -> tuple[np.ndarray, np.ndarray, Scene]:
-    """A scene stretched to (height, width): its picture, uint8 [H, W, 3], its label, uint8 [H, W], and itself."""
+    """A scene resized to (height, width): its image, uint8 [H, W, 3], its label, uint8 [H, W], and its layout."""
     scene = generate(key)
     picture, ids = render(scene)
     table = np.array([values.get(scene.ground, 0)] + [values.get(thing.kind, 0) for thing in scene.objects])
@@ -49,24 +49,26 @@ def _draw(
 def _color(label: np.ndarray, colors: Mapping[tuple[int, int, int], int]) -> np.ndarray:
     """An index map in the first color of each value, uint8 [H, W, 3]."""
     table = np.zeros((256, 3), np.uint8)
-    for color, value in reversed(colors.items()):
+    for color, value in reversed(list(colors.items())):
         table[value] = color
     return table[label]
 
 
 def _without_boundary(label: np.ndarray) -> np.ndarray:
-    """0 within 3 pixels of another class, as ISPRS erodes its labels."""
+    """0 within 3 pixels of another class, as in the eroded labels of ISPRS."""
+    from scipy import ndimage
+
     even = ndimage.maximum_filter(label, 7) == ndimage.minimum_filter(label, 7)
     return np.where(even, label, 0).astype(np.uint8)
 
 
-def _save(path: Path, pixels: np.ndarray, **how: object) -> None:
+def _save(path: Path, pixels: np.ndarray, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, compress_level=1, **how)
+    Image.fromarray(pixels).save(path, compress_level=1, **options)
 
 
 def _save_geotiff(path: Path, pixels: np.ndarray, metres: float) -> None:
-    """A GeoTIFF with its scale and the place of its corner."""
+    """Save a GeoTIFF with its resolution and the position of its corner."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     for number, content in (
         (33550, (metres, metres, 0.0)),
@@ -78,7 +80,7 @@ def _save_geotiff(path: Path, pixels: np.ndarray, metres: float) -> None:
 
 
 def potsdam(root: Path, count: int, seed: int) -> None:
-    """6000x6000 pixels in truth, 800x800 here; some pixels of the first label have a color that no class has."""
+    """800x800 instead of 6000x6000 pixels; some pixels of the first label have the color of no class."""
     val, train = JOBS["potsdam"].splits["val"].names, JOBS["potsdam"].splits["train"].names
     for number, name in enumerate((*val[:count], train[0])):
         picture, label, _ = _draw((seed, 1, number), (800, 800), ISPRS)
@@ -106,11 +108,11 @@ VAIHINGEN_SIZES = {
     "area35": (1884, 2805),
     "area38": (2550, 3816),
 }
-"""(height, width) of the areas of the split that is scored, as published."""
+"""Published (height, width) of the areas of the scored split."""
 
 
 def vaihingen(root: Path, count: int, seed: int) -> None:
-    """A third of the true sizes; labels with boundaries have the names of the pictures, and area 9 has no picture."""
+    """A third of the true sizes; labels that are not eroded have the names of the images; area 9 has no image."""
     eroded = root / "ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE"
     for number, name in enumerate((*JOBS["vaihingen"].splits["val"].names[:count], "area1", "area9")):
         height, width = VAIHINGEN_SIZES.get(name, (2569, 1919))
@@ -132,7 +134,7 @@ def vaihingen(root: Path, count: int, seed: int) -> None:
 
 
 def isaid_images(root: Path, count: int, seed: int) -> None:
-    """Pictures larger and smaller than a tile, on one side or on both."""
+    """Images larger and smaller than a tile, on one side or on both."""
     sizes = ((896, 1500), (500, 700), (1100, 700))
     for number in range(count):
         picture, label, scene = _draw((seed, 3, number), sizes[number % len(sizes)], ISAID)
@@ -145,9 +147,9 @@ def isaid_images(root: Path, count: int, seed: int) -> None:
 
 
 def uavid_frames(root: Path, count: int, seed: int) -> None:
-    """Frames of 3840x2160 and 4096x2160, half as large here; cars that move have a color of their own.
+    """Half of the true sizes, 3840x2160 and 4096x2160; moving cars have a color of their own.
 
-    Every second label is stored with a palette, whose numbers are not those of the classes.
+    Every second label is stored with a palette, whose indices are not those of the classes.
     """
     names = JOBS["uavid"].splits["test"].names
     for number in range(count):
@@ -174,7 +176,7 @@ def uavid_frames(root: Path, count: int, seed: int) -> None:
 
 
 def inria_tiles(root: Path, count: int, seed: int) -> None:
-    """5000x5000 pixels in truth, 1200x1200 here."""
+    """1200x1200 instead of 5000x5000 pixels."""
     names = JOBS["inria"].splits["test"].names
     others = (next(iter(JOBS["inria"].splits["val"].names)), "austin2")
     for number, name in enumerate((*names[:count], *others)):
@@ -187,7 +189,7 @@ def inria_tiles(root: Path, count: int, seed: int) -> None:
 
 
 def loveda_images(root: Path, count: int, seed: int) -> None:
-    """True sizes; Rural and Urban in turn, a corner without data in each label."""
+    """True sizes; Rural and Urban in turn; each label has a corner without data."""
     for number in range(count):
         picture, label, _ = _draw((seed, 6, number), (1024, 1024), LOVEDA)
         label = np.array(label)
@@ -200,7 +202,7 @@ def loveda_images(root: Path, count: int, seed: int) -> None:
 
 
 def xbd_images(root: Path, count: int, seed: int) -> None:
-    """True sizes; every second image has polygons only."""
+    """True sizes; every second image has labels as polygons only."""
     folder = root / "test"
     for number in range(count):
         stem = f"{('guatemala-volcano', 'santa-rosa-wildfire')[number % 2]}_{number // 2:08d}"
@@ -218,15 +220,15 @@ def xbd_images(root: Path, count: int, seed: int) -> None:
 
 
 def _xbd_buildings(scene: Scene) -> list[str]:
-    """The outlines of a scene's buildings as WKT, and one more with a court in it."""
+    """The outlines of a scene's buildings as WKT, and one more with a courtyard."""
     outlines = [(t.outline + 0.5) * (1024 / SIZE) - 0.5 for t in scene.objects if t.kind == "building"]
     return [f"POLYGON (({', '.join(f'{x:.6f} {y:.6f}' for x, y in (*o, o[0]))}))" for o in outlines] + [
         "POLYGON ((10 10, 90 10, 90 70, 10 70, 10 10), (30 30, 60 30, 60 50, 30 50, 30 30))"
     ]
 
 
-def _xbd_label(buildings: list[str], file: str, damage: int) -> dict:
-    """The JSON of one image; only buildings after the disaster say how damaged they are."""
+def _xbd_label(buildings: list[str], file: str, damage: int) -> dict[str, Any]:
+    """The JSON of one image; only labels after the disaster have the damage."""
     properties = {"feature_type": "building"} | ({"subtype": "major-damage"} if damage == 3 else {})
     xy = [
         {"properties": properties | {"uid": f"{zlib.crc32((file + text).encode()):08x}"}, "wkt": text}

@@ -1,7 +1,7 @@
-"""Tiny copies of the referring and reasoning benchmarks, with what makes the real ones hard to read.
+"""Tiny copies of the referring and reasoning benchmarks, with the peculiarities of the real ones.
 
-Each image is a scene, drawn at its own size and stretched to the benchmark's. What is unusual comes in turn with the
-number of the image, so that four images have all of it; every copy reads without a failure.
+Each image is a scene, resized to the benchmark's size. The peculiarities alternate with the number of the image, so
+that four images have all of them; every copy can be read without a failure.
 """
 
 import codecs
@@ -9,6 +9,7 @@ import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,23 +22,23 @@ from geoclick.scenes.kinds import KINDS
 from geoclick.scenes.queries import Query, rephrase
 
 SPLITS = ("train", "val", "test")
-OTHERS = 2
-"""Images of a split that is not the scored one."""
+OTHER_COUNT = 2
+"""Images of each split that is not scored."""
 
 RRSIS_D_SIZES = ((800, 800), (801, 800), (800, 800), (787, 800))
 EARTHREASON_SIZES = ((600, 600), (256, 256), (123, 140), (1024, 768))
-TRIPLET_SIZE = (512, 512)
+PHRASE_SIZE = (512, 512)
 """Of RefSegRS and RISBench."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A scene with a question.
+    """A scene with a query.
 
     Attributes:
         image: uint8 [H, W, 3] at the benchmark's size.
         target: bool [256, 256] at the scene's own.
-        query: the question.
+        query: the query.
         texts: several phrasings of it.
     """
 
@@ -51,25 +52,26 @@ def _draw(seed: int, split: str, number: int, task: str, size: tuple[int, int]) 
     image, ids, (query,) = sample_scene(seed, split, number, (task,))
     target = target_mask(ids, query)
     height, width = size
-    stretched = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     rng = np.random.default_rng([seed, number, SPLITS.index(split)])
-    return Drawn(stretched, target, query, [query.text, *(rephrase(query, rng) for _ in range(5))])
+    return Drawn(resized, target, query, [query.text, *(rephrase(query, rng) for _ in range(5))])
 
 
 def _images(count: int) -> list[tuple[str, int]]:
     """(split, number) of every image of a copy."""
-    counts = dict.fromkeys(SPLITS, OTHERS) | {"test": count}
+    counts = dict.fromkeys(SPLITS, OTHER_COUNT) | {"test": count}
     return [(split, number) for split, images in counts.items() for number in range(images)]
 
 
 def write_rrsis_d(root: Path, count: int, seed: int) -> None:
     """RRSIS-D: a REFER pickle, COCO records, JPEGs of 800x800.
 
-    Unusual: a row more or 13 less than the mask; a mask in two planes that overlap; three sentences, one empty.
+    Peculiarities: one row more or 13 rows fewer than the mask; a mask in two planes that overlap; three sentences, one
+    of them empty.
     """
     names = list(KINDS)
-    refs: list[dict] = []
-    content: dict[str, list[dict]] = {
+    refs: list[dict[str, Any]] = []
+    content: dict[str, list[dict[str, Any]]] = {
         "images": [],
         "annotations": [],
         "categories": [{"supercategory": "object", "id": i, "name": name} for i, name in enumerate(names, 1)],
@@ -81,8 +83,7 @@ def write_rrsis_d(root: Path, count: int, seed: int) -> None:
         file_name, category = f"{ident:05d}.jpg", names.index(drawn.query.rule.kind) + 1
         Image.fromarray(drawn.image).save(root / rrsis_d.IMAGES / file_name, quality=95)
         mask = resize_mask(drawn.target, (800, 800))
-        rows, columns = masks.bounding_box(mask)
-        box = [columns.start, rows.start, columns.stop, rows.stop]
+        box = _box(mask)
         content["images"].append({"file_name": file_name, "height": 800, "width": 800, "id": ident})
         content["annotations"].append(
             {
@@ -100,20 +101,28 @@ def write_rrsis_d(root: Path, count: int, seed: int) -> None:
     (root / rrsis_d.INSTANCES).parent.mkdir(parents=True, exist_ok=True)
     files.write_whole(root / rrsis_d.INSTANCES, json.dumps(content))
     with files.whole(root / rrsis_d.REFS) as partial:
-        # The protocol of Python 3.7, for which the set's own code was written.
+        # The protocol of Python 3.7, for which the dataset's own code was written.
         partial.write_bytes(pickle.dumps(refs, protocol=3))
 
 
+def _box(mask: np.ndarray) -> list[int]:
+    """The bounding box of a mask that is not empty: left, top, right and bottom."""
+    box = masks.bounding_box(mask)
+    assert box is not None
+    rows, columns = box
+    return [columns.start, rows.start, columns.stop, rows.stop]
+
+
 def _planes(mask: np.ndarray, box: list[int], several: bool) -> list[np.ndarray]:
-    """A mask as one plane, or as two that share a column."""
+    """A mask as one plane, or as two planes that share a column."""
     if not several:
         return [mask]
     columns, middle = np.arange(mask.shape[1]), (box[0] + box[2]) // 2
     return [mask & (columns <= middle), mask & (columns >= middle)]
 
 
-def _ref(ident: int, category: int, split: str, file_name: str, texts: list[str]) -> dict:
-    """A record of REFER."""
+def _ref(ident: int, category: int, split: str, file_name: str, texts: list[str]) -> dict[str, Any]:
+    """A record in REFER's format."""
     sentences = [
         {"raw": text, "sent": text.lower(), "sent_id": 10 * ident + i, "tokens": text.lower().split()}
         for i, text in enumerate(texts)
@@ -133,8 +142,8 @@ def _ref(ident: int, category: int, split: str, file_name: str, texts: list[str]
 def write_earthreason(root: Path, count: int, seed: int) -> None:
     """EarthReason: images of any size, six questions each.
 
-    Unusual: an empty target without an answer; a label of 0 and 1; one with a palette; a PNG in place of a JPEG; a
-    byte order mark.
+    Peculiarities: an empty target without an answer; a label of 0 and 1; one with a palette; a PNG instead of a JPEG;
+    a byte order mark.
     """
     for split, number in _images(count):
         turn = number % 4
@@ -162,38 +171,39 @@ def write_earthreason(root: Path, count: int, seed: int) -> None:
 def write_refsegrs(root: Path, count: int, seed: int) -> None:
     """RefSegRS: TIFFs named by numbers, masks in RGB.
 
-    Unusual: a mask in grey; one whose background is not quite black.
+    Peculiarities: a gray mask; one whose background is dark gray.
     """
-    _write_triplets(root, count, seed, phrase_lists.REFSEGRS, dict.fromkeys(SPLITS, "{}"), background=30)
+    _write_phrase_list(root, count, seed, phrase_lists.REFSEGRS, dict.fromkeys(SPLITS, "{}"), background=30)
 
 
 def write_risbench(root: Path, count: int, seed: int) -> None:
     """RISBench: PNGs, the names of val begin with train.
 
-    Unusual: masks in grey and in RGB.
+    Peculiarities: gray and RGB masks.
     """
     names = {"train": "train_{}_0.png", "val": "train_{}_1.png", "test": "test_{}_0.png"}
-    _write_triplets(root, count, seed, phrase_lists.RISBENCH, names, background=0)
+    _write_phrase_list(root, count, seed, phrase_lists.RISBENCH, names, background=0)
 
 
-def _write_triplets(
+def _write_phrase_list(
     root: Path, count: int, seed: int, layout: phrase_lists.Layout, names: dict[str, str], background: int
 ) -> None:
     """The images, masks and phrases of a layout.
 
-    `names` are by split, with a place for the number; `background` is the grey around the target in every fourth mask.
+    `names` are patterns by split, with a placeholder for the number; `background` is the gray value around the target
+    in every fourth mask.
     """
     for folder in (layout.images, layout.masks):
         (root / folder).mkdir(parents=True, exist_ok=True)
     lines: dict[str, str] = dict.fromkeys(SPLITS, "")
     for unique, (split, number) in enumerate(_images(count), 1):
-        drawn = _draw(seed, split, number, "referring", TRIPLET_SIZE)
+        drawn = _draw(seed, split, number, "referring", PHRASE_SIZE)
         name = names[split].format(unique)
         Image.fromarray(drawn.image).save(root / layout.images / f"{name}{layout.suffix}", compress_level=1)
-        grey = background if number % 4 == 2 else 0
-        mask = np.where(resize_mask(drawn.target, TRIPLET_SIZE), 255, grey).astype(np.uint8)
-        picture = Image.fromarray(mask) if number % 2 else Image.fromarray(mask).convert("RGB")
-        picture.save(root / layout.masks / f"{name}{layout.suffix}")
+        around = background if number % 4 == 2 else 0
+        mask = np.where(resize_mask(drawn.target, PHRASE_SIZE), 255, around).astype(np.uint8)
+        label = Image.fromarray(mask) if number % 2 else Image.fromarray(mask).convert("RGB")
+        label.save(root / layout.masks / f"{name}{layout.suffix}")
         lines[split] += f"{name} {drawn.texts[0]}\n"
     for split, text in lines.items():
         files.write_whole(root / phrase_lists.PHRASES.format(split=split), text)

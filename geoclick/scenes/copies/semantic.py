@@ -1,7 +1,7 @@
-"""Tiny copies of the seventeen semantic benchmarks, each with what is treacherous in it.
+"""Tiny copies of the seventeen semantic benchmarks, with the peculiarities of each.
 
-Images have their true sizes where these are at most 1024 pixels a side; those of the drone sets are a quarter as long,
-and those of Massachusetts and SpaceNet half as long. Of the sets with one class to find, every third image lacks it.
+Images have their true sizes up to 1024 pixels a side; those of the drone datasets have a quarter of the side, those of
+Massachusetts and SpaceNet half of it. In datasets with a single class, every third image lacks it.
 """
 
 import zlib
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,23 +18,23 @@ from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.datasets.class_maps import IGNORED, OTHER
 from geoclick.scenes import generate, render
 from geoclick.scenes.copies import labels
-from geoclick.scenes.copies.labels import Encode, Spoil
+from geoclick.scenes.copies.labels import Encode, Ignore
 
 
 @dataclass(frozen=True)
 class Copy:
-    """What the copy of a benchmark is like.
+    """The copy of one benchmark.
 
     Attributes:
-        folders: of images and of labels.
-        names: of an image and of its label: `{n}` is its number, `{x0}` and `{x1}` are the columns of a tile.
+        folders: folders of images and of labels.
+        names: names of an image and of its label: `{n}` is its number, `{x0}` and `{x1}` are the columns of a tile.
         sizes: (height, width) of the images, in turn.
-        classes: "kind: class, ..." for the kinds of things in a scene; `ground` is that of all other kinds.
-        encode: writes a label.
-        spoil: takes pixels out of a label.
-        first: the number of the first image.
-        needs: the kind of thing that images show, and that they lack where there shall be nothing to find.
-        listed: a list says which images are scored, and there is one that is not on it.
+        classes: "kind: class, ..." for the kinds of objects in a scene; `ground` is the class of all other pixels.
+        encode: encodes a label.
+        ignore: marks pixels of a label as ignored.
+        first: number of the first image.
+        needs: kind of object that images show, except those that lack the class.
+        listed: whether a list names the scored images; the copy has one more image then.
     """
 
     folders: tuple[str, str]
@@ -41,14 +42,14 @@ class Copy:
     sizes: tuple[tuple[int, int], ...]
     classes: str
     encode: Encode
-    spoil: Spoil = labels.whole
+    ignore: Ignore = labels.all_scored
     first: int = 0
     needs: str = "building"
     listed: bool = False
 
 
-SAVING = {".png": {"compress_level": 1}, ".tif": {"compression": "tiff_lzw"}}
-"""Pillow's options for a kind of file."""
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {".png": {"compress_level": 1}, ".tif": {"compression": "tiff_lzw"}}
+"""Pillow's options by file suffix."""
 
 _ISPRS = "ground: low vegetation, building: building, tree: tree, vehicle: car, storage tank: clutter"
 _DRONE = "ground: vegetation, road: road, vehicle: vehicle, bare land: other"
@@ -71,7 +72,7 @@ COPIES = {
         classes="ground: background, building: building, road: road, pond: water, bare land: barren, tree: forest, "
         "field: agricultural",
         encode=labels.values(first=1, ignored=0),
-        spoil=labels.no_data,
+        ignore=labels.no_data,
         first=2522,
     ),
     "isaid": Copy(
@@ -81,7 +82,7 @@ COPIES = {
         classes="ground: background, storage tank: store tank, vehicle: small vehicle, sports court: tennis court, "
         "pond: swimming pool",
         encode=labels.in_turn(labels.colors("isaid"), labels.values(first=0, ignored=255)),
-        spoil=labels.padded,
+        ignore=labels.padded,
         needs="vehicle",
         first=3,
     ),
@@ -91,7 +92,7 @@ COPIES = {
         sizes=((512, 512),),
         classes=f"{_ISPRS}, road: road, bare land: road",
         encode=labels.in_turn(labels.values(first=1, ignored=0), labels.colors("potsdam")),
-        spoil=labels.eroded,
+        ignore=labels.eroded,
     ),
     "vaihingen": Copy(
         folders=("img_dir/val", "ann_dir/val"),
@@ -99,7 +100,7 @@ COPIES = {
         sizes=((512, 512),),
         classes=f"{_ISPRS}, road: impervious surface, bare land: impervious surface",
         encode=labels.in_turn(labels.values(first=1, ignored=0), labels.colors("vaihingen")),
-        spoil=labels.eroded,
+        ignore=labels.eroded,
     ),
     "uavid": Copy(
         folders=("img_dir/test", "ann_dir/test"),
@@ -130,7 +131,7 @@ COPIES = {
         names=("{n}.png", "{n}.png"),
         sizes=((512, 512),),
         classes="ground: background, building: building",
-        encode=labels.found(1, number=1),
+        encode=labels.foreground(1, number=1),
         first=1,
     ),
     "whu-sat2": Copy(
@@ -138,7 +139,7 @@ COPIES = {
         names=("{n}.tif", "{n}.tif"),
         sizes=((512, 512),),
         classes="building: building",
-        encode=labels.found(255),
+        encode=labels.foreground(255),
         first=1003,
     ),
     "inria": Copy(
@@ -146,7 +147,7 @@ COPIES = {
         names=("austin1_{x0}_0_{x1}_1000.png", "austin1_{x0}_0_{x1}_1000.png"),
         sizes=((1000, 1000),),
         classes="building: building",
-        encode=labels.found(255),
+        encode=labels.foreground(255),
     ),
     "xbd": Copy(
         folders=("test/images_pre", "test/targets_cvt_pre"),
@@ -160,7 +161,7 @@ COPIES = {
         names=("am{n:06}_sat.jpg", "am{n:06}_mask.png"),
         sizes=((512, 512),),
         classes="road: road",
-        encode=labels.found(255),
+        encode=labels.foreground(255),
         needs="road",
         first=100034,
     ),
@@ -169,7 +170,7 @@ COPIES = {
         names=("{n}_sat.jpg", "{n}_mask.png"),
         sizes=((1024, 1024),),
         classes="road: road",
-        encode=labels.grey_edges,
+        encode=labels.gray_edges,
         needs="road",
         first=100034,
     ),
@@ -178,7 +179,7 @@ COPIES = {
         names=("{n}_15.jpg", "{n}_15.png"),
         sizes=((750, 750),),
         classes="road: road",
-        encode=labels.found(255),
+        encode=labels.foreground(255),
         needs="road",
         first=10378780,
     ),
@@ -187,7 +188,7 @@ COPIES = {
         names=("AOI_2_Vegas_img{n}.jpg", "AOI_2_Vegas_img{n}.png"),
         sizes=((650, 650),),
         classes="road: road",
-        encode=labels.found(1),
+        encode=labels.foreground(1),
         needs="road",
         first=1,
     ),
@@ -205,7 +206,7 @@ COPIES = {
 
 
 def paint(name: str, seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """One image of a copy, uint8 [H, W, 3] RGB, and its map of classes as in `labels`, uint8 [H, W]."""
+    """One image of a copy, uint8 [H, W, 3] RGB, and its class map as in `labels`, uint8 [H, W]."""
     copy, benchmark = COPIES[name], BENCHMARKS[name]
     has_target = len(benchmark.classes) > 2 or index % 3 < 2
     scenes = (generate((seed, zlib.crc32(name.encode()), index, attempt)) for attempt in count())
@@ -219,9 +220,9 @@ def paint(name: str, seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
     image, ids = render(scene)
     height, width = copy.sizes[index % len(copy.sizes)]
     image = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    classes = Image.fromarray(of_id[ids]).resize((width, height), Image.Resampling.NEAREST)
-    classes = copy.spoil(np.asarray(classes), index)
-    if copy.spoil in (labels.no_data, labels.padded):
+    stretched = Image.fromarray(of_id[ids]).resize((width, height), Image.Resampling.NEAREST)
+    classes = copy.ignore(np.asarray(stretched), index)
+    if copy.ignore in (labels.no_data, labels.padded):
         image[classes == IGNORED] = 0
     return image, classes
 
@@ -239,8 +240,8 @@ def write(name: str, root: Path, images: int, seed: int) -> None:
 
     Args:
         name: a key of COPIES.
-        root: the folder that becomes the benchmark's.
-        images: how many the scored split gets.
+        root: folder of the copy.
+        images: number of images of the scored split.
         seed: the same one gives the same files.
     """
     copy = COPIES[name]
@@ -248,14 +249,14 @@ def write(name: str, root: Path, images: int, seed: int) -> None:
         (root / folder).mkdir(parents=True, exist_ok=True)
     for index in range(images + copy.listed):
         image, classes = paint(name, seed, index)
-        pictures = (Image.fromarray(image), copy.encode(classes, index))
-        for picture, folder, file in zip(pictures, copy.folders, file_names(name, index), strict=True):
+        pair = (Image.fromarray(image), copy.encode(classes, index))
+        for content, folder, file in zip(pair, copy.folders, file_names(name, index), strict=True):
             path = root / folder / file
-            picture.save(path, **SAVING.get(path.suffix, {}))
+            content.save(path, **SAVE_OPTIONS.get(path.suffix, {}))
     if copy.listed:
         names = "".join(f"{file_names(name, index)[0]}\n" for index in range(images))
         (root / f"{BENCHMARKS[name].split}.txt").write_text(names)
 
 
 SEMANTIC = {name: partial(write, name) for name in COPIES}
-"""Writes the copy of each semantic benchmark: folder, number of images, seed."""
+"""Functions that write the copy of each semantic benchmark, with (folder, number of images, seed)."""

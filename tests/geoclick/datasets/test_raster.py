@@ -266,7 +266,9 @@ def test_broken_rasters_and_labels_are_failures_and_the_others_go_on(tmp_path):
     failures = {item.item: item.error for item in left if item.error}
     assert list(failures) == ["train/c.tif", "train/d.tif", "train/e.tif", "f.geojson"]
     for error, words in zip(
-        failures.values(), ("no labels", "cannot be read", "where it lies", "cannot be read"), strict=True
+        failures.values(),
+        ("no labels", "cannot be read", "is not georeferenced", "cannot be read"),
+        strict=True,
     ):
         assert words in error
     with pytest.raises(GeoClickError, match=r"c has no labels; add c\.gpkg"):

@@ -38,7 +38,7 @@ def test_tiles_are_whole_and_their_fresh_parts_share_no_pixel(drawn):
     for tile in tiles.all_tiles(grid):
         part = times[where(tiles.window(grid, tile))]
         assert part.shape == (grid.height, grid.width)
-        part[tiles.fresh(grid, tile)] += 1
+        part[tiles.exclusive(grid, tile)] += 1
     assert (times == 1).all()
 
 

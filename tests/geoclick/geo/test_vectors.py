@@ -124,7 +124,7 @@ def test_without_a_reference_system_it_says_so(tmp_path):
         path = geotiffs.write_vectors(tmp_path / "a.gpkg", [shapely.box(0, 0, 1, 1)], None, name=["x"])
     with pytest.raises(GeoClickError, match="coordinate reference system"):
         vectors.read_features(path)
-    with raster(tmp_path, crs=None) as opened, pytest.raises(GeoClickError, match="where it lies"):
+    with raster(tmp_path, crs=None) as opened, pytest.raises(GeoClickError, match="is not georeferenced"):
         vectors.check_georeferenced(opened)
     with raster(tmp_path) as opened:
         vectors.check_georeferenced(opened)
@@ -190,7 +190,7 @@ def test_a_window_of_a_polygon_is_that_part_of_its_mask(seed, corners, data):
     if box is None:
         assert not expected.any()
     else:
-        np.testing.assert_array_equal(vectors.rasterise(shape, box, window), part)
+        np.testing.assert_array_equal(vectors.rasterize(shape, box, window), part)
 
 
 quarters = st.integers(-40, 260).map(lambda n: n / 4 + 0.125)
@@ -208,7 +208,7 @@ def test_the_box_of_a_rectangle_is_its_mask(x0, x1, y0, y1):
     np.testing.assert_array_equal(found, expected)
     if x0 < x1 and y0 < y1 and box is not None:
         whole = Window(0, 0, *SIZE)
-        np.testing.assert_array_equal(vectors.rasterise(shapely.box(x0, y0, x1, y1), box, whole), expected)
+        np.testing.assert_array_equal(vectors.rasterize(shapely.box(x0, y0, x1, y1), box, whole), expected)
 
 
 @settings(max_examples=25)
