@@ -15,29 +15,26 @@ def next_click(
     clicked: Sequence[Click | tuple[float, float]],
     valid: np.ndarray | None = None,
 ) -> Click | None:
-    """The click at the center of the larger mistake: positive on what is missing, negative on a surplus.
+    """The click at the center of the larger error region: positive on missed pixels, negative on surplus ones.
 
-    Missed and surplus pixels are measured apart, each by the distance to the nearest pixel that is not of
-    its kind or lies beyond the border. The larger maximum wins, a tie gives a negative click, and the pixel
-    is the first one in row-major order at that maximum. The choice is by inscribed radius, not by area or
-    component.
+    Missed and surplus pixels have a distance transform each: the distance to the nearest pixel of another kind or
+    outside the image. The larger maximum is chosen, the surplus at a tie; the pixel is the first one in row-major
+    order at that maximum. So the inscribed radius decides, not the area.
 
     Args:
         target: the ground truth, bool [H, W].
         prediction: the mask so far, bool [H, W]; empty before the first click.
-        clicked: the clicks made so far, as (x, y) or (x, y, positive) in pixels; only these very pixels are
-            never clicked again.
-        valid: bool [H, W], false where pixels do not count; None when all count.
+        clicked: the clicks so far, as (x, y) or (x, y, positive) in pixels; these pixels are not clicked again.
+        valid: bool [H, W], false where pixels do not count; None if all count.
 
     Returns:
-        The click, in whole pixels; None where nothing is wrong, and where every wrong pixel was clicked
-        before, since saying the same once more helps nobody.
+        The click, in whole pixels; None if no pixel is wrong, or if every wrong pixel was clicked before.
 
     Source:
-        RITM (Sofiiuk et al., 2021), whose rule SimpleClick and the evaluation of SAM 2 share; theirs
-        answers a perfect mask with a negative click at (0, 0).
+        RITM (Sofiiuk et al., 2021); SimpleClick and the evaluation of SAM 2 use the same rule, but return a negative
+        click at (0, 0) for a perfect mask.
     """
-    # Beyond the box of both masks nothing is wrong, and most images are far larger than it.
+    # All errors lie in the bounding box of both masks, and most images are far larger.
     box = bounding_box(target | prediction)
     if box is None:
         return None
@@ -51,9 +48,9 @@ def next_click(
         column, row = round(x) - left, round(y) - top
         if 0 <= row < target.shape[0] and 0 <= column < target.shape[1]:
             positive[row, column] = negative[row, column] = 0
-    reach, excess = positive.max(), negative.max()
-    if reach == excess == 0:
+    missed_depth, surplus_depth = positive.max(), negative.max()
+    if missed_depth == surplus_depth == 0:
         return None
-    distance = positive if reach > excess else negative
+    distance = positive if missed_depth > surplus_depth else negative
     row, column = np.unravel_index(distance.argmax(), distance.shape)
-    return Click(int(column) + left, int(row) + top, bool(reach > excess))
+    return Click(int(column) + left, int(row) + top, bool(missed_depth > surplus_depth))

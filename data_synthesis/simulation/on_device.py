@@ -1,6 +1,6 @@
-"""The center rule and the IoU for many masks at once, on the GPU that made them: only clicks and numbers leave it.
+"""The center rule and the IoU for many masks at once, on the GPU that holds them: only clicks and numbers leave it.
 
-On a CPU the functions for one mask are quicker, since they look at no more than the mistakes' bounding box.
+On a CPU the functions for one mask are faster, since they process the bounding box of the errors only.
 """
 
 from collections import defaultdict
@@ -14,21 +14,21 @@ from geoclick.clicks import Click, ClickSequence
 from geoclick.distance import squared_distances
 
 PIXELS = 2**26
-"""Most pixels worked on at once; each takes about 40 bytes meanwhile."""
+"""Largest number of pixels processed at once; each takes about 40 bytes of memory."""
 
 
-def pays(device: torch.device) -> bool:
-    """Whether a device is better at all masks together than the CPU at one by one."""
+def is_faster(device: torch.device) -> bool:
+    """Whether a device is faster with all masks together than the CPU is with one after another."""
     return device.type != "cpu"
 
 
 class Targets:
-    """Ground truth on a device, to be compared with predictions that are there too.
+    """Ground truth on a device, to be compared with predictions on the same device.
 
     Args:
         targets: bool [H, W] each; sizes may differ.
-        valids: the pixels that count, bool [H, W] or None for all, of each target.
-        device: where the predictions are.
+        valids: the pixels that count, bool [H, W] or None for all, for each target.
+        device: that of the predictions.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Targets:
 
     def ious(self, which: Sequence[int], masks: Sequence[Tensor]) -> list[float]:
         """IoU of `masks[j]`, bool [H, W], with target `which[j]`, for all j; 1.0 where both are empty."""
-        found = [0.0] * len(which)
+        ious = [0.0] * len(which)
         for places, target, mask, valid in self._batches(which, masks):
             counts = [(part & valid).sum((1, 2)) for part in (target & mask, target | mask)]
             for j, intersection, union in zip(places, *torch.stack(counts).tolist(), strict=True):
-                found[j] = intersection / union if union else 1.0
-        return found
+                ious[j] = intersection / union if union else 1.0
+        return ious
 
     def center_clicks(
         self, which: Sequence[int], masks: Sequence[Tensor], clicked: Sequence[ClickSequence], tie: str
@@ -54,20 +54,20 @@ class Targets:
         Args:
             which: the target of each mask.
             masks: bool [H, W] each.
-            clicked: the clicks made so far, in whole pixels.
-            tie: the sign of a click at a tie, positive or negative.
+            clicked: the clicks so far, in whole pixels.
+            tie: sign of the click at a tie, positive or negative.
         """
         clicks: list[Click | None] = [None] * len(which)
         for places, target, mask, valid in self._batches(which, masks):
-            # int32 [n, 2, H, W]: what is missing, and what is too much.
-            mistakes = torch.stack([target & ~mask & valid, mask & ~target & valid], dim=1)
-            depths = squared_distances(mistakes.flatten(0, 1)).unflatten(0, (-1, 2))
+            # bool [n, 2, H, W]: missed and surplus pixels.
+            errors = torch.stack([target & ~mask & valid, mask & ~target & valid], dim=1)
+            depths = squared_distances(errors.flatten(0, 1)).unflatten(0, (-1, 2))
             made = [(row, c.y, c.x) for row, j in enumerate(places) for c in clicked[j]]
             if made:
                 rows, ys, xs = torch.tensor(made, device=depths.device).T
                 depths[rows, :, ys, xs] = 0
             deepest = depths.amax((2, 3))
-            # The first pixel in row-major order at the maximum: torch leaves open which one argmax takes.
+            # The first pixel in row-major order at the maximum: torch does not specify which one argmax returns.
             at_maximum = (depths == deepest[..., None, None]).flatten(2)
             numbers = torch.arange(at_maximum.shape[-1], 0, -1, device=depths.device, dtype=torch.int32)
             first = at_maximum.shape[-1] - (at_maximum * numbers).amax(-1)
@@ -81,8 +81,8 @@ class Targets:
     def _batches(
         self, which: Sequence[int], masks: Sequence[Tensor]
     ) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
-        """Places in `which`, with their targets, masks and valid pixels bool [n, H, W], sizes apart."""
-        groups = defaultdict(list)
+        """Places in `which`, with their targets, masks and valid pixels bool [n, H, W], grouped by size."""
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for j, mask in enumerate(masks):
             groups[tuple(mask.shape)].append(j)
         for (height, width), group in groups.items():

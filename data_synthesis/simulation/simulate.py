@@ -10,7 +10,7 @@ import torch
 from geoclick.clicks import Click, ClickSequence
 from geoclick.data_synthesis.simulation import on_device
 from geoclick.data_synthesis.simulation.on_device import Targets
-from geoclick.data_synthesis.simulation.policies import Clicker, draws, propose
+from geoclick.data_synthesis.simulation.policies import Clicker, click_rng, propose
 from geoclick.masks import iou
 from geoclick.segmenters.base import Embedding, Segmenter
 from geoclick.segmenters.clicking import Attempt, Clicking, Prompting
@@ -18,10 +18,10 @@ from geoclick.segmenters.clicking import Attempt, Clicking, Prompting
 
 @dataclass(frozen=True)
 class Simulated:
-    """One sequence and how well it does.
+    """One sequence and its IoUs.
 
     Attributes:
-        clicks: the clicks in order; empty when the target is, and when no first click was worth keeping.
+        clicks: the clicks in order; empty if the target is, or if no first click improved the mask.
         ious: the IoU with the target after each click.
         mask: the prediction after the last click, bool [H, W].
     """
@@ -44,52 +44,52 @@ def simulate(
     seed: int = 0,
     sequence_ids: Sequence[tuple[str, int]] | None = None,
 ) -> list[Simulated]:
-    """Click on a batch of masks until each reaches the IoU target, has all its clicks or is beyond help.
+    """Click on a batch of masks until each reaches the IoU target, has all its clicks or cannot be improved.
 
     The first prediction is empty, so that the first click is positive and, by the center rule, in the center of
-    the target. The sequences are decoded together; they share nothing else, so that batching changes rounding only.
-    A policy that looks ahead has all its candidates decoded together and takes the one with the best IoU.
+    the target. The sequences are decoded together and are independent otherwise: batching changes rounding only.
+    The candidates of `lookahead` are decoded together too, and the one with the best IoU is used.
 
     Args:
         segmenter: decodes the clicks.
         embeddings: the image of each target; targets of one image share one embedding.
         targets: bool [H, W] each, at the size of their image.
-        valids: the pixels that count, bool [H, W] or None, for each target; None when all count everywhere.
-        max_clicks: clicks that a sequence has at most.
-        iou_target: the IoU at which a sequence ends.
+        valids: the pixels that count, bool [H, W] or None for all, for each target; None if all count everywhere.
+        max_clicks: largest number of clicks of a sequence.
+        iou_target: IoU at which a sequence ends.
         prompting: how the segmenter is prompted; the default if None.
-        clicker: where the clicks go; None is the center rule. When it keeps improving clicks only, the first click
-            that does not raise the IoU is dropped, the mask before it stays, and the sequence ends.
-        seed: of all that is random.
-        sequence_ids: for each target its sample and the number of the sequence, on which with the seed its random
-            choices depend; None takes the places in `targets`, so that the same target has others elsewhere.
+        clicker: where the clicks go; the center rule if None. With `keep_improving`, the first click that does not
+            raise the IoU is dropped, the mask before it stays, and the sequence ends.
+        seed: random seed.
+        sequence_ids: for each target its sample and the number of the sequence, which seed its random choices together
+            with `seed`; None uses the positions in `targets`.
 
     Returns:
         One result for each target, in order.
 
     Source:
-        The loop of RITM's evaluation (Sofiiuk et al., 2021); keeping improving clicks is SegAgent's rule.
+        The loop of RITM's evaluation (Sofiiuk et al., 2021); `keep_improving` is SegAgent's rule.
     """
     valids = valids or [None] * len(targets)
     ids = sequence_ids or [(str(i), 1) for i in range(len(targets))]
     clicker = clicker or Clicker()
     state = Clicking(segmenter, embeddings, prompting or Prompting())
-    together = Targets(targets, valids, segmenter.device) if on_device.pays(segmenter.device) else None
+    together = Targets(targets, valids, segmenter.device) if on_device.is_faster(segmenter.device) else None
     ious: list[list[float]] = [[] for _ in targets]
     active = list(range(len(targets)))
     for turn in range(max_clicks):
         if together and clicker.is_center:
             proposals = _centers(clicker, state, together, active)
         else:
-            randoms = [draws(seed, *one, turn) for one in ids]
+            randoms = [click_rng(seed, *one, turn) for one in ids]
             proposals = _proposals(clicker, state, targets, valids, active, randoms)
         attempts = state.attempt(proposals)
         taken: list[Attempt | None] = [None] * len(targets)
-        for i, found in enumerate(_ious(attempts, targets, valids, together)):
-            best = max(found, default=0.0)
-            # An empty prediction, where all begin, has an IoU of 0 with what can be clicked on.
-            if found and (not clicker.keep_improving or best > max(ious[i], default=0.0)):
-                taken[i] = attempts[i][found.index(best)]
+        for i, tried in enumerate(_ious(attempts, targets, valids, together)):
+            best = max(tried, default=0.0)
+            # Before the first click the prediction is empty, and its IoU is 0.
+            if tried and (not clicker.keep_improving or best > max(ious[i], default=0.0)):
+                taken[i] = attempts[i][tried.index(best)]
                 ious[i].append(best)
         state.take(taken)
         active = [i for i in active if taken[i] is not None and ious[i][-1] < iou_target]
@@ -104,7 +104,7 @@ def simulate(
 def _centers(
     clicker: Clicker, state: Clicking, together: Targets, active: Sequence[int]
 ) -> list[list[Click]]:
-    """The click of the center rule for each active sequence, worked out on the device; none for the others."""
+    """The click of the center rule for each active sequence, computed on the device; none for the others."""
     planes, clicked = [state.planes[i] for i in active], [state.sequences[i] for i in active]
     proposals: list[list[Click]] = [[] for _ in state.sequences]
     for i, click in zip(active, together.center_clicks(active, planes, clicked, clicker.tie), strict=True):
@@ -120,7 +120,7 @@ def _proposals(
     active: Sequence[int],
     randoms: Sequence[np.random.Generator],
 ) -> list[list[Click]]:
-    """The clicks to choose from for the active sequences, none for the others; on all threads that torch has."""
+    """The candidates for the next click of each active sequence, none for the others; on as many threads as torch."""
 
     def proposed(i: int) -> list[Click]:
         mask = state.planes[i].cpu().numpy()
@@ -139,12 +139,12 @@ def _ious(
     valids: Sequence[np.ndarray | None],
     together: Targets | None,
 ) -> list[list[float]]:
-    """The IoU of each attempt with its target, on the device where that pays."""
+    """The IoU of each attempt with its target, on the device if that is faster."""
     if together is None:
         return [
             [iou(attempt.mask, target, valid) for attempt in tried]
             for tried, target, valid in zip(attempts, targets, valids, strict=True)
         ]
     which = [i for i, tried in enumerate(attempts) for _ in tried]
-    found = iter(together.ious(which, [attempt.plane for tried in attempts for attempt in tried]))
-    return [[next(found) for _ in tried] for tried in attempts]
+    ious = iter(together.ious(which, [attempt.plane for tried in attempts for attempt in tried]))
+    return [[next(ious) for _ in tried] for tried in attempts]

@@ -28,7 +28,7 @@ def test_x_is_the_column_and_types_are_plain():
     assert [type(value) for value in click] == [int, int, bool]
 
 
-def test_nothing_wrong_is_none():
+def test_a_perfect_mask_has_no_click():
     assert next_click(blank(), blank(), ()) is None
     assert next_click(box(2, 2, 5, 5), box(2, 2, 5, 5), [Click(3, 3)]) is None
 
@@ -52,7 +52,7 @@ def test_the_border_bounds_a_full_map():
 
 
 @pytest.mark.parametrize("clicked", [Click(5, 4, True), Click(5, 4, False), (5, 4), (5.2, 3.9)])
-def test_only_the_very_pixel_clicked_is_left_out(clicked):
+def test_only_the_clicked_pixel_is_excluded(clicked):
     # The neighbors at distance 2 stay, and the first of them in row-major order is taken.
     assert next_click(box(2, 3, 7, 8), blank(), [clicked]) == Click(4, 3, True)
 
@@ -62,7 +62,7 @@ def test_a_click_on_the_other_side_of_a_tie_lets_the_other_side_win():
     assert next_click(box(1, 1, 4, 4), box(6, 6, 9, 9), [(7, 7)]) == Click(2, 2, True)
 
 
-def test_every_wrong_pixel_clicked_is_none():
+def test_no_click_is_left_if_every_wrong_pixel_was_clicked():
     assert next_click(box(3, 3, 4, 5), blank(), [(3, 3), (4, 3)]) is None
 
 
@@ -82,7 +82,7 @@ MAPS = arrays(bool, (7, 8))
 
 @settings(max_examples=150)
 @given(MAPS, MAPS, MAPS, st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6)), max_size=6))
-def test_a_click_lies_on_a_mistake_of_its_sign_that_counts(target, prediction, valid, clicked):
+def test_a_click_lies_on_a_wrong_pixel_of_its_sign_that_counts(target, prediction, valid, clicked):
     click = next_click(target, prediction, clicked, valid)
     wrong = (target != prediction) & valid
     for x, y in clicked:
@@ -96,7 +96,7 @@ def test_a_click_lies_on_a_mistake_of_its_sign_that_counts(target, prediction, v
 
 @settings(max_examples=50)
 @given(MAPS, MAPS)
-def test_inputs_stay_as_they_were(target, prediction):
+def test_inputs_are_not_changed(target, prediction):
     before = target.copy(), prediction.copy()
     next_click(target, prediction, [(1, 1)])
     np.testing.assert_array_equal(target, before[0])

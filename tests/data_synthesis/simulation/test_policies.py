@@ -7,7 +7,7 @@ from skimage import measure
 
 from geoclick.clicks import Click
 from geoclick.data_synthesis.simulation.next_click import next_click
-from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, draws, propose
+from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, click_rng, propose
 from geoclick.distance import distance_transform
 
 MAPS = arrays(bool, (7, 8))
@@ -39,7 +39,7 @@ def disc(x, y, radius, height=12, width=16):
 
 def ask(clicker, target, prediction=None, clicked=(), valid=None, turn=0):
     prediction = np.zeros_like(target) if prediction is None else prediction
-    return propose(clicker, target, prediction, clicked, valid, draws(0, "a", 1, turn))
+    return propose(clicker, target, prediction, clicked, valid, click_rng(0, "a", 1, turn))
 
 
 def many(clicker, target, prediction=None, count=400):
@@ -49,7 +49,7 @@ def many(clicker, target, prediction=None, count=400):
 
 @settings(max_examples=300)
 @given(CLICKERS, MAPS, MAPS, MAPS, CLICKED, st.integers(0, 5))
-def test_every_click_lies_on_an_unclicked_mistake_of_its_sign(
+def test_every_click_lies_on_an_unclicked_wrong_pixel_of_its_sign(
     clicker, target, prediction, valid, clicked, turn
 ):
     clicks = ask(clicker, target, prediction, clicked, valid, turn)
@@ -85,7 +85,7 @@ def test_the_tie_rule_decides_ties_only(target, prediction, valid, clicked):
     assert surplus[below.y, below.x] == missed[above.y, above.x]
 
 
-def test_a_tie_takes_the_sign_that_is_asked_for():
+def test_a_tie_has_the_sign_of_the_option():
     masks = box(1, 1, 4, 4), box(6, 6, 9, 9)
     assert ask(Clicker(tie="negative"), *masks) == [Click(7, 7, False)]
     assert ask(Clicker(tie="positive"), *masks) == [Click(2, 2, True)]
@@ -181,10 +181,10 @@ def test_jitter_reaches_all_its_pixels_and_no_other_region():
     assert {(c.x, c.y) for c in clicks} == {(x, y) for x in range(4, 9) for y in range(4, 9)}
 
 
-def test_random_numbers_depend_on_all_that_they_are_made_of():
+def test_random_numbers_depend_on_seed_sample_sequence_and_click():
     made = [(0, "a", 1, 0), (1, "a", 1, 0), (0, "b", 1, 0), (0, "a", 2, 0), (0, "a", 1, 1), (0, "a1", 0, 0)]
-    assert len({draws(*key).random() for key in made}) == len(made)
-    assert draws(*made[0]).random() == draws(*made[0]).random()
+    assert len({click_rng(*key).random() for key in made}) == len(made)
+    assert click_rng(*made[0]).random() == click_rng(*made[0]).random()
 
 
 def test_records_name_what_differs_from_the_default():
@@ -208,6 +208,6 @@ def test_records_name_what_differs_from_the_default():
         (Clicker("lookahead"), True),
     ],
 )
-def test_only_what_is_called_random_differs(clicker, expected):
+def test_is_random_agrees_with_the_clicks(clicker, expected):
     found = {tuple(ask(clicker, box(0, 0, 9, 9), turn=turn)) for turn in range(20)}
     assert clicker.is_random == expected == (len(found) > 1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from geoclick.clicks import Click
 from geoclick.data_synthesis.simulation import on_device
-from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, draws, propose
+from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, click_rng, propose
 from geoclick.data_synthesis.simulation.simulate import simulate
 from geoclick.masks import iou
 from geoclick.segmenters.clicking import Clicking, Prompting, replay
@@ -84,7 +84,7 @@ def test_the_prompting_reaches_the_decoder():
     assert best.ious[0] < 0.5
 
 
-def test_no_click_is_given_twice_and_an_unhelpful_segmenter_ends():
+def test_no_click_is_repeated_and_a_segmenter_without_progress_ends():
     dot = np.zeros((40, 50), bool)
     dot[3, 3:5] = True
     (result,) = run([dot], Deaf(), max_clicks=6)
@@ -167,9 +167,9 @@ def test_ious_are_those_of_the_clicks(clicker):
 
 
 @pytest.mark.parametrize("clicker", [*ALL, Clicker(tie="positive")], ids=lambda c: c.rule + c.switches)
-def test_working_on_the_device_changes_nothing(clicker, monkeypatch):
+def test_the_center_rule_on_the_device_gives_the_same_clicks(clicker, monkeypatch):
     one_by_one = click_on(range(6), clicker)
-    monkeypatch.setattr(on_device, "pays", lambda device: True)
+    monkeypatch.setattr(on_device, "is_faster", lambda device: True)
     together = click_on(range(6), clicker)
     assert [(r.clicks, r.ious) for r in together] == [(r.clicks, r.ious) for r in one_by_one]
 
@@ -185,7 +185,7 @@ def test_seed_sample_and_number_change_random_clicks(policy):
     assert first not in (seed, sample, number)
 
 
-def test_the_center_does_not_know_chance():
+def test_the_center_rule_is_deterministic():
     assert click_on([1], Clicker(), seed=1)[0].clicks == click_on([1], None, seed=2)[0].clicks
 
 
@@ -199,7 +199,7 @@ def test_lookahead_takes_the_best_of_its_candidates(seed, candidates, jitter):
     state = Clicking(segmenter, embeddings(segmenter, 1))
     for turn, click in enumerate(result.clicks):
         proposals = propose(
-            clicker, target, state.masks[0], state.sequences[0], valid, draws(0, f"s{seed}", 1, turn)
+            clicker, target, state.masks[0], state.sequences[0], valid, click_rng(0, f"s{seed}", 1, turn)
         )
         assert click in proposals
         tried = state.attempt([proposals])[0]
@@ -233,7 +233,7 @@ def test_positive_only_has_no_negative(policy):
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
-def test_keeping_improving_clicks_is_the_sequence_up_to_the_first_that_does_not_improve(policy):
+def test_keep_improving_ends_before_the_first_click_without_improvement(policy):
     free = click_on(range(8), Clicker(policy), max_clicks=8)
     kept = click_on(range(8), Clicker(policy, keep_improving=True), max_clicks=8)
     assert [r.clicks for r in free] != [r.clicks for r in kept]
