@@ -32,7 +32,7 @@ def vlm_folder(tmp_path_factory):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Four samples on three images: two referring, the second hostile, one reasoning, one without target."""
+    """Four samples on three images: two referring, one with HTML as query; one reasoning; one without target."""
     folder = tmp_path / "data" / "test"
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def stored_clicks():
 
 @pytest.fixture
 def click_store(dataset, tmp_path):
-    """The store of `dataset`, with CLICKS."""
+    """A click store of `dataset` with CLICKS."""
     rows = []
     for line, clicks in zip((dataset / "test/samples.jsonl").read_text().splitlines(), CLICKS, strict=True):
         entry = json.loads(line)

@@ -1,4 +1,4 @@
-"""Folders of finished evaluations without any model: records of the contract's fields, and a summary of them."""
+"""Folders of finished evaluations, made without a model: records and their summary."""
 
 import json
 
@@ -43,7 +43,7 @@ def record(sample_id, target, mask, **fields):
 
 
 def summary(records, **protocol):
-    """What metrics.json holds."""
+    """The content of metrics.json."""
     common = {
         "dataset": "folder",
         "root": "data",

@@ -1,4 +1,4 @@
-"""`geoclick evaluate` end to end on the tiny copy of every benchmark, as its commands: minutes."""
+"""`geoclick evaluate` end to end on a tiny copy of every benchmark, run as commands; takes minutes."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.paths import REPO
 pytestmark = pytest.mark.slow
 
 NOISE = 0.1
-SAME = ("predictions.jsonl", "metrics.json", "protocol.json", "model-index.yaml")
+FILES = ("predictions.jsonl", "metrics.json", "protocol.json", "model-index.yaml")
 DESCRIBED = [name for name, benchmark in BENCHMARKS.items() if benchmark.task != "semantic"]
 LAUNCHER = REPO / "accelerate_configs" / "cpu2.yaml"
 
@@ -31,7 +31,7 @@ def geoclick(*words):
     return result.stdout
 
 
-def by_two(*words):
+def in_two_processes(*words):
     launch = [
         "-m",
         "accelerate.commands.launch",
@@ -45,23 +45,32 @@ def by_two(*words):
     assert result.returncode == 0, result.stderr
 
 
-def copy(tmp_path, name, count=4):
+def make_copy(tmp_path, name, count=4):
     root = tmp_path / name
     geoclick("scenes", root, "--layout", name, "--count", count)
     return ["--dataset", name, "--root", root]
 
 
-def same(one, two):
-    for name in SAME:
+def check_same_files(one, two):
+    for name in FILES:
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_noise_scores_as_it_must_in_one_process_and_in_two(name, tmp_path):
-    words = [*copy(tmp_path, name), "--predictor", "noisy", "--noise", NOISE, "--batch-size", 2, "--output"]
+def test_noise_has_the_expected_score_in_one_process_and_in_two(name, tmp_path):
+    words = [
+        *make_copy(tmp_path, name),
+        "--predictor",
+        "noisy",
+        "--noise",
+        NOISE,
+        "--batch-size",
+        2,
+        "--output",
+    ]
     geoclick("evaluate", *words, tmp_path / "one")
-    by_two(*words, tmp_path / "two")
-    same(tmp_path / "one", tmp_path / "two")
+    in_two_processes(*words, tmp_path / "two")
+    check_same_files(tmp_path / "one", tmp_path / "two")
     summary = json.loads((tmp_path / "one/metrics.json").read_text())
     found = list(records.read(tmp_path / "one/predictions.jsonl"))
     groups = {}
@@ -82,8 +91,8 @@ def test_noise_scores_as_it_must_in_one_process_and_in_two(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", DESCRIBED)
-def test_the_models_answer_in_one_process_and_in_two(name, tmp_path):
-    place = copy(tmp_path, name)
+def test_models_predict_in_one_process_and_in_two(name, tmp_path):
+    place = make_copy(tmp_path, name)
     split = BENCHMARKS[name].split
     geoclick("synth", *place, "--split", split, "--output", tmp_path / "clicks")
     scores = {}
@@ -94,16 +103,16 @@ def test_the_models_answer_in_one_process_and_in_two(name, tmp_path):
         summary = json.loads((tmp_path / predictor / "metrics.json").read_text())
         scores[predictor] = summary["scores"]["miou"]
         if predictor in ("oracle", "generative"):
-            by_two(*words, tmp_path / f"{predictor}-two")
-            same(tmp_path / predictor, tmp_path / f"{predictor}-two")
+            in_two_processes(*words, tmp_path / f"{predictor}-two")
+            check_same_files(tmp_path / predictor, tmp_path / f"{predictor}-two")
     print(name, {predictor: round(score, 3) for predictor, score in scores.items()})
     assert scores["oracle"] > 0.85
     assert 0 <= scores["generative"] <= 1
 
 
-def test_ten_kills_change_nothing(tmp_path):
-    words = [*copy(tmp_path, "rrsis-d", 60), "--predictor", "generative", "--batch-size", 1]
-    geoclick("evaluate", *words, "--output", tmp_path / "whole")
+def test_ten_kills_do_not_change_the_result(tmp_path):
+    words = [*make_copy(tmp_path, "rrsis-d", 60), "--predictor", "generative", "--batch-size", 1]
+    geoclick("evaluate", *words, "--output", tmp_path / "complete")
     output, rng = tmp_path / "killed", random.Random(0)
     command = [sys.executable, "-m", "geoclick.cli", "evaluate", *map(str, words), "--output", str(output)]
     left = []
@@ -116,7 +125,7 @@ def test_ten_kills_change_nothing(tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         left.append(run_folder.count(output))
-    print("answers left by each kill", left)
+    print("answers after each kill", left)
     geoclick("evaluate", *words, "--output", output)
     assert json.loads((output / "run.json").read_text())["resumed"] == left[-1]
-    same(output, tmp_path / "whole")
+    check_same_files(output, tmp_path / "complete")

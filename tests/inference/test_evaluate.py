@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -13,6 +12,26 @@ from geoclick.inference import evaluate, generative
 from geoclick.inference.evaluation.options import EvaluateOptions, resolve
 from geoclick.inference.evaluation.samples import read_samples
 from geoclick.segmenters import clicking
+from tests.inference.pages import PageParser, check_self_contained
+
+GENERATIVE_KEYS = [
+    "vlm",
+    "vlm_revision",
+    "vlm_fingerprint",
+    "adapter",
+    "adapter_sha256",
+    "answer_format",
+    "prompt_version",
+    "min_pixels",
+    "max_pixels",
+    "max_new_tokens",
+    "temperature",
+    "segmenter",
+    "segmenter_sha256",
+    "decode",
+    "policy",
+]
+"""What the protocol of older runs holds of the generative predictor."""
 
 
 @pytest.fixture
@@ -28,19 +47,6 @@ def oracle(dataset, click_store, tiny_segmenter, tmp_path):
 
 def read_lines(folder):
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-
-
-class Names(HTMLParser):
-    """Every tag and every address of a page."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.addresses = set(), []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.addresses += [value for name, value in attrs if name in ("src", "href")]
 
 
 @pytest.mark.parametrize("decode", ["replay", "joint"])
@@ -85,20 +91,16 @@ def test_the_oracle_scores_the_stored_clicks(
     assert (tmp_path / "run/config.yaml").is_file()
 
 
-def test_the_report_stands_alone_and_escapes_what_came_from_outside(oracle, tmp_path):
+def test_the_report_is_self_contained_and_escapes_text_from_outside(oracle, tmp_path):
     assert oracle() == 0
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
-    names = Names(page)
-    assert not {"script", "link", "iframe", "object"} & names.tags
+    assert check_self_contained(page).addresses
     assert "&lt;script&gt;" in page
-    assert names.addresses
-    assert all(address.startswith("data:image/jpeg;base64,") for address in names.addresses)
-    assert "url(" not in page
     assert "<title>run: upper bound (synthetic clicks) on folder test</title>" in page
 
 
-def test_a_killed_run_goes_on_where_it_stopped(oracle, tmp_path, monkeypatch):
-    assert oracle(output="whole") == 0
+def test_an_interrupted_run_continues(oracle, tmp_path, monkeypatch):
+    assert oracle(output="complete") == 0
     asked = []
     decode = generative.decode_clicks
 
@@ -114,12 +116,14 @@ def test_a_killed_run_goes_on_where_it_stopped(oracle, tmp_path, monkeypatch):
     part = tmp_path / "run/parts/000000.jsonl"
     assert len(part.read_text().splitlines()) == 2
     assert not (tmp_path / "run/metrics.json").exists()
-    part.write_text(part.read_text() + '{"sample_id": "s')  # the kill came while writing
+    part.write_text(part.read_text() + '{"sample_id": "s')  # killed while writing
     assert oracle() == 0
     assert len(asked) == 4
     for name in ("predictions.jsonl", "metrics.json", "protocol.json"):
-        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    resumed = [json.loads((tmp_path / name / "run.json").read_text())["resumed"] for name in ("run", "whole")]
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "complete" / name).read_bytes()
+    resumed = [
+        json.loads((tmp_path / name / "run.json").read_text())["resumed"] for name in ("run", "complete")
+    ]
     assert resumed == [2, 0]
 
 
@@ -138,14 +142,9 @@ def test_two_processes_and_one_give_the_same_files(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("predictor", ["box", "center-point", "noisy"])
-def test_the_lines_of_reference(predictor, dataset, tiny_segmenter, tmp_path):
+def test_reference_predictors(predictor, dataset, tiny_segmenter, tmp_path):
     words = ["--root", dataset, "--predictor", predictor, "--noise", "0", "--output", tmp_path / "run"]
-    words += [
-        "--segmenter",
-        "sam_vit_b",
-        "--checkpoint",
-        "none.pth",
-    ]  # in whose place the fixture puts another
+    words += ["--segmenter", "sam_vit_b", "--checkpoint", "none.pth"]  # replaced by the fixture
     assert evaluate.main([str(word) for word in words]) == 0
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["no_target"]["accuracy"] == 1.0
@@ -153,7 +152,7 @@ def test_the_lines_of_reference(predictor, dataset, tiny_segmenter, tmp_path):
     assert (metrics["protocol"]["segmenter"] is None) == (predictor == "noisy")
 
 
-def test_broken_images_are_counted_if_one_wants_to_go_on(dataset, tmp_path, capsys):
+def test_skip_broken_counts_broken_samples(dataset, tmp_path, capsys):
     lines = (dataset / "test/samples.jsonl").read_text().splitlines(keepends=True)
     (dataset / "test/samples.jsonl").write_text("".join([*lines[:2], "{\n", *lines[2:]]))
     words = ["--root", str(dataset), "--predictor", "noisy", "--output", str(tmp_path / "run")]
@@ -186,6 +185,8 @@ def test_generative_end_to_end_on_a_random_model(dataset, tiny_segmenter, vlm_fo
     protocol = json.loads((tmp_path / "run/metrics.json").read_text())["protocol"]
     assert protocol["answer_format"] == "json"
     assert protocol["prompt_version"] == "v1"
+    start, end = list(protocol).index("predictor"), list(protocol).index("batch_size")
+    assert list(protocol)[start + 1 : end] == GENERATIVE_KEYS
 
     monkeypatch.setattr(local, "generate", answer)
     flags[-1] = tmp_path / "fixed"
@@ -197,7 +198,7 @@ def test_generative_end_to_end_on_a_random_model(dataset, tiny_segmenter, vlm_fo
     assert metrics["no_target"]["targets_without_mask"] >= 2
     page = (tmp_path / "fixed/report.html").read_text(encoding="utf-8")
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
-    assert not any(address == "x" for address in Names(page).addresses)
+    assert not any(address == "x" for address in PageParser(page).addresses)
     first = read_lines(tmp_path / "fixed")[0]
     assert first["clicks"][0] == [31.5, 23.5, True]
 
@@ -231,14 +232,14 @@ def test_bad_input_is_one_sentence(oracle, dataset, click_store, tmp_path, capsy
     assert "1.png cannot be read" in message
 
 
-def test_samples_without_stored_clicks_are_refused(oracle, dataset, capsys):
+def test_samples_without_stored_clicks_are_an_error(oracle, dataset, capsys):
     path = dataset / "test/samples.jsonl"
     path.write_text(path.read_text().replace('"s1"', '"other"'))
     assert oracle() == 1
     assert "lacks 1 of 4 samples, such as other" in capsys.readouterr().err
 
 
-def test_the_oracle_finds_the_iou_that_synth_stored(dataset, tiny_segmenter, tmp_path):
+def test_the_oracle_scores_the_iou_that_synth_stored(dataset, tiny_segmenter, tmp_path):
     from geoclick import store
     from geoclick.data_synthesis import run as synth
 

@@ -38,7 +38,7 @@ def command(tiny_segmenter, vlm_folder, tmp_path):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """What the model says in place of its random text."""
+    """The model's answer, in place of random text."""
     texts = ["+(250,500) -(900,100)"]
     monkeypatch.setattr(local, "generate", lambda vlm, images, queries, **options: texts * len(queries))
     return texts
@@ -67,14 +67,14 @@ def test_mask_overlay_and_record(command, answers, tile, tmp_path):
     assert (tmp_path / "out/config.yaml").is_file()
 
 
-def test_nothing_found_gives_an_empty_mask(command, answers, tile, tmp_path):
+def test_a_no_target_answer_gives_an_empty_mask(command, answers, tile, tmp_path):
     answers[0] = "none"
     assert command(tile("a.png"), "--text", "the tank", "--answer-format", "compact") == 0
     assert json.loads((tmp_path / "out/a.json").read_text())["status"] == "empty"
     assert not images.read_gray(tmp_path / "out/a.mask.png").any()
 
 
-def test_the_real_chain_runs_on_random_weights(command, tile, tmp_path):
+def test_end_to_end_on_random_weights(command, tile, tmp_path):
     paths = [tile("a.png"), tile("b.png", (64, 64)), tile("c/a.png", (33, 80))]
     assert command(*paths, "--text", "the tank", "--max-new-tokens", 8, "--batch-size", 2) == 0
     assert sorted(p.name for p in (tmp_path / "out").glob("*.json")) == ["a-2.json", "a.json", "b.json"]
@@ -84,7 +84,7 @@ def test_the_real_chain_runs_on_random_weights(command, tile, tmp_path):
 
 
 @given(st.lists(st.sampled_from(["a.png", "d/a.png", "a.jpg", "A.png", "a-2.png", "b.png"]), max_size=8))
-def test_stems_never_clash(names):
+def test_stems_are_unique(names):
     paths = [Path(name) for name in names]
     stems = predict.output_stems(paths)
     assert len({stem.lower() for stem in stems}) == len(names)
@@ -124,7 +124,7 @@ def test_bad_input_is_one_sentence(command, answers, tile, tmp_path, capsys):
     assert not list((tmp_path / "out").glob("cut*"))
 
 
-def test_an_adapter_of_another_base_is_refused(command, vlm_folder, tile, tmp_path, capsys):
+def test_an_adapter_of_another_base_model_is_an_error(command, vlm_folder, tile, tmp_path, capsys):
     from geoclick.vlms import adapter as adapters
     from geoclick.vlms import loading
 

@@ -13,25 +13,25 @@ fields = sizes.flatmap(lambda size: st.tuples(*[arrays(np.uint8, size, elements=
 
 
 def masks_of(values, coarse):
-    """Two masks and the pixels that count, in blocks of `coarse` pixels so that bands have an inside too."""
+    """Two masks and the valid pixels, in blocks of `coarse` pixels so that the masks are wider than their bands."""
     a, b, valid = (np.kron(value, np.ones((coarse, coarse), np.uint8)) for value in values)
     return a > 4, b > 3, valid > 0
 
 
 def reference_band(mask, valid, steps):
-    """The band by as many erosions of one pixel: inside is what has only inside or ignored pixels around it."""
+    """The band by repeated erosions of one pixel; a pixel stays inside if its neighbors are inside or ignored."""
     inside = np.pad(mask | ~valid, 1)
     for _ in range(steps):
         around = [np.roll(np.roll(inside, dy, 0), dx, 1) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
         inside = np.logical_and.reduce(around)
-        # What lies beyond the image stays outside; the roll would bring the other side in.
+        # Beyond the image is outside; np.roll wraps around.
         inside[[0, -1]] = inside[:, [0, -1]] = False
     return mask & valid & ~inside[1:-1, 1:-1]
 
 
 @settings(deadline=None)
 @given(fields, st.sampled_from([1, 2, 7]), st.booleans())
-def test_it_is_what_erosion_pixel_by_pixel_gives(values, coarse, ignoring):
+def test_the_band_equals_repeated_erosion(values, coarse, ignoring):
     a, b, valid = masks_of(values, coarse)
     if not ignoring:
         valid = np.ones_like(valid)
@@ -42,7 +42,7 @@ def test_it_is_what_erosion_pixel_by_pixel_gives(values, coarse, ignoring):
 
 
 @given(fields)
-def test_what_is_ignored_decides_nothing(values):
+def test_ignored_pixels_do_not_change_the_result(values):
     a, b, valid = masks_of(values, 3)
 
     def told(prediction, target, valid=valid):
@@ -52,15 +52,15 @@ def test_what_is_ignored_decides_nothing(values):
     assert told(a, b, np.ones_like(valid)) == told(a, b, None)
 
 
-def test_a_mask_cut_by_the_images_border_has_an_outline_there():
+def test_the_border_of_the_image_is_an_outline():
     full = np.ones((100, 100), bool)
     reach = boundary.depth(full.shape)
     assert reach == 3
     assert boundary.overlap(full, full) == (100**2 - 94**2, 100**2 - 94**2)
 
 
-def test_an_ignored_margin_makes_no_outline_and_hides_none():
-    """A class that goes on below what is ignored has no border there; one that ends beyond a thin line has."""
+def test_an_ignored_margin_adds_and_hides_no_outline():
+    """A class that continues under ignored pixels has no border there; one that ends behind a thin line has."""
     valid = np.ones((100, 100), bool)
     valid[:, 60:] = False
     left = np.zeros_like(valid)
@@ -73,7 +73,7 @@ def test_an_ignored_margin_makes_no_outline_and_hides_none():
     assert boundary.overlap(left, left, valid)[0] == (left & ~inside).sum()
 
 
-def test_shifting_a_large_square_costs_more_along_the_outline_than_in_all():
+def test_shifting_a_large_square_changes_boundary_iou_more_than_iou():
     a = np.zeros((800, 800), bool)
     a[100:700, 100:700] = True
     b = np.roll(a, 12, axis=1)

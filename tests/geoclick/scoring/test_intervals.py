@@ -22,8 +22,8 @@ def test_bootstrap_interval_covers_the_mean_and_narrows():
 
 
 @pytest.mark.parametrize("rows", [1, 7, 300])
-def test_how_many_are_drawn_at_once_changes_nothing(monkeypatch, rows):
-    """One resample after another, as plainly as can be, gives the same."""
+def test_the_chunk_size_does_not_change_the_interval(monkeypatch, rows):
+    """Drawing the resamples one by one gives the same interval."""
     values = np.random.default_rng(1).random(rows)
     rng = np.random.default_rng(5)
     means = [values[rng.integers(rows, size=rows)].mean() for _ in range(50)]
@@ -33,7 +33,7 @@ def test_how_many_are_drawn_at_once_changes_nothing(monkeypatch, rows):
         assert intervals.bootstrap_interval(values, seed=5, resamples=50) == expected
 
 
-def test_sums_are_those_of_the_rows_drawn(monkeypatch):
+def test_resampled_sums_equal_the_sums_of_the_drawn_rows(monkeypatch):
     counts = np.random.default_rng(2).integers(0, 10**9, (30, 4))
     rng = np.random.default_rng(3)
     expected = [counts[rng.integers(30, size=30)].sum(0) for _ in range(40)]

@@ -31,7 +31,7 @@ def thousand():
     return made
 
 
-def test_as_pycocotools_has_it(thousand):
+def test_iou_equals_pycocotools(thousand):
     for prediction, target in thousand:
         found = metrics.compare(prediction, target)
         a, b = (coco.encode(np.asfortranarray(mask, np.uint8)) for mask in (prediction, target))
@@ -42,8 +42,8 @@ def test_as_pycocotools_has_it(thousand):
 
 
 @pytest.mark.parametrize("mode", ["native", "rmsin", "segearth-r1", "think2seg"])
-def test_scores_as_plain_numpy_has_them(thousand, mode):
-    """Every mode's rules once more, in other words."""
+def test_scores_equal_plain_numpy(thousand, mode):
+    """The rules of every mode, implemented a second time."""
     side = {"rmsin": 480, "think2seg": 840}.get(mode)
     some = thousand if side is None else thousand[:100]
     ious, inner, outer, answered = [], [], [], []
@@ -71,7 +71,7 @@ def test_scores_as_plain_numpy_has_them(thousand, mode):
     assert 0 <= found["boundary_iou"] <= 1
 
 
-def test_modes_differ_where_they_are_published_to():
+def test_modes_differ_as_published():
     # IoU 1/2 exactly, and an empty pair.
     predictions, targets = [rectangle(5, 10), EMPTY], [rectangle(10, 10), EMPTY]
     native, rmsin, segearth, think2seg, _ = (
@@ -85,26 +85,26 @@ def test_modes_differ_where_they_are_published_to():
 
 
 @pytest.mark.parametrize(("mode", "value"), [("native", 1.0), ("rmsin", 0.0), ("segearth-r1", 1.0)])
-def test_nothing_predicted_of_nothing(mode, value):
+def test_an_empty_mask_of_an_empty_target(mode, value):
     result = metrics.score([EMPTY], [EMPTY], mode)
     assert (result["miou"], result["oiou"], result["pr@0.9"]) == (value, value, value)
     assert result["boundary_iou"] == value
 
 
 def test_think2seg_scores_a_sample_without_target_by_the_answer():
-    said_nothing = metrics.compare(EMPTY, EMPTY, "think2seg")
+    no_target = metrics.compare(EMPTY, EMPTY, "think2seg")
     unreadable = metrics.compare(EMPTY, EMPTY, "think2seg", parsed=False)
     alarm = metrics.compare(rectangle(3, 3), EMPTY, "think2seg")
-    assert [found.iou for found in (said_nothing, unreadable, alarm)] == [1, 0, 0]
-    assert [found.answered for found in (said_nothing, unreadable, alarm)] == [True, False, True]
-    # The false alarm joins no union; with a target, an answer that names nothing does.
-    assert {(found.intersection, found.union) for found in (said_nothing, unreadable, alarm)} == {(0, 0)}
+    assert [found.iou for found in (no_target, unreadable, alarm)] == [1, 0, 0]
+    assert [found.answered for found in (no_target, unreadable, alarm)] == [True, False, True]
+    # Without a target, nothing is added to the union; with one, an empty mask is.
+    assert {(found.intersection, found.union) for found in (no_target, unreadable, alarm)} == {(0, 0)}
     missed = metrics.compare(EMPTY, rectangle(10, 10), "think2seg")
     assert (missed.iou, missed.intersection, missed.union, missed.answered) == (0, 0, 840**2, False)
     assert metrics.compare(EMPTY, EMPTY, parsed=False).iou == 1
 
 
-def test_think2seg_asks_precision_of_the_answered_only():
+def test_think2seg_precision_is_of_answered_samples():
     predictions, targets = [rectangle(10, 10), EMPTY, EMPTY], [rectangle(10, 10)] * 2 + [EMPTY]
     assert metrics.score(predictions, targets, "think2seg")["pr@0.9"] == 1
     assert metrics.score(predictions, targets, "think2seg")["miou"] == pytest.approx(2 / 3)
@@ -112,33 +112,22 @@ def test_think2seg_asks_precision_of_the_answered_only():
     assert metrics.score([EMPTY], [rectangle(10, 10)], "think2seg")["pr@0.5"] == 0
 
 
-def test_think2seg_loses_a_target_that_the_resize_loses():
+def test_think2seg_loses_a_target_that_the_resize_removes():
     target = np.zeros((2000, 2000), bool)
     target[0, 0] = True
     assert metrics.compare(np.zeros_like(target), target, "think2seg").iou == 1
     assert metrics.compare(np.zeros_like(target), target).iou == 0
 
 
-def test_modes_say_which_question_they_ask():
-    questions = {mode: rules.question for mode, rules in metrics.MODES.items()}
-    assert questions == {
-        "native": None,
-        "rmsin": None,
-        "segearth-r1": "first",
-        "think2seg": "random",
-        "semantic": None,
-    }
-
-
 @given(st.sampled_from([1, 2, 3, 5]), st.sampled_from([1, 2, 4, 8]))
-def test_rmsin_resizes_whole_factors_exactly(rows, columns):
+def test_rmsin_resizes_integer_factors_exactly(rows, columns):
     mask = np.random.default_rng(rows * 10 + columns).random((rows, columns)) > 0.5
     assert np.array_equal(metrics._at_size(mask, 480), np.kron(mask, np.ones((480 // rows, 480 // columns))))
     large = np.kron(np.resize(mask, (480, 480)), np.ones((2, 3), bool))
     assert np.array_equal(metrics._at_size(large, 480), np.resize(mask, (480, 480)))
 
 
-def test_rmsin_weighs_large_and_small_images_alike():
+def test_rmsin_weights_large_and_small_images_equally():
     predictions = [rectangle(1, 2, (2, 2)), EMPTY]
     targets = [rectangle(2, 2, (2, 2)), rectangle(10, 10)]
     assert metrics.score(predictions, targets, "rmsin")["oiou"] == 0.25
@@ -152,7 +141,7 @@ def test_ignored_pixels_do_not_count():
         assert metrics.compare(rectangle(5, 10), rectangle(10, 10), mode).iou == 0.5
 
 
-def test_where_only_ignored_pixels_surround_a_mask_the_outline_says_what_the_mask_says():
+def test_a_mask_surrounded_by_ignored_pixels_has_its_iou_as_boundary_iou():
     valid = np.zeros((40, 40), bool)
     valid[10:20, 10:20] = True
     for prediction, expected in ((valid, 1), (np.zeros_like(valid), 0)):
@@ -172,11 +161,11 @@ def test_numbers_are_plain_for_json():
     assert {type(value) for value in result.values()} == {float, int}
 
 
-def test_iou_is_that_of_masks(thousand):
+def test_iou_equals_masks_iou(thousand):
     assert all(metrics.compare(a, b).iou == masks.iou(a, b) for a, b in thousand[:50])
 
 
-def test_errors_name_the_fault():
+def test_errors():
     with pytest.raises(UsageError, match="segearth-r1"):
         metrics.score([EMPTY], [EMPTY], "coco")
     with pytest.raises(GeoClickError, match="1 predictions do not match 2 targets"):

@@ -31,18 +31,18 @@ def referring(**protocol):
     """A summary of another mode."""
     block = {"miou": 0.75, "oiou": 0.5, "boundary_iou": 0.25, "n": 4, "miou_interval": [0.7, 0.8]}
     block |= {f"pr@0.{n}": 1 - n / 10 for n in range(5, 10)}
-    told = PROTOCOL | {"dataset": "rrsis-d", "split": "test", "mode": "rmsin", "predictor": "generative"}
-    return {"scores": block, "by_task": {"referring": block}, "protocol": told | protocol}
+    values = PROTOCOL | {"dataset": "rrsis-d", "split": "test", "mode": "rmsin", "predictor": "generative"}
+    return {"scores": block, "by_task": {"referring": block}, "protocol": values | protocol}
 
 
-def test_a_benchmark_has_its_title_and_a_folder_its_name_without_the_way_to_it():
+def test_a_benchmark_has_its_title_and_a_folder_its_name():
     assert of_summary(semantic()).dataset == "LoveDA"
     assert of_summary(referring()).dataset == "RRSIS-D"
     assert of_summary(referring(dataset="folder")).dataset == "folder: loveda"
     assert of_summary(referring(dataset="scenes-v1")).dataset == "scenes-v1"
 
 
-def test_a_set_has_classes_in_place_of_tasks_and_none_for_what_no_image_holds():
+def test_mode_semantic_has_classes_and_leaves_out_absent_ones():
     found = of_summary(semantic(foreground_iou=0.8))
     assert found.scores == {"miou": 0.6, "foreground_iou": 0.8}
     assert found.per_class == {"road": 0.8, "water": 0.4}
@@ -53,7 +53,7 @@ def test_a_set_has_classes_in_place_of_tasks_and_none_for_what_no_image_holds():
     assert (found.scores, found.per_class, found.interval) == ({}, {}, None)
 
 
-def test_other_modes_need_every_score():
+def test_other_modes_require_every_score():
     found = of_summary(referring())
     assert found.scores["boundary_iou"] == 0.25
     assert found.by_task == {"referring": (4, 0.75)}
@@ -72,24 +72,24 @@ def test_other_modes_need_every_score():
         (referring(adapter="/home/somebody/runs/lora"), [*METRICS.values(), "mIoU (referring)"]),
     ],
 )
-def test_the_file_stands_in_a_model_card_as_it_is(tmp_path, summary, names):
+def test_the_file_can_be_pasted_into_a_model_card(tmp_path, summary, names):
     model_index.write(tmp_path, summary, TITLES)
     text = (tmp_path / "model-index.yaml").read_text(encoding="utf-8")
     assert list(yaml.safe_load(text)) == ["model-index"]
     assert "somebody" not in text
     card = ModelCard(f"---\nlicense: mit\n{text}---\n\n# A model\n")
     assert card.data.model_name == ("lora" if "adapter" in summary["protocol"] else "noisy")
-    told = {result.metric_name: result for result in card.data.eval_results}
-    assert list(told) == [name for name in names if name != "foreground IoU"]
-    assert told["mIoU"].metric_value == summary["scores"]["miou"]
-    assert told["mIoU"].metric_args["mode"] == summary["protocol"]["mode"]
-    assert (told["mIoU"].dataset_type, told["mIoU"].dataset_split) == (
+    by_name = {result.metric_name: result for result in card.data.eval_results}
+    assert list(by_name) == [name for name in names if name != "foreground IoU"]
+    assert by_name["mIoU"].metric_value == summary["scores"]["miou"]
+    assert by_name["mIoU"].metric_args["mode"] == summary["protocol"]["mode"]
+    assert (by_name["mIoU"].dataset_type, by_name["mIoU"].dataset_split) == (
         summary["protocol"]["dataset"],
         summary["protocol"]["split"],
     )
 
 
-def test_a_set_without_any_class_writes_an_empty_block(tmp_path):
+def test_a_set_without_classes_writes_an_empty_block(tmp_path):
     nothing = semantic(miou=None, miou_interval=None, per_class={"road": None})
     model_index.write(tmp_path, nothing, TITLES)
     text = (tmp_path / "model-index.yaml").read_text()
@@ -116,7 +116,7 @@ def runs(draw):
 
 
 @given(runs())
-def test_the_hub_reads_back_every_figure(run):
+def test_the_hub_reads_back_every_score(run):
     results = model_index.results(run)
     assert len(results) == len(run.scores) + len(run.by_task) + len(run.per_class)
     name, found = model_index_to_eval_results(eval_results_to_model_index("m", results))
@@ -127,5 +127,5 @@ def test_the_hub_reads_back_every_figure(run):
     card = ModelCard(f"---\n{ModelCardData(model_name='m', eval_results=results).to_yaml()}\n---\n")
     assert card.data.eval_results == found
     assert {r.dataset_split for r in found} == {" ".join(run.split.split())}
-    told = {r.metric_name: r.metric_value for r in results[: len(run.scores)]}
-    assert all(told[METRICS[key]] == pytest.approx(value, abs=1e-4) for key, value in run.scores.items())
+    by_name = {r.metric_name: r.metric_value for r in results[: len(run.scores)]}
+    assert all(by_name[METRICS[key]] == pytest.approx(value, abs=1e-4) for key, value in run.scores.items())

@@ -1,4 +1,4 @@
-"""Kinds of queries as the public sets phrase them; the sentences are RRSIS-D's or made after its patterns."""
+"""Kinds of queries; the sentences are from RRSIS-D or follow its patterns."""
 
 import pytest
 from hypothesis import given
@@ -66,13 +66,13 @@ QUERIES = {
 
 
 @pytest.mark.parametrize(("query", "kind"), [(q, kind) for kind, queries in QUERIES.items() for q in queries])
-def test_kinds_are_read_from_the_words(query, kind):
+def test_kinds_follow_from_the_words(query, kind):
     assert query_kinds.kind(query) == kind
     assert query_kinds.kind(query.upper() + ".") == kind
 
 
 @pytest.mark.parametrize("task", ["reasoning", "no_target", "semantic"])
-def test_tasks_that_ask_otherwise_are_kinds(task):
+def test_other_tasks_are_kinds_of_their_own(task):
     assert query_kinds.kind("the ship on the left", task) == task
 
 

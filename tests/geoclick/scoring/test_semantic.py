@@ -12,7 +12,7 @@ CLASSES = ("background", "road", "water", "ship")
 
 @pytest.fixture(scope="module")
 def labels():
-    """Twelve pairs of predicted and true label maps, 255 ignored; no ship anywhere, water in few."""
+    """Twelve pairs of predicted and true label maps, 255 ignored; no ship in any, water in few."""
     rng = np.random.default_rng(0)
     made = []
     for i in range(12):
@@ -32,7 +32,7 @@ def scored(labels, classes=CLASSES):
     return scores
 
 
-def test_classes_are_scored_over_the_whole_set(labels):
+def test_classes_are_scored_over_the_complete_set(labels):
     """Against a confusion matrix of all valid pixels."""
     predicted = np.concatenate([p[t != 255] for p, t in labels])
     true = np.concatenate([t[t != 255] for _, t in labels])
@@ -42,7 +42,7 @@ def test_classes_are_scored_over_the_whole_set(labels):
     expected = np.diag(matrix)[:3] / union[:3]
     result = scored(labels).result()
     assert list(result["per_class"].values())[:3] == pytest.approx(expected.tolist(), abs=1e-9)
-    # A class that is nowhere is no part of the mean, as in mmsegmentation.
+    # An absent class is not part of the mean, as in mmsegmentation.
     assert result["per_class"]["ship"] is result["per_class_interval"]["ship"] is None
     assert result["miou"] == pytest.approx(expected.mean(), abs=1e-9)
     assert (result["n"], result["images"]) == (48, 12)
@@ -61,7 +61,7 @@ def test_the_interval_is_over_images(labels):
     assert scores.result(7)["miou_interval"] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist())
 
 
-def test_one_class_beside_the_background_is_the_foreground(labels):
+def test_one_class_besides_the_background_is_the_foreground(labels):
     both, alone = scored(labels, CLASSES[:2]).result(), scored(labels, CLASSES[1:2]).result()
     assert both["foreground_iou"] == both["per_class"]["road"] == alone["foreground_iou"] == alone["miou"]
     assert both["miou"] == pytest.approx(np.mean(list(both["per_class"].values())))
@@ -76,7 +76,7 @@ def test_a_false_alarm_in_an_image_without_the_class_counts():
     assert scores.result()["miou"] == 0.25
 
 
-def test_nothing_at_all():
+def test_no_pairs_and_no_pixels():
     with pytest.raises(GeoClickError, match="nothing to score"):
         SemanticScores().result()
     scores = SemanticScores()

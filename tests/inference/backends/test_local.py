@@ -55,7 +55,7 @@ def test_batched_equals_one_by_one(vlm, images, answer_format):
     assert together[1] == alone[0]
 
 
-def test_room_for_the_answer_comes_from_the_format(vlm, images):
+def test_the_default_length_limit_depends_on_the_format(vlm, images):
     lengths = {}
     for answer_format in MAX_NEW_TOKENS:
         text = generate(vlm, images[:1], QUERIES[:1], answer_format=answer_format)[0]

@@ -35,7 +35,7 @@ def with_masks(shape=(40, 50), count=6):
         yield replace(sample, size=shape, rle=masks.encode_rle(mask))
 
 
-def test_the_box_goes_round_the_true_mask(segmenter):
+def test_the_box_encloses_the_true_mask(segmenter):
     batch = list(with_masks())
     images = [np.random.default_rng(i).integers(0, 256, (40, 50, 3), dtype=np.uint8) for i in range(6)]
     predictions = predictors.Box(segmenter, "replay").predict(batch, images)

@@ -63,7 +63,7 @@ def entries():
     ]
 
 
-def test_all_that_is_told_of_a_run(entries):
+def test_the_summary_of_a_run(entries):
     summary = results.summarise(iter(entries), protocol(dataset="d"))
     assert list(summary) == [
         "scores",
@@ -107,10 +107,10 @@ def test_all_that_is_told_of_a_run(entries):
     assert summary["protocol"] == protocol(dataset="d")
 
 
-def test_the_same_records_give_the_same_bytes(entries):
-    said = [json.dumps(results.summarise(entries, protocol())) for _ in range(2)]
-    assert said[0] == said[1]
-    assert json.loads(said[0]) == results.summarise(map(json.loads, map(json.dumps, entries)), protocol())
+def test_equal_records_give_equal_bytes(entries):
+    texts = [json.dumps(results.summarise(entries, protocol())) for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert json.loads(texts[0]) == results.summarise(map(json.loads, map(json.dumps, entries)), protocol())
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_sizes_are_those_of_coco(area, size):
     assert results.size_of(area) == size
 
 
-def test_think2seg_needs_to_know_what_was_answered():
-    """Its precision is a share of the answered, and its sums leave false alarms out: all of it from the records."""
+def test_records_hold_what_think2seg_needs():
+    """Its precision is a share of the answered samples, and its sums leave false alarms out."""
     cases = [
         (square(20), square(20), "ok"),
         (EMPTY, square(20), "unparsable"),
@@ -143,7 +143,7 @@ def test_think2seg_needs_to_know_what_was_answered():
         assert found == metrics.compare(mask, target, "think2seg", parsed=status != "unparsable")
 
 
-def test_semantic_scores_a_whole_set():
+def test_semantic_scores_the_complete_set():
     valid = square(30)
     named = [
         ("background", square(40) & ~square(10), square(40) & ~square(20)),
@@ -169,8 +169,8 @@ def test_semantic_scores_a_whole_set():
     }
     assert summary["by_category"]["water"] == {"n": 3, "iou": 0.5, "iou_interval": [0.5, 0.5]}
     assert summary["by_task"] == summary["by_size"] == summary["by_query_kind"] == {}
-    told = "mIoU 0.500 (0.500 to 0.500), foreground IoU 0.500, 2 classes in 3 images\nbackground 0.500, water 0.500"
-    assert results.line(summary) == told
+    expected = "mIoU 0.500 (0.500 to 0.500), foreground IoU 0.500, 2 classes in 3 images\nbackground 0.500, water 0.500"
+    assert results.line(summary) == expected
     absent = results.summarise([record("a", EMPTY, EMPTY, "semantic", category="ship")], protocol("semantic"))
     assert results.line(absent) == "mIoU - (-), foreground IoU -, 1 classes in 1 images\nship -"
     assert absent["no_target"]["accuracy"] == 1
@@ -193,12 +193,12 @@ def test_nothing_to_score():
 
 
 @pytest.mark.parametrize("mode", ["native", "semantic"])
-def test_records_are_not_kept(entries, mode, monkeypatch):
-    """Ten times as many records cost a few numbers each, in lists that grow by an eighth."""
+def test_records_do_not_stay_in_memory(entries, mode, monkeypatch):
+    """Each further record costs a few numbers, in lists that grow by an eighth."""
     monkeypatch.setattr(intervals, "AT_ONCE", 1000)
 
     def peak(count):
-        # As read from a file: every record a new object, with a mask of some kilobytes.
+        # As read from a file: every record is a new object of some kilobytes.
         long = json.dumps(entries[0] | {"text": "x" * 5000, "category": "ship", "image": "one"})
         tracemalloc.start()
         results.summarise((json.loads(long) for _ in range(count)), protocol(mode))
