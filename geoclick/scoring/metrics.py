@@ -27,7 +27,7 @@ class Agreement:
         intersection: pixels at the size at which the mode scores, as added to the summed intersection.
         union: likewise, as added to the summed union.
         boundary_iou: the IoU of the bands along the outlines, at the same size; see boundary.py.
-        answered: whether there is a mask, or a parsed answer where there is no target.
+        answered: whether there is a mask, or a parsed answer without a target.
     """
 
     iou: float

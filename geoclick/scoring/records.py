@@ -28,7 +28,7 @@ class Record(TypedDict):
         union: pixels in either.
         boundary_iou: IoU of the bands along the two borders.
         area: pixels of the target.
-        status: of the parsed answer (`ok`, `repaired`, `empty`, `unparsable`), or `stored` where no model was asked.
+        status: of the parsed answer (`ok`, `repaired`, `empty`, `unparsable`), or `stored` if no model was asked.
         text: the model's answer.
         clicks: [x, y, positive] each, in pixels of the image.
         dropped: clicks that the parser left out, with the reason each.

@@ -1,4 +1,4 @@
-"""Semantic segmentation: intersection and union of every class over the pixels of a whole set of images.
+"""Semantic segmentation: intersection and union of every class over the pixels of all images of a set.
 
 As mmsegmentation's IoUMetric, by which SegEarth-OV publishes: the IoU of a class is its summed intersection over its
 summed union, over all images and valid pixels, background included; mIoU is the mean over the classes that occur in a

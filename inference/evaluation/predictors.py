@@ -233,7 +233,7 @@ class Noisy:
         return cls(options.noise, options.seed)
 
     def describe(self) -> dict[str, Any]:
-        """The noise; there is no segmenter."""
+        """The noise, and no segmenter."""
         return {"noise": self.noise, "segmenter": None}
 
     def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
