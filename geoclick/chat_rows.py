@@ -63,7 +63,7 @@ class ImagePaths(dict[str, str]):
         return self[image]
 
 
-def chat(query: str, clicks: Iterable[Click], frame: Frame) -> list[dict]:
+def chat(query: str, clicks: Iterable[Click], frame: Frame) -> prompts.Chat:
     """The messages of one example: the user's turn with image and query, and the clicks as the assistant's answer.
 
     Args:

@@ -23,7 +23,10 @@ COMMANDS = {
     "card": ("geoclick.train.card", "write the model card of an adapter or merged model; publish it"),
     "predict": ("geoclick.inference.predict", "segment images by a text query"),
     "evaluate": ("geoclick.inference.evaluate", "score a model on a dataset"),
-    "compare": ("geoclick.inference.compare", "which of two evaluations is better, by how much, and where"),
+    "compare": (
+        "geoclick.inference.compare",
+        "compare two evaluations: significance, and the samples that changed",
+    ),
 }
 """Each command with its module and what it does."""
 
