@@ -28,14 +28,15 @@ FLOORS = (
         "images",
         "store",
         "chat_rows",
+        "contradictions",
         "recipes",
         "config",
         "command",
     ),
-    ("geo", "scoring", "jobs", "pages"),
+    ("geo", "scoring", "jobs", "pages", "scenes"),
     ("segmenters", "vlms", "clips"),
     ("datasets",),
-    ("prepare", "scenes"),
+    ("prepare", "scenes.copies", "scenes.run"),
     ("options", "launch", "list_recipes", "demo", "cli"),
 )
 """The order inside `geoclick`: a module imports from its own floor and from those before it."""
@@ -60,9 +61,10 @@ def forbidden_imports(source, package):
 
 
 def floor(module):
-    """The floor of a module of `geoclick` by its second name; None for the rooms above and for the package itself."""
-    parts = module.split(".")
-    return FLOOR_OF.get(parts[1]) if len(parts) > 1 else None
+    """The floor of a module of `geoclick` by the longest name in FLOORS; None for the rooms above and the package."""
+    parts = module.split(".")[1:]
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((FLOOR_OF[name] for name in names if name in FLOOR_OF), None)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
