@@ -4,10 +4,12 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from geoclick.config import option
+from geoclick.datasets import BUILT_IN, OWN_DATA, ReadOptions
+from geoclick.datasets.benchmarks import BENCHMARKS
+from geoclick.datasets.reading import QUESTIONS
 from geoclick.errors import UsageError
 
 if TYPE_CHECKING:
-    from geoclick.datasets import ReadOptions
     from geoclick.segmenters import Segmenter
 
 
@@ -17,9 +19,8 @@ class DatasetOptions:
 
     dataset: str = option(
         "folder",
-        help="dataset: folder, coco, raster (layouts of your own data); scenes-v1 (built in); or a public benchmark: "
-        "rrsis-d, earthreason, refsegrs, risbench, openearthmap, loveda, isaid, potsdam, vaihingen, uavid, udd5, vdd, "
-        "whu-aerial, whu-sat2, inria, xbd, chn6-cug, deepglobe, massachusetts, spacenet, wbs-si",
+        help=f"dataset: {', '.join(OWN_DATA)} (layouts of your own data); {BUILT_IN} (built in); or a public "
+        f"benchmark: {', '.join(BENCHMARKS)}",
     )
     root: str | None = option(
         None, help="folder of the dataset; scenes-v1 is generated in runs/ if it is omitted"
@@ -45,15 +46,13 @@ class DatasetOptions:
     )
     question: str | None = option(
         None,
-        choices=("all", "first", "random"),
+        choices=QUESTIONS,
         help="which of several queries of one target are used (default: all, or that of --mode)",
     )
     question_seed: int = option(0, help="seed of --question random", minimum=0)
 
     def reading(self) -> "ReadOptions":
         """The options of the reader; raises UsageError for values that no reader accepts."""
-        from geoclick.datasets import ReadOptions
-
         if not 0 < self.max_area_fraction <= 1:
             raise UsageError(
                 f"--max-area-fraction must be above 0 and at most 1, not {self.max_area_fraction}."

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from geoclick import images
-from geoclick.datasets.sample import Sample
 from geoclick.errors import GeoClickError
+
+if TYPE_CHECKING:
+    from geoclick.datasets.sample import Sample
 from geoclick.files import inside
 
 QUESTIONS = ("all", "first", "random")
@@ -67,7 +68,7 @@ class Reader(Protocol):
 
     def __call__(
         self, root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut
-    ) -> Iterator[Sample]:
+    ) -> "Iterator[Sample]":
         """The samples of one split.
 
         Their order is the same every time, and those of one image follow each other. Index files are read at once;
@@ -109,6 +110,8 @@ def file_in(root: Path, name: str) -> Path:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) from an image's header; raises GeoClickError if it has none."""
+    from geoclick import images
+
     with images.opened(path) as image:
         return image.height, image.width
 

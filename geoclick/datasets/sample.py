@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from geoclick import images, masks
-from geoclick.masks import Rle
+    from geoclick.masks import Rle
 
 TASKS = ("referring", "reasoning", "semantic", "no_target")
 
@@ -33,20 +34,26 @@ class Sample:
     root: Path
     image: str
     size: tuple[int, int]
-    rle: Rle
-    valid_rle: Rle | None = None
+    rle: "Rle"
+    valid_rle: "Rle | None" = None
     category: str = ""
 
-    def read_image(self) -> np.ndarray:
+    def read_image(self) -> "np.ndarray":
         """The image, uint8 [H, W, 3] RGB; raises GeoClickError if it cannot be read or has another size."""
+        from geoclick import images
+
         return images.read_image(self.root / self.image, size=self.size)
 
     @property
-    def mask(self) -> np.ndarray:
+    def mask(self) -> "np.ndarray":
         """The target, bool [H, W]."""
+        from geoclick import masks
+
         return masks.decode_rle(self.rle)
 
     @property
-    def valid(self) -> np.ndarray | None:
+    def valid(self) -> "np.ndarray | None":
         """The pixels that are scored, bool [H, W]; None if all are."""
+        from geoclick import masks
+
         return None if self.valid_rle is None else masks.decode_rle(self.valid_rle)

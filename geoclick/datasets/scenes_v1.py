@@ -18,9 +18,6 @@ from geoclick.errors import GeoClickError, UsageError
 from geoclick.scenes import drawing
 
 NAME = "scenes-v1"
-ROOT = Path("runs") / NAME
-"""Default folder."""
-
 SPLIT, COUNT, SEED = "test", 1000, 1_000_000
 SHA256 = "69c5112487bc0e2b047535cfc53eb93c411fc5c4564c5d7e0e5caccc7e4c1faf"
 """Of `samples.jsonl`: every query, mask and path."""

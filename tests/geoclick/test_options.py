@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from geoclick.datasets import READERS, ReadOptions
+from geoclick.datasets import NAMES, ReadOptions
 from geoclick.errors import UsageError
 from geoclick.options import DatasetOptions
 
@@ -32,4 +32,4 @@ def test_what_no_reader_can_use_is_refused(wrong):
 def test_the_help_names_every_dataset():
     (dataset,) = (field for field in dataclasses.fields(DatasetOptions) if field.name == "dataset")
     named = set(re.findall(r"[a-z][a-z0-9-]+", dataset.metadata["help"]))
-    assert named >= READERS.keys()
+    assert named >= set(NAMES)
