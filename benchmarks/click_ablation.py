@@ -1,9 +1,9 @@
-"""What clicks are worth: one to six of them, positive only or of both signs, replayed or all in one prompt.
+"""Ablation of clicks: one to six, positive only or of both signs, replayed or all in one prompt.
 
     python -m benchmarks.click_ablation --output runs/ablation
 
-The clicks are those of the center rule with the segmenter in the loop, on every sample with a target; no VLM is asked.
-Writes ablation.json and prints a table of mean IoU after so many clicks.
+The clicks are simulated by the center rule with the segmenter in the loop, on every sample with a target; there is no
+VLM. Writes ablation.json and prints a table of mean IoU by number of clicks.
 """
 
 import json
@@ -19,32 +19,36 @@ import numpy as np
 from geoclick import config, files
 from geoclick.command import Command
 from geoclick.config import option
-from geoclick.options import DatasetOptions
+from geoclick.options import DatasetOptions, SegmenterOptions
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
     from geoclick.segmenters import Segmenter
 
-NEVER = 2.0
-"""An IoU target that no mask reaches: every sequence gets all its clicks."""
+UNREACHABLE = 2.0
+"""An IoU target that no mask reaches, so that every sequence has the maximum number of clicks."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationOptions(DatasetOptions):
-    """What `python -m benchmarks.click_ablation` takes."""
+class AblationOptions(DatasetOptions, SegmenterOptions):
+    """Options of `python -m benchmarks.click_ablation`."""
 
     output: str = option(help="folder for ablation.json")
     dataset: str = option("scenes-v1", help="layout of the dataset: folder, coco, raster, or scenes-v1")
     split: str = option("test", help="name of the split")
-    segmenter: str = option("embedded", help="embedded, or sam_vit_b|l|h with --checkpoint")
-    checkpoint: str | None = option(None, help="weights of the segmenter, a .pth file")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
-    clicks: int = option(6, help="clicks of a sequence", minimum=1)
-    limit: int | None = option(None, help="only the first samples of the split", minimum=1)
+    clicks: int = option(6, help="clicks per sequence", minimum=1)
+    limit: int | None = option(None, help="use only the first LIMIT samples of the split", minimum=1)
 
 
-def curves(segmenter: "Segmenter", samples: "Sequence[Sample]", clicks: int, *, positive_only: bool) -> dict:
-    """IoU after 1 to `clicks` clicks of samples of one image, by decoding: lists [samples, clicks]."""
+Curves = dict[str, list[list[float]]]
+"""IoUs [samples, clicks] by the way of decoding."""
+
+
+def curves(
+    segmenter: "Segmenter", samples: "Sequence[Sample]", clicks: int, *, positive_only: bool
+) -> Curves:
+    """IoU of samples of one image after 1 to `clicks` clicks, decoded by `replay` and `joint`."""
     from geoclick.data_synthesis.simulation.policies import Clicker
     from geoclick.data_synthesis.simulation.simulate import simulate
     from geoclick.masks import iou
@@ -58,52 +62,59 @@ def curves(segmenter: "Segmenter", samples: "Sequence[Sample]", clicks: int, *, 
         targets,
         valids,
         max_clicks=clicks,
-        iou_target=NEVER,
+        iou_target=UNREACHABLE,
         clicker=Clicker(positive_only=positive_only),
     )
-    # A sequence that ends early, because nothing is left to click on, keeps its last mask.
+    # A sequence that ends early, because there is no pixel left to click on, repeats its last IoU.
     replayed = [[s.ious[min(k, len(s.ious) - 1)] for k in range(clicks)] for s in simulated]
     joint = []
     for count in range(1, clicks + 1):
-        masks = [a.mask for a in clicking.joint(segmenter, embeddings, [s.clicks[:count] for s in simulated])]
-        joint.append([iou(*given) for given in zip(masks, targets, valids, strict=True)])
+        answers = clicking.joint(segmenter, embeddings, [s.clicks[:count] for s in simulated])
+        joint.append([iou(a.mask, *truth) for a, *truth in zip(answers, targets, valids, strict=True)])
     return {"replay": replayed, "joint": np.transpose(joint).tolist()}
 
 
-def run(options: AblationOptions) -> None:
-    """Click, decode in both ways, write the means."""
-    from rich.progress import track
-
-    from geoclick import datasets, segmenters
+def read_samples(options: AblationOptions) -> "list[list[Sample]]":
+    """The samples with a target, grouped by image."""
+    from geoclick import datasets
 
     root = datasets.root_of(options.dataset, options.root)
     samples = datasets.read(options.dataset, root, options.split, options=options.reading())
-    samples = [sample for sample in islice(samples, options.limit) if sample.task != "no_target"]
+    targets = [sample for sample in islice(samples, options.limit) if sample.task != "no_target"]
+    return [list(group) for _, group in groupby(targets, key=lambda sample: sample.image)]
+
+
+def run(options: AblationOptions) -> None:
+    """Simulate the clicks, decode them in both ways, and write the mean IoUs."""
+    from rich.progress import track
+
+    from geoclick import segmenters
+
+    images = read_samples(options)
     segmenter = segmenters.load(options.segmenter, checkpoint=options.checkpoint, device=options.device)
-    images = [list(group) for _, group in groupby(samples, key=lambda sample: sample.image)]
-    found: dict[str, list] = {}
-    for group in track(images, "Clicking"):
+    ious: Curves = {}
+    for samples in track(images, "Clicking"):
         for signs, positive_only in (("both signs", False), ("positive only", True)):
-            of_group = curves(segmenter, group, options.clicks, positive_only=positive_only)
-            for decoding, rows in of_group.items():
-                found.setdefault(f"{signs}, {decoding}", []).extend(rows)
-    means = {name: np.mean(rows, axis=0).round(4).tolist() for name, rows in found.items()}
-    made = {"samples": len(samples), "segmenter": segmenter.name, "segmenter_sha256": segmenter.sha256}
-    config.write_config(options, Path(options.output))
-    files.write_whole(
-        Path(options.output) / "ablation.json", json.dumps(made | {"miou": means}, indent=2) + "\n"
-    )
+            by_decoding = curves(segmenter, samples, options.clicks, positive_only=positive_only)
+            for decoding, rows in by_decoding.items():
+                ious.setdefault(f"{signs}, {decoding}", []).extend(rows)
+    count = sum(map(len, images))
+    means = {name: np.mean(rows, axis=0).round(4).tolist() for name, rows in ious.items()}
+    figures = {"samples": count, "segmenter": segmenter.name, "segmenter_sha256": segmenter.sha256}
+    folder = Path(options.output)
+    config.write_config(options, folder)
+    files.write_whole(folder / "ablation.json", json.dumps(figures | {"miou": means}, indent=2) + "\n")
     print(f"{'':<24}" + "".join(f"{k:>8}" for k in range(1, options.clicks + 1)))
     for name, row in means.items():
         print(f"{name:<24}" + "".join(f"{value:>8.3f}" for value in row))
-    print(f"mean IoU of {len(samples)} samples after so many clicks")
+    print(f"mean IoU of {count} samples by number of clicks")
 
 
 main = Command(
     prog="python -m benchmarks.click_ablation",
     options=AblationOptions,
     run=run,
-    description="Measure what clicks are worth, by number, signs and decoding.",
+    description="Measure mean IoU by number of clicks, their signs and the way of decoding.",
     example="python -m benchmarks.click_ablation --output runs/ablation",
 )
 

@@ -1,17 +1,15 @@
-"""What an evaluation costs apart from its models: a millisecond a sample for its figures, and how much memory.
+"""Time and memory of an evaluation without its models.
 
     python -m benchmarks.evaluation --output runs/evaluation
 
-First what a sample of side x side pixels costs: its record, with masks coded and compared, its lines written and read,
-metrics.json, and its share of the report. Then, for each number of samples, `geoclick evaluate --predictor noisy` on a
-drawn plain folder, in a process of its own, with the most memory that it held. Writes evaluation.json; times are CPU
-time of one thread, which other work on the machine lengthens less.
+First, the CPU time per sample of side x side pixels: encoding and comparing masks, writing and reading the records,
+metrics.json and the report. Then, for each number of samples, time and peak memory of `geoclick evaluate --predictor
+noisy` on a generated plain folder, in a process of its own. Writes evaluation.json. It reports CPU time, which depends
+less on the load of the machine than wall-clock time.
 """
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from benchmarks import measured_command
 from geoclick import config, files, images, masks
 from geoclick.clicks import Click
 from geoclick.command import Command
@@ -34,7 +33,7 @@ from geoclick.inference.reports import evaluation_report
 from geoclick.scoring import boundary, metrics, records
 
 DISTINCT = 64
-"""Different pairs of masks; samples go through them in turn."""
+"""Number of different pairs of masks, which the samples share."""
 BATCH = 16
 QUERIES = (
     "the ship on the left",
@@ -47,22 +46,22 @@ CLICKS = (Click(10.5, 20.5), Click(300.25, 400.75, False), Click(64.0, 65.0))
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What `python -m benchmarks.evaluation` takes."""
+    """Options of `python -m benchmarks.evaluation`."""
 
-    output: str = option(help="folder for evaluation.json and what is measured")
-    side: int = option(800, help="side in pixels of the images whose cost is measured", minimum=16)
-    samples: int = option(2000, help="samples whose cost is measured", minimum=1)
-    memory_side: int = option(256, help="side in pixels where memory is measured", minimum=16)
+    output: str = option(help="folder for evaluation.json, the datasets and the runs")
+    side: int = option(800, help="side in pixels of the images for the time per sample", minimum=16)
+    samples: int = option(2000, help="number of samples for the time per sample", minimum=1)
+    memory_side: int = option(256, help="side in pixels of the images for the memory", minimum=16)
     memory_samples: tuple[int, ...] = option(
-        (5000, 50_000), help="numbers of samples, one run each", minimum=1
+        (5000, 50_000), help="numbers of samples for the memory, one run each", minimum=1
     )
-    seed: int = option(0, help="of the masks")
+    seed: int = option(0, help="random seed (masks)")
 
 
 def draw_masks(side: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of a target and a prediction near it, bool [side, side], with bays, islands and holes.
+    """Pairs of a target and a similar prediction, bool [side, side], with irregular borders, islands and holes.
 
-    Targets cover up to half of the image, most of them little; one in sixteen is empty, and so is another prediction.
+    Targets cover up to half of the image, most of them much less. One target in sixteen is empty, and one prediction.
     """
     rng = np.random.default_rng(seed)
     for number in range(DISTINCT):
@@ -75,12 +74,12 @@ def draw_masks(side: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield pair[0], pair[1]
 
 
-def samples(root: Path, side: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Sample]:
+def make_samples(root: Path, side: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Sample]:
     """A sample for each pair, with an image of noise."""
-    rng, made = np.random.default_rng(0), []
+    rng, samples = np.random.default_rng(0), []
     for number, (target, _) in enumerate(pairs):
         images.write_png(root / f"{number}.png", rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
-        made.append(
+        samples.append(
             Sample(
                 sample_id=f"{number}",
                 dataset="folder",
@@ -94,74 +93,77 @@ def samples(root: Path, side: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]
                 category=("ship", "vehicle", "dam", "bridge")[number % len(QUERIES)],
             )
         )
-    return made
+    return samples
 
 
-def milliseconds(work: Callable[..., Any], over: Sequence[tuple]) -> float:
-    """The mean over arguments of the median CPU time of five calls."""
-    found = []
-    for arguments in over:
+def milliseconds(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> float:
+    """The mean, over the arguments in `calls`, of the median CPU time of five calls."""
+    medians = []
+    for arguments in calls:
         times = []
         for _ in range(5):
-            began = time.process_time()
-            work(*arguments)
-            times.append(time.process_time() - began)
-        found.append(statistics.median(times))
-    return round(1000 * statistics.fmean(found), 3)
+            start = time.process_time()
+            function(*arguments)
+            times.append(time.process_time() - start)
+        medians.append(statistics.median(times))
+    return round(1000 * statistics.fmean(medians), 3)
 
 
 def cost(folder: Path, options: EvaluationOptions) -> dict[str, Any]:
-    """CPU milliseconds a sample: of the parts of a record, and of each step of a run after its models' part."""
+    """CPU milliseconds per sample, of the parts of a record and of each step of a run without its models."""
     folder.mkdir(parents=True)
     pairs = list(draw_masks(options.side, options.seed))
-    asked = samples(folder, options.side, pairs)
-    given = [Prediction(mask, CLICKS, "+(10,20) -(300,400) +(64,65)", "ok") for _, mask in pairs]
+    distinct = make_samples(folder, options.side, pairs)
+    predictions = [Prediction(mask, CLICKS, "+(10,20) -(300,400) +(64,65)", "ok") for _, mask in pairs]
     parts = {
-        "decode the target": milliseconds(masks.decode_rle, [(sample.rle,) for sample in asked]),
+        "decode the target": milliseconds(masks.decode_rle, [(sample.rle,) for sample in distinct]),
         "compare": milliseconds(metrics.compare, pairs),
         "of that boundary IoU": milliseconds(boundary.overlap, pairs),
         "encode the prediction": milliseconds(masks.encode_rle, [(mask,) for _, mask in pairs]),
     }
     protocol = {"dataset": "folder", "root": str(folder), "split": "test", "n": options.samples}
     protocol |= {"mode": "native", "predictor": "noisy", "seed": 0}
-    predictions = folder / records.PREDICTIONS
+    path = folder / records.PREDICTIONS
 
     def split() -> Iterator[run_folder.Part]:
-        stream = (replace(asked[i % DISTINCT], sample_id=f"s{i}") for i in range(options.samples))
+        stream = (replace(distinct[i % DISTINCT], sample_id=f"s{i}") for i in range(options.samples))
         return run_folder.split(stream, BATCH)
 
     def lines(batch: list[tuple[int, Sample]]) -> list[dict]:
-        return [scoring.score_sample(sample, given[number % DISTINCT], "native") for number, sample in batch]
+        return [
+            scoring.score_sample(sample, predictions[number % DISTINCT], "native") for number, sample in batch
+        ]
 
-    steps, began = {}, time.process_time()
+    steps: dict[str, float] = {}
+    last = time.process_time()
 
     def lap(name: str) -> None:
-        nonlocal began
-        began, before = time.process_time(), began
-        steps[name] = round(1000 * (began - before) / options.samples, 3)
+        nonlocal last
+        last, before = time.process_time(), last
+        steps[name] = round(1000 * (last - before) / options.samples, 3)
 
     with run_folder.EvaluationFolder(folder, protocol).open() as claims:
         run_folder.answer(folder, split, claims, batch_size=BATCH, ask=lines, advance=lambda count: None)
         lap("records, written")
         run_folder.finish(folder, options.samples)
     lap("joined in order")
-    summary = results.summarise(records.read(predictions), protocol)
+    summary = results.summarise(records.read(path), protocol)
     lap("metrics.json")
-    evaluation_report.write(folder, summary, predictions, count=6)
+    evaluation_report.write(folder, summary, path, count=6)
     lap("report")
-    line = round(predictions.stat().st_size / options.samples)
+    line = round(path.stat().st_size / options.samples)
     return {"parts": parts, "steps": steps, "total": round(sum(steps.values()), 3), "bytes_a_line": line}
 
 
-def draw(root: Path, count: int, side: int, seed: int) -> None:
-    """A plain folder with the split `test` of `count` samples on DISTINCT images."""
+def write_dataset(root: Path, count: int, side: int, seed: int) -> None:
+    """Write a plain folder with the split `test` of `count` samples on DISTINCT images."""
     pairs = list(draw_masks(side, seed))
     folder = root / "test"
     folder.mkdir(parents=True, exist_ok=True)
-    made = samples(folder, side, pairs)
+    samples = make_samples(folder, side, pairs)
     with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
         for number in range(count):
-            sample = made[number % DISTINCT]
+            sample = samples[number % DISTINCT]
             line = {
                 "sample_id": f"s{number}",
                 "task": sample.task,
@@ -175,39 +177,35 @@ def draw(root: Path, count: int, side: int, seed: int) -> None:
 
 
 def evaluate(data: Path, output: Path) -> dict[str, float]:
-    """Run `geoclick evaluate` on a drawn folder; CPU seconds and the process's peak memory in MB."""
-    words = ["--root", data, "--output", output, "--predictor", "noisy", "--noise", 0.001]
-    process = subprocess.Popen([sys.executable, "-m", "geoclick.inference.evaluate", *map(str, words)])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit("geoclick evaluate failed; see what it says above.")
-    return {
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_mb": round(usage.ru_maxrss / 1024, 1),
-    }
+    """Run `geoclick evaluate` on a drawn folder; CPU time in seconds and peak memory in MB."""
+    usage = measured_command.measure(
+        "geoclick.inference.evaluate",
+        *("--root", data, "--output", output, "--predictor", "noisy", "--noise", 0.001),
+    )
+    return {"cpu_seconds": round(usage.cpu_seconds, 1), "peak_mb": round(usage.peak_mb, 1)}
 
 
 def run(options: EvaluationOptions) -> None:
-    """Measure, print and write."""
+    """Measure, and print and write the results."""
     folder = Path(options.output)
     if folder.exists():
-        raise UsageError(f"{folder} is there already; give another --output.")
+        raise UsageError(f"{folder} exists; give another --output.")
     config.write_config(options, folder)
-    found: dict[str, Any] = {"milliseconds": cost(folder / "cost", options), "runs": []}
-    print(json.dumps(found["milliseconds"], indent=1), flush=True)
+    figures: dict[str, Any] = {"milliseconds": cost(folder / "cost", options), "runs": []}
+    print(json.dumps(figures["milliseconds"], indent=1), flush=True)
     for count in options.memory_samples:
         data = folder / f"{count}"
-        draw(data, count, options.memory_side, options.seed)
-        found["runs"].append({"samples": count} | evaluate(data, folder / f"{count}-run"))
-        print(json.dumps(found["runs"][-1]), flush=True)
-    files.write_whole(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
+        write_dataset(data, count, options.memory_side, options.seed)
+        figures["runs"].append({"samples": count} | evaluate(data, folder / f"{count}-run"))
+        print(json.dumps(figures["runs"][-1]), flush=True)
+    files.write_whole(folder / "evaluation.json", json.dumps(figures, indent=1) + "\n")
 
 
 main = Command(
     prog="python -m benchmarks.evaluation",
     options=EvaluationOptions,
     run=run,
-    description="Measure what an evaluation costs apart from its models.",
+    description="Measure time and memory of an evaluation without its models.",
     example="python -m benchmarks.evaluation --output runs/evaluation",
 )
 

@@ -1,7 +1,7 @@
-"""Qwen-VLs of published shapes with random weights: what a step costs does not depend on them.
+"""Qwen-VLs of published architectures with random weights, on which the cost of a training step does not depend.
 
-The numbers are those of the checkpoints' own config.json; the tokenizer comes from a folder, so that texts have as many
-tokens as they have with the checkpoint.
+The architectures are those of the checkpoints' config.json. The tokenizer is read from a folder, so that texts have the
+same number of tokens as with the checkpoint.
 """
 
 import base64
@@ -43,7 +43,7 @@ SPECIAL = {
     "<|image_pad|>": 151655,
     "<|video_pad|>": 151656,
 }
-"""Qwen's control tokens, in the order of their numbers, which follow on the vocabulary."""
+"""Qwen's control tokens in the order of their ids, which follow those of the vocabulary."""
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -64,7 +64,7 @@ def _qwen3(sections: list[int], **text: int) -> dict[str, Any]:
     return {"vocab_size": 151936, "rope_parameters": rope, **text}
 
 
-SHAPES: dict[str, dict[str, Any]] = {
+ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen3_vl_small": {
         "family": "qwen3_vl",
         "tied": True,
@@ -130,10 +130,10 @@ SHAPES: dict[str, dict[str, Any]] = {
         },
     },
 }
-"""The first is no published one: a Qwen3-VL of about 140 million parameters, which two CPU cores can train."""
+"""The first one is not published: a Qwen3-VL of about 140 million parameters, which two CPU cores can train."""
 
 
-class _Ranks(TikTokenConverter):
+class _TikTokenReader(TikTokenConverter):
     """transformers' reader of tiktoken files, without the tiktoken package."""
 
     @staticmethod
@@ -143,65 +143,65 @@ class _Ranks(TikTokenConverter):
         return {base64.b64decode(token): int(rank) for token, rank in pairs}
 
 
-def tokenizer(folder: Path) -> Any:
-    """Qwen's tokenizer from a checkpoint's folder, or from one that holds `qwen.tiktoken`; it pads on the left.
+def load_tokenizer(folder: Path) -> Any:
+    """Qwen's tokenizer from a checkpoint's folder, or from a folder with `qwen.tiktoken`; it pads on the left.
 
     Raises:
-        GeoClickError: the folder holds neither.
+        GeoClickError: the folder has neither.
     """
     ranks = folder / "qwen.tiktoken"
     if (folder / "tokenizer.json").is_file():
-        words = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     elif ranks.is_file():
-        vocabulary, merges = _Ranks().extract_vocab_merges_from_model(str(ranks))
-        words = Qwen2Tokenizer(vocabulary | SPECIAL, merges, eos_token="<|im_end|>")
-        words.add_special_tokens({"extra_special_tokens": list(SPECIAL)})
+        vocabulary, merges = _TikTokenReader().extract_vocab_merges_from_model(str(ranks))
+        tokenizer = Qwen2Tokenizer(vocabulary | SPECIAL, merges, eos_token="<|im_end|>")
+        tokenizer.add_special_tokens({"extra_special_tokens": list(SPECIAL)})
     else:
         raise GeoClickError(
             f"{folder} holds neither tokenizer.json nor qwen.tiktoken; give --tokenizer another."
         )
-    words.padding_side = "left"
-    return words
+    tokenizer.padding_side = "left"
+    return tokenizer
 
 
-def build(name: str, words: Any, *, dtype: torch.dtype, device: torch.device, seed: int) -> Vlm:
-    """A VLM of a published shape with random weights.
+def build(name: str, tokenizer: Any, *, dtype: torch.dtype, device: torch.device, seed: int) -> Vlm:
+    """A VLM of a published architecture with random weights.
 
     Args:
-        name: a key of `SHAPES`.
-        words: its tokenizer.
+        name: a key of `ARCHITECTURES`.
+        tokenizer: its tokenizer.
         dtype: of the weights.
-        device: where they are made.
+        device: of the weights.
         seed: of the weights.
 
     Raises:
-        GeoClickError: the tokenizer numbers Qwen's control tokens otherwise.
+        GeoClickError: the tokenizer has other ids for Qwen's control tokens.
     """
-    shape = SHAPES[name]
-    wrong = [token for token, number in SPECIAL.items() if words.convert_tokens_to_ids(token) != number]
+    architecture = ARCHITECTURES[name]
+    wrong = [token for token, number in SPECIAL.items() if tokenizer.convert_tokens_to_ids(token) != number]
     if wrong:
         raise GeoClickError(
-            f"The tokenizer is not Qwen-VL's: {wrong[0]} has another number; give another folder."
+            f"The tokenizer is not that of Qwen-VL: {wrong[0]} has another id; give another folder."
         )
-    third = shape["family"] == "qwen3_vl"
+    third = architecture["family"] == "qwen3_vl"
     config = (Qwen3VLConfig if third else Qwen2_5_VLConfig)(
-        text_config=shape["text"] | {"bos_token_id": None, "eos_token_id": SPECIAL["<|im_end|>"]},
-        vision_config=shape["vision"],
-        tie_word_embeddings=shape["tied"],
+        text_config=architecture["text"] | {"bos_token_id": None, "eos_token_id": SPECIAL["<|im_end|>"]},
+        vision_config=architecture["vision"],
+        tie_word_embeddings=architecture["tied"],
         **TOKENS,
     )
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    pictures = Qwen2VLImageProcessor(
+    image_processor = Qwen2VLImageProcessor(
         patch_size=16 if third else 14,
         merge_size=2,
         min_pixels=65536,
         max_pixels=1048576,
         **half if third else {},
     )
-    kinds = (
+    classes = (
         (Qwen3VLProcessor, Qwen3VLVideoProcessor) if third else (Qwen2_5_VLProcessor, Qwen2VLVideoProcessor)
     )
-    processor = kinds[0](pictures, words, kinds[1](), chat_template=TEMPLATE)
+    processor = classes[0](image_processor, tokenizer, classes[1](), chat_template=TEMPLATE)
     torch.manual_seed(seed)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -210,4 +210,4 @@ def build(name: str, words: Any, *, dtype: torch.dtype, device: torch.device, se
             model = (Qwen3VLForConditionalGeneration if third else Qwen2_5_VLForConditionalGeneration)(config)
     finally:
         torch.set_default_dtype(before)
-    return Vlm(model.eval(), processor, shape["family"], name, "", device, "")
+    return Vlm(model.eval(), processor, architecture["family"], name, "", device, "")

@@ -1,21 +1,19 @@
-"""Whether `geoclick synth` stays as fast and as small when the masks become many.
+"""Speed and memory of `geoclick synth` as the number of masks grows.
 
     python -m benchmarks.scaling --output runs/scaling
 
-Draws a dataset of small discs for each number of masks, runs `geoclick synth` on it in a process of its own, and writes
-scaling.json: masks a second of the whole command and the most memory that the process held.
+For each number of masks, draws a dataset of small discs and runs `geoclick synth` on it in a process of its own. Writes
+scaling.json: masks per second of the complete command and the peak memory of the process.
 """
 
 import json
-import os
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import measured_command
 from geoclick import config, files
 from geoclick.command import Command
 from geoclick.config import option
@@ -26,12 +24,12 @@ SIZE = 256
 
 @dataclass(frozen=True)
 class ScalingOptions:
-    """What `python -m benchmarks.scaling` takes."""
+    """Options of `python -m benchmarks.scaling`."""
 
     output: str = option(help="folder for the datasets, the stores and scaling.json")
     masks: tuple[int, ...] = option((1000, 10_000, 50_000), help="numbers of masks, one run each", minimum=1)
-    clicks: int = option(1, help="clicks of a sequence", minimum=1)
-    seed: int = option(0, help="of the discs")
+    clicks: int = option(1, help="clicks per sequence", minimum=1)
+    seed: int = option(0, help="random seed (discs)")
 
 
 def draw(folder: Path, count: int, seed: int) -> None:
@@ -63,29 +61,27 @@ def draw(folder: Path, count: int, seed: int) -> None:
     files.write_whole(split / "samples.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def synthesise(data: Path, output: Path, clicks: int) -> dict[str, float]:
-    """Run `geoclick synth` on a drawn folder; seconds and the process's peak memory in MB."""
-    words = ["--root", data, "--output", output, "--clicks", clicks, "--sheet", 0, "--device", "cpu"]
-    began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "geoclick.data_synthesis.run", *map(str, words)])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit("geoclick synth failed; see what it says above.")
+def synthesize(data: Path, output: Path, clicks: int) -> dict[str, float]:
+    """Run `geoclick synth` on a drawn folder; time in seconds and peak memory in MB."""
+    usage = measured_command.measure(
+        "geoclick.data_synthesis.run",
+        *("--root", data, "--output", output, "--clicks", clicks, "--sheet", 0, "--device", "cpu"),
+    )
     return {
-        "seconds": round(time.perf_counter() - began, 2),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_mb": round(usage.ru_maxrss / 1024, 1),
+        "seconds": round(usage.seconds, 2),
+        "cpu_seconds": round(usage.cpu_seconds, 2),
+        "peak_mb": round(usage.peak_mb, 1),
     }
 
 
 def run(options: ScalingOptions) -> None:
-    """Measure each number of masks, print and write."""
+    """Measure each number of masks, and print and write the results."""
     folder, rows = Path(options.output), []
     config.write_config(options, folder)
     for count in options.masks:
         data = folder / f"{count}"
         draw(data, count, options.seed)
-        row = {"masks": count} | synthesise(data, folder / f"{count}-clicks", options.clicks)
+        row = {"masks": count} | synthesize(data, folder / f"{count}-clicks", options.clicks)
         rows.append(row | {"masks_per_second": round(count / row["seconds"], 1)})
         print(json.dumps(rows[-1]), flush=True)
     files.write_whole(folder / "scaling.json", json.dumps(rows, indent=1) + "\n")
@@ -95,7 +91,7 @@ main = Command(
     prog="python -m benchmarks.scaling",
     options=ScalingOptions,
     run=run,
-    description="Measure geoclick synth against the number of masks.",
+    description="Measure speed and memory of geoclick synth by number of masks.",
     example="python -m benchmarks.scaling --output runs/scaling",
 )
 

@@ -1,9 +1,8 @@
-"""Make overview.png, the README's picture, from a finished demo.
+"""Make overview.png, the picture of the README, from a finished demo.
 
 python docs/pictures/overview.py runs/demo
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -13,20 +12,22 @@ from PIL import Image, ImageDraw, ImageFont
 from geoclick import datasets, images, masks
 from geoclick.clicks import Click
 from geoclick.pages.click_drawing import panel
+from geoclick.scoring import records
+from geoclick.scoring.records import Record
 
 SIDE, CAPTION, COLUMNS = 256, 40, 4
 
 
-def cell(sample: datasets.Sample, entry: dict) -> Image.Image:
-    """One sample: the query above, the predicted mask and the clicks below."""
-    picture = panel(
+def cell(sample: datasets.Sample, record: Record) -> Image.Image:
+    """One sample: the query, and below it the image with the predicted mask and the clicks."""
+    pixels = panel(
         sample.read_image(),
-        masks.decode_rle(entry["mask"]),
-        [Click(*c) for c in entry["clicks"]],
+        masks.decode_rle(record["mask"]),
+        [Click(*c) for c in record["clicks"]],
         longest=SIDE,
     )
     canvas = Image.new("RGB", (SIDE, SIDE + CAPTION), "white")
-    canvas.paste(Image.fromarray(picture), (0, CAPTION))
+    canvas.paste(Image.fromarray(pixels), (0, CAPTION))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
     words, lines = sample.query.split(), [""]
     for word in words:
@@ -41,15 +42,17 @@ def cell(sample: datasets.Sample, entry: dict) -> Image.Image:
 def main(folder: Path) -> None:
     """Eight held-out samples spread evenly over the IoUs from 0.5 up, of all three tasks."""
     samples = {s.sample_id: s for s in datasets.read("folder", str(folder / "scenes"), "test")}
-    entries = [json.loads(line) for line in (folder / "lora" / "predictions.jsonl").open(encoding="utf-8")]
+    predictions = list(records.read(folder / "lora" / records.PREDICTIONS))
     chosen = []
     for task, count in (("referring", 4), ("reasoning", 3), ("no_target", 1)):
-        good = sorted((e for e in entries if e["task"] == task and e["iou"] >= 0.5), key=lambda e: e["iou"])
+        good = sorted(
+            (r for r in predictions if r["task"] == task and r["iou"] >= 0.5), key=lambda r: r["iou"]
+        )
         chosen += [good[i] for i in np.linspace(0, len(good) - 1, count).round().astype(int)]
     width, height = SIDE + 8, SIDE + CAPTION + 8
     sheet = Image.new("RGB", (COLUMNS * width, -(-len(chosen) // COLUMNS) * height), "white")
-    for i, entry in enumerate(chosen):
-        sheet.paste(cell(samples[entry["sample_id"]], entry), (i % COLUMNS * width, i // COLUMNS * height))
+    for i, record in enumerate(chosen):
+        sheet.paste(cell(samples[record["sample_id"]], record), (i % COLUMNS * width, i // COLUMNS * height))
     images.write_png(Path(__file__).parent / "overview.png", np.asarray(sheet))
 
 

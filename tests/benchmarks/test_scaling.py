@@ -1,4 +1,4 @@
-"""The scaling benchmark counts what it says, on a few masks."""
+"""The scaling benchmark, on a few masks."""
 
 import json
 
@@ -9,7 +9,7 @@ from geoclick import store
 
 
 @pytest.mark.slow
-def test_every_number_of_masks_is_clicked_on_and_measured(tmp_path):
+def test_each_number_of_masks_is_measured(tmp_path):
     assert scaling.main(["--output", str(tmp_path), "--masks", "3", "60"]) == 0
     rows = json.loads((tmp_path / "scaling.json").read_text())
     assert [row["masks"] for row in rows] == [3, 60]

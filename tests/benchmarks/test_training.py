@@ -1,4 +1,4 @@
-"""The ways of the benchmark train on the same rows, one at a time, so that their times may be compared."""
+"""The variants of the training benchmark train on the same rows, one at a time, so that times are comparable."""
 
 import json
 import threading
@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 
-from benchmarks import random_models, training
-from benchmarks.interleaved import Count, Turns
+from benchmarks import random_models, training, training_options
+from benchmarks.interleaved import Measurement, OtherVariantFailed, RoundRobin
 from tests import tiny
 
 
@@ -16,14 +16,25 @@ from tests import tiny
 def result(tmp_path_factory):
     folder = tmp_path_factory.mktemp("speed")
     clicks, root = tiny.click_store(folder, rows=8)
-    words = ["--clicks", clicks, "--root", root, "--output", folder / "out", "--batch", "4", "--turns", "1"]
-    assert training.main([*map(str, words), "--steps", "2", "--side", "64", "--device", "cpu"]) == 0
+    arguments = [
+        "--clicks",
+        clicks,
+        "--root",
+        root,
+        "--output",
+        folder / "out",
+        "--batch",
+        "4",
+        "--turns",
+        "1",
+    ]
+    assert training.main([*map(str, arguments), "--steps", "2", "--side", "64", "--device", "cpu"]) == 0
     return json.loads((folder / "out" / "training.json").read_text())
 
 
-def test_every_way_sees_as_many_rows_and_trls_batches_are_ours(result):
+def test_variants_train_on_equally_many_rows_and_trls_batches_equal_ours(result):
     ways = result["ways"]
-    assert list(ways) == list(training.WAYS)
+    assert list(ways) == list(training_options.VARIANTS)
     assert {way["samples_per_step"] for way in ways.values()} == {4.0}
     assert ways["padded"]["loss_of_first_turn"] == pytest.approx(ways["trl"]["loss_of_first_turn"], rel=1e-5)
     assert ways["padded"]["padding"] == ways["trl"]["padding"] > 0
@@ -31,32 +42,32 @@ def test_every_way_sees_as_many_rows_and_trls_batches_are_ours(result):
     assert result["loss_packed_against_alone"] < 1e-5
 
 
-def test_the_tower_sees_each_image_of_a_pack_once_and_features_spare_it(result):
+def test_the_tower_encodes_each_image_of_a_pack_once_and_none_with_features(result):
     patches = {name: way["patches_per_sample"] for name, way in result["ways"].items()}
     assert patches["trl"] == patches["padded"] > patches["packed"] > patches["packed_features"] == 0
 
 
-def test_ratios_are_those_of_the_samples(result):
+def test_ratios_are_those_of_the_samples_per_second(result):
     speeds = {name: way["samples_per_second"] for name, way in result["ways"].items()}
     for name, way in result["ways"].items():
         assert way["times_trl"] == pytest.approx(speeds[name] / speeds["trl"], abs=0.006)
         assert way["samples_per_second"] * way["seconds"] == pytest.approx(8, rel=0.01)
 
 
-def test_turns_never_overlap_and_a_failure_wakes_all():
-    turns, busy, seen = Turns(3), threading.Lock(), []
+def test_turns_never_overlap_and_a_failure_ends_all_threads():
+    turns, busy, order = RoundRobin(3), threading.Lock(), []
 
     def work(place, fails_at):
-        with turns.ending():
+        with turns.last_turn():
             for count in range(4):
                 turns.wait(place)
                 with busy:
-                    seen.append(place)
+                    order.append(place)
                     time.sleep(0.001)
                     if count == fails_at:
                         raise ValueError
                 if count < 3:
-                    turns.pass_on()
+                    turns.end_turn()
 
     def start(fails_at=None):
         turns.turn, turns.failed = 0, False
@@ -65,7 +76,7 @@ def test_turns_never_overlap_and_a_failure_wakes_all():
         def guarded(place):
             try:
                 work(place, fails_at if place == 1 else None)
-            except (ValueError, RuntimeError) as error:
+            except (ValueError, OtherVariantFailed) as error:
                 errors.append(type(error))
 
         threads = [threading.Thread(target=guarded, args=(place,)) for place in range(3)]
@@ -77,47 +88,49 @@ def test_turns_never_overlap_and_a_failure_wakes_all():
         return errors
 
     assert start() == []
-    assert seen == [0, 1, 2] * 4
-    assert sorted(start(fails_at=2), key=str) == [RuntimeError, RuntimeError, ValueError]
+    assert order == [0, 1, 2] * 4
+    errors = start(fails_at=2)
+    assert sorted(error.__name__ for error in errors) == ["OtherVariantFailed"] * 2 + ["ValueError"]
 
 
-def test_batches_are_counted_padded_and_packed():
-    count = Count()
+def test_padded_and_packed_batches_are_counted():
+    measured = Measurement()
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
-    count.see(None, (), {"input_ids": mask, "attention_mask": mask, "pixel_values": torch.zeros(8, 2)})
+    measured.count({"input_ids": mask, "attention_mask": mask, "pixel_values": torch.zeros(8, 2)})
     ones = torch.ones(1, 5, dtype=torch.long)
     bounds = torch.tensor([0, 2, 4, 5])
-    count.see(None, (), {"input_ids": ones, "attention_mask": ones, "cu_seq_lens": bounds})
-    assert (count.samples, int(count.tokens), count.places, count.patches) == (5, 9, 11, 8)
+    measured.count({"input_ids": ones, "attention_mask": ones, "cu_seq_lens": bounds})
+    assert (measured.samples, int(measured.tokens)) == (5, 9)
+    assert (measured.padded_tokens, measured.patches) == (11, 8)
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
+def tokenizer(tmp_path_factory):
     """A tokenizer from a tiktoken file of bytes, two pairs and fillers up to Qwen's control tokens."""
     import base64
 
-    folder = tmp_path_factory.mktemp("words")
+    folder = tmp_path_factory.mktemp("tokenizer")
     tokens = [bytes([n]) for n in range(256)] + [b"ab", b"abc"]
     tokens += [b"\xff" + str(n).encode() for n in range(len(tokens), random_models.SPECIAL["<|endoftext|>"])]
     lines = [f"{base64.b64encode(token).decode()} {rank}" for rank, token in enumerate(tokens)]
     (folder / "qwen.tiktoken").write_text("\n".join(lines) + "\n")
-    return random_models.tokenizer(folder)
+    return random_models.load_tokenizer(folder)
 
 
-def test_a_tiktoken_file_gives_its_ranks_and_qwens_control_tokens(words):
-    ids = words("abcab<|image_pad|>b", add_special_tokens=False)["input_ids"]
+def test_a_tiktoken_file_gives_its_ranks_and_qwens_control_tokens(tokenizer):
+    ids = tokenizer("abcab<|image_pad|>b", add_special_tokens=False)["input_ids"]
     assert ids == [257, 256, random_models.SPECIAL["<|image_pad|>"], ord("b")]
-    assert words.decode(ids) == "abcab<|image_pad|>b"
+    assert tokenizer.decode(ids) == "abcab<|image_pad|>b"
 
 
 @pytest.mark.parametrize(("name", "millions"), [("qwen3_vl_2b", 2127.5), ("qwen2_5_vl_7b", 8292.2)])
-def test_shapes_have_the_size_of_their_checkpoints(words, name, millions):
-    vlm = random_models.build(name, words, dtype=torch.bfloat16, device=torch.device("meta"), seed=0)
+def test_architectures_have_the_size_of_their_checkpoints(tokenizer, name, millions):
+    vlm = random_models.build(name, tokenizer, dtype=torch.bfloat16, device=torch.device("meta"), seed=0)
     assert sum(p.numel() for p in vlm.model.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
     assert vlm.model.dtype == torch.bfloat16
 
 
-def test_a_shape_without_a_tokenizer_is_refused(tmp_path, capsys):
+def test_an_architecture_without_a_tokenizer_is_refused(tmp_path, capsys):
     clicks, root = tiny.click_store(tmp_path, rows=4)
     flags = [
         "--clicks",
