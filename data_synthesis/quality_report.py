@@ -49,7 +49,7 @@ class QualityOptions:
     root: str | None = option(
         None, help="folder of the dataset; scenes-v1 is generated in runs/ if it is omitted"
     )
-    min_iou: float = option(0.5, help="flag samples whose best IoU is below", minimum=0)
+    min_iou: float = option(0.5, help="flag samples whose IoU after the last click is below", minimum=0)
     duplicate_iou: float = option(
         0.95,
         help="flag masks whose IoU with an earlier mask of the same image is above; 1 flags none",
@@ -171,9 +171,35 @@ def _analyze(options: QualityOptions, manifest: Mapping[str, Any], root: Path, b
         "max_clicks": max_clicks,
         "tokenizer": options.tokenizer,
         "limits": _limits(options),
+        "contradictions": contradiction_figures(measures, lambda: store.read(options.store)),
         **figures.all_figures(measures, {**reasons, "any": suspect}, max_clicks),
     }
     return Analysis(measures, duplicates, reasons, suspect, quality)
+
+
+def contradiction_figures(
+    measures: "Measures", rows: "Callable[[], Iterable[Row]]"
+) -> dict[str, float | int]:
+    """The contradictions of a store, and the `ceiling`: the mean IoU of one answer to each question.
+
+    Args:
+        measures: the store in numbers.
+        rows: reads the store again; called if there are contradictions.
+
+    Returns:
+        `contradicting` rows, their `share`, the number of `questions` that they ask, and `ceiling`.
+    """
+    from geoclick import contradictions
+
+    hashes = measures.rows["question"], measures.rows["mask"]
+    found = contradictions.count(*hashes)
+    ceiling = contradictions.ceiling(*hashes, (row.mask for row in rows())) if found.contradicting else 1.0
+    return {
+        "contradicting": found.contradicting,
+        "share": round(found.share, 6),
+        "questions": found.questions,
+        "ceiling": round(ceiling, 6),
+    }
 
 
 @contextmanager
@@ -241,7 +267,7 @@ def _flag_line(analysis: Analysis, index: int, row: "Row", ids: Mapping[int, str
     line = {
         **{key: getattr(row, key) for key in ("sample_id", "dataset", "split", "image", "query")},
         "reasons": [reason for reason, flags in analysis.reasons.items() if flags[index]],
-        "best_iou": round(float(numbers["best_iou"]), 6),
+        **{key: round(float(numbers[key]), 6) for key in ("final_iou", "best_iou")},
         "clicks": int(numbers["clicks"]),
         "radius": round(float(numbers["radius"]), 6),
         "area": int(numbers["area"]),
@@ -313,6 +339,8 @@ def _write_clean(
 
 def _summary(quality: Mapping[str, Any], output: Path, dropped: bool) -> str:
     """The final lines for the terminal."""
+    from geoclick import pages
+
     figures = quality["all"]
     flagged = dict(figures["flagged"])
     count = flagged.pop("any")
@@ -320,8 +348,19 @@ def _summary(quality: Mapping[str, Any], output: Path, dropped: bool) -> str:
     if figures["sequences"]:
         noc = ", ".join(f"NoC@{level} {noc['mean']:.2f}" for level, noc in figures["noc"].items())
         lines.append(
-            f"{figures['samples']} samples: mean best IoU {figures['best_iou']['mean']:.3f}, "
-            f"{figures['lengths']['mean']:.2f} clicks per sequence, {noc}"
+            f"{figures['samples']} samples: mean IoU {figures['final_iou']['mean']:.3f} after the last click (best of "
+            f"each sequence: {figures['best_iou']['mean']:.3f}), {figures['lengths']['mean']:.2f} clicks per sequence, "
+            f"{noc}"
+        )
+        lines.append(
+            f"{pages.percent(figures['harmful_clicks']['share'])} of the clicks after the first lower the IoU; "
+            f"{pages.percent(figures['below_best']['share'])} of the sequences end below their best"
+        )
+    contradictions = quality["contradictions"]
+    if contradictions["contradicting"]:
+        lines.append(
+            f"{contradictions['contradicting']} samples contradict others (same image and query, another target): one "
+            f"answer to each question reaches a mean IoU of at most {contradictions['ceiling']:.3f}"
         )
     reasons = ", ".join(f"{n} {reason}" for reason, n in flagged.items())
     lines.append(f"{count} flagged ({reasons}); see {output / 'flags.jsonl'}")

@@ -54,9 +54,11 @@ def figures(
 
     Returns:
         The numbers of `samples`, of samples with `no_target`, of `sequences` (samples with a target), and of
-        sequences `without_clicks`. Of the sequences: `lengths`, `best_iou`, `iou_after_clicks`, `noc`. Of their
-        clicks: `signs` by position, `places` as counts on a grid of the image, `border_distance` in pixels by sign.
-        Of all samples: `tokens` by family and format, `flagged` by reason. A mean of no values is None.
+        sequences `without_clicks`. Of the sequences: `lengths`, `final_iou`, `best_iou`, `below_best` (how many end
+        below their best IoU), `iou_after_clicks`, `noc`. Of their clicks: `harmful_clicks` (how many of those after
+        the first lower the IoU), `signs` by position, `places` as counts on a grid of the image, `border_distance` in
+        pixels by sign. Of all samples: `tokens` by family and format, `flagged` by reason. A mean of no values is
+        None.
     """
     rows = measures.rows[chosen]
     clicks = measures.clicks[chosen[measures.clicks["row"]]]
@@ -69,7 +71,10 @@ def figures(
         "sequences": len(sequences),
         "without_clicks": int(np.count_nonzero(sequences["clicks"] == 0)),
         "lengths": _lengths(sequences["clicks"]),
+        "final_iou": spread(sequences["final_iou"]),
         "best_iou": spread(sequences["best_iou"]),
+        "below_best": _part(sequences["final_iou"] < sequences["best_iou"], "sequences"),
+        "harmful_clicks": _part(harmful(clicks), "later_clicks"),
         "iou_after_clicks": [{"clicks": k + 1, **spread(after[:, k])} for k in range(max_clicks)],
         "noc": {str(level): _noc(after, level / 100) for level in LEVELS},
         "signs": _signs(clicks),
@@ -92,6 +97,16 @@ def iou_after_clicks(measures: Measures, chosen: np.ndarray, max_clicks: int) ->
         ended = measures.rows["clicks"] <= k
         after[ended, k] = after[ended, k - 1]
     return after[chosen]
+
+
+def harmful(clicks: np.ndarray) -> np.ndarray:
+    """For each click after the first of its sequence, whether it lowers the IoU, bool [later clicks].
+
+    Args:
+        clicks: CLICK [M] of complete sequences, as in `Measures`.
+    """
+    later = np.flatnonzero(clicks["position"] > 0)
+    return np.asarray(clicks["iou"][later] < clicks["iou"][later - 1])
 
 
 def number_of_clicks(after: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -129,6 +144,11 @@ def _rounded(value: float) -> float:
 
 def _share(part: np.ndarray) -> float | None:
     return _rounded(part.mean()) if len(part) else None
+
+
+def _part(part: np.ndarray, of: str) -> dict[str, Any]:
+    """How many of some things, bool [N], with their number under the name `of`, and the share."""
+    return {of: len(part), "number": int(np.count_nonzero(part)), "share": _share(part)}
 
 
 def _lengths(clicks: np.ndarray) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Suspect samples of a click store: clicks with a low IoU, masks too thin to click, duplicate masks."""
+"""Suspect samples of a click store: low IoUs, masks too thin to click, duplicate masks, contradictions."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geoclick import masks
+from geoclick import contradictions, masks
 from geoclick.data_synthesis.quality.measures import Measures
 from geoclick.store import Row
 
-LOW_IOU, DUPLICATE, SLIVER = "low-iou", "duplicate", "sliver"
+LOW_IOU, DUPLICATE, SLIVER, CONTRADICTION = "low-iou", "duplicate", "sliver", "contradiction"
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Limits:
     """When a sample is suspect.
 
     Attributes:
-        min_iou: the best IoU of its sequence is below it.
+        min_iou: the IoU after the last click of its sequence is below it.
         min_radius: the largest disc in its mask has a radius below it, in pixels.
         duplicate_iou: the IoU of its mask with an earlier one of its image is above it.
         same_query: only masks that answer the same query are duplicates of each other.
@@ -44,12 +44,13 @@ class Duplicates:
 
 
 def flag(measures: Measures, duplicates: Duplicates, limits: Limits) -> dict[str, np.ndarray]:
-    """The flagged rows by reason, bool [N] each; a row without a target is never flagged."""
+    """The flagged rows by reason, bool [N] each; a row without a target is flagged as a contradiction only."""
     rows, targets = measures.rows, measures.targets
     return {
-        LOW_IOU: targets & (rows["best_iou"] < limits.min_iou),
+        LOW_IOU: targets & (rows["final_iou"] < limits.min_iou),
         DUPLICATE: duplicates.of >= 0,
         SLIVER: targets & (rows["radius"] < limits.min_radius),
+        CONTRADICTION: contradictions.contradicting(rows["question"], rows["mask"]),
     }
 
 

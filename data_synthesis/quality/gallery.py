@@ -51,7 +51,7 @@ def largest_groups(measures: Measures, group: str) -> list[str]:
 def select(
     measures: Measures, flags: Mapping[str, np.ndarray], sizes: GallerySizes
 ) -> dict[GalleryKey, list[int]]:
-    """The rows of each gallery: those with the lowest best IoU, and examples of flags.
+    """The rows of each gallery: those with the lowest final IoU, and examples of flags.
 
     Args:
         measures: the store in numbers.
@@ -62,7 +62,7 @@ def select(
         Indices of rows; of equal IoUs the first in the store comes first.
     """
     with_target = np.flatnonzero(measures.targets)
-    worst = with_target[np.argsort(measures.rows["best_iou"][with_target], kind="stable")]
+    worst = with_target[np.argsort(measures.rows["final_iou"][with_target], kind="stable")]
     galleries = {ALL: worst[: sizes.worst].tolist()}
     for group in GROUPS:
         codes = measures.rows[group][worst]

@@ -1,6 +1,5 @@
 """The numbers of every sequence in a click store, read once as a stream; a quality report is made of them."""
 
-import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from geoclick import masks
 from geoclick.clicks import Click
 from geoclick.codec import FAMILIES, FORMATS
+from geoclick.contradictions import fingerprint
 from geoclick.distance import distance_transform
 from geoclick.errors import GeoClickError
 from geoclick.store import Row
@@ -28,9 +28,10 @@ UNCOUNTED = -1
 
 ROW = np.dtype(
     [(group, "i4") for group in GROUPS]
-    + [(identity, "i8") for identity in ("sample", "image", "query", "mask")]
+    + [(identity, "i8") for identity in ("sample", "image", "query", "question", "mask")]
     + [
         ("clicks", "i4"),
+        ("final_iou", "f8"),
         ("best_iou", "f8"),
         ("area", "i8"),
         ("box", "i4", 4),
@@ -62,10 +63,11 @@ class Measures:
 
     Attributes:
         rows: ROW [N], in the store's order. `dataset`, `task` and `category` are indices into `names`; `sample`,
-            `image`, `query` and `mask` are hashes. `best_iou` is 0 without clicks; `area` counts target pixels, 0
-            without a target; `box` is the target's (top, left, bottom, right) in pixels, ends excluded; `radius` is the
-            largest distance in pixels from the center of a target pixel to that of the nearest pixel that is not
-            target or is beyond the image.
+            `image`, `query`, `question` (image and query) and `mask` are hashes. `final_iou` is the IoU after the last
+            click and `best_iou` the highest, both 0 without clicks; `area` counts target pixels, 0 without a target;
+            `box` is the target's (top, left, bottom, right) in pixels, ends excluded; `radius` is the largest distance
+            in pixels from the center of a target pixel to that of the nearest pixel that is not target or is beyond
+            the image.
         clicks: CLICK [M], row by row, in their order. `row` is an index into `rows`, `position` counts from 0; `x`
             and `y` are fractions of the image's width and height; `distance` is from `border_distances`.
         names: the datasets, tasks and categories by index.
@@ -119,11 +121,6 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _hash(*parts: object) -> int:
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8)
-    return int.from_bytes(digest.digest(), signed=True)
-
-
 def sample_of(row_id: str, sequences: int) -> str:
     """The sample of a row: its id without the `#2` and so on of later sequences where samples have several."""
     match = _LATER_SEQUENCE.fullmatch(row_id)
@@ -139,11 +136,13 @@ def _measure(row: Row, index: int, sequences: int) -> tuple[tuple[Any, ...], lis
     depth = distance_transform(crop)
     distances = border_distances(depth, box, [nearest_pixel(click, target.shape) for click in row.clicks])
     numbers = (
-        _hash(row.dataset, row.split, sample_of(row.sample_id, sequences)),
-        _hash(row.image),
-        _hash(row.query),
-        _hash(row.mask["size"], row.mask["counts"]),
+        fingerprint(row.dataset, row.split, sample_of(row.sample_id, sequences)),
+        fingerprint(row.image),
+        fingerprint(row.query),
+        fingerprint(row.image, row.query),
+        fingerprint(row.mask["size"], row.mask["counts"]),
         len(row.clicks),
+        row.ious[-1] if row.ious else 0.0,
         max(row.ious, default=0.0),
         int(np.count_nonzero(crop)),
         box,

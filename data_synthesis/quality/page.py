@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from geoclick import pages
 from geoclick.data_synthesis.quality.figures import LEVELS
-from geoclick.data_synthesis.quality.flags import DUPLICATE, LOW_IOU, SLIVER
+from geoclick.data_synthesis.quality.flags import CONTRADICTION, DUPLICATE, LOW_IOU, SLIVER
 from geoclick.data_synthesis.quality.gallery import ALL, GalleryKey
 from geoclick.data_synthesis.quality.measures import CODECS, GROUPS
 from geoclick.pages import click_drawing
@@ -71,7 +71,9 @@ def render(
         title=f"Click quality of {quality['store']}",
         quality=quality,
         noc_note=_noc_note(quality),
-        tiles=_tiles(quality["all"]),
+        harm_note=_harm_note(quality["all"]),
+        contradiction_note=_contradiction_note(quality["contradictions"]),
+        tiles=_tiles(quality["all"], quality["contradictions"]),
         store=_section("", quality["all"], galleries[ALL]),
         groups=groups,
         reasons=_reasons(quality),
@@ -93,12 +95,37 @@ def _noc_note(quality: Mapping[str, Any]) -> str:
     return note
 
 
-def _tiles(figures: Figures) -> list[tuple[str, str]]:
+def _harm_note(figures: Figures) -> str:
+    """How much the clicks after the first do."""
+    harmful, below = figures["harmful_clicks"], figures["below_best"]
+    return (
+        f"{harmful['number']} of {harmful['later_clicks']} clicks after the first lower the IoU, and "
+        f"{below['number']} of {below['sequences']} sequences end below their best IoU, whose mean is "
+        f"{pages.number(figures['best_iou']['mean'])}."
+    )
+
+
+def _contradiction_note(contradictions: Mapping[str, Any]) -> str:
+    """What the contradictions mean for training; empty if there are none."""
+    if not contradictions["contradicting"]:
+        return ""
+    return (
+        f"{contradictions['contradicting']} samples contradict others: they are about {contradictions['questions']} "
+        "questions (image and query) with several targets. A model that gives one answer to each question, always the "
+        "best of its targets, reaches a mean IoU of at most "
+        f"{pages.number(contradictions['ceiling'])}, even with perfect masks."
+    )
+
+
+def _tiles(figures: Figures, contradictions: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The most important values, each with what it is."""
     tiles = [
         (str(figures["samples"]), f"samples, {figures['no_target']} without a target"),
         (pages.number(figures["lengths"]["mean"], 2), "clicks per sequence"),
-        (pages.number(figures["best_iou"]["mean"]), "mean best IoU"),
+        (pages.number(figures["final_iou"]["mean"]), "mean IoU after the last click"),
+        (pages.percent(figures["harmful_clicks"]["share"]), "of the later clicks lower the IoU"),
+        (pages.percent(figures["below_best"]["share"]), "of the sequences end below their best"),
+        (pages.percent(contradictions["share"]), "of the samples contradict others"),
     ]
     for level in LEVELS:
         noc = figures["noc"][str(level)]
@@ -198,7 +225,16 @@ def _group(
     shown: Sequence[str],
 ) -> Group:
     figures_of = quality[f"by_{group}"]
-    head = [group, "samples", "clicks", "positive", "IoU after 1", f"after {quality['max_clicks']}", "best"]
+    head = [
+        group,
+        "samples",
+        "clicks",
+        "positive",
+        "IoU after 1",
+        "final IoU",
+        "harmful clicks",
+        "below best",
+    ]
     head += [*(f"NoC@{level} (never)" for level in LEVELS), "flagged"]
     sections = [
         _section(f"{name} ({figures_of[name]['samples']})", figures_of[name], galleries[group, name])
@@ -217,8 +253,9 @@ def _group_row(name: str, figures: Figures) -> list[str]:
         str(figures["samples"]),
         pages.number(figures["lengths"]["mean"], 2),
         pages.percent(positive / clicks if clicks else None),
-        *(pages.number(figures["iou_after_clicks"][k]["mean"]) for k in (0, -1)),
-        pages.number(figures["best_iou"]["mean"]),
+        pages.number(figures["iou_after_clicks"][0]["mean"]),
+        pages.number(figures["final_iou"]["mean"]),
+        *(pages.percent(figures[key]["share"]) for key in ("harmful_clicks", "below_best")),
         *(f"{pages.number(noc['mean'], 2)} ({pages.percent(noc['never'])})" for noc in nocs),
         str(figures["flagged"]["any"]),
     ]
@@ -229,9 +266,10 @@ def _reasons(quality: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     limits, flagged = quality["limits"], quality["all"]["flagged"]
     query = "the same query" if limits["duplicate_query"] == "same" else "any query"
     meanings = {
-        LOW_IOU: f"best IoU below {limits['min_iou']:g}",
+        LOW_IOU: f"IoU after the last click below {limits['min_iou']:g}",
         DUPLICATE: f"IoU above {limits['duplicate_iou']:g} with an earlier mask of the same image and {query}",
         SLIVER: f"the largest disc inside the mask has a radius below {limits['min_radius']:g} pixels",
+        CONTRADICTION: "the same image and query, and another target",
     }
     return [(reason, meaning, str(flagged[reason])) for reason, meaning in meanings.items()]
 

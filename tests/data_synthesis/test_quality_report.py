@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,13 +26,18 @@ def suspects():
     """Rows of which three are flagged, one of them twice, with the reasons."""
     good, other = box_mask(5, 5, 25, 25), box_mask(10, 20, 38, 48)
     thin = box_mask(2, 2, 3, 40)
-    return [
+    suspects = [
         (make_row(good, [Click(15, 15)], [0.9], sample_id="good"), []),
-        (make_row(other, [Click(30, 20), Click(1, 1, False)], [0.3, 0.4], sample_id="poor"), ["low-iou"]),
+        (make_row(other, [Click(30, 20), Click(1, 1, False)], [0.45, 0.4], sample_id="poor"), ["low-iou"]),
         (make_row(np.zeros((40, 50), bool), sample_id="nothing"), []),
         (make_row(good, [Click(15, 15)], [0.9], sample_id="twin", query="<b>roof</b>"), ["duplicate"]),
         (make_row(thin, [Click(9, 2)], [0.2], sample_id="thin"), ["low-iou", "sliver"]),
         (make_row(box_mask(0, 30, 9, 49), [Click(40, 4)], [0.95], sample_id="last"), []),
+    ]
+    # Different queries: rows that only differ in their targets would contradict each other.
+    return [
+        (row if row.sample_id == "twin" else replace(row, query=f"the {row.sample_id} roof"), reasons)
+        for row, reasons in suspects
     ]
 
 
@@ -60,12 +66,18 @@ def test_each_suspect_sample_has_a_line_with_its_reasons(tmp_path):
         (row.sample_id, reasons) for row, reasons in rows if reasons
     ]
     poor, twin, thin = flags
-    assert (poor["best_iou"], poor["clicks"]) == (0.4, 2)
+    assert (poor["final_iou"], poor["best_iou"], poor["clicks"]) == (0.4, 0.45, 2)
     assert twin["query"] == "<b>roof</b>"
     assert (twin["duplicate_of"], twin["duplicate_iou"], twin["same_query"]) == ("good", 1.0, False)
     assert (thin["radius"], thin["area"]) == (1.0, 38)
     found = json.loads((tmp_path / "out" / "quality.json").read_text())
-    assert found["all"]["flagged"] == {"low-iou": 2, "duplicate": 1, "sliver": 1, "any": 3}
+    assert found["all"]["flagged"] == {
+        "low-iou": 2,
+        "duplicate": 1,
+        "sliver": 1,
+        "contradiction": 0,
+        "any": 3,
+    }
     assert found["max_clicks"] == 6
     # Of four clicked masks the first, the twin and the last reach 0.8 at once, the other two never.
     assert found["all"]["noc"]["80"] == {"mean": (3 * 1 + 2 * 6) / 5, "never": 0.4}
@@ -74,6 +86,34 @@ def test_each_suspect_sample_has_a_line_with_its_reasons(tmp_path):
     assert "&lt;b&gt;roof&lt;/b&gt;" in page
     config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     assert config["min_iou"] == 0.5
+
+
+def test_contradicting_samples_are_flagged_with_the_ceiling_that_they_leave(tmp_path, capsys):
+    left, right = box_mask(0, 0, 40, 25), box_mask(0, 25, 40, 50)
+    rows = [
+        make_row(mask, [Click(x, 9)] * len(ious), ious, sample_id=name, query=query)
+        for name, query, mask, x, ious in (
+            ("one", "building", left, 9, [0.9]),
+            ("two", "building", right, 30, [0.9, 0.6, 0.7]),
+            ("three", "road", left, 9, [0.8, 0.9]),
+            ("four", "tree", right, 30, [0.8]),
+        )
+    ]
+    write_store(tmp_path, rows)
+    run(options(tmp_path, duplicate_iou=1.0))
+    assert [(line["sample_id"], line["reasons"]) for line in read_flags(tmp_path)] == [
+        ("one", ["contradiction"]),
+        ("two", ["contradiction"]),
+    ]
+    found = json.loads((tmp_path / "out" / "quality.json").read_text())
+    # One answer to "building" is right once and has no common pixel with the other target: (1 + 0 + 1 + 1) / 4.
+    assert found["contradictions"] == {"contradicting": 2, "share": 0.5, "questions": 1, "ceiling": 0.75}
+    shown = capsys.readouterr().out
+    assert "2 samples contradict others" in shown
+    assert "mean IoU of at most 0.750" in shown
+    assert "mean IoU 0.825 after the last click (best of each sequence: 0.875)" in shown
+    assert "33.3 % of the clicks after the first lower the IoU; 25.0 % of the sequences end below" in shown
+    assert "2 samples contradict others" in (tmp_path / "out" / "quality.html").read_text()
 
 
 def test_the_clean_store_holds_the_other_samples_and_its_source(tmp_path, capsys):
@@ -87,7 +127,7 @@ def test_the_clean_store_holds_the_other_samples_and_its_source(tmp_path, capsys
     assert manifest["policy"] == "center"
     source = manifest["filtered_from"]
     assert (source["samples"], source["dropped"]) == (6, 3)
-    assert source["dropped_by_reason"] == {"low-iou": 2, "duplicate": 1, "sliver": 1}
+    assert source["dropped_by_reason"] == {"low-iou": 2, "duplicate": 1, "sliver": 1, "contradiction": 0}
     assert source["limits"]["duplicate_iou"] == 0.95
     assert "3 samples in" in capsys.readouterr().out
     # Nothing of it is flagged again.
@@ -226,4 +266,4 @@ def test_the_command_line_runs_the_command(monkeypatch, tmp_path, capsys):
     write_store(tmp_path, [row for row, _ in suspects()])
     monkeypatch.setattr(sys, "argv", ["geoclick", "quality", *arguments(tmp_path)])
     assert cli.main() == 0
-    assert "3 flagged (2 low-iou, 1 duplicate, 1 sliver)" in capsys.readouterr().out
+    assert "3 flagged (2 low-iou, 1 duplicate, 1 sliver, 0 contradiction)" in capsys.readouterr().out

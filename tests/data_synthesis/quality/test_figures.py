@@ -1,5 +1,6 @@
 import json
 import statistics
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -58,6 +59,19 @@ def test_figures_agree_with_counting_row_by_row(seed, max_clicks):
     assert (found["samples"], found["no_target"]) == (80, 80 - len(targets))
     assert found["sequences"] == len(targets)
     assert found["without_clicks"] == sum(not row.clicks for row in targets) > 0
+    check_spread(found["final_iou"], [(0, *row.ious)[-1] for row in targets])
+    below = [row.ious[-1] < max(row.ious) for row in targets if row.ious]
+    assert found["below_best"] == {
+        "sequences": len(targets),
+        "number": sum(below),
+        "share": pytest.approx(sum(below) / len(targets), abs=1e-5),
+    }
+    later = [b < a for row in targets for a, b in pairwise(row.ious)]
+    assert found["harmful_clicks"] == {
+        "later_clicks": len(later),
+        "number": sum(later),
+        "share": pytest.approx(statistics.fmean(later), abs=1e-5),
+    }
     check_spread(found["best_iou"], [max(row.ious, default=0) for row in targets])
     assert found["lengths"]["mean"] == pytest.approx(
         statistics.fmean(len(r.clicks) for r in targets), abs=1e-5
@@ -118,6 +132,19 @@ def test_a_sequence_that_ended_early_counts_the_maximum():
     assert block == {"mean": 10.5, "never": 0.5}
 
 
+def test_harmful_clicks_lower_the_iou_of_their_own_sequence():
+    found = figures_of(with_ious([0.5, 0.7, 0.6], [0.4], [0.3, 0.3], [0.9, 0.2, 0.8, 0.9]))
+    # The first click of a sequence is not compared with the last one of the sequence before it.
+    assert found["harmful_clicks"] == {
+        "later_clicks": 6,
+        "number": 2,
+        "share": pytest.approx(1 / 3, abs=1e-5),
+    }
+    assert found["below_best"] == {"sequences": 4, "number": 1, "share": 0.25}
+    single = figures_of(with_ious([0.4]))
+    assert single["harmful_clicks"] == {"later_clicks": 0, "number": 0, "share": None}
+
+
 def test_clicks_beyond_the_maximum_do_not_count():
     rows = with_ious([0.1, 0.2, 0.95])
     assert figures_of(rows, max_clicks=2)["noc"]["90"] == {"mean": 2.0, "never": 1.0}
@@ -150,6 +177,8 @@ def test_groups_have_the_figures_of_their_rows():
 def test_a_mean_of_no_values_is_none_and_figures_are_json():
     empty = figures_of([make_row(np.zeros((4, 4), bool))])
     assert empty["best_iou"] == spread(np.empty(0))
+    assert empty["final_iou"] == spread(np.empty(0))
+    assert empty["below_best"] == {"sequences": 0, "number": 0, "share": None}
     assert empty["noc"]["80"] == {"mean": None, "never": None}
     assert empty["signs"] == []
     assert "NaN" not in json.dumps(empty)

@@ -3,6 +3,7 @@ import pytest
 
 from geoclick.clicks import Click
 from geoclick.data_synthesis.quality.flags import (
+    CONTRADICTION,
     DUPLICATE,
     LOW_IOU,
     SLIVER,
@@ -154,9 +155,9 @@ def test_slivers_are_masks_without_a_large_inner_disc():
         assert flag(measures, none, Limits(0.5, radius, 1.0))[SLIVER].tolist() == expected
 
 
-def test_low_iou_uses_the_best_iou_and_skips_samples_without_target():
+def test_low_iou_uses_the_final_iou_and_skips_samples_without_target():
     square = box_mask(5, 5, 20, 20)
-    sequences = [[0.6, 0.3], [0.2, 0.49], [0.5], []]
+    sequences = [[0.6, 0.3], [0.2, 0.49], [0.5], [], [0.3, 0.6]]
     rows = [
         make_row(square, [Click(9, 9)] * len(ious), ious, sample_id=str(i), image=f"{i}.png")
         for i, ious in enumerate(sequences)
@@ -164,7 +165,28 @@ def test_low_iou_uses_the_best_iou_and_skips_samples_without_target():
     rows.append(make_row(np.zeros((40, 50), bool), sample_id="none"))
     measures = measure(rows)
     found = flag(measures, find_duplicates(measures, lambda: rows, LIMITS, lambda: None), LIMITS)
-    assert found[LOW_IOU].tolist() == [False, True, False, True, False]
+    assert found[LOW_IOU].tolist() == [True, True, False, True, False, False]
     assert not found[SLIVER].any()
     assert not found[DUPLICATE].any()
-    assert flagged(found).tolist() == [False, True, False, True, False]
+    assert flagged(found).tolist() == [True, True, False, True, False, False]
+
+
+def test_rows_with_equal_image_and_query_and_another_target_contradict_each_other():
+    square, other = box_mask(5, 5, 20, 20), box_mask(0, 30, 9, 49)
+    asked = [
+        ("a", "roof", square),
+        ("a", "roof", other),
+        ("b", "roof", square),
+        ("b", "roof", square),
+        ("c", "roof", square),
+        ("c", "tree", other),
+        ("d", "roof", np.zeros((40, 50), bool)),
+        ("d", "roof", other),
+    ]
+    rows = [
+        make_row(mask, sample_id=str(i), image=image, query=query)
+        for i, (image, query, mask) in enumerate(asked)
+    ]
+    measures = measure(rows)
+    found = flag(measures, find_duplicates(measures, lambda: rows, LIMITS, lambda: None), LIMITS)
+    assert found[CONTRADICTION].tolist() == [True, True, False, False, False, False, True, True]

@@ -54,6 +54,7 @@ def test_all_rows_and_clicks_are_measured_in_order():
     rows = random_rows(0, 600)
     measures = measure(iter(rows))
     assert measures.rows["clicks"].tolist() == [len(row.clicks) for row in rows]
+    assert measures.rows["final_iou"].tolist() == [(0, *row.ious)[-1] for row in rows]
     assert measures.rows["best_iou"].tolist() == [max(row.ious, default=0) for row in rows]
     assert measures.targets.tolist() == [row.task != "no_target" for row in rows]
     assert measures.clicks["iou"].tolist() == [iou for row in rows for iou in row.ious]

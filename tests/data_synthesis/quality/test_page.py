@@ -5,7 +5,7 @@ import pytest
 
 from geoclick.clicks import Click
 from geoclick.data_synthesis.quality.figures import all_figures
-from geoclick.data_synthesis.quality.flags import DUPLICATE, LOW_IOU, SLIVER
+from geoclick.data_synthesis.quality.flags import CONTRADICTION, DUPLICATE, LOW_IOU, SLIVER
 from geoclick.data_synthesis.quality.gallery import ALL, largest_groups
 from geoclick.data_synthesis.quality.measures import GROUPS
 from geoclick.data_synthesis.quality.page import render
@@ -44,7 +44,8 @@ class PageParser(HTMLParser):
 
 def quality_of(rows, **changes):
     measures = measure(rows)
-    flags = {reason: np.arange(len(rows)) % 3 == 0 for reason in (LOW_IOU, DUPLICATE, SLIVER, "any")}
+    reasons = (LOW_IOU, DUPLICATE, SLIVER, CONTRADICTION, "any")
+    flags = {reason: np.arange(len(rows)) % 3 == 0 for reason in reasons}
     quality = {
         "store": "runs/synth",
         "made_with": {"segmenter": "embedded"},
@@ -52,6 +53,7 @@ def quality_of(rows, **changes):
         "max_clicks": 5,
         "tokenizer": "embedded",
         "limits": {"min_iou": 0.5, "duplicate_iou": 0.95, "duplicate_query": "any", "min_radius": 2.0},
+        "contradictions": {"contradicting": 0, "share": 0.0, "questions": 0, "ceiling": 1.0},
         **all_figures(measures, flags, 5),
     }
     shown = {group: largest_groups(measures, group) for group in GROUPS}
@@ -69,7 +71,18 @@ def test_the_page_is_complete_and_shows_the_figures():
     assert "worst" in text
     rows = random_rows(0, 60)
     best = np.mean([max(r.ious, default=0) for r in rows if r.task != "no_target"])
-    assert f"{best:.3f}" in page.text
+    assert f"whose mean is {best:.3f}." in text
+    final = np.mean([(0, *r.ious)[-1] for r in rows if r.task != "no_target"])
+    assert f"{final:.3f}" in page.text
+    assert "contradict others:" not in text
+
+
+def test_contradictions_have_a_sentence_with_their_ceiling():
+    found = {"contradicting": 562, "share": 0.99, "questions": 62, "ceiling": 0.1}
+    page = PageParser(quality_of(random_rows(0, 60), contradictions=found))
+    assert "562 samples contradict others: they are about 62 questions" in " ".join(page.text)
+    assert "at most 0.100, even with perfect masks" in " ".join(page.text)
+    assert "99.0 %" in page.text
 
 
 @pytest.mark.parametrize("where", ["category", "dataset", "store", "tokenizer", "segmenter"])
