@@ -70,7 +70,8 @@ def curves(
     joint = []
     for count in range(1, clicks + 1):
         answers = clicking.joint(segmenter, embeddings, [s.clicks[:count] for s in simulated])
-        joint.append([iou(a.mask, *truth) for a, *truth in zip(answers, targets, valids, strict=True)])
+        truths = zip(answers, targets, valids, strict=True)
+        joint.append([iou(answer.mask, target, valid) for answer, target, valid in truths])
     return {"replay": replayed, "joint": np.transpose(joint).tolist()}
 
 

@@ -133,7 +133,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 """The first one is not published: a Qwen3-VL of about 140 million parameters, which two CPU cores can train."""
 
 
-class _TikTokenReader(TikTokenConverter):
+class _TikTokenReader(TikTokenConverter):  # type: ignore[misc]
     """transformers' reader of tiktoken files, without the tiktoken package."""
 
     @staticmethod
