@@ -31,6 +31,7 @@ from geoclick.inference.evaluation import results, run_folder, scoring
 from geoclick.inference.prediction import Prediction
 from geoclick.inference.reports import evaluation_report
 from geoclick.scoring import boundary, metrics, records
+from geoclick.scoring.records import Record
 
 DISTINCT = 64
 """Number of different pairs of masks, which the samples share."""
@@ -129,7 +130,7 @@ def cost(folder: Path, options: EvaluationOptions) -> dict[str, Any]:
         stream = (replace(distinct[i % DISTINCT], sample_id=f"s{i}") for i in range(options.samples))
         return run_folder.split(stream, BATCH)
 
-    def lines(batch: list[tuple[int, Sample]]) -> list[dict]:
+    def lines(batch: list[tuple[int, Sample]]) -> list[Record]:
         return [
             scoring.score_sample(sample, predictions[number % DISTINCT], "native") for number, sample in batch
         ]

@@ -9,6 +9,50 @@ from geoclick.train.embedded.processor import MERGE, PATCH, SIDE
 LANGUAGE_WIDTH, VISION_WIDTH = 192, 128
 
 
+def model_config(vocabulary: int, special: dict[str, int]) -> Qwen3VLConfig:
+    """The architecture; arguments as in `build_model`."""
+    return Qwen3VLConfig(
+        text_config={
+            "vocab_size": vocabulary,
+            "hidden_size": LANGUAGE_WIDTH,
+            "initializer_range": 0.07,  # 1 / sqrt(width); 0.02 is for wide models
+            "intermediate_size": 512,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "max_position_embeddings": 4096,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [6, 5, 5],
+                "mrope_interleaved": True,
+            },
+            "tie_word_embeddings": True,
+            "pad_token_id": special["<|endoftext|>"],
+            "eos_token_id": special["<|im_end|>"],
+        },
+        vision_config={
+            "depth": 5,
+            "hidden_size": VISION_WIDTH,
+            "initializer_range": 0.07,
+            "intermediate_size": 512,
+            "num_heads": 4,
+            "patch_size": PATCH,
+            "spatial_merge_size": MERGE,
+            "temporal_patch_size": 2,
+            "out_hidden_size": LANGUAGE_WIDTH,
+            "num_position_embeddings": (SIDE // PATCH) ** 2,
+            "deepstack_visual_indexes": [2],
+        },
+        image_token_id=special["<|image_pad|>"],
+        video_token_id=special["<|video_pad|>"],
+        vision_start_token_id=special["<|vision_start|>"],
+        vision_end_token_id=special["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+
+
 def build_model(vocabulary: int, special: dict[str, int]) -> Qwen3VLForConditionalGeneration:
     """The untrained model, 4 M parameters.
 
@@ -16,48 +60,7 @@ def build_model(vocabulary: int, special: dict[str, int]) -> Qwen3VLForCondition
         vocabulary: number of tokens.
         special: ids of the family's special tokens.
     """
-    model = Qwen3VLForConditionalGeneration(
-        Qwen3VLConfig(
-            text_config={
-                "vocab_size": vocabulary,
-                "hidden_size": LANGUAGE_WIDTH,
-                "initializer_range": 0.07,  # 1 / sqrt(width); 0.02 is for wide models
-                "intermediate_size": 512,
-                "num_hidden_layers": 5,
-                "num_attention_heads": 6,
-                "num_key_value_heads": 2,
-                "head_dim": 32,
-                "max_position_embeddings": 4096,
-                "rope_parameters": {
-                    "rope_type": "default",
-                    "rope_theta": 10000.0,
-                    "mrope_section": [6, 5, 5],
-                    "mrope_interleaved": True,
-                },
-                "tie_word_embeddings": True,
-                "pad_token_id": special["<|endoftext|>"],
-                "eos_token_id": special["<|im_end|>"],
-            },
-            vision_config={
-                "depth": 5,
-                "hidden_size": VISION_WIDTH,
-                "initializer_range": 0.07,
-                "intermediate_size": 512,
-                "num_heads": 4,
-                "patch_size": PATCH,
-                "spatial_merge_size": MERGE,
-                "temporal_patch_size": 2,
-                "out_hidden_size": LANGUAGE_WIDTH,
-                "num_position_embeddings": (SIDE // PATCH) ** 2,
-                "deepstack_visual_indexes": [2],
-            },
-            image_token_id=special["<|image_pad|>"],
-            video_token_id=special["<|video_pad|>"],
-            vision_start_token_id=special["<|vision_start|>"],
-            vision_end_token_id=special["<|vision_end|>"],
-            tie_word_embeddings=True,
-        )
-    )
+    model = Qwen3VLForConditionalGeneration(model_config(vocabulary, special))
     # Random position embeddings have a fiftieth of the patches' magnitude, and pointing is then learned very late.
     positions = sinusoidal_positions(SIDE // PATCH, VISION_WIDTH)
     model.model.visual.pos_embed.weight.data.copy_(positions)
