@@ -152,7 +152,7 @@ BENCHMARKS = {
         # Several classes; the score is the mean over them, background included.
         Benchmark(
             *("openearthmap", "OpenEarthMap", "semantic", "val", 384),
-            tiling="whole images; the list without xBD's, the full val split has 500",
+            tiling="not cut; the list without xBD's, the full val split has 500",
             classes=_classes(
                 "background; bareland,barren; grass; pavement; road; tree,forest; water,river; cropland; "
                 "building,roof,house"
@@ -167,7 +167,7 @@ BENCHMARKS = {
         Benchmark(
             *("loveda", "LoveDA", "semantic", "val", 1669),
             size=(1024, 1024),
-            tiling="whole images, Urban and Rural merged",
+            tiling="not cut, Urban and Rural merged",
             classes=_classes("background; building,roof,house; road; water; barren; forest; agricultural"),
             background=0,
             threshold=0.3,
@@ -233,7 +233,7 @@ BENCHMARKS = {
         ),
         Benchmark(
             *("udd5", "UDD5", "semantic", "val", 40),
-            tiling="whole images",
+            tiling="not cut",
             classes=_classes("vegetation; building; road; vehicle; other"),
             prompt_names={"other": "background"},
             background=4,
@@ -242,7 +242,7 @@ BENCHMARKS = {
         ),
         Benchmark(
             *("vdd", "VDD", "semantic", "test", None),
-            tiling="whole images",
+            tiling="not cut",
             classes=_classes("other; wall; road; vegetation; vehicle; roof; water"),
             # The prompt of the first class is background, as in the published class list.
             prompt_names={"other": "background", "wall": "facade"},
@@ -294,7 +294,7 @@ BENCHMARKS = {
             classes=_classes("building"),
             foreground=0,
             size=(1024, 1024),
-            tiling="whole images from before the disaster",
+            tiling="not cut; the images from before the disaster",
             threshold=0.0,
             layouts=(Layout("{split}/images_pre", "{split}/targets_cvt_pre", foreground=1),),
             prepared=True,
@@ -317,7 +317,7 @@ BENCHMARKS = {
             *("wbs-si", "WBS-SI", "semantic", "val", 499),
             classes=_classes("water"),
             foreground=0,
-            tiling="whole images of a list of 499 names",
+            tiling="not cut; a list of 499 names",
             threshold=0.6,
             layouts=(Layout("Images", "Masks", ".jpg", ".jpg", 128),),
             scored_stems=wbs_si.NAMES,

@@ -41,9 +41,9 @@ def in_turn(*encodings: Encode) -> Encode:
 
 def black_palette(classes: np.ndarray, index: int) -> Image.Image:
     """Values with an entirely black palette: read as colors, every pixel would be of the first class."""
-    picture = Image.fromarray(classes)
-    picture.putpalette([0] * 768)
-    return picture
+    image = Image.fromarray(classes)
+    image.putpalette([0] * 768)
+    return image
 
 
 def moving_cars(classes: np.ndarray, index: int) -> Image.Image:

@@ -39,10 +39,10 @@ def _draw(
 ) -> tuple[np.ndarray, np.ndarray, Scene]:
     """A scene resized to (height, width): its image, uint8 [H, W, 3], its label, uint8 [H, W], and its layout."""
     scene = generate(key)
-    picture, ids = render(scene)
+    image, ids = render(scene)
     table = np.array([values.get(scene.ground, 0)] + [values.get(thing.kind, 0) for thing in scene.objects])
     label = Image.fromarray(table.astype(np.uint8)[ids]).resize(size[::-1], Image.Resampling.NEAREST)
-    large = Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR)
+    large = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(large), np.asarray(label), scene
 
 
@@ -83,15 +83,15 @@ def potsdam(root: Path, count: int, seed: int) -> None:
     """800x800 instead of 6000x6000 pixels; some pixels of the first label have the color of no class."""
     val, train = JOBS["potsdam"].splits["val"].names, JOBS["potsdam"].splits["train"].names
     for number, name in enumerate((*val[:count], train[0])):
-        picture, label, _ = _draw((seed, 1, number), (800, 800), ISPRS)
+        image, label, _ = _draw((seed, 1, number), (800, 800), ISPRS)
         colors = _color(_without_boundary(label), isprs.COLORS)
         if number == 0:
             colors[40:44, 60:70] = (252, 255, 0)
         stem = f"top_potsdam_{name}"
-        _save_geotiff(root / "2_Ortho_RGB" / f"{stem}_RGB.tif", picture, 0.05)
+        _save_geotiff(root / "2_Ortho_RGB" / f"{stem}_RGB.tif", image, 0.05)
         _save_geotiff(root / "5_Labels_all_noBoundary" / f"{stem}_label_noBoundary.tif", colors, 0.05)
         _save_geotiff(root / "5_Labels_all" / f"{stem}_label.tif", _color(label, isprs.COLORS), 0.05)
-    _save_geotiff(root / "3_Ortho_IRRG" / f"top_potsdam_{val[0]}_IRRG.tif", picture[..., ::-1], 0.05)
+    _save_geotiff(root / "3_Ortho_IRRG" / f"top_potsdam_{val[0]}_IRRG.tif", image[..., ::-1], 0.05)
 
 
 VAIHINGEN_SIZES = {
@@ -116,19 +116,21 @@ def vaihingen(root: Path, count: int, seed: int) -> None:
     eroded = root / "ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE"
     for number, name in enumerate((*JOBS["vaihingen"].splits["val"].names[:count], "area1", "area9")):
         height, width = VAIHINGEN_SIZES.get(name, (2569, 1919))
-        picture, label, _ = _draw((seed, 2, number), (height // 3, width // 3), ISPRS)
+        image, label, _ = _draw((seed, 2, number), (height // 3, width // 3), ISPRS)
         file = f"top_mosaic_09cm_{name}"
         colors = _color(_without_boundary(label), isprs.COLORS)
         _save_geotiff(eroded / f"{file}_noBoundary.tif", colors, 0.09)
         if name != "area9":
-            whole = _color(label, isprs.COLORS)
+            complete = _color(label, isprs.COLORS)
             _save_geotiff(
-                root / "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE" / f"{file}.tif", whole, 0.09
+                root / "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE" / f"{file}.tif",
+                complete,
+                0.09,
             )
             # Near infrared, red, green.
             _save_geotiff(
                 root / "ISPRS_semantic_labeling_Vaihingen" / "top" / f"{file}.tif",
-                picture[..., [1, 0, 2]],
+                image[..., [1, 0, 2]],
                 0.09,
             )
 
@@ -137,9 +139,9 @@ def isaid_images(root: Path, count: int, seed: int) -> None:
     """Images larger and smaller than a tile, on one side or on both."""
     sizes = ((896, 1500), (500, 700), (1100, 700))
     for number in range(count):
-        picture, label, scene = _draw((seed, 3, number), sizes[number % len(sizes)], ISAID)
+        image, label, scene = _draw((seed, 3, number), sizes[number % len(sizes)], ISAID)
         stem, folder = f"P{number + 3:04d}", root / "val"
-        _save(folder / "images" / f"{stem}.png", picture)
+        _save(folder / "images" / f"{stem}.png", image)
         masks = folder / "Semantic_masks" / "images"
         _save(masks / f"{stem}{isaid.SUFFIX}.png", _color(label, isaid.COLORS))
         ids = np.random.default_rng((seed, number)).integers(0, 256, (len(scene.objects) + 1, 3), np.uint8)
@@ -154,7 +156,7 @@ def uavid_frames(root: Path, count: int, seed: int) -> None:
     names = JOBS["uavid"].splits["test"].names
     for number in range(count):
         size = ((1080, 1920), (1080, 2048))[number % 2]
-        picture, label, _ = _draw((seed, 4, number), size, UAVID)
+        image, label, _ = _draw((seed, 4, number), size, UAVID)
         label = np.array(label)
         label[:40, :40] = 6
         colors = _color(label, uavid.COLORS)
@@ -163,15 +165,15 @@ def uavid_frames(root: Path, count: int, seed: int) -> None:
         colors[50:60, :20] = (64, 0, 128)
         sequence = root / "uavid_test" / names[number // 10]
         frame = f"{number % 10 * 100:06d}.png"
-        _save(sequence / "Images" / frame, picture)
+        _save(sequence / "Images" / frame, image)
         if number % 2:
             stored = Image.fromarray(colors).quantize(16, dither=Image.Dither.NONE)
             (sequence / "Labels").mkdir(parents=True, exist_ok=True)
             stored.save(sequence / "Labels" / frame)
         else:
             _save(sequence / "Labels" / frame, colors)
-    picture, label, _ = _draw((seed, 4, count), (SIZE, SIZE), UAVID)
-    _save(root / "uavid_val" / "seq16" / "Images" / "000000.png", picture)
+    image, label, _ = _draw((seed, 4, count), (SIZE, SIZE), UAVID)
+    _save(root / "uavid_val" / "seq16" / "Images" / "000000.png", image)
     _save(root / "uavid_val" / "seq16" / "Labels" / "000000.png", _color(label, uavid.COLORS))
 
 
@@ -181,24 +183,24 @@ def inria_tiles(root: Path, count: int, seed: int) -> None:
     others = (next(iter(JOBS["inria"].splits["val"].names)), "austin2")
     for number, name in enumerate((*names[:count], *others)):
         side = 1200 if number < len(names[:count]) else SIZE
-        picture, label, _ = _draw((seed, 5, number), (side, side), BUILDING)
+        image, label, _ = _draw((seed, 5, number), (side, side), BUILDING)
         folder = root / "AerialImageDataset" / "train"
-        _save_geotiff(folder / "images" / f"{name}.tif", picture, 0.3)
+        _save_geotiff(folder / "images" / f"{name}.tif", image, 0.3)
         _save_geotiff(folder / "gt" / f"{name}.tif", label * 255, 0.3)
-    _save_geotiff(root / "AerialImageDataset" / "test" / "images" / "bellingham1.tif", picture, 0.3)
+    _save_geotiff(root / "AerialImageDataset" / "test" / "images" / "bellingham1.tif", image, 0.3)
 
 
 def loveda_images(root: Path, count: int, seed: int) -> None:
     """True sizes; Rural and Urban in turn; each label has a corner without data."""
     for number in range(count):
-        picture, label, _ = _draw((seed, 6, number), (1024, 1024), LOVEDA)
+        image, label, _ = _draw((seed, 6, number), (1024, 1024), LOVEDA)
         label = np.array(label)
         label[:100, -50:] = 0
         area, first = (("Rural", 2522), ("Urban", 3514))[number % 2]
         folder, file = root / "Val" / area, f"{first + number // 2}.png"
-        _save(folder / "images_png" / file, picture)
+        _save(folder / "images_png" / file, image)
         _save(folder / "masks_png" / file, label)
-        _save(root / "Test" / area / "images_png" / f"{4191 + number}.png", picture)
+        _save(root / "Test" / area / "images_png" / f"{4191 + number}.png", image)
 
 
 def xbd_images(root: Path, count: int, seed: int) -> None:
@@ -206,12 +208,12 @@ def xbd_images(root: Path, count: int, seed: int) -> None:
     folder = root / "test"
     for number in range(count):
         stem = f"{('guatemala-volcano', 'santa-rosa-wildfire')[number % 2]}_{number // 2:08d}"
-        picture, _, scene = _draw((seed, 7, number), (1024, 1024), {})
+        image, _, scene = _draw((seed, 7, number), (1024, 1024), {})
         buildings = _xbd_buildings(scene)
         target = xbd.draw([polygon for text in buildings for polygon in xbd.rings_of(text)], (1024, 1024))
         for when, damage in (("pre", 1), ("post", 3)):
             file = f"{stem}_{when}_disaster"
-            _save(folder / "images" / f"{file}.png", picture if damage == 1 else picture[:, ::-1])
+            _save(folder / "images" / f"{file}.png", image if damage == 1 else image[:, ::-1])
             path = folder / "labels" / f"{file}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(_xbd_label(buildings, file, damage)))

@@ -150,7 +150,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("changes", BROKEN.values(), ids=BROKEN)
-def test_a_broken_annotation_is_one_failure_and_the_others_go_on(tmp_path, changes):
+def test_a_broken_annotation_is_one_failure_and_the_others_are_read(tmp_path, changes):
     root = make(tmp_path, annotation(1), annotation(2, **changes))
     with pytest.raises(GeoClickError):
         list(read("coco", root, "val"))

@@ -111,7 +111,7 @@ def test_binary_masks_without_classes(tmp_path):
 
 
 @pytest.mark.parametrize("spoil", ["size", "truncated", "missing mask"])
-def test_a_broken_pair_is_one_sentence_and_the_others_go_on(tmp_path, spoil):
+def test_a_broken_pair_is_one_sentence_and_the_others_are_read(tmp_path, spoil):
     root = color_folder(tmp_path, colored())
     picture = (root / "images/a.png").read_bytes()
     (root / "images/b.png").write_bytes(picture)

@@ -118,7 +118,7 @@ def test_an_empty_mask_is_no_target(own, name):
 
 @pytest.mark.parametrize("kind", [0, 1])
 @pytest.mark.parametrize("spoil", ["missing", "cut", "another size", "leads out"])
-def test_a_broken_picture_is_one_failure_and_the_others_go_on(own, name, kind, spoil):
+def test_a_broken_picture_is_one_failure_and_the_others_are_read(own, name, kind, spoil):
     folder, suffix = FOLDERS[name][kind], FOLDERS[name][2]
     path = own / folder / f"{NAMES[name][1]}{suffix}"
     if spoil == "cut":

@@ -52,9 +52,9 @@ def corner_of(sample):
 def in_raster(sample, array):
     """A tile's array in the frame of the raster, with zeros elsewhere."""
     row, column = corner_of(sample)
-    whole = np.zeros((HEIGHT, WIDTH), array.dtype)
-    whole[row : row + array.shape[0], column : column + array.shape[1]] = array
-    return whole
+    complete = np.zeros((HEIGHT, WIDTH), array.dtype)
+    complete[row : row + array.shape[0], column : column + array.shape[1]] = array
+    return complete
 
 
 def test_one_tile_for_a_raster_that_fits(tmp_path):
@@ -103,9 +103,9 @@ def test_an_instance_that_fits_a_tile_is_in_one_and_others_are_cut(tmp_path):
         np.testing.assert_array_equal(sample.mask, part)
         union |= in_raster(sample, sample.mask)
         share = f"{part.sum() / road.sum():.1%} visible"
-        (told,) = [item for item in left if item.item == f"{sample.sample_id}, {share}"]
-        assert (told.reason, told.error) == ("pixels cut off by a tile's border", "")
-        assert told.count == road.sum() - part.sum()
+        (report,) = [item for item in left if item.item == f"{sample.sample_id}, {share}"]
+        assert (report.reason, report.error) == ("pixels cut off by a tile's border", "")
+        assert report.count == road.sum() - part.sum()
     np.testing.assert_array_equal(union, road)
     assert len(left) == len(by_class["Road"])
     for sample in samples:
@@ -121,7 +121,7 @@ def test_an_instance_that_fits_a_tile_is_in_one_and_others_are_cut(tmp_path):
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1), st.integers(5, 140), st.data())
-def test_the_tiles_together_are_the_mask_of_the_whole_raster(tmp_path_factory, seed, tile, data):
+def test_the_tiles_together_are_the_mask_of_the_complete_raster(tmp_path_factory, seed, tile, data):
     root, overlap = tmp_path_factory.mktemp("root"), data.draw(st.integers(0, tile - 1))
     rng = np.random.default_rng(seed)
     shapes = [
@@ -197,7 +197,7 @@ def test_sixteen_bits_are_stretched_alike_in_every_tile(tmp_path):
         assert (image == image[..., :1]).all()
 
 
-def test_what_can_be_no_target_is_counted(tmp_path):
+def test_features_that_cannot_be_targets_are_counted(tmp_path):
     make(tmp_path, labels=None)
     shapes = [
         *places(),
@@ -222,7 +222,7 @@ def test_what_can_be_no_target_is_counted(tmp_path):
     assert not any(item.error for item in left)
 
 
-def test_without_an_attribute_the_options_ask(tmp_path):
+def test_without_an_attribute_the_query_is_that_of_the_options(tmp_path):
     make(tmp_path, labels=None)
     geotiffs.write_vectors(tmp_path / "train/a.gpkg", places(), height=[3, 4, 5])
     samples, _ = taken(tmp_path, ReadOptions(query="the building"))
@@ -253,7 +253,7 @@ def test_one_file_may_label_all_rasters(tmp_path, where):
     assert [(item.reason, item.count) for item in left] == [("outside every raster", 1)]
 
 
-def test_broken_rasters_and_labels_are_failures_and_the_others_go_on(tmp_path):
+def test_broken_rasters_and_labels_are_failures_and_the_others_are_read(tmp_path):
     make(tmp_path, name="b", labels="b.gpkg")
     geotiffs.write_raster(tmp_path / "train/c.tif", geotiffs.noise(9, 9))
     (tmp_path / "train/d.tif").write_bytes(b"II*\0 cut")
@@ -301,7 +301,7 @@ def tile_files(root):
     return {p: p.stat().st_mtime_ns for p in (root / "train" / TILES).rglob("*") if p.is_file()}
 
 
-def test_tiles_are_kept_until_the_raster_or_its_look_changes(tmp_path):
+def test_tiles_are_reused_until_the_raster_or_its_display_changes(tmp_path):
     path = make(tmp_path)
     first, _ = taken(tmp_path)
     files = tile_files(tmp_path)
@@ -319,7 +319,7 @@ def test_tiles_are_kept_until_the_raster_or_its_look_changes(tmp_path):
     assert tile_files(tmp_path).items() >= files.items()
 
 
-def test_a_tile_is_whole_or_not_there(tmp_path, monkeypatch):
+def test_a_tile_is_complete_or_missing(tmp_path, monkeypatch):
     make(tmp_path)
 
     def killed(path, image):

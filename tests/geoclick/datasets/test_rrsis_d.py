@@ -258,7 +258,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("spoil", "words"), FAILURES.values(), ids=FAILURES)
-def test_a_broken_ref_is_one_failure_and_the_others_go_on(own, spoil, words):
+def test_a_broken_ref_is_one_failure_and_the_others_are_read(own, spoil, words):
     Image.new("RGB", (800, 800)).save(own.parent / "secret.jpg")
     refs, content = load(own)
     spoil(refs, content)

@@ -125,7 +125,7 @@ def test_a_label_is_decoded_once_and_when_its_image_is_reached(tmp_path, monkeyp
         ("cut", "b.png cannot be read"),
     ],
 )
-def test_a_broken_label_is_one_sentence_and_the_others_go_on(tmp_path, spoil, words):
+def test_a_broken_label_is_one_sentence_and_the_others_are_read(tmp_path, spoil, words):
     root = small(tmp_path, "loveda", {"a": grid(1), "b": grid(2), "c": grid(3)})
     label = root / "ann_dir/val/b.png"
     if spoil == "missing":

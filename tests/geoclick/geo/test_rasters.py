@@ -76,7 +76,7 @@ def test_palettes_and_complex_numbers_say_what_to_do(tmp_path):
         rasters.choose_bands(raster)
 
 
-def test_more_than_bytes_are_stretched_by_percentiles_of_the_whole_raster(tmp_path):
+def test_more_than_bytes_are_stretched_by_percentiles_of_the_complete_raster(tmp_path):
     pixels = np.tile(np.arange(40 * 60, dtype=np.uint16).reshape(1, 40, 60), (3, 1, 1)) * 5 + 300
     pixels[1] *= 2
     window = Window(10, 20, 15, 25)

@@ -32,7 +32,7 @@ def test_starts_cover_a_length_and_share_the_overlap(length, side, data):
 
 
 @given(grids())
-def test_tiles_are_whole_and_their_fresh_parts_share_no_pixel(drawn):
+def test_tiles_lie_inside_and_their_exclusive_parts_do_not_overlap(drawn):
     shape, grid = drawn
     times = np.zeros(shape, int)
     for tile in tiles.all_tiles(grid):

@@ -53,7 +53,7 @@ def test_the_first_attribute_that_is_there_is_the_class(tmp_path, fields, expect
     assert vectors.read_features(path).classes == expected
 
 
-def test_numbers_stay_whole_where_some_are_missing(tmp_path):
+def test_integers_stay_integers_where_some_are_missing(tmp_path):
     content = {"type": "FeatureCollection", "features": []}
     for value in (3, None, 2.5):
         square = shapely.geometry.mapping(shapely.box(0, 0, 1, 1))
@@ -173,7 +173,7 @@ def test_a_turned_raster_finds_its_shapes(tmp_path):
     np.testing.assert_allclose(shapely.bounds(moved), (10, 20, 15, 28), atol=1e-6)
 
 
-def whole_raster(shape):
+def complete_raster(shape):
     """GDAL's answer for the whole raster at once."""
     return geotiffs.features.rasterize([(shape, 1)], out_shape=SIZE, dtype=np.uint8).astype(bool)
 
@@ -185,7 +185,7 @@ def test_a_window_of_a_polygon_is_that_part_of_its_mask(seed, corners, data):
     box = vectors.box_of(shape, SIZE)
     row, column = data.draw(st.integers(0, 39)), data.draw(st.integers(0, 59))
     window = Window(row, column, data.draw(st.integers(1, 40 - row)), data.draw(st.integers(1, 60 - column)))
-    expected = whole_raster(shape)
+    expected = complete_raster(shape)
     part = expected[row : row + window.height, column : column + window.width]
     if box is None:
         assert not expected.any()
@@ -219,4 +219,4 @@ def test_the_area_is_the_sum_of_the_mask(seed, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vectors, "BLOCK", block)
         found = 0 if box is None else vectors.area(shape, box)
-    assert found == whole_raster(shape).sum()
+    assert found == complete_raster(shape).sum()

@@ -48,9 +48,9 @@ def contents(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(raw, tmp_path_factory):
+def complete(raw, tmp_path_factory):
     """What a job that ran through writes."""
-    output = tmp_path_factory.mktemp("whole") / "output"
+    output = tmp_path_factory.mktemp("complete") / "output"
     assert run.main(words(raw, output, "--workers", "1")) == 0
     made = contents(output)
     assert len(made) == 4 * len(TILES) + 1
@@ -65,9 +65,9 @@ def error_of(capsys):
     return text
 
 
-def test_processes_change_no_byte(raw, whole, tmp_path):
+def test_processes_change_no_byte(raw, complete, tmp_path):
     assert run.main(words(raw, tmp_path, "--workers", "2")) == 0
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 class Stopped(BaseException):
@@ -75,7 +75,7 @@ class Stopped(BaseException):
 
 
 @pytest.mark.parametrize("after", [0, 2, 5, 6, 7, 19, 22])
-def test_a_job_that_stops_after_any_file_goes_on(raw, whole, tmp_path, monkeypatch, after):
+def test_a_job_that_stops_after_any_file_is_resumed(raw, complete, tmp_path, monkeypatch, after):
     """A stop within a file leaves a part of it; accounts, and the manifest as the last one, are files too."""
     count, replace = [0], Path.replace
 
@@ -94,7 +94,7 @@ def test_a_job_that_stops_after_any_file_goes_on(raw, whole, tmp_path, monkeypat
     done = len(list(tmp_path.rglob("progress/images/*.json")))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
     kept = sum(path.stat().st_mtime_ns == when for path, when in before.items())
     assert kept == 4 * done
 
@@ -149,17 +149,17 @@ def kill(job):
     assert not alive
 
 
-def test_a_killed_job_takes_its_workers_with_it_and_goes_on(raw, blocked, whole, start, tmp_path):
+def test_a_killed_job_ends_its_workers_and_is_resumed(raw, blocked, complete, start, tmp_path):
     output = tmp_path / "output"
     job = start(blocked, output)
     wait_for_the_last(job, output)
     kill(job)
     assert run.main(words(raw, output, "--workers", "2")) == 0
-    assert contents(output) == whole
+    assert contents(output) == complete
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments(raw, whole, start, tmp_path):
+def test_ten_kills_at_random_moments(raw, complete, start, tmp_path):
     rng, kills = random.Random(1), 0
     while kills < 10:
         job = start(raw, tmp_path)
@@ -172,21 +172,21 @@ def test_ten_kills_at_random_moments(raw, whole, start, tmp_path):
             kills += 1
         if rng.random() < 0.3 or kills == 10 or (tmp_path / "prepared.json").exists():
             assert run.main(words(raw, tmp_path, "--workers", "2")) == 0
-            assert contents(tmp_path) == whole
+            assert contents(tmp_path) == complete
             shutil.rmtree(tmp_path)
 
 
-def test_a_removed_file_is_written_again(raw, whole, tmp_path, monkeypatch):
+def test_a_removed_file_is_written_again(raw, complete, tmp_path, monkeypatch):
     monkeypatch.setattr(output_folder, "finish", lambda *_: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):
         run.main(words(raw, tmp_path, "--workers", "1"))
     monkeypatch.undo()
     next((tmp_path / "ann_dir/val").iterdir()).unlink()
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
-def test_verify_finds_a_changed_a_missing_and_a_strange_file(raw, whole, tmp_path, capsys):
+def test_verify_finds_a_changed_a_missing_and_a_strange_file(raw, complete, tmp_path, capsys):
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
     check = ["potsdam", "--output", str(tmp_path), "--verify"]
     assert run.main(check) == 0
@@ -220,14 +220,14 @@ def test_verify_leads_nowhere_else(tmp_path, capsys):
     assert "holds no prepared.json" in error_of(capsys)
 
 
-def test_an_output_is_of_one_job(raw, whole, tmp_path, capsys):
+def test_an_output_is_of_one_job(raw, complete, tmp_path, capsys):
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
     capsys.readouterr()
     assert run.main(words(raw, tmp_path)) == 0
     assert "complete already" in capsys.readouterr().out
     assert run.main(words(raw, tmp_path)[:-1]) == 2
     assert "was started with another images" in error_of(capsys)
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
     (tmp_path / "prepared.json").unlink()
     assert run.main(words(raw, tmp_path)) == 2
     assert "img_dir/val holds files of another origin; name another --output" in error_of(capsys)
@@ -299,7 +299,7 @@ def test_nothing_is_written_through_a_link_out_of_the_output(raw, tmp_path, caps
     assert list(outside.iterdir()) == []
 
 
-def test_a_full_disk_is_one_sentence_and_the_job_goes_on(raw, whole, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_is_one_sentence_and_the_job_is_resumed(raw, complete, tmp_path, capsys, monkeypatch):
     write, count = Path.write_bytes, [0]
 
     def full(self, content):
@@ -317,7 +317,7 @@ def test_a_full_disk_is_one_sentence_and_the_job_goes_on(raw, whole, tmp_path, c
     assert len(list(tmp_path.rglob("*.png"))) == 9
     assert not list(tmp_path.rglob("*.partial"))
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
-    assert contents(tmp_path) == whole
+    assert contents(tmp_path) == complete
 
 
 def test_a_file_that_may_not_grow_is_one_sentence_from_a_worker_too(raw, tmp_path):
@@ -344,7 +344,7 @@ def test_two_jobs_do_not_write_one_output(raw, tmp_path, capsys, monkeypatch):
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
 
 
-def test_an_interruption_is_one_sentence(raw, blocked, whole, start, tmp_path):
+def test_an_interruption_is_one_sentence(raw, blocked, complete, start, tmp_path):
     output = tmp_path / "output"
     job = start(blocked, output)
     wait_for_the_last(job, output)
@@ -354,4 +354,4 @@ def test_an_interruption_is_one_sentence(raw, blocked, whole, start, tmp_path):
     assert job.returncode == 1
     assert error == "error: Interrupted; rerun the same command to continue.\n"
     assert run.main(words(raw, output, "--workers", "1")) == 0
-    assert contents(output) == whole
+    assert contents(output) == complete

@@ -20,7 +20,7 @@ def test_same_bytes_by_seed_whatever_the_workers(tmp_path):
     assert files(tmp_path / "a") != files(tmp_path / "c")
 
 
-def test_the_reader_gives_back_what_was_drawn(tmp_path):
+def test_the_reader_returns_the_drawn_scenes(tmp_path):
     assert run.main([str(tmp_path), "--count", "10", "--split", "test"]) == 0
     samples = list(datasets.read("folder", str(tmp_path), "test"))
     assert [s.task for s in samples] == ["referring", "reasoning", "no_target"] * 3 + ["referring"]
