@@ -178,7 +178,7 @@ def write_dataset(root: Path, count: int, side: int, seed: int) -> None:
 
 
 def evaluate(data: Path, output: Path) -> dict[str, float]:
-    """Run `geoclick evaluate` on a drawn folder; CPU time in seconds and peak memory in MB."""
+    """Run `geoclick evaluate` on a generated folder; CPU time in seconds and peak memory in MB."""
     usage = measured_command.measure(
         "geoclick.inference.evaluate",
         *("--root", data, "--output", output, "--predictor", "noisy", "--noise", 0.001),

@@ -62,7 +62,7 @@ def draw(folder: Path, count: int, seed: int) -> None:
 
 
 def synthesize(data: Path, output: Path, clicks: int) -> dict[str, float]:
-    """Run `geoclick synth` on a drawn folder; time in seconds and peak memory in MB."""
+    """Run `geoclick synth` on a generated folder; time in seconds and peak memory in MB."""
     usage = measured_command.measure(
         "geoclick.data_synthesis.run",
         *("--root", data, "--output", output, "--clicks", clicks, "--sheet", 0, "--device", "cpu"),

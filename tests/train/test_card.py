@@ -20,12 +20,12 @@ def tuned(base, tmp_path):
     return random_adapter(tmp_path / "lora", base, clicks=clicks, root=root)
 
 
-def run(*words):
-    return card.main([str(word) for word in words])
+def run(*arguments):
+    return card.main([str(argument) for argument in arguments])
 
 
-def failure(capsys, *words, code=1):
-    assert run(*words) == code
+def failure(capsys, *arguments, code=1):
+    assert run(*arguments) == code
     message = capsys.readouterr().err
     assert message.startswith("error: ")
     assert message.count("\n") == 1

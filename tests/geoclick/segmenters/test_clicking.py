@@ -165,7 +165,7 @@ def test_attempts_change_nothing_until_one_is_taken(segmenter, images):
     state.step([Click(3, 5), Click(30, 30)])
     before, scores = list(state.planes), list(state.scores)
     tried = state.attempt([[Click(20, 20), Click(50, 10, False)], []])
-    assert [len(found) for found in tried] == [2, 0]
+    assert [len(attempts) for attempts in tried] == [2, 0]
     assert all(after is plane for after, plane in zip(state.planes, before, strict=True))
     assert (state.sequences, state.scores) == ([(Click(3, 5),), (Click(30, 30),)], scores)
     state.take([tried[0][1], None])

@@ -50,7 +50,7 @@ def images():
 @pytest.mark.parametrize("feedback", [True, False])
 @pytest.mark.parametrize("prompt_batch", [64, 2])
 def test_a_mixed_batch_equals_sam_predictor_one_by_one(sam, images, multimask, feedback, prompt_batch):
-    # The segmenter changes the layers of its model: the reference keeps those of segment-anything.
+    # The segmenter changes the layers of its model: the reference must have those of segment-anything.
     segmenter = SamSegmenter(copy.deepcopy(sam), name="tiny", image_batch=3, prompt_batch=prompt_batch)
     embeddings = segmenter.embed(images)
     generator = torch.Generator().manual_seed(1)
@@ -146,8 +146,8 @@ def test_folder_round_trip_in_half_precision(sam, tmp_path, images):
     for mine, theirs in zip(loaded.sam.state_dict().values(), sam.state_dict().values(), strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine, theirs.half().float())
-    whole = (tmp_path / "sam" / "model.safetensors").read_bytes()
-    (tmp_path / "sam" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / "sam" / "model.safetensors").read_bytes()
+    (tmp_path / "sam" / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(GeoClickError, match="not hold a complete SAM"):
         load_embedded(folder=tmp_path / "sam")
 

@@ -20,8 +20,8 @@ def sam():
 
 def axes(input_size, size):
     return (
-        upscaling.axis(LOW, SIDE, kept, pixels, torch.device("cpu"))
-        for kept, pixels in zip(input_size, size, strict=True)
+        upscaling.axis(LOW, SIDE, inside, pixels, torch.device("cpu"))
+        for inside, pixels in zip(input_size, size, strict=True)
     )
 
 

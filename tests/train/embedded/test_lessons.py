@@ -40,14 +40,14 @@ def test_questions_sharing_an_image_give_the_logits_of_separate_chats(cache, pro
         picture = batch["pixel_values"].view(2, -1, batch["pixel_values"].shape[-1])[i // 6]
         kinds = (ids == processor.image_token_id).int()
         with torch.no_grad():
-            whole = model(
+            separate = model(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 pixel_values=picture,
                 image_grid_thw=batch["image_grid_thw"][:1],
                 mm_token_type_ids=kinds,
             ).logits
-        assert torch.allclose(shared[i, :length], whole[0, prefix:], atol=1e-4)
+        assert torch.allclose(shared[i, :length], separate[0, prefix:], atol=1e-4)
         alone += 1
         other = batch["pixel_values"].view(2, -1, batch["pixel_values"].shape[-1])[1 - i // 6]
         assert not torch.equal(picture, other)
@@ -59,8 +59,8 @@ def test_cached_objects_match_the_object_maps_across_chunks(tmp_path):
     cache = scene_cache.load(tmp_path, count=count, seed=3)
     assert len(cache.objects) == len(cache.ids) == count
     for ids, objects in zip(cache.ids, cache.objects, strict=True):
-        shown = {int(i): int((ids == i).sum()) for i in np.unique(ids) if i}
-        assert {item.fact.index + 1: item.fact.area for item in objects} == shown
+        areas = {int(i): int((ids == i).sum()) for i in np.unique(ids) if i}
+        assert {item.fact.index + 1: item.fact.area for item in objects} == areas
 
 
 def test_objects_rotate_and_mirror_with_the_image(cache):
@@ -75,12 +75,12 @@ def test_objects_rotate_and_mirror_with_the_image(cache):
 
 
 def test_answers_and_attention_targets_are_on_the_target(cache):
-    asked = 0
+    questions = 0
     for index in range(12):
-        made = lessons.make_lesson(cache, index, np.random.default_rng(index), "json", 4)
-        if made is None:
+        lesson = lessons.make_lesson(cache, index, np.random.default_rng(index), "json", 4)
+        if lesson is None:
             continue
-        for turn, target in zip(made.turns, made.attention_targets, strict=True):
+        for turn, target in zip(lesson.turns, lesson.attention_targets, strict=True):
             assert turn.question.startswith("Point to: ")
             answer = decode(turn.answer, family="qwen3_vl", answer_format="json", image_size=(SIZE, SIZE))
             (click,) = answer.clicks
@@ -88,20 +88,20 @@ def test_answers_and_attention_targets_are_on_the_target(cache):
             row, column = int(click.y // side), int(click.x // side)
             assert target.sum() == pytest.approx(1)
             assert target.reshape(SIZE // side, -1)[row, column] > 0
-            asked += 1
-    assert asked >= 20
+            questions += 1
+    assert questions >= 20
 
 
 def test_counts_are_right_and_none_for_absent_kinds(cache):
     answers = []
     for index in range(12):
-        made = lessons.make_lesson(cache, index, np.random.default_rng(index), "counting", 4)
-        if made is None:
+        lesson = lessons.make_lesson(cache, index, np.random.default_rng(index), "counting", 4)
+        if lesson is None:
             continue
-        for turn, target, point in zip(made.turns, made.attention_targets, made.points, strict=True):
-            asked = turn.question.removeprefix("How many: ")
+        for turn, target, point in zip(lesson.turns, lesson.attention_targets, lesson.points, strict=True):
+            query = turn.question.removeprefix("How many: ")
             facts = [item.fact for item in cache.objects[index]]
-            count = sum(asked in (fact.kind, f"{fact.color} {fact.kind}") for fact in facts)
+            count = sum(query in (fact.kind, f"{fact.color} {fact.kind}") for fact in facts)
             assert turn.answer == (str(count) if count else "none")
             assert target.sum() == pytest.approx(float(count > 0))
             assert np.isnan(point).all()
@@ -110,23 +110,25 @@ def test_counts_are_right_and_none_for_absent_kinds(cache):
 
 
 def test_share_of_questions_by_purpose(cache):
-    asked = []
+    questions = []
     for index in range(12):
-        made = lessons.make_lesson(cache, index, np.random.default_rng(index), "compact", 20, reasoning=0.25)
-        asked += [turn.question for turn in made.turns] if made else []
+        lesson = lessons.make_lesson(
+            cache, index, np.random.default_rng(index), "compact", 20, reasoning=0.25
+        )
+        questions += [turn.question for turn in lesson.turns] if lesson else []
     purposes = [purpose for kind in KINDS.values() for purpose in kind.purposes]
-    share = np.mean([any(purpose in question for purpose in purposes) for question in asked])
+    share = np.mean([any(purpose in question for purpose in purposes) for question in questions])
     assert 0.15 < share < 0.35
 
 
 def test_dense_labels_are_those_of_the_objects(cache):
-    made = lessons.make_lesson(cache, 0, np.random.default_rng(0), "compact", 2)
+    lesson = lessons.make_lesson(cache, 0, np.random.default_rng(0), "compact", 2)
     kinds = {item.fact.kind for item in cache.objects[0]}
-    shown = {kind for kind, i in lessons.KIND_INDEX.items() if (made.kinds == i).any()}
-    assert shown
-    assert shown <= kinds
-    assert np.array_equal(np.isnan(made.offsets[..., 0]), made.kinds == 0)
-    assert np.array_equal(made.colors == -1, made.kinds == 0)
+    labeled = {kind for kind, i in lessons.KIND_INDEX.items() if (lesson.kinds == i).any()}
+    assert labeled
+    assert labeled <= kinds
+    assert np.array_equal(np.isnan(lesson.offsets[..., 0]), lesson.kinds == 0)
+    assert np.array_equal(lesson.colors == -1, lesson.kinds == 0)
 
 
 def test_attention_loss_is_lowest_for_attention_on_the_target(cache, processor):

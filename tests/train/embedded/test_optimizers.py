@@ -11,11 +11,11 @@ def test_every_parameter_has_exactly_one_optimizer():
     parameters = [*model.parameters(), *head.parameters()]
     layers = [model.model.language_model.layers]
     muon, adam = matrix_and_other(layers, parameters, learning_rate=1e-3, weight_decay=0.01)
-    taken = [[id(p) for group in o.param_groups for p in group["params"]] for o in (muon, adam)]
-    assert len(taken[0]) + len(taken[1]) == len({*taken[0], *taken[1]})
-    assert {*taken[0], *taken[1]} == {id(p) for p in parameters}
+    owned = [[id(p) for group in o.param_groups for p in group["params"]] for o in (muon, adam)]
+    assert len(owned[0]) + len(owned[1]) == len({*owned[0], *owned[1]})
+    assert {*owned[0], *owned[1]} == {id(p) for p in parameters}
     assert {p.ndim for group in muon.param_groups for p in group["params"]} == {2}
-    assert id(model.lm_head.weight) in taken[1]
+    assert id(model.lm_head.weight) in owned[1]
 
 
 def test_steps_of_both_have_about_the_size_of_the_learning_rate():

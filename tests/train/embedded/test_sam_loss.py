@@ -105,7 +105,7 @@ def test_components_of_touching_classes_are_separate():
 
 def test_frames_of_oblong_tiles_are_padded_at_the_bottom_and_right():
     tile = Tile(np.full((300, 150, 3), 200, np.uint8), np.ones((300, 150), np.uint8))
-    seen = False
+    padded = False
     for seed in range(12):
         frame = tile_frame([tile], np.random.default_rng(seed))
         inside = frame.ids != OUTSIDE
@@ -115,8 +115,8 @@ def test_frames_of_oblong_tiles_are_padded_at_the_bottom_and_right():
         assert max(height, width) == 256
         assert inside[:height, :width].all()
         assert inside.sum() == height * width
-        seen |= bool((~inside).any())
-    assert seen
+        padded |= bool((~inside).any())
+    assert padded
 
 
 def test_picked_objects_are_large_enough_and_distinct():
