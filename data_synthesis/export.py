@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from geoclick import codec, config, prompts
+from geoclick import codec, output_folder, prompts
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
@@ -90,11 +90,25 @@ def run(options: ExportOptions) -> None:
     if not re.fullmatch(r"[\w-][\w.-]*", options.name):
         raise UsageError(f"--name must be letters, digits, _, - and dots only, not {options.name!r}.")
     pixel_limits(options)
-    if (output / "manifest.json").exists():
-        raise UsageError(f"{output} holds a complete output already; name another --output.")
+    names = [f"{options.name}.jsonl"]
+    output_folder.check(output, "export", names)
+    check_new(output)
     # Only a complete store has a manifest, so that no part of a store is exported.
     manifest = store.read_manifest(options.store)
-    output.mkdir(parents=True, exist_ok=True)
+    with output_folder.opened(output, "export", names):
+        check_new(output)
+        write(options, output, manifest)
+
+
+def check_new(output: Path) -> None:
+    """Raise UsageError if an export is complete."""
+    if (output / "manifest.json").exists():
+        raise UsageError(f"{output} holds a complete output already; name another --output.")
+
+
+def write(options: ExportOptions, output: Path, manifest: dict[str, Any]) -> None:
+    """Write the files of an export, its manifest last; `manifest` is that of the store."""
+    output_folder.write_config(options, output, "export")
     path = output / f"{options.name}.jsonl"
     counts: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
@@ -102,7 +116,6 @@ def run(options: ExportOptions) -> None:
     if options.layout == "llama-factory":
         entry = {options.name: dataset_info(path.name)}
         write_whole(output / "dataset_info.json", json.dumps(entry, indent=2) + "\n")
-    config.write_config(options, output)
     content = _manifest(options, counts, left_out) | {"store": manifest}
     write_whole(output / "manifest.json", json.dumps(content, indent=2) + "\n")
     note = "".join(f"; left out: {n} {reason}" for reason, n in left_out.items())
@@ -188,8 +201,9 @@ def lines(
     from geoclick.vlms import resizing
 
     images, limits = chat_rows.ImagePaths(options.root), pixel_limits(options)
-    selection = {"max_clicks": options.max_clicks, "min_iou": options.min_iou}
-    for one in chat_rows.usable(rows, left_out=left_out, **selection):
+    for one in chat_rows.usable(
+        rows, max_clicks=options.max_clicks, min_iou=options.min_iou, left_out=left_out
+    ):
         if any(tag in one.row.query for tag in TAGS):
             left_out["a tag of the tools in the query"] += 1
             continue

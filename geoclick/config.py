@@ -296,7 +296,7 @@ def _shown(default: Value) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def write_config(options: "DataclassInstance", folder: Path) -> None:
-    """Write the resolved options as `config.yaml` in a run folder."""
+def write_config(options: "DataclassInstance", folder: Path, header: str = "") -> None:
+    """Write the resolved options as `config.yaml` in a run folder, after a header of comments."""
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(options).items()}
-    files.write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
+    files.write_whole(folder / "config.yaml", header + yaml.safe_dump(values, sort_keys=False))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from geoclick import config, files
+from geoclick import files, output_folder
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError
@@ -181,10 +181,16 @@ def page(text: str, summary: Summary) -> str:
 def run(options: DemoOptions) -> None:
     """Run the pipeline, write summary.json and report.html, and print the table."""
     output = Path(options.output)
+    with output_folder.opened(output, "demo"):
+        run_pipeline(options, output)
+
+
+def run_pipeline(options: DemoOptions, output: Path) -> None:
+    """Run the steps in an open output folder, write the results and print the table."""
     steps = commands(options)
     log = output / "finished.json"
     seconds = finished_steps(log, steps)
-    config.write_config(options, output)
+    output_folder.write_config(options, output, "demo")
     run_steps(steps, log, seconds)
     scores = read_scores(output)
     summary = summarize(scores, seconds)

@@ -14,6 +14,8 @@ def whole(path: Path) -> Iterator[Path]:
     """A temporary path next to `path`, renamed to it when the block succeeds and removed when it fails."""
     # One fixed name: the next job overwrites what a killed one has left.
     partial = path.with_name(f"{path.name}.partial")
+    if partial.is_symlink():
+        partial.unlink()
     try:
         yield partial
         with partial.open("rb") as file:
@@ -28,6 +30,12 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def refuse_link(path: Path) -> None:
+    """Raise GeoClickError if a path is a link: writing to it would replace a file elsewhere."""
+    if path.is_symlink():
+        raise GeoClickError(f"{path} is a link to another place; remove it and rerun the command.")
 
 
 def sha256(path: Path) -> str:

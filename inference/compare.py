@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geoclick import output_folder
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
@@ -45,7 +46,8 @@ def run(options: CompareOptions) -> None:
     from geoclick.inference.reports import comparison
 
     a, b = map(Path, options.runs)
-    result = compare(a, b, Path(options.output), gallery=options.gallery, seed=options.seed)
+    with output_folder.opened(Path(options.output), "compare"):
+        result = compare(a, b, Path(options.output), gallery=options.gallery, seed=options.seed)
     print(f"{comparison.summary_text(result)}\nreport: {Path(options.output) / PAGE}")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geoclick import output_folder
 from geoclick.command import Command
 from geoclick.inference.evaluation.options import EvaluateOptions, resolve
 from geoclick.jobs import failures, processes
@@ -24,11 +25,14 @@ def run(options: EvaluateOptions) -> None:
     if options.compare:
         compare(options)
         return
-    from geoclick.inference.evaluation import answering, predictors, protocol, results, run_folder
+    output = Path(options.output)
+    output_folder.check(output, "evaluate")
+    resolved = resolve(options)
     from geoclick.inference.evaluation.dataset_scan import scan_dataset
 
-    resolved, output = resolve(options), Path(options.output)
     scan = scan_dataset(resolved)
+    from geoclick.inference.evaluation import answering, predictors, protocol, results, run_folder
+
     predictor = predictors.load(resolved, scan)
     rules = protocol.describe(resolved, scan, predictor)
     with run_folder.EvaluationFolder(output, rules).open() as claims:

@@ -7,15 +7,16 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoclick import files
+from geoclick import files, output_folder
 from geoclick.command import Command
-from geoclick.config import option, write_config
+from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.inference import prediction_files
 from geoclick.options import GenerationOptions
+from geoclick.progress_bar import progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,21 +35,6 @@ class PredictOptions(GenerationOptions):
     text: str = option(help="what to segment, as a phrase or a sentence")
     output: str = option("runs/predict", help="folder for the masks, overlays and records")
     batch_size: int = option(8, help="images in one call of the model", minimum=1)
-
-
-def output_stems(paths: Sequence[Path]) -> list[str]:
-    """A stem for the outputs of each image: its own, with a number if an earlier image has the same.
-
-    Stems that differ only in case count as the same, as on some file systems.
-    """
-    taken: set[str] = set()
-    stems = []
-    for path in paths:
-        names = (path.stem if n == 1 else f"{path.stem}-{n}" for n in count(1))
-        stem = next(name for name in names if name.lower() not in taken)
-        taken.add(stem.lower())
-        stems.append(stem)
-    return stems
 
 
 def check(options: PredictOptions) -> list[Path]:
@@ -77,36 +63,39 @@ def write(
 
 def run(options: PredictOptions) -> None:
     """Check the request, load the models, then predict and write batch by batch."""
-    paths = check(options)
-    from rich.console import Console
-    from rich.progress import Progress
+    paths, folder = check(options), Path(options.output)
+    names = prediction_files.output_names(paths)
+    output_folder.check(folder, "predict", names)
+    prediction_files.check(folder, paths, options.text)
 
-    from geoclick.images import read_image
     from geoclick.inference import pipeline as pipelines
 
     pipeline = pipelines.from_options(options, batch_size=options.batch_size)
-    folder = Path(options.output)
-    write_config(options, folder)
-    models = describe(options, pipeline)
-    todo = list(zip(paths, output_stems(paths), strict=True))
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("predict", total=len(todo))
+    with output_folder.opened(folder, "predict", names):
+        prediction_files.check(folder, paths, options.text)
+        output_folder.write_config(options, folder, "predict")
+        answer_all(options, pipeline, paths)
+    print(f"masks, overlays and records: {folder}")
+
+
+def answer_all(options: PredictOptions, pipeline: "Pipeline", paths: Sequence[Path]) -> None:
+    """Predict and write batch by batch."""
+    from geoclick.images import read_image
+
+    folder, models = Path(options.output), describe(options, pipeline)
+    todo = list(zip(paths, prediction_files.output_stems(paths), strict=True))
+    with progress("predict", len(todo)) as bar:
         for start in range(0, len(todo), options.batch_size):
             batch = todo[start : start + options.batch_size]
             images = [read_image(path) for path, _ in batch]
             predictions = pipeline.predict_batch(images, [options.text] * len(batch))
             for (path, stem), image, prediction in zip(batch, images, predictions, strict=True):
-                record = (
-                    models | {"image": str(path), "size": list(image.shape[:2])} | answer(stem, prediction)
-                )
+                size = list(image.shape[:2])
+                record = models | {"image": str(path), "size": size} | answer(stem, prediction)
                 write(folder, stem, image, prediction, record)
-                progress.console.print(
-                    f"{path}: {prediction.status}, {len(prediction.clicks)} clicks, {record['mask_area']} pixels",
-                    markup=False,
-                    highlight=False,
-                )
-                progress.advance(task)
-    print(f"masks, overlays and records: {folder}")
+                clicks = f"{len(prediction.clicks)} clicks, {record['mask_area']} pixels"
+                bar.print(f"{path}: {prediction.status}, {clicks}")
+                bar.advance()
 
 
 def describe(options: PredictOptions, pipeline: "Pipeline") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from geoclick import output_folder
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError, first_line
@@ -76,7 +77,8 @@ def run(options: MergeOptions) -> None:
     )
     vlm = load_adapter(options, adapter)
     expected = merge_check.ask(vlm, questions, answer_format=adapter.record.answer_format)
-    with fresh_folder(output) as folder:
+    lock = output.with_name(f".{output.name}{output_folder.LOCK}")
+    with output_folder.locked(lock, output, "merge"), fresh_folder(output) as folder:
         save(vlm, folder, options.dtype)
         del vlm
         record = write_record(folder, adapter, options.dtype)

@@ -26,6 +26,7 @@ class StoreFolder(RunFolder):
     """The folder of a click store, whose manifest is written last."""
 
     WORK, RECORD, RESULT = FOLDER, f"{FOLDER}/job.json", "manifest.json"
+    COMMAND = "synth"
 
     def recorded(self) -> dict[str, Any] | None:
         """The recorded settings, of a complete store those in its manifest; None if there are none."""
@@ -79,15 +80,15 @@ def claim_shards(
         missing = sorted(set(range(count)) - finished)
         if not missing:
             return
-        index = next((index for index in missing if claims.acquire(held, 1 + index)), None)
-        if index is None:
+        claimed = next((index for index in missing if claims.acquire(held, 1 + index)), None)
+        if claimed is None:
             time.sleep(processes.POLL_SECONDS)
             continue
         # Its last holder may have finished it after `finished` was read.
-        if not (output / store.shard_name(index, count)).is_file():
-            seen.add(index)
-            yield index
-        claims.release(held, 1 + index)
+        if not (output / store.shard_name(claimed, count)).is_file():
+            seen.add(claimed)
+            yield claimed
+        claims.release(held, 1 + claimed)
 
 
 def _account(output: Path, index: int) -> Path:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from geoclick import files
-from geoclick.datasets import folder
+from geoclick import files, output_folder
+from geoclick.datasets import folder as folders
 from geoclick.datasets.reading import OnLeftOut, ReadOptions
 from geoclick.datasets.sample import Sample
 from geoclick.errors import GeoClickError, UsageError
@@ -22,13 +22,19 @@ SPLIT, COUNT, SEED = "test", 1000, 1_000_000
 SHA256 = "69c5112487bc0e2b047535cfc53eb93c411fc5c4564c5d7e0e5caccc7e4c1faf"
 """Of `samples.jsonl`: every query, mask and path."""
 
+PATIENCE = 600.0
+"""Seconds to wait for another command that is generating the benchmark."""
+
 
 def draw(root: Path) -> None:
     """Generate the benchmark in a folder unless it is there; raises GeoClickError if its digest is another one."""
-    index = root / SPLIT / "samples.jsonl"
+    folder = root / SPLIT
+    index = folder / "samples.jsonl"
     if not index.exists():
         options = drawing.SplitOptions(split=SPLIT, count=COUNT, seed=SEED)
-        drawing.write_split(drawing.new_folder(root, SPLIT), options, os.cpu_count() or 1)
+        with output_folder.locked(folder / output_folder.LOCK, folder, "scenes", patience=PATIENCE):
+            if not index.exists():
+                drawing.write_split(folder, options, os.cpu_count() or 1)
     if files.sha256(index) != SHA256:
         raise GeoClickError(
             f"{index} is not the {NAME} of this version of geoclick; remove {root} to generate it again. If that does "
@@ -43,4 +49,4 @@ def read(root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut) -
             f"{NAME} has the split {SPLIT} only, not {split}; it is for measuring, not for training."
         )
     draw(root)
-    return (replace(sample, dataset=NAME) for sample in folder.read(root, split, options, on_left_out))
+    return (replace(sample, dataset=NAME) for sample in folders.read(root, split, options, on_left_out))

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
+from geoclick import output_folder
 from geoclick.errors import GeoClickError
 from geoclick.files import write_whole
 from geoclick.jobs import claims, failures, processes
@@ -25,6 +26,7 @@ class RunFolder(ABC):
         RECORD: file with the settings, relative to the folder.
         RESULT: file that is written last: the folder is complete when it exists.
         JOB: what the job is called in messages.
+        COMMAND: the command that makes such folders, a key of `output_folder.KINDS`.
         path: the folder.
         settings: everything that decides the result, as JSON returns it.
     """
@@ -33,6 +35,7 @@ class RunFolder(ABC):
     RECORD: ClassVar[str]
     RESULT: ClassVar[str]
     JOB: ClassVar[str] = "job"
+    COMMAND: ClassVar[str]
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path = path
@@ -134,11 +137,13 @@ class RunFolder(ABC):
         Yields the claims, or None if the folder is complete. No other job can write the folder before the block ends.
         When it succeeds, process 0 removes what only an interrupted job needs.
         """
-        held = self.join()
-        with held or nullcontext(), failures.single_error(self.work, self.path):
-            yield None if self.is_complete() else held
-            if processes.is_first():
-                self.end()
+        first = processes.is_first()
+        with output_folder.opened(self.path, self.COMMAND) if first else nullcontext():
+            held = self.join()
+            with held or nullcontext(), failures.single_error(self.work, self.path):
+                yield None if self.is_complete() else held
+                if first:
+                    self.end()
 
     def wait_until_complete(self, held: BinaryIO) -> None:
         """Wait until process 0 ends; raises failures.Ended if the folder is not complete then."""

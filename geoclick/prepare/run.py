@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from geoclick import config
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import UsageError
@@ -22,6 +21,9 @@ from geoclick.prepare.manifest import Identity, Manifest
 
 VERSION = 1
 """Version of what the jobs write; a job does not resume the output of another version."""
+
+PATIENCE = 5.0
+"""Seconds to wait for the workers of a job that was killed."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class PrepareOptions:
 
 def run(options: PrepareOptions) -> None:
     """Prepare a dataset, resume an unfinished job, or verify an output."""
-    from geoclick.prepare import manifest, output_folder, pool, raw_files, tile_writer
+    from geoclick import output_folder
+    from geoclick.prepare import manifest, pool, raw_files, tile_writer
+    from geoclick.prepare import output_folder as progress
 
     output, job = Path(options.output), JOBS[options.job]
     if options.verify:
@@ -55,6 +59,7 @@ def run(options: PrepareOptions) -> None:
     split = options.split or next(iter(job.splits))
     if split not in job.splits:
         raise UsageError(f"--split of {options.job} must be one of {', '.join(job.splits)}, not {split}.")
+    output_folder.check(output, "prepare")
     sources = raw_files.find(job, Path(options.root), split, options.only)
     identity: Identity = {
         "job": options.job,
@@ -64,17 +69,20 @@ def run(options: PrepareOptions) -> None:
         "overlap": job.overlap,
         "images": [source.name for source in sources],
     }
-    if output_folder.is_complete(output, identity):
+    if progress.is_complete(output, identity):
         print(f"{output} is complete already; --verify checks it.")
         return
-    output_folder.check_origin(output, identity)
-    with pool.alone(output / tile_writer.FOLDER / "lock"):
-        output_folder.begin(output, identity)
-        config.write_config(options, output)
+    progress.check_origin(output, identity)
+    with output_folder.opened(output, "prepare", patience=PATIENCE):
+        if progress.is_complete(output, identity):
+            print(f"{output} is complete already; --verify checks it.")
+            return
+        progress.begin(output, identity)
+        output_folder.write_config(options, output, "prepare")
         missing = [source for source in sources if tile_writer.read_record(output, source.name) is None]
         write_tiles = partial(tile_writer.write_tiles, options.job, split=split, output=output)
         pool.each(write_tiles, missing, options.workers, f"Preparing {job.title}")
-        finished = output_folder.finish(output, identity)
+        finished = progress.finish(output, identity)
     print(_summary(job, finished, output))
 
 

@@ -61,20 +61,18 @@ def target_mask(ids: np.ndarray, query: Query) -> np.ndarray:
     return ids == (-1 if query.target is None else query.target + 1)
 
 
-def new_folder(output: Path, split: str) -> Path:
-    """Create the folder of a split; raises UsageError if the split has been drawn already."""
-    folder = output / split
+def check_new(folder: Path) -> None:
+    """Raise UsageError if the split of a folder has been drawn already."""
     index = folder / "samples.jsonl"
     if index.exists():
         raise UsageError(f"{index} exists already; name another OUT or --split, or remove it.")
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def write_split(folder: Path, options: SplitOptions, workers: int) -> None:
     """Draw a split in parallel processes; `samples.jsonl` is written last, so a folder that has it is complete."""
     from rich.progress import track
 
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     scenes = -(-options.count // len(options.tasks))
     with ProcessPoolExecutor(workers) as pool:
         results = pool.map(partial(_write_scene, folder=folder, options=options), range(scenes), chunksize=8)

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from geoclick import config
+from geoclick import output_folder
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.datasets.benchmarks import BENCHMARKS
@@ -57,23 +57,44 @@ def write_copy(layout: str, options: ScenesOptions) -> None:
                 f"--{field.name} is not for --layout, which has splits and queries of its own; leave it out."
             )
     root = Path(options.output)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UsageError(f"{root} exists already and is not an empty folder; name another OUT, or remove it.")
-    LAYOUTS[layout](root, options.count or COPY_COUNT, options.seed)
-    config.write_config(options, root)
+    check_empty(root)
+    with output_folder.opened(root, "scenes"):
+        check_empty(root)
+        LAYOUTS[layout](root, options.count or COPY_COUNT, options.seed)
+        output_folder.write_config(options, root, "scenes")
     print(f"A copy of {layout} with {options.count} images is in {root}.")
     if layout in BENCHMARKS:
         print(f"Read it with --dataset {layout} --root {root} --split {BENCHMARKS[layout].split}")
 
 
+def check_empty(root: Path) -> None:
+    """Raise UsageError if a folder holds anything."""
+    if root.exists() and (
+        not root.is_dir() or any(path.name != output_folder.LOCK for path in root.iterdir())
+    ):
+        raise UsageError(f"{root} exists already and is not an empty folder; name another OUT, or remove it.")
+
+
 def write_folder(options: ScenesOptions) -> None:
     """Draw a split as a plain folder."""
-    folder = drawing.new_folder(Path(options.output), options.split)
-    config.write_config(options, folder)
+    folder = split_folder(Path(options.output), options.split)
     split = drawing.SplitOptions(
         split=options.split, count=options.count or COUNT, seed=options.seed, tasks=options.tasks
     )
-    drawing.write_split(folder, split, options.workers)
+    with output_folder.opened(folder, "scenes"):
+        drawing.check_new(folder)
+        output_folder.write_config(options, folder, "scenes")
+        drawing.write_split(folder, split, options.workers)
+
+
+def split_folder(output: Path, split: str) -> Path:
+    """The folder of a split; raises UsageError if it does not lie directly in the output folder."""
+    folder = output / split
+    if Path(split).name != split or split in ("", ".", ".."):
+        raise UsageError(f"--split is the name of a folder in OUT, without slashes, not {split!r}.")
+    if folder.is_symlink():
+        raise UsageError(f"{folder} is a link to another place; remove it, or name another OUT.")
+    return folder
 
 
 main = Command(

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from geoclick.config import write_config
+from geoclick import output_folder
 from geoclick.files import write_whole
 from geoclick.inference.evaluation import run_folder, scoring
 from geoclick.inference.evaluation.samples import read_images, read_samples
@@ -31,7 +31,7 @@ def complete(options: "ResolvedOptions", predictor: "Predictor", claims: BinaryI
     output = Path(options.output)
     timing = answer(options, predictor, claims, total=total)
     if processes.is_first():
-        write_config(options, output)
+        output_folder.write_config(options, output, "evaluate")
         write_whole(output / "run.json", json.dumps(timing, indent=2) + "\n")
         run_folder.finish(output, total)
 

@@ -33,6 +33,7 @@ class EvaluationFolder(RunFolder):
     """The folder of an evaluation; its settings are the protocol, everything that decides the scores."""
 
     WORK, RECORD, RESULT, JOB = FOLDER, "protocol.json", records.PREDICTIONS, "evaluation"
+    COMMAND = "evaluate"
 
     def check_new(self) -> None:
         """Raise GeoClickError if the folder holds predictions without a protocol."""

@@ -31,6 +31,8 @@ FLOORS = (
         "contradictions",
         "recipes",
         "config",
+        "output_folder",
+        "progress_bar",
         "command",
     ),
     ("geo", "scoring", "jobs", "pages", "scenes"),

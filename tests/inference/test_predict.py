@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoclick import images
-from geoclick.inference import predict
+from geoclick.inference import predict, prediction_files
 from geoclick.inference.backends import local
 from geoclick.pages import click_drawing
 from tests import tiny
@@ -86,9 +86,9 @@ def test_end_to_end_on_random_weights(command, tile, tmp_path):
 @given(st.lists(st.sampled_from(["a.png", "d/a.png", "a.jpg", "A.png", "a-2.png", "b.png"]), max_size=8))
 def test_stems_are_unique(names):
     paths = [Path(name) for name in names]
-    stems = predict.output_stems(paths)
+    stems = prediction_files.output_stems(paths)
     assert len({stem.lower() for stem in stems}) == len(names)
-    assert stems == predict.output_stems(paths)
+    assert stems == prediction_files.output_stems(paths)
     assert all(stem.startswith(path.stem) for stem, path in zip(stems, paths, strict=True))
 
 

@@ -1,0 +1,267 @@
+"""The output folder of a command: which command made it, which files it may replace, and one command at a time.
+
+A command writes into a folder that is new, its own, or holds none of the names that it writes. The first line of
+config.yaml names the command; folders of earlier versions are recognized by the keys of config.yaml and by their files.
+"""
+
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoclick import config
+from geoclick.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+LOCK = ".geoclick.lock"
+"""File that a command locks while it writes the folder; it holds the command's name and is removed at the end."""
+
+PATIENCE = 2.0
+"""Seconds that a command waits for one that is just ending, or for the workers of one that was killed."""
+
+_HEADER = re.compile(r"# geoclick ([a-z]+(?: [a-z]+)?)\n")
+_CONFIG_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The output folders of one command.
+
+    Attributes:
+        writes: patterns of the names that the command writes directly in the folder.
+        keys: keys that only its config.yaml has together.
+        marks: patterns of files that only its folders have.
+        place: what names the folder on the command line.
+    """
+
+    writes: tuple[str, ...]
+    keys: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    place: str = "--output"
+
+
+_PROGRESS = ("progress/claims", "progress/job.json")
+
+_ADAPTER = (
+    *("config.yaml", "geoclick.json", "metrics.json", "README.md", "adapter_*", "checkpoint-*", "runs"),
+    *("augmented.png", "training_args.bin", "tokenizer*", "*processor_config.json", "chat_template*"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
+)
+
+KINDS = {
+    "demo": Kind(
+        ("config.yaml", "finished.json", "summary.json", "report.html"),
+        keys=("train_samples", "test_samples"),
+        marks=("finished.json",),
+    ),
+    "scenes": Kind(("config.yaml", "samples.jsonl", "images"), keys=("count", "tasks"), place="OUT"),
+    "prepare": Kind(
+        ("config.yaml", "prepared.json", "progress"), keys=("job", "verify"), marks=("prepared.json",)
+    ),
+    "synth": Kind(
+        (
+            *("config.yaml", "clicks-*.parquet", "manifest.json", "metrics.json", "failures.jsonl"),
+            *("dropped.jsonl", "sheet.png", "progress"),
+        ),
+        keys=("iou_target", "policy"),
+        marks=("clicks-*-of-*.parquet", *_PROGRESS),
+    ),
+    "quality": Kind(
+        ("config.yaml", "quality.html", "quality.json", "flags.jsonl", "clean", "clean.partial"),
+        keys=("store", "duplicate_iou"),
+        marks=("quality.json",),
+    ),
+    "export": Kind(
+        ("config.yaml", "manifest.json", "dataset_info.json"), keys=("store", "layout", "answer_format")
+    ),
+    "train sft": Kind(_ADAPTER, keys=("lora_r", "tune"), marks=("adapter_model.safetensors",)),
+    "train grpo": Kind(_ADAPTER, keys=("iou_weight", "format_weight"), marks=("adapter_model.safetensors",)),
+    "merge": Kind(("*",)),
+    "predict": Kind(("config.yaml",), keys=("images", "text")),
+    "evaluate": Kind(
+        (
+            *("config.yaml", "protocol.json", "predictions.jsonl", "metrics.json", "run.json"),
+            *("report.html", "model-index.yaml", "parts"),
+        ),
+        keys=("predictor", "mode"),
+        marks=("protocol.json", "predictions.jsonl", "parts/claims"),
+    ),
+    "compare": Kind(("compare.json", "compare.html"), marks=("compare.json", "compare.html")),
+}
+"""Every command that writes a folder."""
+
+
+def header(command: str) -> str:
+    """The first line of a command's config.yaml; a comment, so that `--config` reads the file as before."""
+    return f"# geoclick {command}\n"
+
+
+def write_config(options: "DataclassInstance", folder: Path, command: str) -> None:
+    """Write config.yaml with the options of a command, and its name."""
+    config.write_config(options, folder, header(command))
+
+
+def made_by(folder: Path) -> list[set[str]]:
+    """What the contents of a folder say about its origin: one set of possible commands for each sign."""
+    signs = []
+    if command := _from_config(folder / "config.yaml"):
+        signs.append({command})
+    if _is_merged(folder / "geoclick.json"):
+        signs.append({"merge"})
+    marks = {mark for kind in KINDS.values() for mark in kind.marks}
+    for mark in sorted(marks):
+        if any(folder.glob(mark)):
+            signs.append({name for name, kind in KINDS.items() if mark in kind.marks})
+    return signs
+
+
+def check(folder: Path, command: str, names: Iterable[str] = ()) -> None:
+    """Refuse a folder into which a command must not write.
+
+    Args:
+        folder: the output folder, which may not exist.
+        command: a key of KINDS.
+        names: of further files that the command writes this time.
+
+    Raises:
+        UsageError: another command made the folder, it holds files of another origin that would be replaced, or a
+            link where the command writes.
+    """
+    kind = KINDS[command]
+    if not folder.is_dir():
+        if os.path.lexists(folder):
+            raise UsageError(f"{folder} is not a folder; name another {kind.place}.")
+        return
+    signs = made_by(folder)
+    for sign in signs:
+        if command not in sign:
+            raise UsageError(f"{folder} was made by 'geoclick {min(sign)}'; name another {kind.place}.")
+    existing = [path for pattern in kind.writes for path in folder.glob(pattern) if path.name != LOCK]
+    existing += [path for path in (folder / name for name in names) if os.path.lexists(path)]
+    for path in existing:
+        if path.is_symlink():
+            raise UsageError(f"{path} is a link to another place; remove it, or name another {kind.place}.")
+        if not signs:
+            raise not_own(path, command)
+
+
+def not_own(path: Path, command: str) -> UsageError:
+    """The error for a file of another origin, which a command would replace."""
+    return UsageError(
+        f"{path} exists and was not written by 'geoclick {command}'; move it, or name another "
+        f"{KINDS[command].place}."
+    )
+
+
+@contextmanager
+def opened(
+    folder: Path, command: str, names: Iterable[str] = (), *, patience: float = PATIENCE
+) -> Iterator[None]:
+    """Check a folder, create it, and let no other command write it before the block ends.
+
+    Processes that are forked inside the block share the lock; the kernel releases it when all of them have ended.
+
+    Args:
+        folder: the output folder.
+        command: as in `check`.
+        names: as in `check`.
+        patience: seconds to wait for another command to end.
+
+    Raises:
+        UsageError: as `check`, or another command is writing the folder.
+    """
+    names = tuple(names)
+    check(folder, command, names)
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(folder / LOCK, folder, command, patience=patience):
+            # Again: another command may have written the folder since.
+            check(folder, command, names)
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+
+
+@contextmanager
+def locked(path: Path, folder: Path, command: str, *, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the lock on a file, which is created and at the end removed.
+
+    Args:
+        path: the file.
+        folder: what it protects, named in the error.
+        command: whose name it holds.
+        patience: seconds to wait for another command to end.
+
+    Raises:
+        UsageError: another command holds it.
+    """
+    deadline = time.monotonic() + patience
+    while (descriptor := _try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise UsageError(
+                f"Another {_holder(path)} is writing {folder}; wait until it has ended, or stop it."
+            )
+        time.sleep(0.05)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"geoclick {command}".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _try_lock(path: Path) -> int | None:
+    """The descriptor of a locked file; None if another process holds it or has just removed it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:  # the folder was removed meanwhile
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(path.stat(), os.fstat(descriptor)):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")[:40] or "command"
+    except OSError:
+        return "command"
+
+
+def _from_config(path: Path) -> str | None:
+    """The command that wrote a config.yaml: named in its first line, or else recognized by its keys."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_CONFIG_BYTES)
+    except (OSError, UnicodeDecodeError):
+        return None
+    if (match := _HEADER.match(text)) and match[1] in KINDS:
+        return match[1]
+    keys = set(re.findall(r"^([A-Za-z_]+):", text, re.MULTILINE))
+    return next((name for name, kind in KINDS.items() if kind.keys and keys.issuperset(kind.keys)), None)
+
+
+def _is_merged(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("kind") == "merged"
