@@ -36,7 +36,7 @@ of at least X. Published evaluations differ; `--mode` selects their rules:
 
 - `native` (default): at the size of the mask, every query; an empty answer to an empty target scores 1.
 - `rmsin`: at 480x480; an empty union scores 0.
-- `segearth-r1`: at the size of the mask, the first query; Pr@X counts an IoU above X.
+- `segearth-r1`: letterboxed to 1024x1024, the first query; Pr@X counts an IoU above X.
 - `think2seg`: at 840x840, a random query; an answer to an empty target is scored by its text alone.
 """
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from geoclick.errors import GeoClickError
 from geoclick.scoring import boundary
-from geoclick.scoring.modes import MODES, mode_named
+from geoclick.scoring.modes import MODES, Mode, mode_named
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -52,7 +52,7 @@ def compare(
         target: likewise.
         mode: a key of MODES.
         valid: bool [H, W], False where pixels are ignored; None counts all.
-        parsed: whether the model's text could be parsed; if not, the empty mask is no answer.
+        parsed: whether the model's text could be parsed; if not, an empty mask on an empty target scores 0.
 
     Raises:
         UsageError: unknown mode.
@@ -65,9 +65,9 @@ def compare(
             f"{list(target.shape)}; predict at the target's size."
         )
     nonempty = bool(prediction.any())
-    prediction, target = _at_size(prediction, rules.side), _at_size(target, rules.side)
+    prediction, target = _at_size(prediction, rules), _at_size(target, rules)
     if valid is not None:
-        valid = _at_size(valid, rules.side)
+        valid = _at_size(valid, rules)
         prediction, target = prediction & valid, target & valid
     area = int(np.count_nonzero(target))
     answered = nonempty or (parsed and not area)
@@ -76,7 +76,8 @@ def compare(
         return Agreement(iou, 0, 0, iou, answered)
     intersection = int(np.count_nonzero(prediction & target))
     union = int(np.count_nonzero(prediction)) + area - intersection
-    iou = ratio(intersection, union, mode)
+    # An answer that cannot be read does not say that there is no target.
+    iou = ratio(intersection, union, mode) if union or parsed else 0.0
     inner, outer = boundary.overlap(prediction, target, valid)
     # Masks surrounded by ignored pixels have no outline to compare.
     return Agreement(iou, intersection, union, inner / outer if outer else iou, answered)
@@ -169,11 +170,29 @@ def ratio(intersection: int, union: int, mode: str) -> float:
     return intersection / union if union else MODES[mode].empty
 
 
-def _at_size(mask: np.ndarray, side: int | None) -> np.ndarray:
-    """A mask as bool, resized to side x side by Pillow's NEAREST, as RMSIN's and Think2Seg-RS's transforms do."""
+def _at_size(mask: np.ndarray, rules: Mode) -> np.ndarray:
+    """A mask as bool at the size at which a mode scores."""
     # Values such as 0 and 255 would otherwise be combined bitwise.
     mask = mask.astype(bool, copy=False)
-    if side is None:
+    if rules.side is None:
         return mask
+    if rules.letterbox:
+        return _long_side(mask, rules.side)
     image = Image.fromarray(mask.view(np.uint8))
-    return np.asarray(image.resize((side, side), Image.Resampling.NEAREST)).view(bool)
+    # Pillow's NEAREST, as in RMSIN's and Think2Seg-RS's transforms.
+    return np.asarray(image.resize((rules.side, rules.side), Image.Resampling.NEAREST)).view(bool)
+
+
+def _long_side(mask: np.ndarray, side: int) -> np.ndarray:
+    """A mask, bool [H, W], resized so that its long side is `side`, by OpenCV's INTER_NEAREST as SegEarth-R1 does.
+
+    OpenCV takes the pixel at floor(i * old / new), Pillow the one at floor((i + 0.5) * old / new).
+    """
+    long = max(mask.shape)
+    # The order of operations is that of the published code: another one rounds to another size.
+    sizes = [side if old == long else max(1, int(old * (side / long))) for old in mask.shape]
+    rows, columns = (
+        np.minimum(np.floor(np.arange(new) * (1 / (new / old))).astype(int), old - 1)
+        for new, old in zip(sizes, mask.shape, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
