@@ -2,32 +2,35 @@
 
 A command declares a frozen dataclass with `option(...)` fields; `parse` creates an instance from `--config FILE.yaml`
 and flags. Files are flat; flags override the file; an unknown key is an error that suggests the nearest known one.
+Names of flags and keys may be written with `-` or `_`.
 """
 
 import argparse
 import dataclasses
 import difflib
+import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import yaml
 
-from geoclick import files, recipes
-from geoclick.errors import UsageError, first_line
+from geoclick import files
+from geoclick.errors import UsageError
+from geoclick.yaml_file import Scalar, Yaml, quoted, read_yaml
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
-Scalar = bool | int | float | str
+MAX_BITS = 64
+"""Bits of the largest integer."""
+
 Value = Scalar | tuple["Value", ...] | None
 """The value of an option."""
-Yaml = Scalar | list["Yaml"] | dict[str, "Yaml"] | None
-"""A value of a YAML file."""
 
 
 def option(
@@ -37,6 +40,9 @@ def option(
     choices: Sequence[str] | None = None,
     positional: bool = False,
     minimum: float | None = None,
+    name: str | None = None,
+    aliases: tuple[str, ...] = (),
+    deprecated: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field that is also a flag; it is required if it has no default.
 
@@ -47,11 +53,16 @@ def option(
         choices: allowed values; None allows all.
         positional: whether it is a positional argument, not a flag.
         minimum: smallest allowed number.
+        name: name of the flag and key, with `_`, if it is not that of the field, which is then an alias: config.yaml
+            and other records keep the field's name.
+        aliases: further names that are accepted.
+        deprecated: those aliases that print a warning.
     """
-    return dataclasses.field(
-        default=default,
-        metadata={"help": help, "choices": choices, "positional": positional, "minimum": minimum},
-    )
+    metadata = {
+        **{"help": help, "choices": choices, "positional": positional, "minimum": minimum},
+        **{"name": name, "aliases": aliases, "deprecated": deprecated},
+    }
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 class Kind(NamedTuple):
@@ -91,11 +102,13 @@ def _convert(value: Yaml, kind: Kind, key: str) -> Value:
 
 
 def _convert_scalar(value: Yaml, plain: type, key: str) -> Scalar:
+    wrong = UsageError(f"{key} must be of type {plain.__name__}, not {quoted(value)}.")
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise wrong
     if plain is bool:
         if str(value).lower() in ("true", "yes", "1", "false", "no", "0"):
             return str(value).lower() in ("true", "yes", "1")
-        raise UsageError(f"{key} must be true or false, not {value!r}.")
-    wrong = UsageError(f"{key} must be of type {plain.__name__}, not {value!r}.")
+        raise UsageError(f"{key} must be true or false, not {quoted(value)}.")
     # int() would truncate 1.5, and str() would accept a list.
     if isinstance(value, list | dict) or (plain is int and isinstance(value, float) and value % 1):
         raise wrong
@@ -103,22 +116,6 @@ def _convert_scalar(value: Yaml, plain: type, key: str) -> Scalar:
         return plain(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise wrong from error
-
-
-def read_yaml(path: str | Path) -> dict[str, Yaml]:
-    """The flat mapping in a YAML file or installed recipe; raises UsageError if it is missing or broken."""
-    file = recipes.locate(path, recipes.recipes(), "Config file")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            f"Config file {path} cannot be read as YAML ({first_line(error)}); fix it."
-        ) from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"Config file {path} must consist of 'key: value' lines.")
-    return {str(key): value for key, value in content.items()}
 
 
 def unknown_key(key: str, known: Sequence[str], where: str) -> UsageError:
@@ -154,13 +151,13 @@ def parse(
         UsageError: an unknown flag or key, a missing required option, a value of the wrong type.
     """
     parser = _parser_of(options_class, prog, description, example)
-    flags = vars(parser.parse_args(argv))
+    flags = vars(parser.parse_args(_with_dashes(argv)))
     path = flags.pop("config")
-    values = read_yaml(path) if path else {}
     fields = _fields_of(options_class)
+    values = _by_field(read_yaml(path), fields, str(path)) if path else {}
     for key in values:
         if key not in fields:
-            raise unknown_key(key, list(fields), str(path))
+            raise unknown_key(key, [_name(field) for field in fields.values()], str(path))
     return _build(options_class, values, flags, prog)
 
 
@@ -183,16 +180,74 @@ def parse_known(
 ) -> tuple[T, Remainder]:
     """As `parse`, but unknown flags and keys are returned for another parser instead of raising an error."""
     parser = _parser_of(options_class, prog, description, example)
-    namespace, rest = parser.parse_known_args(argv)
+    namespace, rest = parser.parse_known_args(_with_dashes(argv))
     flags = vars(namespace)
     path = flags.pop("config")
-    values = read_yaml(path) if path else {}
+    values = _by_field(read_yaml(path), _fields_of(options_class), str(path)) if path else {}
     known = {key: values.pop(key) for key in _fields_of(options_class) if key in values}
     return _build(options_class, known, flags, prog), Remainder(rest, values, path)
 
 
 def _fields_of(options_class: type) -> dict[str, Field]:
     return {field.name: field for field in dataclasses.fields(options_class)}
+
+
+def _name(field: Field) -> str:
+    """The name that messages and `--help` show."""
+    name: str | None = field.metadata["name"]
+    return name or field.name
+
+
+def _with_dashes(argv: Sequence[str] | None) -> list[str]:
+    """The arguments with the names of flags written with `-`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    end = words.index("--") if "--" in words else len(words)
+    for index, word in enumerate(words[:end]):
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            words[index] = f"{name.replace('_', '-')}{equals}{value}"
+    return words
+
+
+def _by_field(values: Mapping[str, Yaml], fields: Mapping[str, Field], where: str) -> dict[str, Yaml]:
+    """The values of a file by the names of the fields; raises UsageError if one has two names."""
+    field_of = {alias: field for field in fields.values() for alias in _accepted(field)}
+    by_field: dict[str, Yaml] = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        field = field_of.get(name)
+        if field is not None:
+            if name in field.metadata["deprecated"]:
+                _warn(f"{key} in {where}", _name(field))
+            name = field.name
+        if name in by_field:
+            raise UsageError(f"{where} has {key} twice, under two names; remove one.")
+        by_field[name] = value
+    return by_field
+
+
+def _accepted(field: Field) -> tuple[str, ...]:
+    """All names of a field, the shown one first."""
+    names = (_name(field), field.name, *field.metadata["aliases"], *field.metadata["deprecated"])
+    return tuple(dict.fromkeys(names))
+
+
+def _warn(old: str, new: str) -> None:
+    print(f"warning: {old} is deprecated; use {new} instead.", file=sys.stderr)
+
+
+class _Deprecated(argparse.Action):
+    """Stores a value as its option does, after a warning."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        flag: str | None = None,
+    ) -> None:
+        _warn(str(flag), str(self.const))
+        setattr(namespace, self.dest, values)
 
 
 def _parser_of(options_class: type, prog: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -243,16 +298,23 @@ def _add_argument(parser: argparse.ArgumentParser, field: Field, kind: Kind) -> 
         parser.add_argument(_flag(field.name), action=argparse.BooleanOptionalAction, default=None, help=text)
     else:
         choices = field.metadata["choices"]
-        parser.add_argument(
-            _flag(field.name),
-            dest=field.name,
-            default=None,
-            nargs="+" if kind.many else None,
-            help=text,
-            # Without a metavar argparse shows the choices.
-            metavar=None if choices else kind.plain.__name__.upper(),
-            choices=choices,
-        )
+        # Without a metavar argparse shows the choices.
+        metavar = None if choices else kind.plain.__name__.upper()
+        common = {
+            "dest": field.name,
+            "default": None,
+            "nargs": "+" if kind.many else None,
+            "choices": choices,
+        }
+        deprecated = field.metadata["deprecated"]
+        flags = [_flag(name) for name in _accepted(field) if name not in deprecated]
+        parser.add_argument(flags[0], help=text, metavar=metavar, **common)
+        for flag in flags[1:]:
+            parser.add_argument(flag, help=argparse.SUPPRESS, **common)
+        for name in deprecated:
+            parser.add_argument(
+                _flag(name), action=_Deprecated, const=flags[0], help=argparse.SUPPRESS, **common
+            )
 
 
 def _help(field: Field) -> str:
@@ -265,7 +327,7 @@ def _help(field: Field) -> str:
 
 def _check_required(values: dict[str, Yaml], fields: dict[str, Field], prog: str) -> None:
     missing = [
-        name.upper() if field.metadata["positional"] else _flag(name)
+        name.upper() if field.metadata["positional"] else _flag(_name(field))
         for name, field in fields.items()
         if field.default is dataclasses.MISSING and name not in values
     ]
@@ -278,15 +340,15 @@ def _check_required(values: dict[str, Yaml], fields: dict[str, Field], prog: str
 def _checked(value: Yaml, field: Field, kind: Kind) -> Value:
     """A value in the type of its field; raises UsageError if type, minimum or choices do not fit."""
     choices, minimum = field.metadata["choices"], field.metadata["minimum"]
-    converted = _convert(value, kind, field.name)
+    converted = _convert(value, kind, _name(field))
     for one in converted if isinstance(converted, tuple) else (converted,):
         if one is None:
             continue
         # `not >=` rejects NaN too.
         if minimum is not None and not one >= minimum:
-            raise UsageError(f"{_flag(field.name)} must be {minimum} or more, not {one}.")
+            raise UsageError(f"{_flag(_name(field))} must be {minimum} or more, not {quoted(one)}.")
         if choices and one not in choices:
-            raise UsageError(f"{field.name} must be one of {', '.join(choices)}, not {one!r}.")
+            raise UsageError(f"{_name(field)} must be one of {', '.join(choices)}, not {quoted(one)}.")
     return converted
 
 

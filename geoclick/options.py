@@ -69,8 +69,14 @@ class DatasetOptions:
 class SegmenterOptions:
     """The frozen segmenter."""
 
-    segmenter: str = option("embedded", help="embedded, or sam_vit_b, sam_vit_l, sam_vit_h with --checkpoint")
-    checkpoint: str | None = option(None, help="weights of the segmenter (.pth file)")
+    segmenter: str = option(
+        "embedded", help="embedded, or sam_vit_b, sam_vit_l, sam_vit_h with --segmenter-checkpoint"
+    )
+    checkpoint: str | None = option(
+        None,
+        help="weights of the segmenter (.pth file); --checkpoint is the same",
+        name="segmenter_checkpoint",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,11 +95,11 @@ def run(options: MergeOptions) -> None:
 
 def check_options(options: MergeOptions) -> None:
     """Refuse wrong options before the work starts; raises UsageError."""
-    from geoclick.train.publishing import hub
-
     if options.min_same > 1:
         raise UsageError(f"--min-same is a share from 0 to 1, not {options.min_same}.")
     check_free(Path(options.output))
+    from geoclick.train.publishing import hub
+
     hub.check_push(options.push, options.private)
 
 

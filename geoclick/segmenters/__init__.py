@@ -64,7 +64,7 @@ def load(
     else:
         if checkpoint is None:
             raise UsageError(
-                f"Segmenter {name} needs --checkpoint FILE.pth, the released weights of that name."
+                f"Segmenter {name} needs --segmenter-checkpoint FILE.pth, the released weights of that name."
             )
         from geoclick.segmenters.checkpoints import load_official
 

@@ -21,7 +21,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise GeoClickError(
-            f"Checkpoint {path} does not exist; give --checkpoint the path of a segment-anything .pth file."
+            f"Checkpoint {path} does not exist; give --segmenter-checkpoint the path of a segment-anything .pth file."
         ) from error
     except Exception as error:  # a file that is not a pickle can raise any error
         raise GeoClickError(

@@ -188,7 +188,7 @@ class Box:
         if options.segmenter == "embedded":
             raise UsageError(
                 "The embedded segmenter was trained on clicks only, not on boxes; give --segmenter sam_vit_b, "
-                "sam_vit_l or sam_vit_h with --checkpoint."
+                "sam_vit_l or sam_vit_h with --segmenter-checkpoint."
             )
         return cls(_load_segmenter(options), options.decode)
 

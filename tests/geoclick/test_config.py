@@ -18,6 +18,9 @@ class Options:
     mode: str = option("native", help="mode", choices=("native", "rmsin"))
     kinds: tuple[str, ...] = option(("a",), help="kinds", choices=("a", "b"))
     sizes: tuple[int, ...] = option((1, 2), help="sizes")
+    max_pixels: int = option(
+        9, help="largest area", name="largest_area", aliases=("area",), deprecated=("pixels",)
+    )
     output: str = option(help="folder for 100% of the results")
 
 
@@ -94,6 +97,61 @@ def test_wrong_flags_are_usage_errors(argv, words):
 def test_wrong_files_are_usage_errors(tmp_path, text, words):
     with pytest.raises(UsageError, match=words) as caught:
         parse_file(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--largest-area", "--largest_area", "--max-pixels", "--max_pixels", "--area", "--pixels"]
+)
+def test_a_flag_has_aliases_and_two_spellings(tmp_path, capsys, flag):
+    expected = Options(output="a_b", max_pixels=4)
+    assert parse("--output", "a_b", flag, "4") == parse("--output=a_b", f"{flag}=4") == expected
+    assert parse_file(tmp_path, f"{flag.removeprefix('--')}: 4\noutput: a_b") == expected
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == (3 if flag == "--pixels" else 0)
+    assert all("is deprecated; use" in line and "largest" in line for line in warnings)
+
+
+def test_records_have_the_name_of_the_field_and_messages_that_of_the_flag(tmp_path, capsys):
+    config.write_config(Options(output="o"), tmp_path, "# geoclick try\n")
+    text = (tmp_path / "config.yaml").read_text()
+    assert text.startswith("# geoclick try\n")
+    assert "max_pixels: 9" in text
+    with pytest.raises(UsageError, match="largest_area must be of type int"):
+        parse("--output", "o", "--area", "x")
+    with pytest.raises(UsageError, match="twice, under two names"):
+        parse_file(tmp_path, "area: 4\nmax-pixels: 5\noutput: o")
+    with pytest.raises(SystemExit):
+        parse("--help")
+    shown = capsys.readouterr().out
+    assert "--largest-area INT" in shown
+    assert "--max-pixels" not in shown
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BOMB,
+        f"{BOMB}seed: *i\noutput: o",
+        "seed: &s 1\nlimit: *s\noutput: o",
+        f"seed: {'9' * 5000}\noutput: o",
+        f"seed: 0x{'f' * 5000}\nhalf: 0x{'f' * 5000}\noutput: o",
+        f"seed: {'x' * 100_000}\noutput: o",
+        f"output: o\nkinds: {list(range(9999))}",
+        f"output: {'[' * 20_000}",
+        "output: o\nseed: 2026-99-99",
+        "# " + "x" * (1 << 20),
+    ],
+)
+def test_hostile_files_are_short_usage_errors(tmp_path, text):
+    with pytest.raises(UsageError) as caught:
+        parse_file(tmp_path, text)
+    assert len(str(caught.value)) < 400
     assert "\n" not in str(caught.value)
 
 

@@ -30,6 +30,7 @@ FLOORS = (
         "chat_rows",
         "contradictions",
         "recipes",
+        "yaml_file",
         "config",
         "output_folder",
         "progress_bar",

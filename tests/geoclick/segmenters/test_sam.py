@@ -207,7 +207,7 @@ def test_a_pickle_that_runs_code_is_not_run(official, tmp_path):
 def test_names_and_missing_checkpoints_are_usage_errors():
     with pytest.raises(UsageError, match=r"embedded, sam_vit_b, sam_vit_l, sam_vit_h"):
         segmenters.load("vit_b")
-    with pytest.raises(UsageError, match="needs --checkpoint"):
+    with pytest.raises(UsageError, match="needs --segmenter-checkpoint"):
         segmenters.load("sam_vit_b")
     with pytest.raises(UsageError, match="takes no checkpoint"):
         segmenters.load("embedded", checkpoint="sam.pth")

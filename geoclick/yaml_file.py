@@ -1,0 +1,60 @@
+"""Reading a flat YAML file: bounded in size, without aliases, and every fault is one sentence."""
+
+import reprlib
+from pathlib import Path
+
+import yaml
+
+from geoclick import recipes
+from geoclick.errors import UsageError, first_line
+
+Scalar = bool | int | float | str
+Yaml = Scalar | list["Yaml"] | dict[str, "Yaml"] | None
+"""A value of a YAML file."""
+
+MAX_FILE = 1 << 20
+"""Largest size of a config file in characters."""
+MAX_SHOWN = 80
+"""Characters of a wrong value that an error shows."""
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few of them, nested, stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.YAMLError(f"line {mark.line + 1} has an alias, write its value instead")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+
+def quoted(value: object) -> str:
+    """A value for an error message, at most MAX_SHOWN characters of it."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = MAX_SHOWN
+    try:
+        text = short.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a huge number"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def read_yaml(path: str | Path) -> dict[str, Yaml]:
+    """The flat mapping in a YAML file or installed recipe; raises UsageError if it is missing or broken."""
+    file = recipes.locate(path, recipes.recipes(), "Config file")
+    try:
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(MAX_FILE + 1)
+        if len(text) > MAX_FILE:
+            raise UsageError(f"Config file {path} is larger than {MAX_FILE} characters; give another file.")
+        content = yaml.load(text, _PlainLoader)
+    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        raise UsageError(
+            f"Config file {path} cannot be read as YAML ({first_line(error)}); fix it."
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"Config file {path} must consist of 'key: value' lines.")
+    return {str(key): value for key, value in content.items()}
