@@ -4,7 +4,8 @@ Control tokens inside a query (`<|im_end|>`, `<|image_pad|>`) are encoded as pla
 neither end its own turn nor stand for an image.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,14 +34,7 @@ class Example(NamedTuple):
 
 def encode_prompts(processor: Processor, chats: Sequence[Chat]) -> list[list[int]]:
     """The tokens of chats that end with the user's turn, ready for generation; each image is one image token."""
-    return processor.tokenizer.apply_chat_template(
-        chats,
-        chat_template=processor.chat_template,
-        tokenize=True,
-        add_generation_prompt=True,
-        sanitize_control_tokens=True,
-        return_dict=True,
-    )["input_ids"]
+    return _tokenize_prompts(processor, chats, _render_prompts(processor, chats))
 
 
 def encode_examples(processor: Processor, chats: Sequence[Chat]) -> list[Example]:
@@ -50,16 +44,48 @@ def encode_examples(processor: Processor, chats: Sequence[Chat]) -> list[Example
         GeoClickError: the chat template renders a finished chat differently from an open one.
     """
     questions = [chat[:-1] for chat in chats]
-    opened = processor.apply_chat_template(questions, tokenize=False, add_generation_prompt=True)
+    opened = _render_prompts(processor, questions)
     finished = processor.apply_chat_template(chats, tokenize=False)
-    if not all(text.startswith(start) for text, start in zip(finished, opened, strict=True)):
+    if not all(text.startswith(prompt) for text, prompt in zip(finished, opened, strict=True)):
         raise GeoClickError(
             "The model's chat template does not continue its own generation prompt; "
             "train an Instruct checkpoint instead of a Thinking one."
         )
-    answers = [text[len(start) :] for text, start in zip(finished, opened, strict=True)]
+    answers = [text[len(prompt) :] for text, prompt in zip(finished, opened, strict=True)]
     completions = processor.tokenizer(answers, add_special_tokens=False)["input_ids"]
-    return list(map(Example, encode_prompts(processor, questions), completions))
+    return list(map(Example, _tokenize_prompts(processor, questions, opened), completions))
+
+
+def _render_prompts(processor: Processor, chats: Sequence[Chat]) -> list[str]:
+    return processor.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+
+
+def _tokenize_prompts(processor: Processor, chats: Sequence[Chat], texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of chats, given their rendered texts.
+
+    Texts are tokenized in one batch, which is several times as fast as one by one. Only chats that hold the text of a
+    control token are rendered again, with those tokens marked as plain text.
+    """
+    tokens = processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    control = re.compile("|".join(map(re.escape, processor.tokenizer.added_tokens_encoder)))
+    marked = [i for i, chat in enumerate(chats) if any(control.search(text) for text in _texts_of(chat))]
+    if marked:
+        sanitized = processor.tokenizer.apply_chat_template(
+            [chats[i] for i in marked],
+            chat_template=processor.chat_template,
+            tokenize=True,
+            add_generation_prompt=True,
+            sanitize_control_tokens=True,
+            return_dict=True,
+        )["input_ids"]
+        for i, ids in zip(marked, sanitized, strict=True):
+            tokens[i] = ids
+    return tokens
+
+
+def _texts_of(chat: Chat) -> Iterator[str]:
+    for message in chat:
+        yield from (part["text"] for part in message["content"] if part["type"] == "text")
 
 
 def visual_tokens(processor: Processor, size: tuple[int, int]) -> int:

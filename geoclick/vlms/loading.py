@@ -61,7 +61,7 @@ def load(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     revision: str | None = None,
-    quantised: dict[str, Any] | None = None,
+    quantized: dict[str, Any] | None = None,
 ) -> Vlm:
     """Load a VLM.
 
@@ -74,7 +74,7 @@ def load(
         min_pixels: least area of the resized image; None keeps the adapter's or else the model's.
         max_pixels: largest area of the resized image; None likewise.
         revision: branch, tag or commit of a hub model.
-        quantised: keyword arguments of `from_pretrained` that quantise while loading.
+        quantized: keyword arguments of `from_pretrained` that quantize while loading.
 
     Raises:
         GeoClickError: the model or adapter is missing, unreadable, no Qwen-VL, or they do not fit each other.
@@ -97,7 +97,7 @@ def load(
     device = devices.choose(device)
     if dtype is None:
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model = load_model(folder, dtype, quantised)
+    model = load_model(folder, dtype, quantized)
     if record is not None:
         model = adapters.attach(model, adapter)
     if device.type != "cpu":
@@ -211,13 +211,13 @@ def load_processor(folder: Path, *, min_pixels: int | None = None, max_pixels: i
     return processor
 
 
-def load_model(folder: Path, dtype: torch.dtype, quantised: dict[str, Any] | None = None) -> nn.Module:
+def load_model(folder: Path, dtype: torch.dtype, quantized: dict[str, Any] | None = None) -> nn.Module:
     """The conditional-generation model in a folder, on the CPU (or partitioned, under DeepSpeed ZeRO-3).
 
     Args:
         folder: in transformers' layout.
         dtype: of the weights.
-        quantised: see `load`; these say where the model is, too.
+        quantized: see `load`; they also set the model's device.
 
     Raises:
         GeoClickError: weights are missing, superfluous, of another shape or corrupted.
@@ -235,7 +235,7 @@ def load_model(folder: Path, dtype: torch.dtype, quantised: dict[str, Any] | Non
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
-            **quantised or {},
+            **quantized or {},
         )
     except Exception as error:  # shape mismatches, missing shards and config errors have no common type
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")

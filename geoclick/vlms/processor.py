@@ -14,6 +14,7 @@ class Tokenizer(Protocol):
 
     pad_token_id: int
     padding_side: str
+    added_tokens_encoder: Mapping[str, int]
 
     def __call__(self, text: Sequence[str], *, add_special_tokens: bool) -> Mapping[str, list[list[int]]]:
         """`input_ids` and `attention_mask` of each text."""

@@ -57,7 +57,7 @@ def curve(output):
     return json.loads((output / "metrics.json").read_text())["reward"]
 
 
-def test_a_run_changes_the_adapter_and_leaves_one_that_loads_with_its_story(setting, whole):
+def test_a_run_changes_the_adapter_and_writes_one_that_loads_with_its_provenance(setting, whole):
     start, end = weights(Path(setting[1])), weights(whole)
     assert start.keys() == end.keys()
     moved = [key for key in start if not torch.equal(start[key], end[key])]
@@ -83,14 +83,15 @@ def test_a_run_changes_the_adapter_and_leaves_one_that_loads_with_its_story(sett
     assert not list(whole.rglob("*.bin"))
 
 
-def test_the_card_tells_its_story(whole, tmp_path):
+def test_the_card_has_the_options_of_both_runs(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     assert card.main([str(tmp_path / "run")]) == 0
-    told = (tmp_path / "run" / "README.md").read_text()
-    assert "| iou\\_weight | 1.0 |" in told
-    assert "at most 6 of them an answer" in told
-    assert "starts from:\n\n|  |  |\n| --- | --- |\n| lora\\_r | 4 |\n| max\\_clicks | 6 |" in told
-    assert str(whole.parent) not in told
+    text = (tmp_path / "run" / "README.md").read_text()
+    assert "| iou\\_weight | 1.0 |" in text
+    assert "at most 6 clicks" in text
+    assert "starts from a supervised run with these options:" in text
+    assert "options:\n\n|  |  |\n| --- | --- |\n| lora\\_r | 4 |\n| max\\_clicks | 6 |" in text
+    assert str(whole.parent) not in text
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(setting, whole, tmp_path):
@@ -127,13 +128,13 @@ def test_what_is_rewarded_is_what_inference_writes(setting, tmp_path, monkeypatc
     """Taking the likeliest token, the first completions are the answers of predict and evaluate."""
     file, seen = tmp_path / "run.yaml", []
     file.write_text("generation_kwargs: {do_sample: false}\n")
-    judge = rewards.judge
+    score_completions = rewards.score_completions
 
     def recorded(vlm, segmenter, embeddings, samples, texts, **options):
         seen.append((samples, texts))
-        return judge(vlm, segmenter, embeddings, samples, texts, **options)
+        return score_completions(vlm, segmenter, embeddings, samples, texts, **options)
 
-    monkeypatch.setattr(rewards, "judge", recorded)
+    monkeypatch.setattr(rewards, "score_completions", recorded)
     flags = ["--per_device_train_batch_size", "16", "--max_steps", "1", "--save_strategy", "no"]
     flags += ["--num_generations", "4", "--output", str(tmp_path / "run"), "--config", str(file)]
     assert grpo.main([*setting, *flags]) == 0
@@ -161,7 +162,7 @@ def test_features_in_memory_change_nothing(setting, whole, tmp_path):
         (["--adapter", "/nowhere"], 1, "does not exist"),
         (["--root", "/nowhere"], 2, "is not a folder"),
         (["--split", "val"], 2, "samples.jsonl"),
-        (["--segmenter", "sam_vit_b"], 2, "--checkpoint"),
+        (["--segmenter", "sam_vit_b"], 2, "--segmenter-checkpoint"),
         (["--iou-wait", "1"], 2, "did you mean 'iou_weight'"),
         (["--iou-weight", "-1"], 2, "must be 0 or more"),
         (["--reward_weights", "1"], 2, "use iou_weight"),
@@ -182,7 +183,7 @@ def test_resuming_with_other_options_and_a_folder_with_a_run_are_refused(setting
     assert grpo.main([*setting, "--output", str(whole)]) == 2
     assert "add --resume" in capsys.readouterr().err
     assert grpo.main([*setting, "--output", str(whole), "--resume", "--iou-weight", "2"]) == 2
-    assert "began with iou_weight 1.0, not 2.0" in capsys.readouterr().err
+    assert "was started with iou_weight 1.0, not 2.0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("recipe", ["embedded", "qwen3_vl_2b"])

@@ -1,14 +1,16 @@
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from geoclick import vlms
+from geoclick import masks, store, vlms
 from geoclick.train import sft
 from geoclick.train.loop import checkpoints
 from tests import tiny
@@ -72,17 +74,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(setting, whole, tmp_path):
         (output / name).unlink()
     config = (output / "config.yaml").read_text().replace(str(whole), str(output))
     (output / "config.yaml").write_text(config)
-    assert checkpoints.last_whole(output, 1).name == "checkpoint-2"
+    assert checkpoints.last_complete(output, 1).name == "checkpoint-2"
     assert sft.main([*setting, "--output", str(output), "--resume"]) == 0
     assert same_weights(whole, output)
     assert losses(whole) == losses(output)
 
 
 def test_resume_without_a_checkpoint_starts_and_with_other_options_refuses(setting, whole, tmp_path, capsys):
-    assert checkpoints.last_whole(tmp_path, 1) is None
-    assert checkpoints.last_whole(whole, 2) is None
+    assert checkpoints.last_complete(tmp_path, 1) is None
+    assert checkpoints.last_complete(whole, 2) is None
     assert sft.main([*setting, "--output", str(whole), "--resume", "--lora-r", "8"]) == 2
-    assert "began with lora_r 4, not 8" in capsys.readouterr().err
+    assert "was started with lora_r 4, not 8" in capsys.readouterr().err
 
 
 def test_a_folder_with_a_run_is_not_overwritten(setting, whole, capsys):
@@ -128,7 +130,7 @@ def test_an_image_that_breaks_in_the_middle_is_one_sentence_and_the_last_checkpo
     assert error == [
         f"error: {image} cannot be read as an image (image file is truncated); replace or remove the file."
     ]
-    last = checkpoints.last_whole(output, 1)
+    last = checkpoints.last_complete(output, 1)
     assert last is not None
     image.write_bytes(whole)
     assert sft.main([*words, "--resume"]) == 0
@@ -169,3 +171,23 @@ def test_a_compiled_run_of_the_embedded_model_has_the_losses_of_an_eager_one(bat
     assert sft.main([*common, "--output", str(eager)]) == 0
     assert sft.main([*common, "--output", str(compiled), "--torch_compile", "true"]) == 0
     assert losses(compiled) == pytest.approx(losses(eager), abs=1e-4)
+
+
+def test_a_store_that_contradicts_itself_is_refused_before_the_model_is_loaded(setting, tmp_path, capsys):
+    clicks, root = tiny.click_store(tmp_path, rows=8)
+    found = [dataclasses.replace(row, query="the barn") for row in store.read(clicks)]
+    found[1] = dataclasses.replace(found[1], mask=masks.encode_rle(np.ones((64, 64), bool)))
+    store.write_shard(clicks, 0, 1, found)
+    flags = [
+        "--vlm",
+        "no/model",
+        "--clicks",
+        str(clicks),
+        "--root",
+        str(root),
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    assert sft.main(flags) == 1
+    assert "--allow-contradictions" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()

@@ -1,20 +1,21 @@
-"""Data sets whose samples are others in every epoch: augmented rows, and the sampler that names the epoch to them."""
+"""Datasets whose samples change with the epoch: augmented rows, and the sampler whose keys hold the epoch."""
 
 import random
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from datasets import Dataset as Rows
 from torch.utils.data import Dataset, Sampler
 
 from geoclick.train.augmentation.augment import Augmentation
+from geoclick.train.data.rows import TrainingRow
 
 Key = tuple[int, int]
 """Epoch and index of a row. With the epoch in the key a worker needs no other state than the rows themselves."""
 
 
-class Augmented(Dataset):
-    """Rows, augmented anew in every epoch.
+class AugmentedDataset(Dataset[TrainingRow]):
+    """Rows, augmented differently in every epoch.
 
     Args:
         rows: of `geoclick.train.data.rows.build`, raw.
@@ -30,13 +31,13 @@ class Augmented(Dataset):
         """Rows of an epoch."""
         return len(self.rows)
 
-    def __getitem__(self, key: Key) -> dict[str, Any]:
+    def __getitem__(self, key: Key) -> TrainingRow:
         """A row as it is in an epoch."""
         epoch, index = key
         return self.augmentation(self.rows[index], epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate before each epoch, a resumed one too."""
+        """Called by accelerate before each epoch, also in a resumed run."""
         self.epoch = epoch
 
     def keys(self) -> list[Key]:
@@ -46,20 +47,30 @@ class Augmented(Dataset):
         return [(self.epoch, index) for index in order]
 
 
-class EpochSampler(Sampler):
-    """The keys of a data set's epoch, in order: of `Augmented` rows, or of `train.packs.Packs`.
+class EpochDataset(Protocol):
+    """A dataset with other keys in every epoch: `AugmentedDataset`, or `PackedDataset` of `train.packing`."""
 
-    It has no `set_epoch` of its own: accelerate would call that one instead of the data set's, and behind a
+    def __len__(self) -> int:
+        """Samples of an epoch."""
+
+    def keys(self) -> Sequence[object]:
+        """The key of each sample of the epoch, in order."""
+
+
+class EpochSampler(Sampler[object]):
+    """The keys of a dataset's epoch, in order.
+
+    It has no `set_epoch` of its own: accelerate would call that one instead of the dataset's, and behind a
     resumed, sharded loader neither.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: EpochDataset) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:
         """Keys of an epoch."""
         return len(self.dataset)
 
-    def __iter__(self) -> Iterator[Any]:
-        """Keys of one sample after another."""
+    def __iter__(self) -> Iterator[object]:
+        """The keys, one sample after another."""
         return iter(self.dataset.keys())

@@ -1,9 +1,9 @@
-"""Which way a query points: direction words exchanged when its picture is mirrored or turned.
+"""Direction words of a query, exchanged when its image is mirrored or rotated.
 
-English only. A query is refused (and its picture left as it is) unless every direction word in it is one whose meaning
-is beyond doubt: "the top building" but not "on top of the building", "the left car" but not "the car left behind",
-"the upper half" but not "the lower building", which may be one of few storeys, nor "above", which may be a bridge, nor
-"West Street", which is a name. Too careful costs an augmentation; careless would teach left for right.
+English only. A query is refused (and its image not changed) unless the meaning of each direction word is certain: "the
+top building" but not "on top of the building"; "the left car" but not "the car left behind"; "the upper half" but not
+"the lower building", which may have few floors; not "above", which may mean a bridge; not "West Street", which is a
+name. A wrong refusal costs one augmentation; a wrong exchange would teach the model left for right.
 """
 
 import re
@@ -17,23 +17,25 @@ LEFT, RIGHT, UP, DOWN = (-1, 0), (1, 0), (0, -1), (0, 1)
 PLAIN = {LEFT: "left", RIGHT: "right", UP: "top", DOWN: "bottom"}
 RAISED = {LEFT: "left", RIGHT: "right", UP: "upper", DOWN: "lower"}
 COMPASS = {LEFT: "west", RIGHT: "east", UP: "north", DOWN: "south"}
-MEANING = {word: (style, way) for style in (RAISED, PLAIN, COMPASS) for way, word in style.items()}
-"""Of every direction word, the style that it is in, in which its replacement will be, and its way."""
+MEANING = {
+    word: (style, direction) for style in (RAISED, PLAIN, COMPASS) for direction, word in style.items()
+}
+"""Style and direction of each direction word; its replacement is in the same style."""
 
 _WAY = "|".join(MEANING)
 _PHRASE = re.compile(
     rf"\b(?P<one>{_WAY})(?:(?P<gap>[ -]?)(?P<two>{_WAY}))?(?P<end>(?:ern)?(?:[ -]?most)?)\b", re.IGNORECASE
 )
-"""One word, or two that make a corner, with an ending: left, upper-left, northeastern, bottom-most."""
+"""One word, or two for a corner, with an ending: left, upper-left, northeastern, bottom-most."""
 
 _STEM = re.compile(rf"\b(?:{_WAY})", re.IGNORECASE)
 
 _BEFORE = re.compile(r"(?:^|\b(?:the|at|on|far|very|from|most) )$", re.IGNORECASE)
-"""What stands before a single plain word that says where something is."""
+"""What precedes a single plain word that names a position."""
 _PART = re.compile(
     r"[ -](?:side|half|part|edge|border|end|portion|third|quarter|area|region|section|corner|ones?)\b"
 )
-"""What follows a word that says which part is meant."""
+"""What follows a word that names a part of the image."""
 _NO_PLACE = re.compile(
     r"[ -](?:angle|next|away|now|here|there|turn|behind|over|alone|out|view|floor|layer|soil|level|down|of way)"
 )
@@ -45,7 +47,7 @@ _NEVER = re.compile(
     r"|(?:first|second|third|fourth|fifth|last|\d+(?:st|nd|rd|th)) (?:row|column|line))\b",
     re.IGNORECASE,
 )
-"""Words that no exchange of directions would mend."""
+"""Words that make a query wrong after any change of direction."""
 _UPRIGHT = re.compile(
     r"\b(?:above|below|beneath|underneath|under|over|up|down|upwards?|downwards?"
     r"|(?:left|right) (?:bank|lane|wing|engine|shoulder))s?\b",
@@ -56,15 +58,15 @@ _UNTURNED = re.compile(
     r"\b(?:(?:left|right)[ -]hand|(?:left|right) of\b|rows?\b|columns?\b|horizontal|vertical|sideways|diagonal)",
     re.IGNORECASE,
 )
-"""Words that have no counterpart after a quarter turn."""
+"""Words without a counterpart after a quarter turn."""
 
 
-def moved(query: str, move: Callable[[Vector], Vector]) -> str | None:
-    """The query about a picture that was mirrored or turned, or None where that is not beyond doubt.
+def redirected(query: str, move: Callable[[Vector], Vector]) -> str | None:
+    """The query for a mirrored or rotated image, or None if its meaning is not certain.
 
     Args:
         query: the user's text.
-        move: where each direction went; RIGHT to LEFT in a mirror image.
+        move: the new direction of each direction: RIGHT to LEFT in a mirrored image.
     """
     if move(RIGHT) == RIGHT and move(UP) == UP:
         return query
@@ -75,39 +77,40 @@ def moved(query: str, move: Callable[[Vector], Vector]) -> str | None:
     if move(UP) in (LEFT, RIGHT) and _UNTURNED.search(query):
         return None
     phrases = list(_PHRASE.finditer(query))
-    if _STEM.search(_PHRASE.sub("", query)) or not all(map(_is_plain, phrases)):
+    if _STEM.search(_PHRASE.sub("", query)) or not all(map(_is_certain, phrases)):
         return None
-    return _PHRASE.sub(lambda phrase: _moved_phrase(phrase, move), query)
+    return _PHRASE.sub(lambda phrase: _redirected_phrase(phrase, move), query)
 
 
-def _is_plain(phrase: re.Match) -> bool:
-    """Whether a phrase says beyond doubt where something lies in the picture."""
+def _is_certain(phrase: re.Match[str]) -> bool:
+    """Whether a phrase certainly names a position in the image."""
     one, two, end = phrase["one"].lower(), (phrase["two"] or "").lower(), phrase["end"].lower()
     before, after = phrase.string[: phrase.start()], phrase.string[phrase.end() :]
-    style, way = MEANING[one]
+    style, direction = MEANING[one]
     if phrase[0] != phrase[0].lower() and (style is COMPASS or before or phrase[0] != phrase[0].capitalize()):
         return False
     if "ern" in end and MEANING[two or one][0] is not COMPASS:
         return False
     if two:
-        other, way_two = MEANING[two]
-        corner = (way[0] == 0) != (way_two[0] == 0)
+        other, other_direction = MEANING[two]
+        corner = (direction[0] == 0) != (other_direction[0] == 0)
         return (style is COMPASS) == (other is COMPASS) and (corner or style is COMPASS)
     if style is COMPASS or "most" in end:
         return True
-    if _NO_PLACE.match(after) or (way in (UP, DOWN) and _OF.match(after)):
+    if _NO_PLACE.match(after) or (direction in (UP, DOWN) and _OF.match(after)):
         return False
     return bool(_PART.match(after) or (style is PLAIN and _BEFORE.search(before)))
 
 
-def _moved_phrase(phrase: re.Match, move: Callable[[Vector], Vector]) -> str:
+def _redirected_phrase(phrase: re.Match[str], move: Callable[[Vector], Vector]) -> str:
     words = [phrase["one"].lower(), *([phrase["two"].lower()] if phrase["two"] else [])]
-    styles, ways = zip(*(MEANING[word] for word in words), strict=True)
-    found = [move(way) for way in ways]
-    # A corner is named in its own order, whatever turned into what: upper left stays vertical first.
-    if len(found) == 2 and (ways[0][0] == 0) != (ways[1][0] == 0) and (found[0][0] == 0) != (ways[0][0] == 0):
-        found.reverse()
-    new = [style[way] for style, way in zip(styles, found, strict=True)]
+    styles, directions = zip(*(MEANING[word] for word in words), strict=True)
+    turned = [move(direction) for direction in directions]
+    # A corner keeps its order of words: upper left stays vertical first.
+    vertical, turned_vertical = ([x == 0 for x, _ in vectors] for vectors in (directions, turned))
+    if len(turned) == 2 and vertical[0] != vertical[1] and turned_vertical[0] != vertical[0]:
+        turned.reverse()
+    new = [style[direction] for style, direction in zip(styles, turned, strict=True)]
     text = (phrase["gap"] or "").join(new) + phrase["end"]
     return text.capitalize() if phrase[0][0].isupper() else text
 
@@ -125,11 +128,11 @@ _PLACES = re.compile(
 
 
 def holds_in_a_part(query: str) -> bool:
-    """Whether a query asks for the same thing when only a part of the picture is shown, enlarged.
+    """Whether a query means the same when only a part of the image is shown, enlarged.
 
-    It does when it names a thing by what it is. A crop changes what is leftmost, largest or in the middle, where the
-    edges are, how many there are and how large things look, and may cut away what another thing is next to: a query
-    with a superlative, a place, a relation, a number, a size or a subordinate clause does not hold, nor one that may
-    be in another language.
+    It does if it names only the kind of an object. A crop changes what is leftmost, largest or in the middle, where the
+    edges are, how many objects there are and how large they look, and it may remove an object that the query relates
+    to. So the query must not hold a superlative, a place, a relation, a number, a size or a subordinate clause, nor
+    characters outside ASCII.
     """
     return query.isascii() and not any(p.search(query) for p in (_STEM, _UPRIGHT, _NEVER, _UNTURNED, _PLACES))

@@ -1,5 +1,6 @@
-"""What an augmented picture shows of its image, and where clicks and masks go with it."""
+"""What an augmented row shows of its image, and where clicks and masks go with it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,13 +14,13 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class View:
-    """A part of an image brought to the size of the whole, then mirrored, then turned.
+class ImageView:
+    """A part of an image, resized to the size of the image, then mirrored, then rotated.
 
-    So it has the number of visual tokens that the image has: only height and width may change places.
+    A view has as many visual tokens as the image: only height and width may change places.
 
     Attributes:
-        crop: (left, top, width, height) of the part, in whole pixels of the image; None is all of it.
+        crop: (left, top, width, height) of the part, in whole pixels of the image; None is the full image.
         mirrored: left to right.
         turns: quarter turns, counterclockwise.
     """
@@ -29,18 +30,18 @@ class View:
     turns: int = 0
 
     def size(self, size: Size) -> Size:
-        """(height, width) of the picture of an image of `size`."""
+        """(height, width) of the view of an image of `size`."""
         return size[::-1] if self.turns % 2 else size
 
-    def picture(self, image: np.ndarray) -> np.ndarray:
-        """The picture of an image, uint8 [H, W, 3]; contiguous, of its own memory."""
-        return self._shown(image, Image.Resampling.BICUBIC)
+    def pixels(self, image: np.ndarray) -> np.ndarray:
+        """The view of an image, uint8 [H, W, 3]; contiguous, in its own memory."""
+        return self._transformed(image, Image.Resampling.BICUBIC)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
-        """The picture's mask of an image's, bool [H, W]."""
-        return self._shown(mask, Image.Resampling.NEAREST)
+        """The view of an image's mask, bool [H, W]."""
+        return self._transformed(mask, Image.Resampling.NEAREST)
 
-    def _shown(self, pixels: np.ndarray, resample: Image.Resampling) -> np.ndarray:
+    def _transformed(self, pixels: np.ndarray, resample: Image.Resampling) -> np.ndarray:
         if self.crop is not None:
             left, top, width, height = self.crop
             part = pixels[top : top + height, left : left + width]
@@ -50,7 +51,7 @@ class View:
         return np.rot90(pixels, self.turns).copy()
 
     def click(self, click: Click, size: Size) -> Click:
-        """A click on an image of `size` (height, width) as one on its picture; it must lie in the crop."""
+        """A click on an image of `size` (height, width) as one on the view; it must lie in the crop."""
         (x, y, positive), (height, width) = click, size
         if self.crop is not None:
             left, top, part_width, part_height = self.crop
@@ -63,9 +64,9 @@ class View:
             x, y, height, width = y, width - 1 - x, width, height
         return Click(x, y, positive)
 
-    def way(self, way: tuple[int, int]) -> tuple[int, int]:
-        """Where a direction (columns, rows) of the image points in the picture."""
-        x, y = way
+    def direction(self, direction: tuple[int, int]) -> tuple[int, int]:
+        """Where a direction (columns, rows) of the image points in the view."""
+        x, y = direction
         if self.mirrored:
             x = -x
         for _ in range(self.turns):
@@ -73,24 +74,24 @@ class View:
         return x, y
 
 
-WHOLE = View()
+FULL_IMAGE = ImageView()
 """The image as it is."""
 
 
-class Picture(NamedTuple):
-    """An image as a row shows it: a path, the (height, width) that the file has, a view of it."""
+class ShownImage(NamedTuple):
+    """An image as a row shows it: a path, the (height, width) of the file, a view of it."""
 
     path: str
     size: Size
-    view: View = WHOLE
+    view: ImageView = FULL_IMAGE
 
     def read(self) -> np.ndarray:
         """Its pixels, uint8 [H, W, 3]; raises GeoClickError when the file is missing, broken or of another size."""
-        return self.view.picture(images.read_image(self.path, size=self.size))
+        return self.view.pixels(images.read_image(self.path, size=self.size))
 
 
-def pictures(row: dict[str, Any]) -> list[Picture]:
-    """The pictures of a row; its `size` is one pair, or a list of pairs for several images, its `view` of one."""
+def shown_images(row: Mapping[str, Any]) -> list[ShownImage]:
+    """The images of a row; its `size` is one pair, or a list of pairs for several images, its `view` of one."""
     if len(row["images"]) == 1:
-        return [Picture(row["images"][0], tuple(row["size"]), row.get("view", WHOLE))]
-    return [Picture(path, tuple(size)) for path, size in zip(row["images"], row["size"], strict=True)]
+        return [ShownImage(row["images"][0], tuple(row["size"]), row.get("view", FULL_IMAGE))]
+    return [ShownImage(path, tuple(size)) for path, size in zip(row["images"], row["size"], strict=True)]

@@ -1,4 +1,4 @@
-"""Rows to a batch: what TRL's vision collator makes, without its chat templates and repeated image work."""
+"""Rows to a padded batch: what TRL's vision collator makes, without its chat templates and repeated image work."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +6,14 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from geoclick.train.augmentation.image_views import pictures
-from geoclick.train.data.vision_features import Features, join
+from geoclick.train.augmentation.image_views import shown_images
+from geoclick.train.data.rows import TrainingRow
+from geoclick.train.data.vision_features import VisionFeatures, join
+from geoclick.vlms.encoding import expand_image
+from geoclick.vlms.processor import Processor
 
 IGNORED = -100
+"""Label of a token that has no loss."""
 
 
 class ClickCollator:
@@ -17,33 +21,31 @@ class ClickCollator:
 
     Args:
         processor: the VLM's.
-        features: vision features by image path, or None to process the images of every batch anew.
+        features: vision features by image path, or None to process the images of every batch.
     """
 
-    def __init__(self, processor: Any, features: dict[str, Features] | None = None) -> None:
+    def __init__(self, processor: Processor, features: dict[str, VisionFeatures] | None = None) -> None:
         self.processor = processor
         self.features = features
         self.image_token = processor.image_token_id
         self.merge = processor.image_processor.merge_size**2
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
         """A batch, padded on the right.
 
         Returns:
             `input_ids`, `attention_mask`, `mm_token_type_ids` (1 on image tokens) and `labels` (-100 outside
-            the answer), int64 [N, L]; `image_grid_thw` [N, 3]; and `pixel_values` or, with features at hand,
+            the answer), int64 [N, L]; `image_grid_thw` [N, 3]; and `pixel_values` or, with cached features,
             `mm_encoder_outputs`.
         """
         batch = self._images(rows)
-        tokenizer = self.processor.tokenizer
-        prompts = tokenizer([row["prompt"] for row in rows], add_special_tokens=False)["input_ids"]
-        answers = tokenizer([row["completion"] for row in rows], add_special_tokens=False)["input_ids"]
         ids, labels = [], []
-        for prompt, answer, grid in zip(prompts, answers, batch["image_grid_thw"], strict=True):
-            prompt = self._with_image(prompt, int(grid.prod()) // self.merge)
+        for row, grid in zip(rows, batch["image_grid_thw"], strict=True):
+            prompt = expand_image(row["prompt_ids"], self.image_token, int(grid.prod()) // self.merge)
+            answer = row["completion_ids"]
             ids.append(torch.tensor(prompt + answer))
             labels.append(torch.tensor([IGNORED] * len(prompt) + answer))
-        input_ids = pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id)
+        input_ids = pad_sequence(ids, batch_first=True, padding_value=self.processor.tokenizer.pad_token_id)
         lengths = torch.tensor([len(row) for row in ids])
         return batch | {
             "input_ids": input_ids,
@@ -52,15 +54,11 @@ class ClickCollator:
             "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
         }
 
-    def _images(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        shown = [pictures(row)[0] for row in rows]
+    def _images(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
+        shown = [shown_images(row)[0] for row in rows]
         if self.features is not None:
-            chosen = [self.features[picture.path] for picture in shown]
+            chosen = [self.features[image.path] for image in shown]
             grid = torch.stack([f.grid for f in chosen])
             return {"image_grid_thw": grid, "mm_encoder_outputs": {"image": join(chosen)}}
-        pixels = [picture.read() for picture in shown]
+        pixels = [image.read() for image in shown]
         return dict(self.processor.image_processor(images=pixels, return_tensors="pt"))
-
-    def _with_image(self, ids: list[int], tokens: int) -> list[int]:
-        at = ids.index(self.image_token)
-        return ids[:at] + [self.image_token] * tokens + ids[at + 1 :]

@@ -1,4 +1,4 @@
-"""The samples that a training run is measured on while it goes: images that it does not learn from."""
+"""The samples that a training run is evaluated on: those of images that it does not train on."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,19 +9,19 @@ from geoclick import store
 from geoclick.datasets import Sample
 
 
-def pick(rows: Iterable[store.Row], root: str | Path, count: int) -> list[Sample]:
-    """At least `count` samples of a click store where it has so many: all of some images.
+def select(rows: Iterable[store.Row], root: str | Path, count: int) -> list[Sample]:
+    """At least `count` samples of a click store, if it has as many: all samples of some images.
 
-    Which images follows from their names alone, so that every process and every restart finds the same. Of several
-    sequences on one target the first stands for all.
+    The choice depends on the names of the images alone, so that it is the same in every process and after a restart.
+    Several sequences on one target are one sample.
 
     Args:
         rows: of the store.
         root: folder of its dataset.
-        count: samples.
+        count: number of samples.
 
     Raises:
-        GeoClickError: a chosen image is missing.
+        GeoClickError: a selected image is missing.
     """
     samples: dict[tuple[str, str, str], Sample] = {}
     for row in rows:

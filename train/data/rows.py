@@ -1,16 +1,60 @@
-"""Click store to training rows: a rendered prompt, a rendered answer and the path of an image."""
+"""Click store to training rows: tokens of a prompt and its answer, and the path of an image."""
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from datasets import Dataset
 
-from geoclick import codec, prompts, store
-from geoclick.clicks import Click
+from geoclick import chat_rows, store
+from geoclick.chat_rows import ChatRow, ImagePaths
 from geoclick.errors import GeoClickError
-from geoclick.vlms import Vlm, resized_size
+from geoclick.train.augmentation.image_views import ImageView
+from geoclick.vlms import encoding
+from geoclick.vlms.loading import Vlm
+
+BLOCK = 1024
+"""Rows that are encoded together."""
+
+
+class TrainingRow(TypedDict):
+    """What the collators take.
+
+    Attributes:
+        images: the path of the image.
+        size: [height, width] of the image in pixels.
+        prompt_ids: tokens of the prompt, one image token for the image.
+        completion_ids: tokens of the answer.
+        view: what an augmented row shows of the image.
+    """
+
+    images: list[str]
+    size: list[int]
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    view: NotRequired[ImageView]
+
+
+class RawRow(TrainingRow):
+    """A training row with what `geoclick.train.augmentation.augment` needs.
+
+    Attributes:
+        sample_id: of the sample.
+        task: of the sample.
+        image: as the store names it.
+        query: the user's text.
+        mask: the counts of the target's RLE.
+        clicks: [x, y, 1 or 0] of each click of the answer, in pixels.
+    """
+
+    sample_id: str
+    task: str
+    image: str
+    query: str
+    mask: str
+    clicks: list[list[float]]
 
 
 def build(
@@ -24,95 +68,64 @@ def build(
     held_out: Container[str] = (),
     raw: bool = False,
 ) -> tuple[Dataset, dict[str, int]]:
-    """The rows of a click store for TRL, as prompt and completion.
+    """The training rows of a click store.
 
-    Text is rendered here, once; images stay on disk until the collator opens them.
+    Chats are encoded here, once; images stay on disk until the collator opens them.
 
     Args:
         clicks: folder of the click store.
         root: folder that the store's image paths are relative to.
-        vlm: gives the chat template, the codec's family and the resized size.
+        vlm: its processor encodes the chats, and its family writes the clicks.
         answer_format: `json` or `compact`.
-        max_clicks: clicks of an answer at most; the first ones stay.
-        min_iou: rows whose mask after those clicks is worse are left out; rows without a target always stay.
+        max_clicks: clicks of an answer at most; the first ones are used.
+        min_iou: smallest IoU of the mask after those clicks; rows without a target are always used.
         held_out: images, as the store names them, whose rows are left out.
-        raw: add what `geoclick.train.augmentation.augment` makes rows anew from.
+        raw: add the columns that augmentation needs.
 
     Returns:
-        A dataset with the columns `images` (a list of one path), `size` ([height, width] in pixels), `prompt` and
-        `completion`, and the number of rows left out by reason. Raw rows have `sample_id`, `task`, `image`, `query`,
-        `mask` (the counts of its RLE) and `clicks` (lists of x, y and 1 or 0) too.
+        A dataset with the columns of `TrainingRow`, or those of `RawRow`, and the number of rows left out by reason.
 
     Raises:
         GeoClickError: no or a broken store, a missing image, or no row left.
     """
-    root = Path(root)
-    columns: dict[str, list] = defaultdict(list)
     left_out: Counter[str] = Counter()
-    found: dict[str, str] = {}
-    for row in store.read(clicks):
-        sequence = row.clicks[:max_clicks]
-        reason = "held out" if row.image in held_out else store.why_left_out(row, len(sequence), min_iou)
-        if reason:
-            left_out[reason] += 1
-            continue
-        if row.image not in found:
-            found[row.image] = str(store.existing_image(root, row.image))
-        size = (row.height, row.width)
-        prompt, completion = write(
-            vlm.processor, vlm.family, row.query, sequence, size=size, answer_format=answer_format
-        )
-        values = {
-            "images": [found[row.image]],
-            "size": list(size),
-            "prompt": prompt,
-            "completion": completion,
-        }
-        if raw:
-            values |= {name: getattr(row, name) for name in ("sample_id", "task", "image", "query")}
-            values |= {"mask": row.mask["counts"], "clicks": [list(map(float, click)) for click in sequence]}
-        for name, value in values.items():
-            columns[name].append(value)
+    stored = _without(held_out, store.read(clicks), left_out)
+    usable = chat_rows.usable(stored, max_clicks=max_clicks, min_iou=min_iou, left_out=left_out)
+    paths = ImagePaths(root)
+    columns: dict[str, list[object]] = defaultdict(list)
+    while block := list(islice(usable, BLOCK)):
+        images = [paths[one.row.image] for one in block]
+        chats = [
+            chat_rows.chat(one.row.query, one.clicks, vlm.frame(one.size, answer_format)) for one in block
+        ]
+        examples = encoding.encode_examples(vlm.processor, chats)
+        for one, path, example in zip(block, images, examples, strict=True):
+            values = {"images": [path], "size": list(one.size), **example._asdict()}
+            if raw:
+                values |= _raw_values(one)
+            for name, value in values.items():
+                columns[name].append(value)
     if not columns:
         raise GeoClickError(
-            f"{clicks} has no row to train on; lower min_iou or evaluate_samples, or make the store anew."
+            f"{clicks} has no row to train on; lower min_iou or evaluate_samples, or make the store again."
         )
     return Dataset.from_dict(columns), dict(left_out)
 
 
-def write(
-    processor: Any,
-    family: str,
-    query: str,
-    clicks: Iterable[Click],
-    *,
-    size: tuple[int, int],
-    answer_format: str,
-) -> tuple[str, str]:
-    """Prompt and completion of a query and its clicks on a picture of `size` (height, width)."""
-    answer = codec.encode(
-        clicks,
-        family=family,
-        answer_format=answer_format,
-        image_size=size,
-        resized_size=resized_size(processor, size),
-    )
-    return render(processor, query, answer, answer_format)
+def _without(
+    held_out: Container[str], rows: Iterable[store.Row], left_out: Counter[str]
+) -> Iterator[store.Row]:
+    """The rows on other images; the held-out ones are counted."""
+    for row in rows:
+        if row.image in held_out:
+            left_out["held out"] += 1
+        else:
+            yield row
 
 
-def render(processor: Any, query: str, answer: str, answer_format: str) -> tuple[str, str]:
-    """Prompt and completion of one row through the processor's chat template, each a text with special tokens.
-
-    Raises:
-        GeoClickError: the template renders a finished chat in another way than an open one.
-    """
-    asked = prompts.messages(query, answer_format=answer_format)
-    told = prompts.messages(query, answer_format=answer_format, answer=answer)
-    prompt = processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-    whole = processor.apply_chat_template(told, tokenize=False)
-    if not whole.startswith(prompt):
-        raise GeoClickError(
-            "The model's chat template does not continue its own generation prompt; "
-            "train an Instruct checkpoint instead of a Thinking one."
-        )
-    return prompt, whole[len(prompt) :]
+def _raw_values(one: ChatRow) -> dict[str, object]:
+    names = ("sample_id", "task", "image", "query")
+    return {name: getattr(one.row, name) for name in names} | {
+        "mask": one.row.mask["counts"],
+        "clicks": [list(map(float, click)) for click in one.clicks],
+    }

@@ -1,7 +1,7 @@
 """Features of the frozen vision tower, computed once per image instead of once per row and epoch.
 
-LoRA tunes the language model only, so what the tower sees of an image never changes in a run. Where all
-features fit in memory, every step saves the image file, the processor and the tower.
+With LoRA in the language model only, the tower's output for an image never changes in a run. If the features of all
+images fit in memory, no step needs the image files, the processor or the tower.
 """
 
 from collections.abc import Iterable
@@ -14,19 +14,19 @@ from rich.progress import track
 from transformers.modeling_outputs import ModelOutput
 
 from geoclick import images
-from geoclick.vlms import Vlm, resized_size
+from geoclick.vlms.loading import Vlm, resized_size
 
 BATCH = 16
 
 
 @dataclass(frozen=True)
-class Features:
-    """What the vision tower says of one image.
+class VisionFeatures:
+    """The vision tower's output for one image.
 
     Attributes:
         grid: patches in time, height and width, int64 [3].
-        fields: the tower's outputs as the language model takes them, by name: [tokens, hidden], or a list of
-            such (Qwen3-VL's deepstack).
+        fields: what the language model takes, by name: [tokens, hidden], or a list of such tensors (Qwen3-VL's
+            deepstack).
         kind: transformers' class that holds them.
     """
 
@@ -40,13 +40,13 @@ class Features:
         tensors = [t for v in self.fields.values() for t in (v if isinstance(v, list) else [v])]
         return sum(t.nbytes for t in tensors)
 
-    def on_cpu(self) -> "Features":
-        """A copy in memory of its own, free of the batch that it was computed in."""
+    def on_cpu(self) -> "VisionFeatures":
+        """A copy in its own memory, independent of the batch that it was computed in."""
         fields = {
             name: [v.cpu().clone() for v in value] if isinstance(value, list) else value.cpu().clone()
             for name, value in self.fields.items()
         }
-        return Features(self.grid.cpu().clone(), fields, self.kind)
+        return VisionFeatures(self.grid.cpu().clone(), fields, self.kind)
 
 
 def compute(
@@ -54,17 +54,17 @@ def compute(
     sizes: dict[str, tuple[int, int]],
     *,
     device: torch.device,
-    autocast: AbstractContextManager,
+    autocast: AbstractContextManager[object],
     limit: float,
-) -> dict[str, Features] | None:
-    """The features of every image, on the CPU, or None when they would take more memory than `limit`.
+) -> dict[str, VisionFeatures] | None:
+    """The features of every image, on the CPU, or None if they would take more memory than `limit`.
 
     Args:
-        vlm: its model must be whole on `device`.
+        vlm: its complete model must be on `device`.
         sizes: path of an image to its (height, width) in pixels.
         device: where to compute.
         autocast: the precision that training computes in.
-        limit: bytes; judged from the first batch and the numbers of visual tokens.
+        limit: bytes; the need is estimated from the first batch and the sizes of all images.
 
     Raises:
         GeoClickError: an image is missing, truncated or of another size.
@@ -72,16 +72,16 @@ def compute(
     if limit <= 0:
         return None
     paths = sorted(sizes)
-    found = of_images(vlm, {path: sizes[path] for path in paths[:BATCH]}, device=device, autocast=autocast)
+    features = of_images(vlm, {path: sizes[path] for path in paths[:BATCH]}, device=device, autocast=autocast)
     areas = {path: _area(vlm, sizes[path]) for path in paths}
-    per_pixel = sum(f.nbytes for f in found.values()) / sum(areas[path] for path in found)
+    per_pixel = sum(f.nbytes for f in features.values()) / sum(areas[path] for path in features)
     if per_pixel * sum(areas.values()) > limit:
         return None
     rest = range(BATCH, len(paths), BATCH)
     for start in track(rest, description="Vision features", transient=True, disable=len(rest) < 8):
         some = {path: sizes[path] for path in paths[start : start + BATCH]}
-        found |= of_images(vlm, some, device=device, autocast=autocast)
-    return found
+        features |= of_images(vlm, some, device=device, autocast=autocast)
+    return features
 
 
 def _area(vlm: Vlm, size: tuple[int, int]) -> int:
@@ -94,8 +94,8 @@ def of_images(
     sizes: dict[str, tuple[int, int]],
     *,
     device: torch.device,
-    autocast: AbstractContextManager,
-) -> dict[str, Features]:
+    autocast: AbstractContextManager[object],
+) -> dict[str, VisionFeatures]:
     """The features of some images, computed in one batch; arguments and errors as in `compute`."""
     pixels = [images.read_image(path, size=size).copy() for path, size in sizes.items()]
     inputs = vlm.processor.image_processor(images=pixels, return_tensors="pt")
@@ -103,11 +103,11 @@ def of_images(
         output = vlm.model.model.get_image_features(
             inputs["pixel_values"].to(device), inputs["image_grid_thw"].to(device), return_dict=True
         )
-    found = split(output, inputs["image_grid_thw"])
-    return {path: feature.on_cpu() for path, feature in zip(sizes, found, strict=True)}
+    features = split(output, inputs["image_grid_thw"])
+    return {path: feature.on_cpu() for path, feature in zip(sizes, features, strict=True)}
 
 
-def split(output: ModelOutput, grids: torch.Tensor) -> list[Features]:
+def split(output: ModelOutput, grids: torch.Tensor) -> list[VisionFeatures]:
     """The output of the vision tower by image; the inverse of `join`.
 
     Args:
@@ -115,18 +115,18 @@ def split(output: ModelOutput, grids: torch.Tensor) -> list[Features]:
         grids: patches of the images in time, height and width, int64 [images, 3].
     """
     names = [name for name in ("pooler_output", "deepstack_features") if output.get(name) is not None]
-    found = []
-    for index, grid in enumerate(grids):
-        # The one is a sequence over images, the other a list over layers of such.
+    features = []
+    for index, grid in enumerate(torch.unbind(grids)):
+        # The first is a sequence over images, the second a list over layers of such sequences.
         fields: dict[str, Any] = {
             name: output[name][index] if name == "pooler_output" else [v[index] for v in output[name]]
             for name in names
         }
-        found.append(Features(grid, fields, type(output)))
-    return found
+        features.append(VisionFeatures(grid, fields, type(output)))
+    return features
 
 
-def join(features: Iterable[Features]) -> ModelOutput:
+def join(features: Iterable[VisionFeatures]) -> ModelOutput:
     """The output of the vision tower for a batch of images, for `mm_encoder_outputs`."""
     features = list(features)
     fields: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is whole."""
+"""The checkpoints of a run: which are complete, and which run may resume from them."""
 
 import json
 import re
@@ -15,21 +15,23 @@ from geoclick.errors import GeoClickError, UsageError, first_line
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 
 
-def last_whole(output: Path, processes: int) -> Path | None:
-    """The latest checkpoint that was written to its end, or None.
+def last_complete(output: Path, processes: int) -> Path | None:
+    """The latest complete checkpoint, or None.
 
-    The trainer writes `trainer_state.json` after the weights, the optimizer and the random states, so that a
-    folder without it was cut short by a kill or a full disk; such folders are passed over.
+    The trainer writes `trainer_state.json` after the weights, the optimizer and the random states. A folder without it
+    was interrupted by a kill or a full disk, and is skipped.
 
     Args:
         output: the run's folder.
-        processes: of this run; each one wrote its own random state.
+        processes: of this run; each of them wrote its random state.
     """
     steps = {int(m[1]): path for path in output.glob("checkpoint-*") if (m := _NAME.fullmatch(path.name))}
-    return next((steps[step] for step in sorted(steps, reverse=True) if _whole(steps[step], processes)), None)
+    return next(
+        (steps[step] for step in sorted(steps, reverse=True) if _is_complete(steps[step], processes)), None
+    )
 
 
-def _whole(folder: Path, processes: int) -> bool:
+def _is_complete(folder: Path, processes: int) -> bool:
     try:
         json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -41,40 +43,41 @@ def _whole(folder: Path, processes: int) -> bool:
 def check_fresh(output: Path) -> None:
     """Refuse a folder that already holds a run; raises UsageError with the two ways out."""
     if any(output.glob("checkpoint-*")) or (output / "adapter_model.safetensors").exists():
-        raise UsageError(f"{output} already holds a run; add --resume to go on, or give another --output.")
+        raise UsageError(
+            f"{output} already holds a run; add --resume to continue it, or give another --output."
+        )
+
+
+CHANGEABLE = frozenset({"resume", "allow_contradictions"})
+"""Options that a resumed run may change."""
 
 
 def check_same(output: Path, resolved: dict[str, Any]) -> None:
-    """Refuse to go on with other options than the run began with; raises UsageError naming the first."""
-    began = config.read_yaml(output / "config.yaml")
-    for key in sorted((began.keys() | resolved.keys()) - {"resume"}):
-        if began.get(key) != resolved.get(key):
+    """Refuse to resume with options other than those of the run; raises UsageError naming the first."""
+    before = config.read_yaml(output / "config.yaml")
+    for key in sorted((before.keys() | resolved.keys()) - CHANGEABLE):
+        if before.get(key) != resolved.get(key):
             raise UsageError(
-                f"The run in {output} began with {key} {began.get(key)!r}, not {resolved.get(key)!r}; "
+                f"The run in {output} was started with {key} {before.get(key)!r}, not {resolved.get(key)!r}; "
                 "resume with the same options, or give another --output."
             )
 
 
 def check_launcher(checkpoint: Path, *, deepspeed: bool) -> None:
-    """Refuse a checkpoint whose optimizer state is of the other kind: DeepSpeed's own, or PyTorch's.
-
-    Raises:
-        UsageError: with the launcher that fits.
-    """
+    """Refuse the optimizer state of DeepSpeed without DeepSpeed, and that of PyTorch with it; raises UsageError."""
     if (checkpoint / "latest").is_file() != deepspeed:
         raise UsageError(
             f"{checkpoint} was written {'without' if deepspeed else 'with'} DeepSpeed; "
-            "resume by the accelerate file that the run began with, or give another --output."
+            "resume with the accelerate file that the run was started with, or give another --output."
         )
 
 
 @contextmanager
-def explained(output: Path) -> Iterator[None]:
-    """Say in one sentence, as GeoClickError, what libraries say in their own ways.
+def readable_errors(output: Path) -> Iterator[None]:
+    """Turn errors of the libraries into a GeoClickError of one sentence.
 
-    A failed write of weights is an OSError nowhere: safetensors says "I/O error", and torch.save a RuntimeError of its
-    archive writer (inline_container.cc). What a data loader's worker raises comes with the worker's traceback as its
-    message.
+    A failed write of weights is never an OSError: safetensors raises "I/O error", and torch.save a RuntimeError of its
+    archive writer (inline_container.cc). An error in a data loader's worker has the worker's traceback as its message.
     """
     try:
         yield
@@ -87,5 +90,5 @@ def explained(output: Path) -> Iterator[None]:
             raise
         reason = first_line(error)
         raise GeoClickError(
-            f"{output} cannot be written ({reason}); free space, then start the same command with --resume."
+            f"{output} cannot be written ({reason}); free space, then rerun the command with --resume."
         ) from error

@@ -1,70 +1,92 @@
-"""What would stop a run late, looked for early: broken images, no room or right to write, a tracker not installed."""
+"""Early checks for what would stop a run late: broken images, no space or permission to write, a missing tracker."""
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from geoclick import images
+from geoclick import chat_rows, contradictions, images, store
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.jobs import processes
 
 DECODED = 32
-"""Images that are read to their last pixel; of the others the header is read."""
+"""Images that are decoded completely; of the others only the header is read."""
 
 BYTES_PER_WEIGHT = 16
-"""Of a checkpoint, by LoRA weight: float32 itself, AdamW's two moments, and DeepSpeed's master copy."""
+"""Size of a checkpoint per LoRA weight: the weight in float32, AdamW's two moments, and DeepSpeed's master copy."""
 
 
 def check_images(sizes: dict[str, tuple[int, int]]) -> None:
-    """Read every image's header, and `DECODED` images, evenly spread, as a whole.
+    """Read the header of every image, and decode `DECODED` evenly spread images.
 
     Args:
         sizes: path of an image to the (height, width) in pixels that it must have.
 
     Raises:
-        GeoClickError: an image is missing, no image, of another size, or among those decoded and cut short.
+        GeoClickError: an image is missing, no image or of another size, or a decoded one is truncated.
     """
     for path, size in sizes.items():
         try:
             with Image.open(path) as image:
-                whole = image.size == (size[1], size[0])
+                fits = image.size == (size[1], size[0])
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            whole = False
-        if not whole:
+            fits = False
+        if not fits:
             images.read_image(path, size=size)
     paths = list(sizes)
     for path in paths[:: max(1, -(-len(paths) // DECODED))]:
         images.read_image(path, size=sizes[path])
 
 
+def check_contradictions(clicks: str | Path, *, max_clicks: int, min_iou: float, allowed: bool) -> None:
+    """Print how many rows of a click store have the same image and query as others, and another target.
+
+    Args:
+        clicks: folder of the click store.
+        max_clicks: as in `chat_rows.usable`.
+        min_iou: as in `chat_rows.usable`.
+        allowed: accept any number of them.
+
+    Raises:
+        GeoClickError: there are too many, or the store is missing or broken.
+    """
+    rows = contradictions.QuestionTargets()
+    usable = chat_rows.usable(store.read(clicks), max_clicks=max_clicks, min_iou=min_iou, left_out=Counter())
+    for one in usable:
+        rows.add(one.row.image, one.row.query, one.row.mask)
+    result = rows.count()
+    contradictions.check(result, allowed=allowed)
+    if result.contradicting and processes.is_first():
+        print(f"warning: {result}")
+
+
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """The folder, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def check_writable(output: Path) -> None:
-    """Write and remove a file where the output folder is or will be; raises GeoClickError where that fails."""
+    """Write a temporary file to the output folder or its nearest parent; raises GeoClickError if that fails."""
     try:
         with tempfile.TemporaryFile(dir=existing(output)):
             pass
     except OSError as error:
-        raise GeoClickError(
-            f"Nothing can be written to {output} ({error.strerror}); give another --output."
-        ) from error
+        raise GeoClickError(f"{output} is not writable ({error.strerror}); give another --output.") from error
 
 
 def check_space(output: Path, *, weights: int, checkpoints: int) -> tuple[int, int]:
-    """Compare the checkpoints that a run keeps with the space that is free.
+    """Compare the size of a run's checkpoints with the free space.
 
     Args:
         output: the run's folder.
-        weights: numbers that are trained.
-        checkpoints: that lie on the disk at once at most.
+        weights: number of trained weights.
+        checkpoints: largest number of checkpoints on the disk at once.
 
     Returns:
-        Bytes that the run needs, at most, and bytes that are free.
+        The largest number of bytes that the run needs, and the number of free bytes.
 
     Raises:
         GeoClickError: they do not fit.
@@ -83,11 +105,11 @@ def check_reporting(names: Sequence[str]) -> None:
     """Refuse a tracker (`report_to`) that is unknown or not installed; raises UsageError with those that are."""
     from transformers.integrations import integration_utils
 
-    here = integration_utils.get_available_reporting_integrations()
+    available = integration_utils.get_available_reporting_integrations()
     for name in names:
-        if name not in here:
+        if name not in available:
             known = name in integration_utils.INTEGRATION_TO_CALLBACK
             raise UsageError(
                 f"report_to {name} is {'not installed' if known else 'unknown'}; "
-                f"{'install it, or ' if known else ''}use one of: {', '.join([*here, 'none'])}."
+                f"{'install it, or ' if known else ''}use one of: {', '.join([*available, 'none'])}."
             )

@@ -1,8 +1,7 @@
-"""`geoclick train sft --dry-run`: the run in a few steps, to say what it would take and to fail now instead of later.
+"""`geoclick train sft --dry-run`: a few steps of the run, to measure what it needs and to fail early.
 
-The trainer is the run's own, under whatever launcher: it takes one step on the longest rows or packs, where memory
-peaks, and some on rows as chance brings them, whose median is the time of a step. Everything is written to a temporary
-folder.
+The trainer is that of the run, under any launcher. It takes one step on the longest rows or packs, where memory peaks,
+and some steps on random ones, whose median is the time of a step. All output goes to a temporary folder.
 """
 
 import atexit
@@ -13,56 +12,61 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from geoclick.train.augmentation.augment import Augmentation
-from geoclick.train.augmentation.augmented_dataset import Augmented, Key
+from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, Key
+from geoclick.train.data.training_data import TrainingData
 from geoclick.train.loop import checks
-from geoclick.train.packing import packs
-from geoclick.train.packing.packs import Packs
+from geoclick.train.packing.packed_dataset import PackedDataset, token_lengths
+
+if TYPE_CHECKING:
+    from trl import SFTConfig
+
+    from geoclick.train.loop.trainer import ClickTrainer
+
+T = TypeVar("T")
 
 MEASURED = 4
-"""Steps whose time counts."""
+"""Steps that are timed."""
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Packs that are given, in place of a `train.packing.Packing`."""
+class FixedPacks(PackedDataset):
+    """Given packs of the rows of a packed dataset, the same in every epoch."""
 
-    given: list[list[int]]
+    def __init__(self, dataset: PackedDataset, packs: list[list[int]]) -> None:
+        super().__init__(dataset.rows, dataset.plan)
+        self.given = packs
 
-    @property
-    def count(self) -> int:
-        """Packs of an epoch."""
+    def __len__(self) -> int:
+        """The number of packs."""
         return len(self.given)
 
-    def packs(self, epoch: int) -> list[list[int]]:
-        """The same in every epoch."""
+    def packs(self) -> list[list[int]]:
+        """The given packs."""
         return self.given
 
 
-class InOrder(Augmented):
-    """Augmented rows in the order in which they are given."""
+class OrderedDataset(AugmentedDataset):
+    """Augmented rows, not shuffled."""
 
     def keys(self) -> list[Key]:
-        """The rows as they are in the first epoch."""
+        """The rows as they are in the first epoch, in order."""
         return [(0, index) for index in range(len(self))]
 
 
-class Watch(TrainerCallback):
-    """Times of steps, and the memory of the first one.
+class StepMeasurement(TrainerCallback):  # type: ignore[misc]
+    """Measures the time of each step and the memory of the first one.
 
     Attributes:
-        seconds: of each step, its data included.
-        peak: bytes on the GPU, or of this process on the CPU, at most during the first step.
-        before: bytes that were taken before the first step.
+        seconds: of each step, with loading its data.
+        peak: largest number of bytes during the first step, on the GPU or, on the CPU, of this process.
+        before: bytes in use before the first step.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -70,20 +74,24 @@ class Watch(TrainerCallback):
         self.seconds: list[float] = []
         self.peak = self.before = 0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start to measure."""
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the measurement."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             self.before = torch.cuda.memory_allocated(self.device)
         else:
-            self.before = self.peak = resident()
+            self.before = self.peak = process_memory()
             self.done = threading.Event()
             self.thread = threading.Thread(target=self._sample, daemon=True)
             self.thread.start()
         self.began = time.perf_counter()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """One step further; the first one's peak is known."""
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Record the time of the step and, after the first one, its peak."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
@@ -98,16 +106,16 @@ class Watch(TrainerCallback):
 
     def _sample(self) -> None:
         while not self.done.wait(0.005):
-            self.peak = max(self.peak, resident())
+            self.peak = max(self.peak, process_memory())
 
 
-def resident() -> int:
-    """Bytes of memory that this process has."""
+def process_memory() -> int:
+    """Bytes of memory that this process uses."""
     return psutil.Process().memory_info().rss
 
 
-def quiet(arguments: Any) -> Any:
-    """A copy of the run's SFTConfig that leaves nothing behind: no checkpoint or tracker, a temporary folder."""
+def without_output(arguments: "SFTConfig") -> "SFTConfig":
+    """A copy of the run's config without checkpoints and trackers, for a temporary folder."""
     arguments = copy.copy(arguments)
     folder = tempfile.mkdtemp(prefix="geoclick-dry-run-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -118,114 +126,124 @@ def quiet(arguments: Any) -> Any:
 
 
 def report(
-    trainer: Any,
+    trainer: "ClickTrainer",
+    data: TrainingData,
+    trainable: dict[str, int],
     *,
     output: Path,
-    arguments: Any,
-    rows: Any,
-    left_out: dict[str, int],
-    trainable: dict[str, int],
-    augmentation: Augmentation | None,
+    arguments: "SFTConfig",
 ) -> list[str]:
-    """Take the steps, and return the lines that say what the run would be.
+    """Run the steps, and return the lines of the report.
 
     Args:
-        trainer: the run's, not yet started, writing to a temporary folder and to no tracker.
-        output: the run's folder, where nothing is written.
-        arguments: the run's own SFTConfig.
-        rows: of `geoclick.train.data.rows.build`.
-        left_out: their number by reason.
-        trainable: numbers trained, by tower.
-        augmentation: of the rows, which count by the most tokens that it may give them.
+        trainer: the run's, not yet started, with the config of `without_output`.
+        data: of the run.
+        trainable: number of trained weights by tower.
+        output: the run's folder; nothing is written to it.
+        arguments: the run's own config.
 
     Raises:
-        GeoClickError: an image is broken, the output folder takes no files, or its disk too few.
+        GeoClickError: an image is broken, or the disk of the output folder is too full.
     """
-    longest = map(augmentation.longest, rows) if augmentation else rows
-    lengths = packs.lengths(longest, trainer.processing_class)
+    longest = map(data.augmentation.longest, data.rows) if data.augmentation else data.rows
+    lengths = token_lengths(longest, trainer.processing_class)
     weights = sum(trainable.values())
-    _, an_epoch, _, _, a_step, _, steps = trainer.set_initial_training_values(
+    _, epoch_steps, _, _, step_size, _, steps = trainer.set_initial_training_values(
         arguments, trainer.get_train_dataloader()
     )
-    needed, free = checks.check_space(output, weights=weights, checkpoints=kept(arguments, an_epoch, steps))
-    packed = trainer.train_dataset if isinstance(trainer.train_dataset, Packs) else None
-    watch = rehearse(trainer, lengths, packed, a_step)
-    step = statistics.median(watch.seconds[1:])
-    device = arguments.device
-    room = (
-        torch.cuda.get_device_properties(device).total_memory
-        if device.type == "cuda"
-        else psutil.virtual_memory().total
-    )
-    frozen = sum(size(p) for p in trainer.model.parameters() if not p.requires_grad)
-    tower = ", ".join(f"{name} {count:,}" for name, count in trainable.items())
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count)
-    lines = {
-        "rows": f"{len(rows):,} ({'left out: ' + dropped if dropped else 'none left out'})",
-        "tokens a row": quantiles(lengths),
-    }
-    if packed:
-        lines["packs"] = f"{len(packed):,} an epoch, {packed.packing.filled:.0%} filled"
-    share = weights / (weights + frozen)
+    checkpoints = checkpoints_on_disk(arguments, epoch_steps, steps)
+    needed, free = checks.check_space(output, weights=weights, checkpoints=checkpoints)
+    measured = measure_steps(trainer, lengths, data.packed, step_size)
+    step = statistics.median(measured.seconds[1:])
+    lines = {"rows": rows_line(data), "tokens a row": quantiles(lengths)}
+    if data.packed:
+        lines["packs"] = f"{len(data.packed):,} an epoch, {data.packed.plan.filled:.0%} filled"
     lines |= {
-        "trainable": f"{weights:,} weights ({tower}), {share:.2%} of all",
-        "steps": f"{an_epoch:,} an epoch, {steps:,} in all, on {arguments.world_size} process(es)",
-        "memory": f"base weights {giga(stored(trainer.model))}; LoRA gradients and optimizer {giga(12 * weights)}, "
-        f"estimated; the step on the longest {'pack' if packed else 'rows'} adds {giga(watch.peak - watch.before)} "
-        f"to {giga(watch.before)}: {giga(watch.peak)} of {giga(room)}",
-        "time": f"{step:.2f} s a step on {device.type} (median of {MEASURED}), {clock(step * steps)} in all",
+        "trainable": trainable_line(trainer.model, trainable),
+        "steps": f"{epoch_steps:,} an epoch, {steps:,} in all, on {arguments.world_size} process(es)",
+        "memory": f"base weights {giga(base_bytes(trainer.model))}; "
+        f"LoRA gradients and optimizer {giga(12 * weights)}, estimated; "
+        f"the step on the longest {'pack' if data.packed else 'rows'} adds "
+        f"{giga(measured.peak - measured.before)} to {giga(measured.before)}: {giga(measured.peak)} "
+        f"of {giga(total_memory(arguments.device))}",
+        "time": f"{step:.2f} s a step on {arguments.device.type} (median of {MEASURED}), "
+        f"{clock(step * steps)} in all",
         "disk": f"up to {giga(needed)} for checkpoints and adapter, {giga(free)} free",
     }
     return [f"{name:<13} {value}" for name, value in lines.items()]
 
 
-def rehearse(trainer: Any, lengths: Sequence[int], packed: Packs | None, a_step: int) -> Watch:
-    """Train one step on the longest rows or packs, `MEASURED + 1` on others, and throw the weights away.
+def rows_line(data: TrainingData) -> str:
+    """The number of rows, and of those left out by reason."""
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in data.left_out.items() if count)
+    return f"{len(data.rows):,} ({'left out: ' + left_out if left_out else 'none left out'})"
+
+
+def trainable_line(model: torch.nn.Module, trainable: dict[str, int]) -> str:
+    """The number of trained weights, by tower, and their fraction of all weights."""
+    weights = sum(trainable.values())
+    frozen = sum(size(p) for p in model.parameters() if not p.requires_grad)
+    towers = ", ".join(f"{name} {count:,}" for name, count in trainable.items())
+    return f"{weights:,} weights ({towers}), {weights / (weights + frozen):.2%} of all"
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of memory of a GPU, or of the machine on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
+
+
+def measure_steps(
+    trainer: "ClickTrainer", lengths: Sequence[int], packed: PackedDataset | None, step_size: int
+) -> StepMeasurement:
+    """Train one step on the longest rows or packs and `MEASURED + 1` steps on others; the weights are discarded.
 
     Args:
         trainer: the run's.
         lengths: tokens of each row.
         packed: the rows in packs, or None.
-        a_step: rows, or packs, of a step.
+        step_size: rows, or packs, of a step.
     """
     batches = 2 + MEASURED
     if packed:
-        units = packed.packing.packs(0)
+        units = packed.plan.packs(0)
         total = [sum(lengths[index] for index in unit) for unit in units]
     else:
         order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0))
         units = [[index] for index in order.tolist()]
         total = [lengths[unit[0]] for unit in units]
-    longest = sorted(range(len(units)), key=lambda index: -total[index])[:a_step]
-    chosen = [*(units[index] for index in cycled(longest, a_step)), *cycled(units, a_step * (batches - 1))]
+    longest = sorted(range(len(units)), key=lambda index: -total[index])[:step_size]
+    chosen = [units[index] for index in cycled(longest, step_size)]
+    chosen += cycled(units, step_size * (batches - 1))
     if packed:
-        trainer.train_dataset = Packs(packed.rows, Chosen(chosen))
-    elif isinstance(trainer.train_dataset, Augmented):
+        trainer.train_dataset = FixedPacks(packed, chosen)
+    elif isinstance(trainer.train_dataset, AugmentedDataset):
         augmented = trainer.train_dataset
-        trainer.train_dataset = InOrder(
+        trainer.train_dataset = OrderedDataset(
             augmented.rows.select([unit[0] for unit in chosen]), augmented.augmentation
         )
     else:
         trainer.train_dataset = trainer.train_dataset.select([unit[0] for unit in chosen])
         trainer.args.train_sampling_strategy = "sequential"
     trainer.args.max_steps = batches
-    watch = Watch(trainer.args.device)
-    trainer.add_callback(watch)
+    measured = StepMeasurement(trainer.args.device)
+    trainer.add_callback(measured)
     trainer.train()
-    # The second step too may compile or allocate what later ones find.
-    watch.seconds = [watch.seconds[0], *watch.seconds[2:]]
-    return watch
+    # The second step, too, may compile or allocate for the later ones.
+    measured.seconds = [measured.seconds[0], *measured.seconds[2:]]
+    return measured
 
 
-def cycled(values: Sequence[Any], count: int) -> list[Any]:
-    """The first `count` of the values, again from the start where they are fewer."""
+def cycled(values: Sequence[T], count: int) -> list[T]:
+    """The first `count` of the values, repeated if there are fewer."""
     return [values[index % len(values)] for index in range(count)]
 
 
-def kept(arguments: Any, an_epoch: int, steps: int) -> int:
-    """Checkpoints that lie on the disk at once: one more than the limit, while the oldest is not yet removed."""
+def checkpoints_on_disk(arguments: "SFTConfig", epoch_steps: int, steps: int) -> int:
+    """The largest number of checkpoints at once: one more than the limit, until the oldest is removed."""
     strategy = str(getattr(arguments.save_strategy, "value", arguments.save_strategy))
-    every = {"no": steps + 1, "epoch": an_epoch}.get(strategy)
+    every = {"no": steps + 1, "epoch": epoch_steps}.get(strategy)
     if every is None:
         every = (
             arguments.save_steps if arguments.save_steps >= 1 else max(1, int(arguments.save_steps * steps))
@@ -236,29 +254,29 @@ def kept(arguments: Any, an_epoch: int, steps: int) -> int:
 
 
 def size(parameter: torch.nn.Parameter) -> int:
-    """Numbers in a parameter, whole even where DeepSpeed ZeRO-3 has partitioned it."""
+    """Number of elements of a parameter, also if DeepSpeed ZeRO-3 has partitioned it."""
     return getattr(parameter, "ds_numel", parameter.numel())
 
 
-def stored(model: torch.nn.Module) -> int:
+def base_bytes(model: torch.nn.Module) -> int:
     """Bytes of a model's frozen weights, over all processes."""
     return sum(size(p) * p.element_size() for p in model.parameters() if not p.requires_grad)
 
 
 def quantiles(lengths: Sequence[int]) -> str:
-    """Least, median, 90th percentile and largest of some lengths."""
+    """Smallest, median, 90th percentile and largest of some lengths, as text."""
     ordered = sorted(lengths)
     middle, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.5, 0.9))
     return f"least {ordered[0]:,}, median {middle:,}, 90 % within {high:,}, most {ordered[-1]:,}"
 
 
 def giga(count: float) -> str:
-    """Bytes in words."""
+    """Bytes as text."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def clock(seconds: float) -> str:
-    """Seconds in words."""
+    """Seconds as text."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

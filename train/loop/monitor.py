@@ -1,12 +1,13 @@
-"""Evaluation in the middle of training: the model writes clicks for held-out samples, and the segmenter scores them."""
+"""Evaluation during training: the model writes clicks for held-out samples, and their masks are scored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from accelerate.utils import gather_object
 from PIL import Image, ImageDraw, ImageFont
+from transformers import PreTrainedModel
 
 from geoclick import masks
 from geoclick.clicks import Click
@@ -14,12 +15,16 @@ from geoclick.datasets import Sample
 from geoclick.inference import generative
 from geoclick.inference.evaluation import results, scoring
 from geoclick.pages import click_drawing
+from geoclick.scoring.records import Record
 from geoclick.segmenters import Segmenter
-from geoclick.vlms import Vlm
+from geoclick.vlms.loading import Vlm
+
+LogEntry = Mapping[str, float]
+"""One entry of the trainer's log."""
 
 METRIC = "eval_miou"
 SHOWN = 8
-"""Samples of the panel."""
+"""Samples in the panel."""
 CELL = 256
 CAPTION = 34
 BATCH = 16
@@ -27,14 +32,14 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Monitor:
-    """What a run is measured on, and how.
+    """What a run is evaluated on, and how.
 
     Attributes:
-        vlm: as loaded; the model that is asked is the one in training.
+        vlm: as loaded; the evaluated model is the one in training.
         segmenter: frozen, on this process's device.
-        samples: held out; each process answers its share.
+        samples: held out; each process evaluates its share.
         answer_format: of the training.
-        partitioned: whether no process holds the whole model, so that all must generate in step.
+        partitioned: whether each process holds only a part of the model, so that all must generate in step.
         every: steps between evaluations.
         patience: evaluations without a better mIoU after which the run stops; 0 never.
     """
@@ -47,20 +52,19 @@ class Monitor:
     every: int
     patience: int
 
-    def answer(self, model: Any, rank: int, processes: int) -> list[dict]:
-        """The lines of all samples as `geoclick evaluate` writes them; every process must ask.
+    def evaluate(self, model: PreTrainedModel, rank: int, processes: int) -> list[Record]:
+        """The records of all samples, as `geoclick evaluate` writes them; every process must call it.
 
         Args:
             model: in eval mode.
             rank: of this process.
-            processes: in all.
+            processes: number of processes.
         """
-        # As many for each: a process with less to generate would leave the others waiting. What is asked twice
-        # counts once.
+        # The same number for each process, or the others would wait for the longest. Repeated samples count once.
         share = -(-len(self.samples) // processes)
         own = [self.samples[(rank * share + i) % len(self.samples)] for i in range(share)]
         vlm = replace(self.vlm, model=model, device=model.device)
-        found = []
+        records: list[Record] = []
         for start in range(0, share, BATCH):
             batch = own[start : start + BATCH]
             predictions = generative.predict(
@@ -71,55 +75,48 @@ class Monitor:
                 generative.Generation(answer_format=self.answer_format, batch_size=BATCH),
                 in_step=self.partitioned,
             )
-            found += [scoring.score_sample(s, p, "native") for s, p in zip(batch, predictions, strict=True)]
-        by_id = {entry["sample_id"]: entry for entry in gather_object(found)}
+            records += [scoring.score_sample(s, p, "native") for s, p in zip(batch, predictions, strict=True)]
+        by_id = {record["sample_id"]: record for record in gather_object(records)}
         return [by_id[sample.sample_id] for sample in self.samples]
 
 
-def score(entries: Sequence[dict]) -> dict[str, float]:
-    """The figures of one evaluation, named as the trainer's loggers expect them, from its lines."""
-    found = results.summarise(entries, {"mode": "native", "seed": 0})
+def score(records: Sequence[Record]) -> dict[str, float]:
+    """The figures of one evaluation, named as the trainer's loggers expect them."""
+    summary = results.summarise(records, {"mode": "native", "seed": 0})
     figures = {
-        METRIC: found["scores"]["miou"],
-        "eval_parse_rate": found["answers"]["parse_rate"],
-        "eval_no_target_accuracy": found["no_target"]["accuracy"],
-        "eval_mean_clicks": found["mean_clicks"],
+        METRIC: summary["scores"]["miou"],
+        "eval_parse_rate": summary["answers"]["parse_rate"],
+        "eval_no_target_accuracy": summary["no_target"]["accuracy"],
+        "eval_mean_clicks": summary["mean_clicks"],
     }
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def panel(samples: Sequence[Sample], entries: Sequence[dict]) -> np.ndarray:
-    """A picture of the first answers: each image twice, with its target, and with the mask and the clicks.
+def panel(samples: Sequence[Sample], records: Sequence[Record]) -> np.ndarray:
+    """A picture of the first samples: each image twice, with its target, and with the predicted mask and clicks.
 
     Returns:
-        uint8 [h, w, 3]; two samples a row.
+        uint8 [h, w, 3]; two samples per row.
     """
-    pairs = list(zip(samples, entries, strict=True))[:SHOWN]
+    pairs = list(zip(samples, records, strict=True))[:SHOWN]
     sheet = Image.new("RGB", (4 * CELL, -(-len(pairs) // 2) * (CELL + CAPTION)), (255, 255, 255))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for number, (sample, entry) in enumerate(pairs):
+    for number, (sample, record) in enumerate(pairs):
         left, top = number % 2 * 2 * CELL, number // 2 * (CELL + CAPTION)
-        said = f"IoU {entry['iou']:.2f}   {entry['text']}"
-        for line, text in enumerate((sample.query, said)):
-            pen.text((left + 4, top + 2 + 15 * line), _cut(text, font, 2 * CELL - 8), (28, 32, 36), font)
-        image, clicks = sample.read_image(), [Click(*click) for click in entry["clicks"]]
-        wanted = click_drawing.panel(image, sample.mask, longest=CELL, color=click_drawing.TARGET_COLOR)
-        given = click_drawing.panel(image, masks.decode_rle(entry["mask"]), clicks, longest=CELL)
-        for column, picture in enumerate((wanted, given)):
+        answer = f"IoU {record['iou']:.2f}   {record['text']}"
+        for line, text in enumerate((sample.query, answer)):
+            shown = click_drawing.shorten(text.partition("\n")[0], font, 2 * CELL - 8)
+            pen.text((left + 4, top + 2 + 15 * line), shown, (28, 32, 36), font)
+        image, clicks = sample.read_image(), [Click(*click) for click in record["clicks"]]
+        target = click_drawing.panel(image, sample.mask, longest=CELL, color=click_drawing.TARGET_COLOR)
+        predicted = click_drawing.panel(image, masks.decode_rle(record["mask"]), clicks, longest=CELL)
+        for column, picture in enumerate((target, predicted)):
             sheet.paste(Image.fromarray(picture), (left + column * CELL, top + CAPTION))
     return np.asarray(sheet)
 
 
-def _cut(text: str, font: Any, width: int) -> str:
-    """As much of the first line of a text as fits into `width` pixels."""
-    text = text.partition("\n")[0]
-    while font.getlength(text) > width:
-        text = text[:-1]
-    return text
-
-
-def send(picture: np.ndarray, step: int, callbacks: Sequence[Any]) -> None:
-    """Show a panel, uint8 [h, w, 3], to those of the trainer's loggers that take pictures: tensorboard and wandb."""
+def log_panel(picture: np.ndarray, step: int, callbacks: Sequence[Any]) -> None:
+    """Log a panel, uint8 [h, w, 3], to the trainer's loggers that take pictures: tensorboard and wandb."""
     for callback in callbacks:
         if getattr(callback, "tb_writer", None) is not None:
             callback.tb_writer.add_image("held_out", picture, step, dataformats="HWC")
@@ -129,18 +126,18 @@ def send(picture: np.ndarray, step: int, callbacks: Sequence[Any]) -> None:
             wandb.log({"held_out": wandb.Image(picture), "train/global_step": step})
 
 
-def stalled(history: Sequence[dict], patience: int) -> bool:
-    """Whether the last `patience` evaluations brought no better mIoU.
+def stalled(history: Sequence[LogEntry], patience: int) -> bool:
+    """Whether none of the last `patience` evaluations improved the mIoU.
 
     Args:
-        history: the trainer's log, in which evaluations are the entries with METRIC.
+        history: the trainer's log; evaluations are its entries with METRIC.
         patience: 0 never stops.
     """
-    found = [entry[METRIC] for entry in history if METRIC in entry]
-    return 0 < patience < len(found) and max(found[-patience:]) <= max(found[:-patience])
+    values = [entry[METRIC] for entry in history if METRIC in entry]
+    return 0 < patience < len(values) and max(values[-patience:]) <= max(values[:-patience])
 
 
-def is_best(history: Sequence[dict]) -> bool:
+def is_best(history: Sequence[LogEntry]) -> bool:
     """Whether the last evaluation is better than all before it."""
-    found = [entry[METRIC] for entry in history if METRIC in entry]
-    return not found[:-1] or found[-1] > max(found[:-1])
+    values = [entry[METRIC] for entry in history if METRIC in entry]
+    return not values[:-1] or values[-1] > max(values[:-1])

@@ -1,4 +1,4 @@
-"""The options of `geoclick train grpo`: ours, and beside them any of TRL's GRPOConfig, in one flat file."""
+"""The options of `geoclick train grpo`: those of GeoClick, and any of TRL's GRPOConfig, in one flat file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,39 +6,41 @@ from typing import Any
 
 from geoclick.config import option
 from geoclick.options import DatasetOptions, DecodingOptions
-from geoclick.train.options.sft import Command, parse_beside
+from geoclick.train.options.trl_options import TrlCommand
 
 EXAMPLE = (
     "geoclick train grpo --config configs/grpo/embedded.yaml "
     "--adapter runs/lora --root runs/scenes --output runs/grpo"
 )
 DESCRIPTION = (
-    "Reinforce an adapter that writes clicks: it is rewarded for the masks that the frozen segmenter makes of them.\n"
-    "Any option of TRL's GRPOConfig (learning_rate, num_generations, temperature, beta, max_steps, ...) may stand\n"
-    "beside these, in the file or as a flag."
+    "Train an adapter that writes clicks with GRPO, rewarded for the masks that the frozen segmenter makes of them.\n"
+    "Any option of TRL's GRPOConfig (learning_rate, num_generations, temperature, beta, max_steps, ...) may be given\n"
+    "too, in the file or as a flag."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class GrpoOptions(DecodingOptions, DatasetOptions):
-    """What GeoClick itself asks for; the rest belongs to GRPOConfig."""
+    """The options of GeoClick; all others belong to GRPOConfig."""
 
-    adapter: str = option(help="adapter folder of geoclick train that it starts from")
+    adapter: str = option(help="adapter folder of geoclick train to start from")
     output: str = option(help="folder for the adapter, checkpoints, config.yaml and metrics.json")
     split: str = option("train", help="split of the dataset")
-    limit: int | None = option(None, help="only the first samples of the split", minimum=1)
-    vlm: str | None = option(None, help="the adapter's base, where it lies elsewhere than at training time")
-    iou_weight: float = option(1.0, help="of the mask's IoU with the target", minimum=0)
-    format_weight: float = option(0.1, help="of an answer that needs no repair", minimum=0)
-    economy_weight: float = option(0.02, help="of the IoU per click", minimum=0)
-    no_target_weight: float = option(1.0, help="of saying so where there is no target", minimum=0)
+    limit: int | None = option(None, help="use the first samples of the split only", minimum=1)
+    vlm: str | None = option(None, help="the adapter's base model, if it has moved since training")
+    iou_weight: float = option(1.0, help="weight of the mask's IoU with the target", minimum=0)
+    format_weight: float = option(0.1, help="weight of an answer that needs no repair", minimum=0)
+    economy_weight: float = option(0.02, help="weight of the IoU per click", minimum=0)
+    no_target_weight: float = option(1.0, help='weight of a correct "no target" answer', minimum=0)
     feature_memory_gb: float = option(
-        2.0, help="keep the frozen vision tower's features in memory if they fit in this; 0 never", minimum=0
+        2.0,
+        help="cache the features of the frozen vision tower if they fit in this memory; 0 never",
+        minimum=0,
     )
     embedding_memory_gb: float = option(
-        2.0, help="memory for the segmenter's encoded images, which are kept from step to step", minimum=0
+        2.0, help="memory for the segmenter's image embeddings, which are cached from step to step", minimum=0
     )
-    resume: bool = option(False, help="go on from the last whole checkpoint in output, if there is one")
+    resume: bool = option(False, help="resume from the last complete checkpoint in output, if there is one")
 
 
 DEFAULTS: dict[str, Any] = {
@@ -59,13 +61,13 @@ DEFAULTS: dict[str, Any] = {
     "report_to": "none",
     "dataloader_pin_memory": False,
 }
-"""Where we differ from GRPOConfig's own defaults, or agree and it should be seen; a file or a flag overrides them.
+"""GeoClick's defaults; a file or a flag overrides them.
 
-Rewards are not scaled by their deviation within a group: where all masks are alike, or all are wrong, what differs by
-form only would weigh as much as right and wrong elsewhere.
+Rewards are not divided by their standard deviation within a group: if all masks of a group are alike, differences of
+form would weigh as much as right and wrong in other groups.
 """
 
-OURS = {
+SET_BY_GEOCLICK = {
     "output_dir": "output",
     "resume_from_checkpoint": "resume",
     "model_init_kwargs": "vlm",
@@ -81,12 +83,12 @@ OURS = {
     "eval_strategy": None,
     "push_to_hub": None,
 }
-"""Options of GRPOConfig that GeoClick sets itself or cannot serve, and the option to use instead."""
+"""Options of GRPOConfig that GeoClick sets itself or does not support, and the option to use instead."""
 
-GRPO = Command(GrpoOptions, "GRPOConfig", "geoclick train grpo", DESCRIPTION, EXAMPLE, OURS)
+COMMAND = TrlCommand(GrpoOptions, "GRPOConfig", "geoclick train grpo", DESCRIPTION, EXAMPLE, SET_BY_GEOCLICK)
 
 
 def parse(argv: Sequence[str] | None) -> tuple[GrpoOptions, dict[str, Any]]:
-    """Our options, and those for GRPOConfig, from `--config` and flags; errors as in `parse_beside`."""
-    options, trl_options = parse_beside(GRPO, argv)
+    """GeoClick's options, and those for GRPOConfig, from `--config` and flags; errors as in `TrlCommand.parse`."""
+    options, trl_options = COMMAND.parse(argv)
     return options, DEFAULTS | trl_options

@@ -1,58 +1,60 @@
-"""A pack of samples to one row of tokens, each sample with positions of its own, each image once."""
+"""A pack of samples as one row of tokens, each sample with its own positions, each image once."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from geoclick.train.augmentation.image_views import pictures
+from geoclick.train.augmentation.image_views import shown_images
 from geoclick.train.data.collator import IGNORED
-from geoclick.train.data.vision_features import Features, join
+from geoclick.train.data.rows import TrainingRow
+from geoclick.train.data.vision_features import VisionFeatures, join
+from geoclick.vlms.processor import Processor
 
 
 class PackedCollator:
     """Makes a batch from one pack.
 
-    Its batch is for a model that `geoclick.train.packing.packed_forward.prepare` has prepared.
+    The model must be prepared by `geoclick.train.packing.packed_forward.prepare`.
 
     Args:
         processor: the VLM's.
-        features: vision features by image path, or None to process the images of every pack anew.
+        features: vision features by image path, or None to process the images of every pack.
     """
 
-    def __init__(self, processor: Any, features: dict[str, Features] | None = None) -> None:
+    def __init__(self, processor: Processor, features: dict[str, VisionFeatures] | None = None) -> None:
         self.processor = processor
         self.features = features
         self.image_token = processor.image_token_id
         self.merge = processor.image_processor.merge_size
 
-    def __call__(self, packs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    def __call__(self, packs: Sequence[Sequence[TrainingRow]]) -> dict[str, Any]:
         """A batch of the one pack, T tokens long, with K label positions and N samples.
 
         Returns:
             `input_ids`, `labels` (-100 outside the answers) and `attention_mask` (ones), int64 [1, T];
-            `position_ids` [4, 1, T], the place in the sample and its time, height and width in rotary positions;
+            `position_ids` [4, 1, T], the place in the sample and its rotary positions in time, height and width;
             `logits_to_keep` [K], the positions whose next token is a label, and `shift_labels` [1, K], those labels;
             `sample_lengths`, N numbers, and `cu_seq_lens`, int32 [N + 1], where samples begin. Either
-            `mm_encoder_outputs`, or `pixel_values` and `image_grid_thw` of the distinct images and `image_index`,
-            which of them each place shows.
+            `mm_encoder_outputs`, or `pixel_values` and `image_grid_thw` of the distinct images, and `image_index`,
+            the image of each image place.
         """
         (pack,) = packs
         batch, grids = self._images(pack)
-        tokenizer = self.processor.tokenizer
-        prompts = tokenizer([row["prompt"] for row in pack], add_special_tokens=False)["input_ids"]
-        answers = tokenizer([row["completion"] for row in pack], add_special_tokens=False)["input_ids"]
         ids, places, labels = [], [], []
-        for prompt, answer, grid in zip(prompts, answers, grids, strict=True):
-            tokens, place = spread(prompt + answer, grid, image_token=self.image_token, merge=self.merge)
+        for row, grid in zip(pack, grids, strict=True):
+            answer = row["completion_ids"]
+            tokens, place = with_positions(
+                row["prompt_ids"] + answer, grid, image_token=self.image_token, merge=self.merge
+            )
             ids.append(tokens)
             places.append(place)
             labels.append(torch.full_like(tokens, IGNORED))
             labels[-1][len(tokens) - len(answer) :] = torch.tensor(answer)
         lengths = torch.tensor([len(tokens) for tokens in ids])
         # A sample begins with its prompt, so that no label follows the end of the sample before it.
-        following = torch.cat(labels)[1:]
-        kept = (following != IGNORED).nonzero()[:, 0]
+        next_labels = torch.cat(labels)[1:]
+        kept = (next_labels != IGNORED).nonzero()[:, 0]
         input_ids = torch.cat(ids)[None]
         return batch | {
             "input_ids": input_ids,
@@ -60,43 +62,44 @@ class PackedCollator:
             "attention_mask": torch.ones_like(input_ids),
             "position_ids": torch.cat(places, dim=1)[:, None],
             "logits_to_keep": kept,
-            "shift_labels": following[kept][None],
+            "shift_labels": next_labels[kept][None],
             "cu_seq_lens": torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int(),
             "sample_lengths": lengths.tolist(),
         }
 
-    def _images(self, pack: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[torch.Tensor]]:
-        """What the batch says of images, and the grids of each row's, int64 [images, 3]."""
-        shown = [pictures(row) for row in pack]
-        places = [picture for row in shown for picture in row]
+    def _images(self, pack: Sequence[TrainingRow]) -> tuple[dict[str, Any], list[torch.Tensor]]:
+        """The image part of the batch, and the grids of each row's images, int64 [images, 3]."""
+        shown = [shown_images(row) for row in pack]
+        places = [image for row in shown for image in row]
         distinct = list(dict.fromkeys(places))
+        batch: dict[str, Any]
         if self.features is not None:
-            grid_of = {picture: self.features[picture.path].grid for picture in distinct}
-            batch = {"mm_encoder_outputs": {"image": join(self.features[p.path] for p in places)}}
+            grid_of = {image: self.features[image.path].grid for image in distinct}
+            batch = {"mm_encoder_outputs": {"image": join(self.features[image.path] for image in places)}}
         else:
-            pixels = [picture.read() for picture in distinct]
+            pixels = [image.read() for image in distinct]
             batch = dict(self.processor.image_processor(images=pixels, return_tensors="pt"))
             grid_of = dict(zip(distinct, batch["image_grid_thw"], strict=True))
-            order = {picture: index for index, picture in enumerate(distinct)}
-            batch["image_index"] = [order[picture] for picture in places]
-        return batch, [torch.stack([grid_of[picture] for picture in row]) for row in shown]
+            order = {image: index for index, image in enumerate(distinct)}
+            batch["image_index"] = [order[image] for image in places]
+        return batch, [torch.stack([grid_of[image] for image in row]) for row in shown]
 
 
-def spread(
+def with_positions(
     ids: list[int], grids: torch.Tensor, *, image_token: int, merge: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and positions of one sample, its image placeholders spread to the size of the images.
+    """Tokens and positions of one sample, each image placeholder expanded to the tokens of its image.
 
     Args:
-        ids: tokens with one placeholder an image.
+        ids: tokens with one placeholder per image.
         grids: patches of the images in time, height and width, int64 [images, 3].
         image_token: the placeholder.
-        merge: patches a side of one visual token.
+        merge: patches along each side of one visual token.
 
     Returns:
         Tokens, int64 [L], and positions, int64 [4, L]: the place in the sample, then the rotary positions in time,
-        height and width. Text counts on in all three; an image's tokens count from where it begins, and text goes
-        on after its longer side. Source: `get_rope_index` of transformers' Qwen-VL models.
+        height and width. Text advances all three; an image's tokens count from its start, and text continues
+        after its longer side. Source: `get_rope_index` of transformers' Qwen-VL models.
     """
     tokens, places = [], []
     start = position = 0

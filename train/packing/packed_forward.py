@@ -1,25 +1,28 @@
-"""What a Qwen-VL must do for a packed row beyond its own code: one pass of the tower an image, no sight of neighbors.
+"""Packed rows in a Qwen-VL: the vision tower sees each image once, and no sample attends to another.
 
-Hooks on the model's backbone, so that they run inside whatever wraps the model: PEFT, DDP, DeepSpeed, FSDP.
+These are hooks on the model's backbone, so that they run inside any wrapper of the model: PEFT, DDP, DeepSpeed, FSDP.
 """
 
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.modeling_outputs import ModelOutput
 from transformers.utils.generic import is_flash_attention_requested
 
 from geoclick.train.data import vision_features
 
+Args = tuple[Any, ...]
+
 BY_SAMPLE = "sdpa_by_sample"
-"""Name of the attention that stands in for `sdpa`."""
+"""Name of the attention that replaces `sdpa`."""
 
 
-def prepare(model: nn.Module) -> None:
-    """Let a Qwen-VL take the batches of `geoclick.train.packing.packed_collator`; other batches pass as before.
+def prepare(model: PreTrainedModel) -> None:
+    """Let a Qwen-VL take the batches of `geoclick.train.packing.packed_collator`; other batches work as before.
 
     Args:
         model: a conditional-generation model of transformers, not yet wrapped.
@@ -44,16 +47,16 @@ def by_sample(
 ) -> tuple[torch.Tensor, None]:
     """Scaled-dot-product attention of variable length, causal, sample by sample.
 
-    A block-diagonal mask would give the same, and take time and memory with the square of the whole pack.
+    A block-diagonal mask would give the same result, but its time and memory grow with the square of the pack.
 
     Args:
         module: the layer.
-        query: [1, heads, T, width]; `key` and `value` likewise, with heads of their own number.
-        key: see `query`.
-        value: see `query`.
+        query: [1, heads, T, width].
+        key: [1, key heads, T, width].
+        value: as `key`.
         attention_mask: of batches that are not packed.
-        sample_lengths: whose sum is T; None attends as `sdpa` does.
-        kwargs: for transformers' attention.
+        sample_lengths: their sum is T; None is plain `sdpa`.
+        kwargs: of transformers' attention.
 
     Returns:
         [1, T, heads, width], and None for the weights.
@@ -67,7 +70,9 @@ def by_sample(
     ), None
 
 
-def _before(backbone: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+def _before(
+    backbone: PreTrainedModel, args: Args, kwargs: dict[str, Any]
+) -> tuple[Args, dict[str, Any]] | None:
     if kwargs.get("cu_seq_lens") is None:
         return None
     kwargs = dict(kwargs)
@@ -84,16 +89,16 @@ def _before(backbone: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[t
     if config._attn_implementation == BY_SAMPLE:
         kwargs |= {"sample_lengths": lengths, "position_ids": kwargs["position_ids"][1:]}
     elif is_flash_attention_requested(config):
-        # It would find the bounds by itself, anew in every layer.
+        # Otherwise every layer would compute the bounds again.
         kwargs |= {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds}
         kwargs |= {"max_length_q": max(lengths), "max_length_k": max(lengths)}
     return args, kwargs
 
 
-def _after(backbone: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
-    """Keep the label positions only, so that no other gets logits.
+def _after(backbone: PreTrainedModel, args: Args, kwargs: dict[str, Any], output: ModelOutput) -> ModelOutput:
+    """Select the label positions, so that only they get logits.
 
-    transformers' own head does so by itself and does not pass `logits_to_keep` on; TRL's fused head passes it.
+    transformers' head selects them itself and does not pass `logits_to_keep` on; TRL's fused head passes it.
     """
     kept = kwargs.get("logits_to_keep")
     if kept is not None:

@@ -1,6 +1,6 @@
-"""What completions are worth: the IoU of the masks that their clicks decode to, form, economy, knowing of no target.
+"""The rewards of completions: IoU of the decoded masks, answer format, economy of clicks, "no target" answers.
 
-Every reward is a function of judged completions and says None where it does not apply, which TRL leaves out.
+Each reward is a function of scored completions and is None where it does not apply; TRL leaves those out.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,22 +9,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from geoclick import masks
+from geoclick.clicks import ClickSequence
 from geoclick.datasets import Sample
 from geoclick.inference.generative import decode_embedded, read_answers
 from geoclick.segmenters import Segmenter
-from geoclick.train.reinforcement.embedding_cache import Embeddings
-from geoclick.vlms import Vlm
+from geoclick.train.reinforcement.embedding_cache import EmbeddingCache
+from geoclick.vlms.loading import Vlm
+
+Rewards = list[float | None]
+"""One value for each completion."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What became of one completion.
+class ScoredCompletion:
+    """One completion, parsed and decoded.
 
     Attributes:
         status: of the parser: `ok`, `repaired`, `empty` or `unparsable`.
-        clicks: how many there are.
-        target: whether the sample has one.
-        iou: of the clicks' mask with the target; 0.0 without clicks, and without a target.
+        clicks: number of clicks.
+        target: whether the sample has a target.
+        iou: of the clicks' mask and the target; 0.0 without clicks or without a target.
     """
 
     status: str
@@ -33,48 +37,48 @@ class Judged:
     iou: float
 
 
-def iou(judged: Sequence[Judged]) -> list[float | None]:
+def iou(completions: Sequence[ScoredCompletion]) -> Rewards:
     """The IoU with the target; None where there is no target."""
-    return [one.iou if one.target else None for one in judged]
+    return [one.iou if one.target else None for one in completions]
 
 
-def format(judged: Sequence[Judged]) -> list[float | None]:
-    """1 for an answer that needed no repair, clicks or none; else 0."""
-    return [float(one.status in ("ok", "empty")) for one in judged]
+def format(completions: Sequence[ScoredCompletion]) -> Rewards:
+    """1 for an answer that needed no repair, with or without clicks; else 0."""
+    return [float(one.status in ("ok", "empty")) for one in completions]
 
 
-def economy(judged: Sequence[Judged]) -> list[float | None]:
-    """The IoU per click: more for fewer clicks at the same IoU, nothing for a bad mask; None without a target."""
-    return [one.iou / max(one.clicks, 1) if one.target else None for one in judged]
+def economy(completions: Sequence[ScoredCompletion]) -> Rewards:
+    """The IoU per click: higher for fewer clicks at the same IoU; None without a target."""
+    return [one.iou / max(one.clicks, 1) if one.target else None for one in completions]
 
 
-def no_target(judged: Sequence[Judged]) -> list[float | None]:
-    """1 for saying that there is no target where there is none, else 0; None where there is one."""
-    return [None if one.target else float(one.status == "empty") for one in judged]
+def no_target(completions: Sequence[ScoredCompletion]) -> Rewards:
+    """1 for a "no target" answer if there is no target, else 0; None if there is one."""
+    return [None if one.target else float(one.status == "empty") for one in completions]
 
 
-REWARDS: dict[str, Callable[[Sequence[Judged]], list[float | None]]] = {
+REWARDS: dict[str, Callable[[Sequence[ScoredCompletion]], Rewards]] = {
     function.__name__: function for function in (iou, format, economy, no_target)
 }
-"""By the name under which TRL logs them; the option NAME_weight weighs them."""
+"""By the name under which TRL logs them; the option NAME_weight is their weight."""
 
 
-def judge(
+def score_completions(
     vlm: Vlm,
     segmenter: Segmenter,
-    embeddings: Embeddings,
+    embeddings: EmbeddingCache,
     samples: Sequence[Sample],
     texts: Sequence[str],
     *,
     answer_format: str,
     decode: str = "replay",
-) -> list[Judged]:
-    """Read and decode completions, all in one batch; what several say of one sample is decoded once.
+) -> list[ScoredCompletion]:
+    """Parse and decode completions in one batch; equal clicks on one sample are decoded once.
 
     Args:
-        vlm: gives the codec's family and the resized size.
+        vlm: its family and processor define how clicks are written.
         segmenter: the frozen model.
-        embeddings: its encoded images.
+        embeddings: of its images.
         samples: the sample of each completion.
         texts: the completions, without special tokens.
         answer_format: `json` or `compact`.
@@ -86,25 +90,25 @@ def judge(
     texts = [text.strip() for text in texts]
     answers = read_answers(vlm, texts, [sample.size for sample in samples], answer_format=answer_format)
     targets = [masks.area(sample.rle) > 0 for sample in samples]
-    # A policy that knows what it wants says the same thing many times.
-    first: dict[tuple[str, tuple], int] = {}
+    # A confident model writes the same answer many times.
+    first: dict[tuple[str, ClickSequence], int] = {}
     for i, (sample, answer) in enumerate(zip(samples, answers, strict=True)):
         if targets[i] and answer.clicks:
             first.setdefault((sample.sample_id, answer.clicks), i)
-    asked = list(first.values())
+    distinct = list(first.values())
     decoded = decode_embedded(
         segmenter,
-        embeddings.of([samples[i] for i in asked]),
-        [answers[i].clicks for i in asked],
+        embeddings.of([samples[i] for i in distinct]),
+        [answers[i].clicks for i in distinct],
         decode=decode,
     )
-    found = {key: _iou(samples[i], mask) for (key, i), mask in zip(first.items(), decoded, strict=True)}
+    ious = {key: _iou(samples[i], one.mask) for (key, i), one in zip(first.items(), decoded, strict=True)}
     return [
-        Judged(
+        ScoredCompletion(
             answer.status,
             len(answer.clicks),
             target,
-            found.get((sample.sample_id, answer.clicks), 0.0),
+            ious.get((sample.sample_id, answer.clicks), 0.0),
         )
         for sample, answer, target in zip(samples, answers, targets, strict=True)
     ]
@@ -114,35 +118,37 @@ def _iou(sample: Sample, mask: np.ndarray) -> float:
     return masks.iou(mask, sample.mask, sample.valid)
 
 
-class Judge:
-    """The rewards as TRL asks for them: one function each, all of one batch of completions, which is judged once.
+class RewardFunctions:
+    """The rewards as TRL calls them: one function each; a batch of completions is scored once for all of them.
 
     Args:
-        judge: samples and texts to what became of them.
+        score: scores texts, given their samples.
         samples: all samples of the run.
     """
 
     def __init__(
-        self, judge: Callable[[Sequence[Sample], Sequence[str]], list[Judged]], samples: Sequence[Sample]
+        self,
+        score: Callable[[Sequence[Sample], Sequence[str]], list[ScoredCompletion]],
+        samples: Sequence[Sample],
     ) -> None:
-        self._judge, self._samples = judge, samples
+        self._score, self._samples = score, samples
         self._completions: list[str] | None = None
-        self._judged: list[Judged] = []
+        self._scored: list[ScoredCompletion] = []
 
-    def functions(self) -> list[Callable[..., list[float | None]]]:
-        """The functions of REWARDS, in its order, under its names."""
+    def functions(self) -> list[Callable[..., Rewards]]:
+        """One function for each of REWARDS, with its name, in the same order."""
         return [self._function(name) for name in REWARDS]
 
-    def _function(self, name: str) -> Callable[..., list[float | None]]:
-        def reward(completions: list[str], sample: list[int], **_: object) -> list[float | None]:
+    def _function(self, name: str) -> Callable[..., Rewards]:
+        def reward(completions: list[str], sample: list[int], **_: object) -> Rewards:
             return REWARDS[name](self._of(completions, sample))
 
         reward.__name__ = name
         return reward
 
-    def _of(self, completions: list[str], sample: list[int]) -> list[Judged]:
-        # TRL hands the same list to every function.
+    def _of(self, completions: list[str], sample: list[int]) -> list[ScoredCompletion]:
+        # TRL passes the same list to every function.
         if completions is not self._completions:
-            self._judged = self._judge([self._samples[i] for i in sample], completions)
+            self._scored = self._score([self._samples[i] for i in sample], completions)
             self._completions = completions
-        return self._judged
+        return self._scored

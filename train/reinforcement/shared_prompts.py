@@ -1,9 +1,9 @@
-"""Completions of one prompt behind one copy of it: the model reads a prompt once, however many answers it gave.
+"""All completions of a prompt after one copy of it, so that the model processes each prompt once.
 
 A row is the prompt without its last token, then a segment for each completion: the last prompt token again, which
-foretells the first token of the completion, and the completion. Positions go on from the prompt's in every segment,
-and a segment sees the prompt and itself. The log-probabilities are those of the completions one by one; the work on
-prompts, most of which are visual tokens, is that of one a group.
+predicts the first token of the completion, and the completion. Positions continue from the prompt's in every segment,
+and a segment attends to the prompt and to itself. The log-probabilities are those of separate completions; the prompt,
+which is mostly visual tokens, is computed once per group.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,18 +15,17 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedBatch:
     """A batch of U rows of L tokens that holds N completions of up to C tokens.
 
     Attributes:
-        owners: the distinct questions, one a row.
+        owners: the distinct samples, one for each row.
         input_ids: [U, L].
-        visible: which token (last axis) each token sees, bool [U, 1, L, L].
+        visible: the tokens (last axis) that each token attends to, bool [U, 1, L, L].
         position_ids: rotary positions, [3, U, L].
         labels: the completions' tokens, -100 elsewhere, [U, L].
         row: of each completion, [N].
-        columns: of the log-probabilities of each completion's tokens when the first column is that of the second token,
-            [N, C].
+        columns: of the log-probabilities of each completion's tokens, [N, C]; column 0 belongs to the second token.
     """
 
     owners: list[int]
@@ -38,12 +37,12 @@ class Shared:
     columns: torch.Tensor
 
     def of_completions(self, values: torch.Tensor) -> torch.Tensor:
-        """Values [U, L - 1] of the tokens that follow, as [N, C]."""
+        """Values [U, L - 1] of next tokens, by completion: [N, C]."""
         return values[self.row[:, None], self.columns]
 
 
 def first_of_each(owners: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The index at which each distinct owner first occurs, and for every index the place of its owner among those."""
+    """The index of the first occurrence of each distinct owner, and the number of every index's owner among those."""
     places: dict[int, int] = {}
     for owner in owners:
         places.setdefault(owner, len(places))
@@ -56,15 +55,15 @@ def share(
     mask: torch.Tensor,
     completion: int,
     positions_of: Callable[[list[int], torch.Tensor, torch.Tensor], torch.Tensor],
-) -> Shared:
-    """Put completions of the same question behind one prompt.
+) -> SharedBatch:
+    """Put the completions of a sample after one copy of its prompt.
 
     Args:
-        owners: the question of each sequence; equal questions have equal prompts.
+        owners: the sample of each sequence; equal samples have equal prompts.
         input_ids: sequences, prompts padded on the left and completions on the right, [N, P + C].
         mask: 1 where there is a token, [N, P + C].
         completion: C.
-        positions_of: questions, their prompts [U, P] and the mask of these to rotary positions [3, U, P].
+        positions_of: maps samples, their prompts [U, P] and the mask of these to rotary positions [3, U, P].
     """
     device, prompt = input_ids.device, input_ids.shape[1] - completion
     firsts, places = first_of_each(owners)
@@ -79,25 +78,25 @@ def share(
     present = torch.zeros(rows, length, dtype=torch.bool, device=device)
     labels = input_ids.new_full((rows, length), IGNORED)
     ids[:, :kept], present[:, :kept] = input_ids[firsts, :kept], mask[firsts, :kept].bool()
-    row, slot = (torch.tensor(found, device=device) for found in (places, slots))
+    row, slot = (torch.tensor(numbers, device=device) for numbers in (places, slots))
     starts = kept + slot * segment
     columns = starts[:, None] + torch.arange(completion, device=device)
-    whole = starts[:, None] + torch.arange(segment, device=device)
-    ids[row[:, None], whole] = input_ids[:, kept:]
-    present[row[:, None], whole] = mask[:, kept:].bool()
+    columns_of_segment = starts[:, None] + torch.arange(segment, device=device)
+    ids[row[:, None], columns_of_segment] = input_ids[:, kept:]
+    present[row[:, None], columns_of_segment] = mask[:, kept:].bool()
     labels[row[:, None], columns + 1] = input_ids[:, prompt:].masked_fill(mask[:, prompt:] == 0, IGNORED)
 
-    place = torch.arange(length, device=device)
-    part = torch.where(place < kept, -1, (place - kept) // segment)
-    sees = (place[:, None] >= place) & ((part == -1) | (part[:, None] == part))
-    # A padding token that sees nothing would be no number.
-    alone = torch.eye(length, dtype=torch.bool, device=device)
+    position = torch.arange(length, device=device)
+    part = torch.where(position < kept, -1, (position - kept) // segment)
+    attends = (position[:, None] >= position) & ((part == -1) | (part[:, None] == part))
+    # A padding token that attends to nothing would give NaN.
+    itself = torch.eye(length, dtype=torch.bool, device=device)
     of_prompt = positions_of(distinct, input_ids[firsts, :prompt], mask[firsts, :prompt])
-    after = of_prompt[:, :, -1:] + (place[kept:] - kept) % segment
-    return Shared(
+    after = of_prompt[:, :, -1:] + (position[kept:] - kept) % segment
+    return SharedBatch(
         owners=distinct,
         input_ids=ids,
-        visible=((sees & present[:, None, :]) | alone)[:, None],
+        visible=((attends & present[:, None, :]) | itself)[:, None],
         position_ids=torch.cat([of_prompt[:, :, :kept], after], dim=2),
         labels=labels,
         row=row,

@@ -11,10 +11,11 @@ from geoclick import codec, images, masks, store, vlms
 from geoclick.clicks import Click
 from geoclick.train.augmentation import augment, sheet
 from geoclick.train.augmentation.augment import KINDS, Augmentation
-from geoclick.train.augmentation.image_views import View
+from geoclick.train.augmentation.image_views import ImageView
 from geoclick.train.data import rows
-from geoclick.train.packing import packs
+from geoclick.train.packing.packed_dataset import token_lengths
 from tests import tiny
+from tests.train.texts import with_texts
 
 SIZE = (60, 100)
 CLICKS = (Click(20, 20), Click(24, 15), Click(40, 8, False), Click(70, 50, False), Click(12, 25))
@@ -67,7 +68,7 @@ def test_answers_point_where_the_picture_shows_the_same_pixels(case):
     seen = set()
     for epoch in range(12):
         for row in dataset:
-            drawn, made = change.draw(row, epoch), change(row, epoch)
+            drawn, made = change.draw(row, epoch), with_texts(vlm, change(row, epoch))
             view, size = made["view"], made["view"].size(SIZE)
             assert drawn.query in made["prompt"]
             answer = codec.decode(
@@ -117,10 +118,10 @@ def test_queries_of_one_image_share_its_position(case):
 def test_no_epoch_has_more_tokens_than_the_longest(case, kinds):
     vlm, dataset = case
     change = of(vlm, kinds, share=0.5 * (kinds != ("shuffle",)))
-    bounds = packs.lengths(map(change.longest, dataset), vlm.processor)
+    bounds = token_lengths(map(change.longest, dataset), vlm.processor)
     most = [0] * len(bounds)
     for epoch in range(15):
-        lengths = packs.lengths([change(row, epoch) for row in dataset], vlm.processor)
+        lengths = token_lengths([change(row, epoch) for row in dataset], vlm.processor)
         most = [max(pair) for pair in zip(most, lengths, strict=True)]
     slack = [bound - length for bound, length in zip(bounds, most, strict=True)]
     assert min(slack) >= 0
@@ -134,7 +135,7 @@ def test_without_kinds_of_pictures_the_picture_stays_and_another_kind_changes_no
     change = of(vlm, kinds, share=0)
     for row in dataset:
         drawn = change.draw(row, 1)
-        assert (drawn.view, drawn.query, drawn.answer_format) == (View(), row["query"], "compact")
+        assert (drawn.view, drawn.query, drawn.answer_format) == (ImageView(), row["query"], "compact")
         if kinds == ("shuffle",):
             assert sorted(drawn.clicks) == sorted(augment.clicks_of(row))
 
@@ -189,7 +190,7 @@ def test_a_crop_holds_the_mask_and_every_click(case_, seed):
     assert mask[top : top + height, left : left + width].sum() == mask.sum()
     assert height * 2 >= mask.shape[0] - 1
     for click in clicks:
-        moved = View(crop).click(click, mask.shape)
+        moved = ImageView(crop).click(click, mask.shape)
         assert -0.5 <= moved.x <= mask.shape[1] - 0.5
         assert -0.5 <= moved.y <= mask.shape[0] - 0.5
 

@@ -77,7 +77,7 @@ def test_each_epoch_has_every_row_once_in_an_order_of_its_own():
         def __call__(self, row, epoch):
             return row, epoch
 
-    rows = augmented_dataset.Augmented(range(20), Numbered())
+    rows = augmented_dataset.AugmentedDataset(range(20), Numbered())
     loader = DataLoader(rows, batch_size=4, sampler=augmented_dataset.EpochSampler(rows), collate_fn=list)
     found = []
     for epoch in (0, 1, 0):

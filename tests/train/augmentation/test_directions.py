@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoclick.train.augmentation import directions
-from geoclick.train.augmentation.image_views import View
+from geoclick.train.augmentation.image_views import ImageView
 
-LEFT_RIGHT, UPSIDE_DOWN, QUARTER = View(None, True), View(None, True, 2), View(None, False, 1)
+LEFT_RIGHT, UPSIDE_DOWN, QUARTER = ImageView(None, True), ImageView(None, True, 2), ImageView(None, False, 1)
 WORDS = ["left", "right", "top", "bottom", "upper left", "lower-right", "topright", "north", "south-west"]
 WORDS += ["leftmost", "bottom-most", "uppermost", "northeastern", "western"]
 
@@ -56,7 +56,7 @@ WORDS += ["leftmost", "bottom-most", "uppermost", "northeastern", "western"]
     ],
 )
 def test_words_follow_the_picture(query, mirrored, flipped, turned):
-    found = [directions.moved(query, view.way) for view in (LEFT_RIGHT, UPSIDE_DOWN, QUARTER)]
+    found = [directions.redirected(query, view.direction) for view in (LEFT_RIGHT, UPSIDE_DOWN, QUARTER)]
     assert found == [mirrored, flipped, turned]
 
 
@@ -83,20 +83,23 @@ def test_words_follow_the_picture(query, mirrored, flipped, turned):
     ],
 )
 def test_doubtful_queries_are_refused_unless_nothing_moves(query):
-    assert all(directions.moved(query, view.way) is None for view in (UPSIDE_DOWN, View(None, False, 2)))
-    assert directions.moved(query, View().way) == query
+    assert all(
+        directions.redirected(query, view.direction) is None
+        for view in (UPSIDE_DOWN, ImageView(None, False, 2))
+    )
+    assert directions.redirected(query, ImageView().direction) == query
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3))
 def test_two_flips_and_four_turns_give_the_query_back(words):
     query = " and ".join(f"the {word} barn" for word in words)
-    for view in (LEFT_RIGHT, UPSIDE_DOWN, View(None, False, 2)):
-        once = directions.moved(query, view.way)
-        assert directions.moved(once, view.way) == query
+    for view in (LEFT_RIGHT, UPSIDE_DOWN, ImageView(None, False, 2)):
+        once = directions.redirected(query, view.direction)
+        assert directions.redirected(once, view.direction) == query
         assert once != query or view in (LEFT_RIGHT, UPSIDE_DOWN)
     turned = query
     for _ in range(4):
-        turned = directions.moved(turned, QUARTER.way)
+        turned = directions.redirected(turned, QUARTER.direction)
     # By way of left and right, which have no upper and lower of their own.
     assert turned == query or "uppermost" in query
 

@@ -9,6 +9,7 @@ from geoclick import vlms
 from geoclick.train.data import rows, vision_features
 from geoclick.train.data.collator import ClickCollator
 from tests import tiny
+from tests.train.texts import with_texts
 
 
 @pytest.fixture(scope="module", params=tiny.FOLDERS)
@@ -29,7 +30,7 @@ def compute(vlm, batch, limit=2**30):
 
 def test_the_batch_is_the_one_that_trl_makes(case):
     vlm, batch = case
-    opened = [row | {"images": [Image.open(row["images"][0])]} for row in batch]
+    opened = [with_texts(vlm, row) | {"images": [Image.open(row["images"][0])]} for row in batch]
     expected = DataCollatorForVisionLanguageModeling(vlm.processor, completion_only_loss=True)(opened)
     found = ClickCollator(vlm.processor)(batch)
     assert set(found) == set(expected)
@@ -42,7 +43,7 @@ def test_labels_are_the_answer_and_nothing_else(case):
     found = ClickCollator(vlm.processor)(batch)
     for row, labels, ids in zip(batch, found["labels"], found["input_ids"], strict=True):
         kept = labels != -100
-        assert vlm.processor.tokenizer.decode(labels[kept]) == row["completion"]
+        assert vlm.processor.tokenizer.decode(labels[kept]) == with_texts(vlm, row)["completion"]
         assert torch.equal(ids[kept], labels[kept])
 
 

@@ -21,26 +21,26 @@ def several_queries(rows):
 
 def test_whole_images_are_taken_whatever_the_order_of_the_rows(clicks):
     rows, root = several_queries(clicks[0]), clicks[1]
-    chosen = held_out.pick(rows, root, 4)
+    chosen = held_out.select(rows, root, 4)
     images = {sample.image for sample in chosen}
     assert len(images) == 2
     assert len(chosen) == sum(row.image in images for row in rows) == 6
-    backwards = held_out.pick(rows[::-1], root, 4)
+    backwards = held_out.select(rows[::-1], root, 4)
     assert {sample.sample_id for sample in backwards} == {sample.sample_id for sample in chosen}
 
 
 def test_more_samples_add_images_and_keep_those_before(clicks):
     rows, root = clicks
-    few, many = (held_out.pick(rows, root, count) for count in (4, 9))
+    few, many = (held_out.select(rows, root, count) for count in (4, 9))
     assert (len(few), len(many)) == (4, 10)
     assert [sample.sample_id for sample in many][:4] == [sample.sample_id for sample in few]
-    assert len(held_out.pick(rows, root, 99)) == 12
+    assert len(held_out.select(rows, root, 99)) == 12
 
 
 def test_sequences_on_one_target_are_one_sample_with_its_mask(clicks):
     rows, root = clicks
     twice = [*rows, *(replace(row, sample_id=f"{row.sample_id}#2") for row in rows)]
-    chosen = held_out.pick(twice, root, 99)
+    chosen = held_out.select(twice, root, 99)
     assert len(chosen) == 12
     by_id = {row.sample_id: row for row in rows}
     for sample in chosen:
@@ -51,4 +51,4 @@ def test_sequences_on_one_target_are_one_sample_with_its_mask(clicks):
 
 def test_a_chosen_image_that_is_gone_is_one_sentence(clicks, tmp_path):
     with pytest.raises(GeoClickError, match="does not exist though the click store names it"):
-        held_out.pick(clicks[0], tmp_path, 1)
+        held_out.select(clicks[0], tmp_path, 1)

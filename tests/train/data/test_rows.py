@@ -5,6 +5,7 @@ from geoclick import codec, store, vlms
 from geoclick.errors import GeoClickError
 from geoclick.train.data import rows
 from tests import tiny
+from tests.train.texts import with_texts
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,7 @@ def test_completions_decode_to_the_stored_clicks(family, answer_format, data, tm
     dataset, left_out = build(data, vlm, answer_format=answer_format)
     assert left_out == {}
     for row, stored in zip(dataset, store.read(data[0]), strict=True):
+        row = with_texts(vlm, row)
         text = row["completion"].removesuffix("<|im_end|>\n")
         size = (stored.height, stored.width)
         resized = vlms.resized_size(vlm.processor, size)
@@ -43,13 +45,13 @@ def test_completions_decode_to_the_stored_clicks(family, answer_format, data, tm
 def test_click_cap_and_iou_filter_keep_rows_without_target(data, tmp_path):
     vlm = vlms.load(str(tiny.qwen3_vl_folder(tmp_path)))
     capped, _ = build(data, vlm, max_clicks=1)
-    assert max(text.count("(") for text in capped["completion"]) == 1
+    assert max(with_texts(vlm, row)["completion"].count("(") for row in capped) == 1
     stored = list(store.read(data[0]))
     kept, left_out = build(data, vlm, min_iou=0.65)
     good = sum(not row.clicks or row.ious[-1] >= 0.65 for row in stored)
     assert len(kept) == good
     assert left_out == {"below min_iou": len(stored) - good}
-    assert "none<|im_end|>\n" in kept["completion"]
+    assert "none<|im_end|>\n" in [with_texts(vlm, row)["completion"] for row in kept]
 
 
 def test_a_missing_image_or_wrong_root_is_one_sentence(data, tmp_path):

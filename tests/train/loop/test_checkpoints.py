@@ -2,7 +2,7 @@ import pytest
 from safetensors import SafetensorError
 
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.train.loop.checkpoints import check_launcher, explained
+from geoclick.train.loop.checkpoints import check_launcher, readable_errors
 
 FULL = "I/O error: No space left on device (os error 28)"
 
@@ -15,13 +15,13 @@ FULL = "I/O error: No space left on device (os error 28)"
     ],
 )
 def test_a_full_disk_is_one_sentence_with_the_way_on(tmp_path, error):
-    words = "free space, then start the same command with --resume"
-    with pytest.raises(GeoClickError, match=words), explained(tmp_path):
+    words = "free space, then rerun the command with --resume"
+    with pytest.raises(GeoClickError, match=words), readable_errors(tmp_path):
         raise error
 
 
 def test_other_errors_pass_through(tmp_path):
-    with pytest.raises(RuntimeError, match="shapes"), explained(tmp_path):
+    with pytest.raises(RuntimeError, match="shapes"), readable_errors(tmp_path):
         raise RuntimeError("shapes do not match")
 
 

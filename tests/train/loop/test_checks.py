@@ -1,11 +1,13 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from geoclick import images
+from geoclick import images, masks, store
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.train.loop import checks
+from tests import tiny
 
 
 @pytest.fixture
@@ -70,3 +72,46 @@ def test_a_tracker_that_is_missing_is_named_with_those_that_are_not(monkeypatch)
         checks.check_reporting(["mlflow"])
     with pytest.raises(UsageError, match="report_to wanb is unknown"):
         checks.check_reporting(["wanb"])
+
+
+def asked_again(folder, rows, times):
+    """A click store whose first `times` rows are about one image and query, with another target each."""
+    clicks, _ = tiny.click_store(folder, rows=rows)
+    found = list(store.read(clicks))
+    first = found[0]
+    for index in range(times):
+        mask = np.zeros((first.height, first.width), bool)
+        mask[: 5 + index, 2:9] = True
+        same = {"image": first.image, "query": first.query, "mask": masks.encode_rle(mask)}
+        found[index] = replace(
+            found[index], task="referring", clicks=first.clicks, ious=(0.6 + index / 100,), **same
+        )
+    store.write_shard(clicks, 0, 1, found)
+    return clicks
+
+
+def check_contradictions(clicks, **changes):
+    checks.check_contradictions(clicks, **{"max_clicks": 6, "min_iou": 0.0, "allowed": False} | changes)
+
+
+def test_contradicting_rows_are_an_error_unless_they_are_allowed_or_few(tmp_path, capsys):
+    many = asked_again(tmp_path / "many", 20, 3)
+    with pytest.raises(
+        GeoClickError, match=r"^3 of 20 rows \(15\.0 %\) contradict others.*--allow-contradictions"
+    ):
+        check_contradictions(many)
+    check_contradictions(many, allowed=True)
+    assert capsys.readouterr().out == (
+        "warning: 3 of 20 rows (15.0 %) contradict others: 1 question about an image with several targets\n"
+    )
+    check_contradictions(asked_again(tmp_path / "few", 40, 2))
+    assert "warning: 2 of 40 rows (5.0 %)" in capsys.readouterr().out
+    check_contradictions(asked_again(tmp_path / "none", 20, 0))
+    assert capsys.readouterr().out == ""
+
+
+def test_rows_that_are_left_out_contradict_nothing(tmp_path, capsys):
+    clicks = asked_again(tmp_path, 20, 3)
+    # Of the three only the last remains.
+    check_contradictions(clicks, min_iou=0.615)
+    assert capsys.readouterr().out == ""

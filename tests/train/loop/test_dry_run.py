@@ -67,7 +67,7 @@ def test_the_longest_rows_come_first(flags, tmp_path, monkeypatch):
     seen = []
 
     def watched(self, **kwargs):
-        seen.append((list(self.train_dataset["completion"]), self.args.max_steps))
+        seen.append((list(self.train_dataset["completion_ids"]), self.args.max_steps))
         self.callback_handler.callbacks[-1].seconds += [1.0] * self.args.max_steps
 
     monkeypatch.setattr(ClickTrainer, "train", watched)
@@ -116,7 +116,7 @@ def arguments(**changes):
     ],
 )
 def test_checkpoints_are_counted_as_the_trainer_keeps_them(changes, expected):
-    assert dry_run.kept(arguments(**changes), an_epoch=25, steps=100) == expected
+    assert dry_run.checkpoints_on_disk(arguments(**changes), epoch_steps=25, steps=100) == expected
 
 
 def test_figures_in_words():

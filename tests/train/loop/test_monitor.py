@@ -29,7 +29,7 @@ def entry(sample, prediction, status="ok"):
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
     folder, root = tiny.click_store(tmp_path_factory.mktemp("store"), rows=6)
-    found = held_out.pick(store.read(folder), root, 6)
+    found = held_out.select(store.read(folder), root, 6)
     nothing = masks.encode_rle(np.zeros(found[0].size, bool))
     return [*found[:-1], replace(found[-1], task="no_target", rle=nothing)]
 
@@ -122,7 +122,7 @@ def test_training_goes_the_same_way_without_the_evaluations(setting, whole, tmp_
     """The same rows, none held out but by other means: as if nobody had looked."""
     clicks = setting[setting.index("--clicks") + 1]
     root = setting[setting.index("--root") + 1]
-    out = {sample.image for sample in held_out.pick(store.read(clicks), root, 4)}
+    out = {sample.image for sample in held_out.select(store.read(clicks), root, 4)}
     kept = [row for row in store.read(clicks) if row.image not in out]
     store.write_shard(tmp_path / "kept", 0, 1, kept)
     store.write_manifest(tmp_path / "kept", {})
@@ -141,9 +141,9 @@ def test_the_best_adapter_is_kept_and_answers_as_it_did(setting, whole):
     assert not (whole[0] / "best.partial").exists()
     vlm = vlms.load(setting[1], adapter=whole[0] / "best")
     clicks = setting[setting.index("--clicks") + 1]
-    chosen = held_out.pick(store.read(clicks), setting[setting.index("--root") + 1], 4)
+    chosen = held_out.select(store.read(clicks), setting[setting.index("--root") + 1], 4)
     watch = monitor.Monitor(vlm, segmenters.load(), chosen, "compact", False, every=1, patience=0)
-    again = monitor.score(watch.answer(vlm.model, 0, 1))
+    again = monitor.score(watch.evaluate(vlm.model, 0, 1))
     assert again["eval_miou"] == pytest.approx(best["eval_miou"])
 
 

@@ -40,7 +40,7 @@ def test_file_and_flags_join_and_flags_win(tmp_path):
         (["--packing-tokens", "9", "--train_sampling_strategy", "sequential"], "an order of their own"),
         (["--augment", "flip", "--train_sampling_strategy", "sequential"], "an order of their own"),
         (["--augment", "blur"], "invalid choice: 'blur'"),
-        (["--other-format-share", "1.5"], "a share, 0 to 1"),
+        (["--other-format-share", "1.5"], "a fraction, 0 to 1"),
         (["--output_dir", "x"], "use output instead"),
         (["--save_strategy", "never"], "save_strategy"),
         (["--tune", "vision", "head"], "tune must be one of|invalid choice: 'head'"),
@@ -73,10 +73,10 @@ def test_towers_and_their_rates_come_from_a_file_as_from_flags(tmp_path):
     options, _ = parse([*REQUIRED, "--config", str(file)])
     assert options == parse([*REQUIRED, "--tune", "language_model", "vision", "--vision-lr", "1e-5"])[0]
     assert options.tower_lr == {"vision": 1e-5}
-    assert not options.knows_features
-    assert parse(REQUIRED)[0].knows_features
-    assert parse([*REQUIRED, "--augment", "jitter", "shuffle"])[0].knows_features
-    assert not parse([*REQUIRED, "--augment", "jitter", "crop"])[0].knows_features
+    assert not options.constant_features
+    assert parse(REQUIRED)[0].constant_features
+    assert parse([*REQUIRED, "--augment", "jitter", "shuffle"])[0].constant_features
+    assert not parse([*REQUIRED, "--augment", "jitter", "crop"])[0].constant_features
 
 
 def test_required_options_are_asked_for():

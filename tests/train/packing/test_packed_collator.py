@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from geoclick import vlms
 from geoclick.train.data import rows
 from geoclick.train.data.collator import ClickCollator
-from geoclick.train.packing.packed_collator import PackedCollator, spread
+from geoclick.train.packing.packed_collator import PackedCollator, with_positions
 from tests import tiny
+from tests.train.texts import with_texts
 
 
 @pytest.fixture(scope="module", params=tiny.FOLDERS)
@@ -31,7 +32,7 @@ def test_positions_are_those_of_the_model_for_any_images(case, first, shown):
     model, image = vlm.model.model, vlm.processor.image_token_id
     ids = [20] * first + [token for _, _, text in shown for token in [image] + [20] * text]
     grids = torch.tensor([(1, 2 * height, 2 * width) for height, width, _ in shown])
-    tokens, places = spread(ids, grids, image_token=image, merge=2)
+    tokens, places = with_positions(ids, grids, image_token=image, merge=2)
     kinds = (tokens == image).long()[None]
     expected, _ = model.get_rope_index(tokens[None], image_grid_thw=grids, mm_token_type_ids=kinds)
     assert torch.equal(places[1:], expected[:, 0])
@@ -52,7 +53,7 @@ def test_a_pack_is_its_rows_one_after_another(case):
 def test_kept_positions_are_those_before_a_label(case):
     vlm, pack = case
     batch = PackedCollator(vlm.processor)([pack])
-    answers = "".join(row["completion"] for row in pack)
+    answers = "".join(with_texts(vlm, row)["completion"] for row in pack)
     assert vlm.processor.tokenizer.decode(batch["shift_labels"][0]) == answers
     assert torch.equal(batch["input_ids"][0, batch["logits_to_keep"] + 1], batch["shift_labels"][0])
     assert (batch["labels"][0, batch["cu_seq_lens"][:-1].long()] == -100).all()
@@ -74,8 +75,8 @@ def test_a_row_may_show_several_images(case):
     both = {
         "images": one["images"] + two["images"],
         "size": [one["size"], two["size"]],
-        "prompt": one["prompt"] + two["prompt"],
-        "completion": two["completion"],
+        "prompt_ids": one["prompt_ids"] + two["prompt_ids"],
+        "completion_ids": two["completion_ids"],
     }
     batch = PackedCollator(vlm.processor)([[both, one]])
     assert batch["image_index"] == [0, 1, 0]

@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from geoclick.errors import GeoClickError
-from geoclick.train.packing.plan import Packing, deal
+from geoclick.train.packing.plan import PackingPlan, fill_packs
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=80)
 
@@ -16,7 +16,7 @@ def packings(draw):
     groups = draw(st.lists(st.integers(0, 10), min_size=len(lengths), max_size=len(lengths)))
     budget = draw(st.integers(1, 80))
     assume(min(lengths) <= budget)
-    return Packing(lengths, groups, budget, draw(st.integers(0, 5)), draw(st.integers(1, 4)))
+    return PackingPlan(lengths, groups, budget, draw(st.integers(0, 5)), draw(st.integers(1, 4)))
 
 
 @given(packings(), st.integers(0, 12))
@@ -38,7 +38,7 @@ def test_every_epoch_has_the_same_number_of_packs_and_steps_share_them_evenly(pa
 
 @given(packings(), st.integers(0, 12))
 def test_packs_follow_from_seed_and_epoch_alone(packing, epoch):
-    again = Packing(packing.lengths, packing.groups, packing.budget, packing.seed, packing.per_step)
+    again = PackingPlan(packing.lengths, packing.groups, packing.budget, packing.seed, packing.per_step)
     again.packs(epoch + 1)
     assert again.packs(epoch) == packing.packs(epoch) == packing.packs(epoch)
 
@@ -46,7 +46,8 @@ def test_packs_follow_from_seed_and_epoch_alone(packing, epoch):
 def test_epochs_and_seeds_make_other_packs():
     lengths = [100 + i for i in range(200)]
     plans = [
-        Packing(lengths, range(200), 1000, seed, 1).packs(epoch) for seed, epoch in [(0, 0), (0, 1), (1, 0)]
+        PackingPlan(lengths, range(200), 1000, seed, 1).packs(epoch)
+        for seed, epoch in [(0, 0), (0, 1), (1, 0)]
     ]
     sets = [{frozenset(pack) for pack in packs} for packs in plans]
     assert all(len(one & two) < len(one) / 2 for one, two in zip(sets, sets[1:] + sets[:1], strict=True))
@@ -56,7 +57,7 @@ def test_epochs_and_seeds_make_other_packs():
 def test_queries_of_an_image_stay_together_unless_that_leaves_packs_empty(budget, apart):
     """Three queries an image, 300 tokens an image; `apart` is the mean number of packs that show an image."""
     groups = [index // 3 for index in range(900)]
-    packing = Packing([100] * 900, groups, budget, seed=0)
+    packing = PackingPlan([100] * 900, groups, budget, seed=0)
     shown = {(groups[index], number) for number, pack in enumerate(packing.packs(0)) for index in pack}
     assert 1 <= len(shown) / 300 <= apart
     assert packing.filled > 0.97 * (budget // 100 * 100) / budget or packing.count == 1
@@ -68,7 +69,7 @@ def test_packs_are_few_and_even(units):
     lengths = [length for unit in units for length in unit]
     numbers = iter(range(len(lengths)))
     numbered = [[next(numbers) for _ in unit] for unit in units]
-    packs = deal(numbered, lengths, 50)
+    packs = fill_packs(numbered, lengths, 50)
     assert sorted(index for pack in packs for index in pack) == list(range(len(lengths)))
     fills = [sum(lengths[i] for i in pack) for pack in packs]
     assert max(fills) <= 50
@@ -78,17 +79,17 @@ def test_packs_are_few_and_even(units):
 
 def test_every_pack_mixes_short_and_long_samples():
     lengths = [90] * 300 + [60] * 300
-    packs = Packing(lengths, range(600), 2048, seed=0).packs(0)
+    packs = PackingPlan(lengths, range(600), 2048, seed=0).packs(0)
     shares = [sum(lengths[i] == 90 for i in pack) / len(pack) for pack in packs]
     assert all(0.4 < share < 0.6 for share in shares)
 
 
 def test_windows_waste_little_on_many_samples():
     lengths = [100 + (i * 37) % 300 for i in range(5000)]
-    packing = Packing(lengths, range(5000), 4096, seed=0, per_step=8)
+    packing = PackingPlan(lengths, range(5000), 4096, seed=0, per_step=8)
     assert packing.filled > 0.97
 
 
 def test_a_budget_that_nothing_fits_is_refused_with_the_shortest():
     with pytest.raises(GeoClickError, match="the shortest one has 7 tokens"):
-        Packing([9, 7, 8], [0, 1, 2], 6, 0)
+        PackingPlan([9, 7, 8], [0, 1, 2], 6, 0)

@@ -10,8 +10,8 @@ from geoclick.datasets import Sample
 from geoclick.inference.generative import decode_clicks, read_answers
 from geoclick.scoring.metrics import compare
 from geoclick.train.reinforcement import rewards
-from geoclick.train.reinforcement.embedding_cache import Embeddings
-from geoclick.train.reinforcement.rewards import Judged
+from geoclick.train.reinforcement.embedding_cache import EmbeddingCache
+from geoclick.train.reinforcement.rewards import ScoredCompletion
 from tests import tiny
 
 SIDE = 64
@@ -53,10 +53,12 @@ def sample(root, image, name, mask, valid=None):
     )
 
 
-def judged(vlm, samples, texts, segmenter=None, decode="replay", limit=1e9):
+def score(vlm, samples, texts, segmenter=None, decode="replay", limit=1e9):
     segmenter = segmenter or tiny.sam_segmenter()
-    embeddings = Embeddings(segmenter, limit)
-    return rewards.judge(vlm, segmenter, embeddings, samples, texts, answer_format="compact", decode=decode)
+    embeddings = EmbeddingCache(segmenter, limit)
+    return rewards.score_completions(
+        vlm, segmenter, embeddings, samples, texts, answer_format="compact", decode=decode
+    )
 
 
 TEXTS = [
@@ -72,9 +74,9 @@ TEXTS = [
 STATUSES = ["ok", "ok", "unparsable", "empty", "unparsable", "unparsable", "repaired", "ok"]
 
 
-def test_texts_are_read_and_what_has_no_clicks_or_no_target_has_no_iou(vlm, samples):
+def test_texts_are_parsed_and_the_iou_is_zero_without_clicks_or_target(vlm, samples):
     for one in samples:
-        found = judged(vlm, [one] * len(TEXTS), TEXTS)
+        found = score(vlm, [one] * len(TEXTS), TEXTS)
         assert [j.status for j in found] == STATUSES
         assert [j.clicks for j in found] == [1, 2, 0, 0, 0, 0, 1, 3]
         assert {j.target for j in found} == {one.task == "referring"}
@@ -86,25 +88,25 @@ def test_texts_are_read_and_what_has_no_clicks_or_no_target_has_no_iou(vlm, samp
 def test_the_iou_is_that_of_the_mask_that_inference_decodes(vlm, samples, decode):
     segmenter = tiny.sam_segmenter()
     pairs = [(one, text) for one in samples[:3] for text in (TEXTS[0], TEXTS[1], TEXTS[7])]
-    found = judged(vlm, [p[0] for p in pairs], [p[1] for p in pairs], decode=decode)
+    found = score(vlm, [p[0] for p in pairs], [p[1] for p in pairs], decode=decode)
     for (one, text), result in zip(pairs, found, strict=True):
         answer = read_answers(vlm, [text], [one.size], answer_format="compact")[0]
-        mask = decode_clicks(segmenter, [one.read_image()], [answer.clicks], decode=decode)[0]
+        mask = decode_clicks(segmenter, [one.read_image()], [answer.clicks], decode=decode)[0].mask
         assert result.iou == pytest.approx(compare(mask, one.mask, valid=one.valid).iou, abs=2 / SIDE**2)
     assert len({result.iou for result in found}) > 3
 
 
-def test_batched_is_one_by_one_whatever_is_kept_in_memory(vlm, samples):
+def test_batched_is_one_by_one_with_and_without_a_cache(vlm, samples):
     asked = [one for one in samples for _ in TEXTS]
     texts = TEXTS * len(samples)
-    together = judged(vlm, asked, texts)
-    assert together == judged(vlm, asked, texts, limit=0)
-    alone = [judged(vlm, [one], [text])[0] for one, text in zip(asked, texts, strict=True)]
+    together = score(vlm, asked, texts)
+    assert together == score(vlm, asked, texts, limit=0)
+    alone = [score(vlm, [one], [text])[0] for one, text in zip(asked, texts, strict=True)]
     for one, other in zip(together, alone, strict=True):
         assert (one.status, one.clicks, one.target) == (other.status, other.clicks, other.target)
         assert one.iou == pytest.approx(other.iou, abs=2 / SIDE**2)
     order = np.random.default_rng(1).permutation(len(texts))
-    mixed = judged(vlm, [asked[i] for i in order], [texts[i] for i in order])
+    mixed = score(vlm, [asked[i] for i in order], [texts[i] for i in order])
     for place, i in enumerate(order):
         assert mixed[place].iou == pytest.approx(together[i].iou, abs=2 / SIDE**2)
 
@@ -118,7 +120,7 @@ def test_a_batch_is_decoded_once_and_the_same_clicks_once(vlm, samples, monkeypa
         return decode(embeddings, prompts, multimask=multimask)
 
     monkeypatch.setattr(segmenter, "decode", counted)
-    judged(
+    score(
         vlm,
         [samples[0]] * 4 + [samples[1], samples[3]],
         ["+(1,1)"] * 3 + ["+(9,9)", "+(1,1)", "+(1,1)"],
@@ -127,23 +129,23 @@ def test_a_batch_is_decoded_once_and_the_same_clicks_once(vlm, samples, monkeypa
     assert sum(rows) == 3
 
 
-def test_images_are_encoded_once_as_far_as_memory_goes(samples):
+def test_images_are_embedded_once_within_the_memory_limit(samples):
     segmenter = tiny.sam_segmenter()
     one = segmenter.embed([samples[0].read_image()])[0].features.nbytes
     for limit, computed in ((2 * one, 2), (one, 4), (0, 4)):
-        embeddings = Embeddings(segmenter, limit)
+        embeddings = EmbeddingCache(segmenter, limit)
         for asked in (samples[:2], samples[2:], samples[:2], samples[2:]):
             assert len(embeddings.of(asked)) == 2
         assert embeddings.computed == computed
 
 
-OK = Judged("ok", 1, True, 0.8)
-TWO = Judged("ok", 2, True, 0.8)
-BROKEN = Judged("repaired", 2, True, 0.8)
-MISSED = Judged("empty", 0, True, 0.0)
-RIGHT = Judged("empty", 0, False, 0.0)
-ALARM = Judged("ok", 1, False, 0.0)
-BABBLE = Judged("unparsable", 0, False, 0.0)
+OK = ScoredCompletion("ok", 1, True, 0.8)
+TWO = ScoredCompletion("ok", 2, True, 0.8)
+BROKEN = ScoredCompletion("repaired", 2, True, 0.8)
+MISSED = ScoredCompletion("empty", 0, True, 0.0)
+RIGHT = ScoredCompletion("empty", 0, False, 0.0)
+ALARM = ScoredCompletion("ok", 1, False, 0.0)
+BABBLE = ScoredCompletion("unparsable", 0, False, 0.0)
 CASES = [OK, TWO, BROKEN, MISSED, RIGHT, ALARM, BABBLE]
 
 
@@ -164,22 +166,24 @@ def test_each_reward_on_hand_made_cases(name, expected):
 def test_economy_never_pays_for_a_worse_mask_of_as_many_clicks_or_more(a, b, clicks, more):
     worse, better = sorted((a, b))
     few, many = min(clicks, more), max(clicks, more)
-    one, other = rewards.economy([Judged("ok", few, True, better), Judged("ok", many, True, worse)])
+    one, other = rewards.economy(
+        [ScoredCompletion("ok", few, True, better), ScoredCompletion("ok", many, True, worse)]
+    )
     assert one >= other
 
 
-def test_trl_asks_for_each_reward_and_a_batch_is_judged_once():
-    asked = []
+def test_trl_calls_each_reward_and_a_batch_is_scored_once():
+    calls = []
 
-    def judge(samples, texts):
-        asked.append((list(samples), list(texts)))
+    def score(samples, texts):
+        calls.append((list(samples), list(texts)))
         return [OK, RIGHT][: len(texts)]
 
-    functions = rewards.Judge(judge, ["a", "b"]).functions()
+    functions = rewards.RewardFunctions(score, ["a", "b"]).functions()
     assert [function.__name__ for function in functions] == list(rewards.REWARDS)
     texts = ["x", "y"]
     values = [function(completions=texts, sample=[1, 0], prompts=["p", "q"]) for function in functions]
     assert values == [[0.8, None], [1.0, 1.0], [0.8, None], [None, 1.0]]
-    assert asked == [(["b", "a"], ["x", "y"])]
+    assert calls == [(["b", "a"], ["x", "y"])]
     functions[0](completions=["x"], sample=[0])
-    assert len(asked) == 2
+    assert len(calls) == 2

@@ -2,21 +2,21 @@ import pytest
 import torch
 
 from geoclick import datasets, vlms
-from geoclick.train.reinforcement.grpo_prompts import Questions
+from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
 from geoclick.train.reinforcement.shared_prompts import first_of_each, share
 from tests import tiny
 from tests.train.samples import listed
 
 COMPLETION = 7
-ASKED = [2, 0, 2, 1, 0, 2]
+OWNERS = [2, 0, 2, 1, 0, 2]
 
 
 @pytest.fixture(scope="module", params=tiny.FOLDERS)
 def setting(request, tmp_path_factory):
-    """A model, questions with prompts of several lengths, and padded sequences of ASKED, with their masks."""
+    """A model, prompts of several lengths, and padded sequences of OWNERS, with their masks."""
     vlm = vlms.load(str(tiny.FOLDERS[request.param](tmp_path_factory.mktemp("vlm"))), device="cpu")
     root = listed(tmp_path_factory.mktemp("data"), ["a barn", "the longest barn of all", "barns"])
-    questions = Questions(
+    prompts = GrpoPrompts(
         vlm,
         list(datasets.read("folder", root, "train")),
         answer_format="compact",
@@ -24,30 +24,30 @@ def setting(request, tmp_path_factory):
         autocast=torch.autocast("cpu", enabled=False),
         limit=1e9,
     )
-    prompts = questions.ids(ASKED)
-    longest = max(map(len, prompts))
+    tokens = prompts.ids(OWNERS)
+    longest = max(map(len, tokens))
     torch.manual_seed(0)
     ids, masks = [], []
-    for i, prompt in enumerate(prompts):
+    for i, prompt in enumerate(tokens):
         pad, length = longest - len(prompt), 1 + i % COMPLETION
         answer = torch.randint(10, 90, (length,)).tolist()
         ids.append([0] * pad + prompt + answer + [0] * (COMPLETION - length))
         masks.append([0] * pad + [1] * (len(prompt) + length) + [0] * (COMPLETION - length))
-    return vlm.model, questions, torch.tensor(ids), torch.tensor(masks)
+    return vlm.model, prompts, torch.tensor(ids), torch.tensor(masks)
 
 
-def positions(model, questions):
+def positions(model, prompts):
     def positions_of(owners, ids, mask):
-        vision = questions.vision(owners, ids)
+        vision = prompts.vision_inputs(owners, ids)
         del vision["mm_encoder_outputs"]
         return model.model.get_rope_index(ids, attention_mask=mask, **vision)[0]
 
     return positions_of
 
 
-def shared_values(model, questions, owners, ids, mask):
-    shared = share(owners, ids, mask, COMPLETION, positions(model, questions))
-    vision = questions.vision(shared.owners, shared.input_ids)
+def shared_values(model, prompts, owners, ids, mask):
+    shared = share(owners, ids, mask, COMPLETION, positions(model, prompts))
+    vision = prompts.vision_inputs(shared.owners, shared.input_ids)
     logits = model(
         input_ids=shared.input_ids,
         attention_mask=shared.visible,
@@ -60,20 +60,20 @@ def shared_values(model, questions, owners, ids, mask):
     return shared.of_completions(found.masked_fill(labels == -100, 0)), shared
 
 
-def plain_values(model, questions, owners, ids, mask):
+def plain_values(model, prompts, owners, ids, mask):
     logits = model(
-        input_ids=ids, attention_mask=mask, use_cache=False, **questions.vision(owners, ids)
+        input_ids=ids, attention_mask=mask, use_cache=False, **prompts.vision_inputs(owners, ids)
     ).logits
     found = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[:, -COMPLETION:, 0]
     return found * mask[:, -COMPLETION:]
 
 
 def test_log_probabilities_are_those_of_completions_one_by_one(setting):
-    model, questions, ids, mask = setting
+    model, prompts, ids, mask = setting
     with torch.no_grad():
-        found, shared = shared_values(model, questions, ASKED, ids, mask)
-        for i, owner in enumerate(ASKED):
-            expected = plain_values(model, questions, [owner], ids[i : i + 1], mask[i : i + 1])
+        found, shared = shared_values(model, prompts, OWNERS, ids, mask)
+        for i, owner in enumerate(OWNERS):
+            expected = plain_values(model, prompts, [owner], ids[i : i + 1], mask[i : i + 1])
             torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-4, atol=1e-4)
     assert len(shared.input_ids) == 3
     assert shared.input_ids.numel() < ids.numel()
@@ -81,12 +81,12 @@ def test_log_probabilities_are_those_of_completions_one_by_one(setting):
 
 
 def test_gradients_are_those_of_the_plain_batch(setting):
-    model, questions, ids, mask = setting
-    weights = torch.randn(len(ASKED), COMPLETION)
+    model, prompts, ids, mask = setting
+    weights = torch.randn(len(OWNERS), COMPLETION)
     gradients = []
     for values in (
-        shared_values(model, questions, ASKED, ids, mask)[0],
-        plain_values(model, questions, ASKED, ids, mask),
+        shared_values(model, prompts, OWNERS, ids, mask)[0],
+        plain_values(model, prompts, OWNERS, ids, mask),
     ):
         model.zero_grad()
         (values * weights).sum().backward()
@@ -96,14 +96,14 @@ def test_gradients_are_those_of_the_plain_batch(setting):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
-def test_questions_of_one_completion_each_share_nothing(setting):
-    model, questions, ids, mask = setting
+def test_prompts_of_one_completion_each_share_nothing(setting):
+    model, prompts, ids, mask = setting
     rows = [3, 1, 0]
-    owners = [ASKED[i] for i in rows]
+    owners = [OWNERS[i] for i in rows]
     with torch.no_grad():
-        found, shared = shared_values(model, questions, owners, ids[rows], mask[rows])
+        found, shared = shared_values(model, prompts, owners, ids[rows], mask[rows])
         assert shared.input_ids.shape == ids[rows].shape
-        expected = plain_values(model, questions, owners, ids[rows], mask[rows])
+        expected = plain_values(model, prompts, owners, ids[rows], mask[rows])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -7,7 +7,7 @@ from geoclick import vlms
 from geoclick.train.augmentation import augmented_dataset
 from geoclick.train.data import rows
 from geoclick.train.data.collator import ClickCollator
-from geoclick.train.packing import packs
+from geoclick.train.packing import packed_dataset
 from tests import tiny
 
 
@@ -22,8 +22,8 @@ def case(tmp_path_factory):
 
 def build(case, processes=1, share_images=True):
     vlm, dataset = case
-    budget = 3 * max(packs.lengths(dataset, vlm.processor))
-    return packs.build(
+    budget = 3 * max(packed_dataset.token_lengths(dataset, vlm.processor))
+    return packed_dataset.build(
         dataset, vlm.processor, budget=budget, seed=0, per_step=processes, share_images=share_images
     )
 
@@ -41,12 +41,12 @@ def loader(packed, processes=1, index=0):
 
 
 def prompts(batches):
-    return [[row["prompt"] for row in batch] for batch in batches]
+    return [[row["prompt_ids"] for row in batch] for batch in batches]
 
 
 def test_lengths_are_those_of_the_tokens_without_opening_an_image(case):
     vlm, dataset = case
-    found = packs.lengths(dataset, vlm.processor)
+    found = packed_dataset.token_lengths(dataset, vlm.processor)
     made = ClickCollator(vlm.processor)([dataset[i] for i in range(len(dataset))])["attention_mask"].sum(1)
     assert found == made.tolist()
     assert len(set(found)) > 3
@@ -57,7 +57,7 @@ def test_images_are_kept_together_only_where_asked(case):
     images = together.rows["images"]
 
     def shared(packed):
-        return sum(len(pack) - len({images[i][0] for i in pack}) for pack in packed.packing.packs(0))
+        return sum(len(pack) - len({images[i][0] for i in pack}) for pack in packed.plan.packs(0))
 
     assert shared(together) > shared(apart)
 
@@ -66,7 +66,7 @@ def test_images_are_kept_together_only_where_asked(case):
 def test_processes_share_each_epoch_without_loss_and_resume_where_they_stopped(case, processes):
     packed = build(case, processes)
     for epoch in (0, 1):
-        expected = prompts([packed[pack] for pack in packed.packing.packs(epoch)])
+        expected = prompts([packed[pack] for pack in packed.plan.packs(epoch)])
         found = []
         for index in range(processes):
             whole = loader(packed, processes, index)
@@ -79,4 +79,4 @@ def test_processes_share_each_epoch_without_loss_and_resume_where_they_stopped(c
         turns = [batch for turn in zip(*found, strict=True) for batch in turn]
         assert turns == expected
         texts = sorted(prompt for batch in turns for prompt in batch)
-        assert texts == sorted(packed.rows["prompt"])
+        assert texts == sorted(packed.rows["prompt_ids"])

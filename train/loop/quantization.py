@@ -1,6 +1,6 @@
-"""QLoRA: the frozen language model in 4 bits, by bitsandbytes.
+"""QLoRA: the frozen language model in 4 bits, with bitsandbytes.
 
-Source: QLoRA (Dettmers et al., 2023): NormalFloat, its scales quantised again, arithmetic in 16 bits.
+Source: QLoRA (Dettmers et al., 2023): NormalFloat, double quantization of the scales, arithmetic in 16 bits.
 """
 
 from importlib.util import find_spec
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 KINDS = ("nf4",)
 
 SKIPPED = ("model.visual", "lm_head")
-"""Modules that stay as they are: the vision tower is small, and the head is tied to the embeddings."""
+"""Modules that are not quantized: the vision tower is small, and the head is tied to the embeddings."""
 
 
 def loading(kind: str, dtype: "torch.dtype", device: "torch.device", *, partitioned: bool) -> dict[str, Any]:
-    """Keyword arguments of transformers' `from_pretrained` that quantise while loading.
+    """Keyword arguments of transformers' `from_pretrained` that quantize while loading.
 
     Args:
         kind: of `KINDS`.
-        dtype: what the arithmetic is done in.
-        device: of this process; quantised weights are made where they stay.
+        dtype: of the arithmetic.
+        device: of this process; the weights are quantized on it.
         partitioned: whether the weights are split over processes.
 
     Raises:
-        GeoClickError: bitsandbytes is not there, or cannot do it for partitioned weights.
+        GeoClickError: bitsandbytes is not installed, or the weights are partitioned.
     """
     if find_spec("bitsandbytes") is None:
         raise GeoClickError(
-            f"--quantise {kind} needs bitsandbytes; pip install bitsandbytes (or geoclick[qlora]), or leave it out."
+            f"--quantise {kind} needs bitsandbytes; pip install bitsandbytes (or geoclick[qlora]), or remove the flag."
         )
     if partitioned:
         raise GeoClickError(
-            f"--quantise {kind} does not go with weights that are split over processes; "
-            "use accelerate_configs/multi_gpu.yaml or zero2.yaml, or leave it out."
+            f"--quantise {kind} does not support weights that are split over processes; "
+            "use accelerate_configs/multi_gpu.yaml or zero2.yaml, or remove the flag."
         )
     from transformers import BitsAndBytesConfig
 

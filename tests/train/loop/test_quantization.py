@@ -8,26 +8,26 @@ from transformers.utils import quantization_config
 from geoclick import vlms
 from geoclick.errors import GeoClickError
 from geoclick.train import sft
-from geoclick.train.loop import quantisation
+from geoclick.train.loop import quantization
 from tests import tiny
 
 CPU = torch.device("cpu")
 
 
 def test_without_bitsandbytes_or_with_split_weights_it_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(quantisation, "find_spec", lambda name: None)
+    monkeypatch.setattr(quantization, "find_spec", lambda name: None)
     with pytest.raises(GeoClickError, match="needs bitsandbytes; pip install"):
-        quantisation.loading("nf4", torch.bfloat16, CPU, partitioned=False)
-    monkeypatch.setattr(quantisation, "find_spec", lambda name: object())
+        quantization.loading("nf4", torch.bfloat16, CPU, partitioned=False)
+    monkeypatch.setattr(quantization, "find_spec", lambda name: object())
     with pytest.raises(GeoClickError, match="split over processes; use accelerate_configs"):
-        quantisation.loading("nf4", torch.bfloat16, CPU, partitioned=True)
+        quantization.loading("nf4", torch.bfloat16, CPU, partitioned=True)
 
 
 def test_the_configuration_is_that_of_qlora(monkeypatch):
-    monkeypatch.setattr(quantisation, "find_spec", lambda name: object())
+    monkeypatch.setattr(quantization, "find_spec", lambda name: object())
     # It asks for the version of bitsandbytes, which need not be installed to look at the configuration.
     monkeypatch.setattr(quantization_config.importlib.metadata, "version", lambda name: "0.46.0")
-    keywords = quantisation.loading("nf4", torch.bfloat16, torch.device("cuda", 1), partitioned=False)
+    keywords = quantization.loading("nf4", torch.bfloat16, torch.device("cuda", 1), partitioned=False)
     config = keywords["quantization_config"]
     assert config.quantization_method() == "nf4"
     assert config.bnb_4bit_use_double_quant
@@ -46,8 +46,8 @@ def test_the_language_model_is_in_four_bits_and_nothing_else(family, tmp_path):
     import bitsandbytes
 
     base = str(tiny.FOLDERS[family](tmp_path / "vlm"))
-    keywords = quantisation.loading("nf4", torch.float32, CPU, partitioned=False)
-    model = vlms.load(base, device="cpu", dtype=torch.float32, quantised=keywords).model
+    keywords = quantization.loading("nf4", torch.float32, CPU, partitioned=False)
+    model = vlms.load(base, device="cpu", dtype=torch.float32, quantized=keywords).model
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
             in_four_bits = isinstance(module, bitsandbytes.nn.Linear4bit)

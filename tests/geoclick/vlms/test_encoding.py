@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from geoclick import prompts, vlms
+from geoclick.errors import GeoClickError
+from geoclick.vlms import encoding
+from tests import tiny
+
+
+@pytest.fixture(scope="module", params=tiny.FOLDERS)
+def vlm(request, tmp_path_factory):
+    return vlms.load(str(tiny.FOLDERS[request.param](tmp_path_factory.mktemp("vlm"))), device="cpu")
+
+
+def chats(answer):
+    return [prompts.messages(q, answer_format="compact", answer=answer) for q in ("a barn", "two roads")]
+
+
+def test_examples_are_the_rendered_chat(vlm):
+    for example, chat in zip(
+        encoding.encode_examples(vlm.processor, chats("+(1,2)")), chats("+(1,2)"), strict=True
+    ):
+        text = vlm.processor.apply_chat_template(chat, tokenize=False)
+        assert vlm.processor.tokenizer.decode(example.prompt_ids + example.completion_ids) == text
+        assert vlm.processor.tokenizer.decode(example.completion_ids) == "+(1,2)<|im_end|>\n"
+
+
+def test_prompts_are_those_of_examples(vlm):
+    expected = [example.prompt_ids for example in encoding.encode_examples(vlm.processor, chats("none"))]
+    assert encoding.encode_prompts(vlm.processor, chats(None)) == expected
+
+
+def test_a_template_that_does_not_continue_its_prompt_is_refused(vlm, monkeypatch):
+    template = vlm.processor.chat_template.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
+    assert template != vlm.processor.chat_template
+    monkeypatch.setattr(vlm.processor, "chat_template", template)
+    with pytest.raises(GeoClickError, match="Thinking"):
+        encoding.encode_examples(vlm.processor, chats("none"))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 96), (300, 120)])
+def test_visual_tokens_are_those_of_the_processed_image(vlm, size):
+    image = torch.zeros(*size, 3, dtype=torch.uint8).numpy()
+    inputs = encoding.model_inputs(vlm, [image], ["a barn"], answer_format="compact")
+    shown = (inputs["input_ids"] == vlm.processor.image_token_id).sum()
+    assert encoding.visual_tokens(vlm.processor, size) == shown
+
+
+def test_an_image_token_is_expanded_in_its_place():
+    assert encoding.expand_image([1, 9, 2, 9], 9, 3) == [1, 9, 9, 9, 2, 9]
+
+
+def test_sequences_are_padded_on_the_left():
+    ids, mask = encoding.pad_left([torch.tensor([1, 2, 3]), torch.tensor([4])], 7)
+    assert ids.tolist() == [[1, 2, 3], [7, 7, 4]]
+    assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]

@@ -1,0 +1,125 @@
+"""The data of a supervised run: its rows, and how they are augmented, packed and shown to the model."""
+
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from datasets import Dataset
+
+from geoclick.train.augmentation.augment import Augmentation
+from geoclick.train.augmentation.augmented_dataset import AugmentedDataset
+from geoclick.train.data import rows as rows_module
+from geoclick.train.data import vision_features
+from geoclick.train.data.vision_features import VisionFeatures
+from geoclick.train.loop import checks
+from geoclick.train.options.sft import SftOptions
+from geoclick.train.options.trl_arguments import autocast, partitioned
+from geoclick.train.packing import packed_dataset, packed_forward
+from geoclick.train.packing.packed_dataset import PackedDataset
+from geoclick.vlms.loading import Vlm
+
+if TYPE_CHECKING:
+    from trl import SFTConfig
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on.
+
+    Attributes:
+        rows: of `geoclick.train.data.rows.build`.
+        left_out: number of rows left out, by reason.
+        augmentation: of the rows, or None.
+        features: cached vision features by image path, or None.
+        packed: the rows in packs, or None.
+    """
+
+    rows: Dataset
+    left_out: dict[str, int]
+    augmentation: Augmentation | None
+    features: dict[str, VisionFeatures] | None
+    packed: PackedDataset | None
+
+    @property
+    def train_on(self) -> PackedDataset | AugmentedDataset | None:
+        """The dataset that replaces the rows during training, or None."""
+        if self.packed is None and self.augmentation is not None:
+            return AugmentedDataset(self.rows, self.augmentation)
+        return self.packed
+
+
+def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Container[str]) -> TrainingData:
+    """Read the click store and prepare its rows, and the model for them.
+
+    Args:
+        options: of the run.
+        vlm: the base model.
+        arguments: TRL's config of the run.
+        held_out: images, as the store names them, that the run does not train on.
+
+    Raises:
+        GeoClickError: no row is left or fits a pack, or an image is missing; for a dry run, also a broken image.
+    """
+    rows, left_out = rows_module.build(
+        options.clicks,
+        options.root,
+        vlm,
+        answer_format=options.answer_format,
+        max_clicks=options.max_clicks,
+        min_iou=options.min_iou,
+        held_out=held_out,
+        raw=options.augments,
+    )
+    sizes = {
+        path: (height, width) for (path,), (height, width) in zip(rows["images"], rows["size"], strict=True)
+    }
+    if options.dry_run:
+        checks.check_images(sizes)
+    seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
+    augmentation = make_augmentation(options, vlm, seed) if options.augments else None
+    features = cached_features(options, vlm, sizes, arguments)
+    packed = None
+    if options.packing_tokens:
+        packed_forward.prepare(vlm.model)
+        packed = packed_dataset.build(
+            rows,
+            vlm.processor,
+            budget=options.packing_tokens,
+            seed=seed,
+            per_step=arguments.world_size * arguments.gradient_accumulation_steps,
+            share_images=features is None,
+            augmentation=augmentation,
+        )
+        left_out["too_long"] = packed.plan.too_long
+    return TrainingData(rows, left_out, augmentation, features, packed)
+
+
+def make_augmentation(options: SftOptions, vlm: Vlm, seed: int) -> Augmentation:
+    """How rows are augmented in every epoch."""
+    return Augmentation(
+        processor=vlm.processor,
+        family=vlm.family,
+        answer_format=options.answer_format,
+        kinds=options.augment,
+        other_format_share=options.other_format_share,
+        seed=seed,
+    )
+
+
+def cached_features(
+    options: SftOptions, vlm: Vlm, sizes: dict[str, tuple[int, int]], arguments: "SFTConfig"
+) -> dict[str, VisionFeatures] | None:
+    """Features of the frozen vision tower by image, if they are constant and fit in memory; else None.
+
+    The model is moved to the run's device, unless it is partitioned over devices.
+    """
+    if partitioned(arguments):
+        return None
+    vlm.model.to(arguments.device)
+    return vision_features.compute(
+        vlm,
+        sizes,
+        device=arguments.device,
+        autocast=autocast(arguments),
+        limit=options.feature_memory_gb * 2**30 if options.constant_features else 0,
+    )

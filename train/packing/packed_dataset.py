@@ -1,0 +1,102 @@
+"""A dataset of packs: token lengths measured once, and other packs in every epoch."""
+
+from collections.abc import Iterable, Sequence
+
+from datasets import Dataset as Rows
+from torch.utils.data import Dataset
+
+from geoclick.train.augmentation.augment import Augmentation
+from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, Key
+from geoclick.train.augmentation.image_views import shown_images
+from geoclick.train.data.rows import TrainingRow
+from geoclick.train.packing.plan import PackingPlan
+from geoclick.vlms import encoding
+from geoclick.vlms.processor import Processor
+
+
+def token_lengths(rows: Iterable[TrainingRow], processor: Processor) -> list[int]:
+    """Tokens of each row, visual ones included, without opening an image.
+
+    Args:
+        rows: as `geoclick.train.data.rows.build` makes them.
+        processor: the VLM's.
+    """
+    visual: dict[tuple[int, int], int] = {}
+    lengths = []
+    for row in rows:
+        sizes = [image.size for image in shown_images(row)]
+        for size in sizes:
+            if size not in visual:
+                visual[size] = encoding.visual_tokens(processor, size)
+        text = len(row["prompt_ids"]) + len(row["completion_ids"])
+        # Each image has one placeholder in the prompt.
+        lengths.append(text + sum(visual[size] for size in sizes) - len(sizes))
+    return lengths
+
+
+def build(
+    rows: Rows,
+    processor: Processor,
+    *,
+    budget: int,
+    seed: int,
+    per_step: int,
+    share_images: bool,
+    augmentation: Augmentation | None = None,
+) -> "PackedDataset":
+    """The rows in packs.
+
+    Args:
+        rows: of `geoclick.train.data.rows.build`.
+        processor: the VLM's.
+        budget: largest number of tokens of a pack.
+        seed: of the run.
+        per_step: packs of a step, over all processes and accumulated ones.
+        share_images: put the queries of an image into one pack, so that one pass of the vision tower serves them.
+            With cached features there is nothing to share, and a random order mixes better.
+        augmentation: of the rows, whose lengths are then the largest that it may give them.
+
+    Raises:
+        GeoClickError: no row fits the budget.
+    """
+    groups = [tuple(paths) for paths in rows["images"]] if share_images else range(len(rows))
+    longest = map(augmentation.longest, rows) if augmentation else rows
+    plan = PackingPlan(token_lengths(longest, processor), groups, budget, seed, per_step)
+    return PackedDataset(AugmentedDataset(rows, augmentation) if augmentation else rows, plan)
+
+
+class PackedDataset(Dataset[list[TrainingRow]]):
+    """The rows of a dataset, pack by pack.
+
+    Args:
+        rows: as `geoclick.train.data.rows.build` makes them, augmented or not.
+        plan: which rows share a pack.
+    """
+
+    def __init__(self, rows: Rows | AugmentedDataset, plan: PackingPlan) -> None:
+        self.rows = rows
+        self.plan = plan
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Packs of an epoch."""
+        return self.plan.count
+
+    def __getitem__(self, pack: Sequence[int | Key]) -> list[TrainingRow]:
+        """The rows of a pack, given by their keys."""
+        return [self.rows[key] for key in pack]
+
+    def keys(self) -> list[list[int]] | list[list[Key]]:
+        """The packs of the epoch, in order; the keys of augmented rows hold the epoch."""
+        packs = self.packs()
+        if isinstance(self.rows, AugmentedDataset):
+            return [[(self.epoch, index) for index in pack] for pack in packs]
+        return packs
+
+    def packs(self) -> list[list[int]]:
+        """The packs of the epoch, each a list of row indices."""
+        return self.plan.packs(self.epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate before each epoch, also in a resumed run."""
+        self.epoch = epoch
