@@ -11,22 +11,21 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoclick import config
+from geoclick import output_folder
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import whole, write_whole
+from geoclick.progress_bar import progress
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.progress import Progress
 
     from geoclick.data_synthesis.quality.flags import Duplicates
     from geoclick.data_synthesis.quality.measures import Measures
@@ -87,9 +86,7 @@ def check(options: QualityOptions) -> None:
         if getattr(options, name) > 1:
             raise UsageError(f"--{name.replace('_', '-')} must be 0 to 1, not {getattr(options, name)}.")
     output = Path(options.output)
-    other = (output / "config.yaml").exists() and not (output / "quality.json").exists()
-    if other or any(output.glob("clicks-*.parquet")):
-        raise UsageError(f"{output} holds another run; name another --output.")
+    output_folder.check(output, "quality")
     if options.drop and (output / "clean").exists():
         raise UsageError(f"{output / 'clean'} exists already; remove it or name another --output.")
 
@@ -104,15 +101,15 @@ def run(options: QualityOptions) -> None:
     manifest, output = store.read_manifest(options.store), Path(options.output)
     root = _dataset_root(options, manifest)
     options = replace(options, root=str(root))
-    with _progress() as bar:
-        analysis = _analyze(options, manifest, root, bar)
+    with output_folder.opened(output, "quality"):
+        analysis = _analyze(options, manifest, root)
         _write_flags(output / "flags.jsonl", store.read(options.store), analysis)
         write_whole(output / "quality.json", json.dumps(analysis.quality, indent=1) + "\n")
-        config.write_config(options, output)
-        _write_page(options, root, analysis, bar)
+        output_folder.write_config(options, output, "quality")
+        _write_page(options, root, analysis)
         if options.drop:
-            with _task(bar, "Filtering", len(analysis.measures.rows)) as advance:
-                _write_clean(options, manifest, analysis, advance)
+            with progress("Filtering", len(analysis.measures.rows)) as bar:
+                _write_clean(options, manifest, analysis, bar.advance)
     print(_summary(analysis.quality, output, options.drop))
 
 
@@ -145,7 +142,7 @@ class Analysis:
     quality: dict[str, Any]
 
 
-def _analyze(options: QualityOptions, manifest: Mapping[str, Any], root: Path, bar: "Progress") -> Analysis:
+def _analyze(options: QualityOptions, manifest: Mapping[str, Any], root: Path) -> Analysis:
     """Measure the store, compare its masks, flag its rows and compute the figures."""
     from geoclick import store
     from geoclick.data_synthesis.quality import figures, flags, tokens
@@ -155,11 +152,11 @@ def _analyze(options: QualityOptions, manifest: Mapping[str, Any], root: Path, b
     limits = flags.Limits(
         options.min_iou, options.min_radius, options.duplicate_iou, options.duplicate_query == "same"
     )
-    with _task(bar, "Measuring", _positive(manifest, "samples")) as advance:
+    with progress("Measuring", _positive(manifest, "samples")) as bar:
         rows = with_images(store.read(options.store), root)
-        measures = measure(rows, count_tokens, advance, sequences=_positive(manifest, "sequences") or 1)
-    with _task(bar, "Comparing", len(measures.rows)) as advance:
-        duplicates = flags.find_duplicates(measures, lambda: store.read(options.store), limits, advance)
+        measures = measure(rows, count_tokens, bar.advance, sequences=_positive(manifest, "sequences") or 1)
+    with progress("Comparing", len(measures.rows)) as bar:
+        duplicates = flags.find_duplicates(measures, lambda: store.read(options.store), limits, bar.advance)
     reasons = flags.flag(measures, duplicates, limits)
     suspect = flags.flagged(reasons)
     longest = max(1, int(measures.rows["clicks"].max()))
@@ -200,26 +197,6 @@ def contradiction_figures(
         "questions": found.questions,
         "ceiling": round(ceiling, 6),
     }
-
-
-@contextmanager
-def _progress() -> "Iterator[Progress]":
-    """The progress bars of the passes over the store, on the error stream."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield bar
-
-
-@contextmanager
-def _task(bar: "Progress", description: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """One progress bar, full when its block succeeds; yields the function that advances it by one."""
-    task = bar.add_task(description, total=total)
-    yield lambda: bar.advance(task)
-    full = bar.tasks[task].total or bar.tasks[task].completed or 1
-    bar.update(task, total=full, completed=full)
 
 
 def with_images(rows: "Iterable[Row]", root: Path) -> "Iterator[Row]":
@@ -281,7 +258,7 @@ def _flag_line(analysis: Analysis, index: int, row: "Row", ids: Mapping[int, str
     return line
 
 
-def _write_page(options: QualityOptions, root: Path, analysis: Analysis, bar: "Progress") -> None:
+def _write_page(options: QualityOptions, root: Path, analysis: Analysis) -> None:
     """Draw the selected samples and write quality.html."""
     from geoclick import store
     from geoclick.data_synthesis.quality import gallery, page
@@ -291,8 +268,8 @@ def _write_page(options: QualityOptions, root: Path, analysis: Analysis, bar: "P
     galleries = gallery.select(analysis.measures, analysis.reasons, sizes)
     required = gallery.required_rows(galleries, analysis.duplicates)
     rows = {index: row for index, row in enumerate(store.read(options.store)) if index in required}
-    with _task(bar, "Drawing", sum(map(len, galleries.values()))) as advance:
-        drawn = gallery.draw_galleries(galleries, rows, root, analysis.duplicates, advance)
+    with progress("Drawing", sum(map(len, galleries.values()))) as bar:
+        drawn = gallery.draw_galleries(galleries, rows, root, analysis.duplicates, bar.advance)
     shown = {group: gallery.largest_groups(analysis.measures, group) for group in GROUPS}
     write_whole(Path(options.output) / "quality.html", page.render(analysis.quality, drawn, shown))
 

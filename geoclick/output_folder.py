@@ -5,6 +5,7 @@ config.yaml names the command; folders of earlier versions are recognized by the
 """
 
 import fcntl
+import glob
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +50,8 @@ class Kind:
     place: str = "--output"
 
 
-_PROGRESS = ("progress/claims", "progress/job.json")
+_JOB = "progress/job.json*"
+"""The record of an unfinished job, complete or not; both synth and prepare write it."""
 
 _ADAPTER = (
     *("config.yaml", "geoclick.json", "metrics.json", "README.md", "adapter_*", "checkpoint-*", "runs"),
@@ -64,7 +67,9 @@ KINDS = {
     ),
     "scenes": Kind(("config.yaml", "samples.jsonl", "images"), keys=("count", "tasks"), place="OUT"),
     "prepare": Kind(
-        ("config.yaml", "prepared.json", "progress"), keys=("job", "verify"), marks=("prepared.json",)
+        ("config.yaml", "prepared.json", "progress"),
+        keys=("job", "verify"),
+        marks=("prepared.json", "progress/images", _JOB),
     ),
     "synth": Kind(
         (
@@ -72,7 +77,7 @@ KINDS = {
             *("dropped.jsonl", "sheet.png", "progress"),
         ),
         keys=("iou_target", "policy"),
-        marks=("clicks-*-of-*.parquet", *_PROGRESS),
+        marks=("clicks-*-of-*.parquet", "progress/claims", _JOB),
     ),
     "quality": Kind(
         ("config.yaml", "quality.html", "quality.json", "flags.jsonl", "clean", "clean.partial"),
@@ -144,8 +149,10 @@ def check(folder: Path, command: str, names: Iterable[str] = ()) -> None:
     for sign in signs:
         if command not in sign:
             raise UsageError(f"{folder} was made by 'geoclick {min(sign)}'; name another {kind.place}.")
-    existing = [path for pattern in kind.writes for path in folder.glob(pattern) if path.name != LOCK]
-    existing += [path for path in (folder / name for name in names) if os.path.lexists(path)]
+    # Path.glob leaves out links that lead nowhere.
+    patterns = [*kind.writes, *map(glob.escape, names)]
+    present = [path for path in sorted(folder.iterdir()) if path.name != LOCK]
+    existing = [path for path in present if any(fnmatchcase(path.name, one) for one in patterns)]
     for path in existing:
         if path.is_symlink():
             raise UsageError(f"{path} is a link to another place; remove it, or name another {kind.place}.")

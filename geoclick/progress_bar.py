@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -141,7 +141,7 @@ def track(
     transient: bool = False,
 ) -> Iterator[T]:
     """The same items, with their progress; `total` is needed if they have no length."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress(description, total, shown=shown, transient=transient) as shown_progress:
         for item in items:

@@ -13,6 +13,7 @@ import numpy as np
 
 from geoclick import files, images, masks
 from geoclick.errors import UsageError
+from geoclick.progress_bar import track
 from geoclick.scenes import SIZE, generate, render
 from geoclick.scenes.queries import Query, ask, observe
 
@@ -70,8 +71,6 @@ def check_new(folder: Path) -> None:
 
 def write_split(folder: Path, options: SplitOptions, workers: int) -> None:
     """Draw a split in parallel processes; `samples.jsonl` is written last, so a folder that has it is complete."""
-    from rich.progress import track
-
     (folder / "images").mkdir(parents=True, exist_ok=True)
     scenes = -(-options.count // len(options.tasks))
     with ProcessPoolExecutor(workers) as pool:

@@ -11,6 +11,7 @@ from geoclick.files import write_whole
 from geoclick.inference.evaluation import run_folder, scoring
 from geoclick.inference.evaluation.samples import read_images, read_samples
 from geoclick.jobs import processes
+from geoclick.progress_bar import progress
 from geoclick.scoring.records import Record
 
 if TYPE_CHECKING:
@@ -40,21 +41,16 @@ def answer(
     options: "ResolvedOptions", predictor: "Predictor", claims: BinaryIO, *, total: int
 ) -> dict[str, Any]:
     """Answer all samples together with the other processes; returns the content of run.json."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     output = Path(options.output)
     resumed, start = run_folder.count(output), time.perf_counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not processes.is_first()) as bar:
-        task = bar.add_task(f"evaluate {options.predictor}", total=total)
+    with progress(f"evaluate {options.predictor}", total, shown=processes.is_first()) as bar:
         run_folder.answer(
             output,
             lambda: run_folder.split(read_samples(options), options.batch_size),
             claims,
             batch_size=options.batch_size,
             ask=partial(answer_batch, options, predictor),
-            advance=partial(bar.advance, task),
+            advance=bar.advance,
         )
     seconds = time.perf_counter() - start
     return {

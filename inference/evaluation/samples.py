@@ -5,6 +5,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from geoclick.jobs import processes
+from geoclick.progress_bar import track
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,20 +40,7 @@ def read_samples(options: "ResolvedOptions", left_out: "list[LeftOut] | None" = 
 
 def with_counter(samples: "Iterable[Sample]") -> "Iterator[Sample]":
     """The same samples, with their count shown in the terminal: scanning a large dataset takes minutes."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn
-
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("scanning the samples: {task.completed:,.0f}"),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not processes.is_first(),
-    ) as bar:
-        task = bar.add_task("", total=None)
-        for sample in samples:
-            bar.advance(task)
-            yield sample
+    yield from track(samples, "scanning the samples", shown=processes.is_first(), transient=True)
 
 
 def read_images(samples: "Sequence[Sample]") -> "list[np.ndarray]":

@@ -242,9 +242,9 @@ def test_other_runs_are_not_overwritten(tmp_path, capsys):
     write_store(tmp_path, [row for row, _ in suspects()])
     (tmp_path / "store" / "config.yaml").write_text("clicks: 6\n")
     into_the_store = [*arguments(tmp_path), "--output", str(tmp_path / "store")]
-    check_error(capsys, 2, into_the_store, "holds another run")
+    check_error(capsys, 2, into_the_store, "was made by 'geoclick synth'")
     (tmp_path / "store" / "config.yaml").unlink()
-    check_error(capsys, 2, into_the_store, "holds another run")
+    check_error(capsys, 2, into_the_store, "was made by 'geoclick synth'")
 
 
 def test_a_broken_image_is_an_error_after_the_figures_are_written(tmp_path, capsys):
