@@ -40,6 +40,7 @@ def option(
     choices: Sequence[str] | None = None,
     positional: bool = False,
     minimum: float | None = None,
+    repeated: bool = False,
     name: str | None = None,
     aliases: tuple[str, ...] = (),
     deprecated: tuple[str, ...] = (),
@@ -53,6 +54,7 @@ def option(
         choices: allowed values; None allows all.
         positional: whether it is a positional argument, not a flag.
         minimum: smallest allowed number.
+        repeated: whether each value of a sequence has a flag of its own; otherwise a flag may take several values.
         name: name of the flag and key, with `_`, if it is not that of the field, which is then an alias: config.yaml
             and other records keep the field's name.
         aliases: further names that are accepted.
@@ -60,6 +62,7 @@ def option(
     """
     metadata = {
         **{"help": help, "choices": choices, "positional": positional, "minimum": minimum},
+        "repeated": repeated,
         **{"name": name, "aliases": aliases, "deprecated": deprecated},
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -303,14 +306,16 @@ def _add_argument(parser: argparse.ArgumentParser, field: Field, kind: Kind) -> 
         common = {
             "dest": field.name,
             "default": None,
-            "nargs": "+" if kind.many else None,
+            "nargs": "+" if kind.many and not field.metadata["repeated"] else None,
             "choices": choices,
         }
+        # A flag that is given twice adds to its values.
+        several = {"action": "append" if field.metadata["repeated"] else "extend"} if kind.many else {}
         deprecated = field.metadata["deprecated"]
         flags = [_flag(name) for name in _accepted(field) if name not in deprecated]
-        parser.add_argument(flags[0], help=text, metavar=metavar, **common)
+        parser.add_argument(flags[0], help=text, metavar=metavar, **common, **several)
         for flag in flags[1:]:
-            parser.add_argument(flag, help=argparse.SUPPRESS, **common)
+            parser.add_argument(flag, help=argparse.SUPPRESS, **common, **several)
         for name in deprecated:
             parser.add_argument(
                 _flag(name), action=_Deprecated, const=flags[0], help=argparse.SUPPRESS, **common

@@ -58,6 +58,8 @@ def report(output: Path, summary: Mapping[str, Any], *, gallery: int) -> None:
     evaluation_report.write(output, summary, output / records.PREDICTIONS, count=gallery)
     model_index.write(output, summary, TITLES)
     print(results.line(summary))
+    for message in results.failure_lines(output, summary):
+        print(message)
     if table := published_table.text(summary):
         print(f"\n{table}\n")
     print(f"report: {output / evaluation_report.NAME}")

@@ -1,13 +1,14 @@
 """The generative pipeline: a VLM turns the query into text, the codec reads clicks, a frozen SAM decodes the mask."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from geoclick.clicks import ClickSequence
 from geoclick.codec import Answer
-from geoclick.inference.prediction import Prediction
+from geoclick.errors import GeoClickError
+from geoclick.inference.prediction import Prediction, failed
 from geoclick.segmenters import clicking
 from geoclick.segmenters.base import Embedding, Segmenter
 from geoclick.segmenters.clicking import ScoredMask
@@ -15,6 +16,11 @@ from geoclick.vlms import Vlm
 
 DECODE = {"replay": clicking.replay_final, "joint": clicking.joint}
 """`replay` decodes click by click and feeds the last mask back, as in the synthesis; `joint` takes one prompt."""
+
+REPEATED = "repeated"
+"""The reason for dropping a click that repeats an earlier one."""
+MAX_ASPECT = 400
+"""Largest ratio of an image's sides that every segmenter takes: of narrower ones, no pixel may be left of a side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +48,43 @@ def default_format(vlm: Vlm) -> str:
 def read_answers(
     vlm: Vlm, texts: Sequence[str], sizes: Sequence[tuple[int, int]], *, answer_format: str
 ) -> list[Answer]:
-    """The clicks in the model's texts, in pixels of images of `sizes` (height, width)."""
-    return [vlm.frame(size, answer_format).decode(text) for text, size in zip(texts, sizes, strict=True)]
+    """The clicks in the model's texts, in pixels of images of `sizes` (height, width), without repeated ones."""
+    return [
+        without_repeats(vlm.frame(size, answer_format).decode(text))
+        for text, size in zip(texts, sizes, strict=True)
+    ]
+
+
+def without_repeats(answer: Answer) -> Answer:
+    """An answer whose repeated clicks are dropped; no stored sequence repeats a click, but a model may loop."""
+    clicks = tuple(dict.fromkeys(answer.clicks))
+    if len(clicks) == len(answer.clicks):
+        return answer
+    repeats = (REPEATED,) * (len(answer.clicks) - len(clicks))
+    return replace(answer, clicks=clicks, status="repaired", dropped=answer.dropped + repeats)
+
+
+def refusal(size: tuple[int, int], vlm: Vlm | None = None) -> str:
+    """Why the models cannot take an image.
+
+    Args:
+        size: (height, width) of the image.
+        vlm: the VLM; None if only the segmenter is used.
+
+    Returns:
+        One sentence with the fix; empty if they can.
+    """
+    if max(size) > MAX_ASPECT * min(size):
+        return f"An image of {size[1]}x{size[0]} pixels is too narrow for the segmenter; cut it into pieces."
+    if vlm is None:
+        return ""
+    from geoclick.vlms.loading import resized_size
+
+    try:
+        resized_size(vlm.processor, size)
+    except GeoClickError as error:
+        return str(error)
+    return ""
 
 
 def embed(segmenter: Segmenter, images: Sequence[np.ndarray]) -> list[Embedding]:
@@ -102,6 +143,8 @@ def predict(
 ) -> list[Prediction]:
     """A mask for each query, with its clicks and the model's text, in the order of the queries.
 
+    Images that the models cannot take get a prediction of status `failed`.
+
     Args:
         vlm: model and processor.
         segmenter: the frozen model.
@@ -111,6 +154,34 @@ def predict(
         decode: a key of DECODE.
         in_step: see `geoclick.inference.backends.local.generate`.
     """
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    # Processes in step must all ask for the same number of batches.
+    errors = [""] * len(sizes) if in_step else [refusal(size, vlm) for size in sizes]
+    asked = [i for i, error in enumerate(errors) if not error]
+    answered = _answer(
+        vlm,
+        segmenter,
+        [images[i] for i in asked],
+        [queries[i] for i in asked],
+        generation,
+        decode=decode,
+        in_step=in_step,
+    )
+    predictions = dict(zip(asked, answered, strict=True))
+    return [predictions.get(i) or failed(sizes[i], errors[i]) for i in range(len(images))]
+
+
+def _answer(
+    vlm: Vlm,
+    segmenter: Segmenter,
+    images: Sequence[np.ndarray],
+    queries: Sequence[str],
+    generation: Generation,
+    *,
+    decode: str,
+    in_step: bool,
+) -> list[Prediction]:
+    """As `predict`, on images that the models take."""
     from geoclick.inference.backends import local
 
     answer_format = generation.answer_format or default_format(vlm)

@@ -45,11 +45,20 @@ class Pipeline:
     decode: str = "replay"
 
     def predict(self, image: ImageSource, text: str) -> Prediction:
-        """The mask of what `text` names in an image; empty if the model answers that there is nothing."""
-        return self.predict_batch([image], [text])[0]
+        """The mask of what `text` names in an image; empty if the model answers that there is nothing.
+
+        Raises:
+            GeoClickError: the image cannot be read, or the models cannot take it.
+        """
+        prediction = self.predict_batch([image], [text])[0]
+        if prediction.error:
+            raise GeoClickError(prediction.error)
+        return prediction
 
     def predict_batch(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[Prediction]:
         """A prediction for each pair of image and text; an image that occurs several times is embedded once.
+
+        Images that the models cannot take, such as very narrow ones, get a prediction of status `failed`.
 
         Raises:
             GeoClickError: the numbers of images and texts differ, or an image cannot be read.

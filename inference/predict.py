@@ -1,11 +1,14 @@
 """Masks of images from a sentence: writes a mask, an overlay with the clicks, and a JSON record for each image.
 
 geoclick predict tile.png --text "the largest building" --output runs/predict
+
+With several texts (`--text building --text road`) the names of the outputs end with the text. An image that fails is
+reported at the end, with exit code 1; the others are answered.
 """
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,14 +35,17 @@ class PredictOptions(GenerationOptions):
     """Options of `geoclick predict`."""
 
     images: tuple[str, ...] = option(help="image files", positional=True)
-    text: str = option(help="what to segment, as a phrase or a sentence")
+    text: tuple[str, ...] = option(
+        help="what to segment, as a phrase or a sentence; give it several times for several masks of each image",
+        repeated=True,
+    )
     output: str = option("runs/predict", help="folder for the masks, overlays and records")
     batch_size: int = option(8, help="images in one call of the model", minimum=1)
 
 
 def check(options: PredictOptions) -> list[Path]:
     """The images as paths; raises UsageError for an empty text and GeoClickError for a missing file."""
-    if not options.text.strip():
+    if not all(text.strip() for text in options.text):
         raise UsageError("--text is empty; name the target, such as --text 'the largest building'.")
     paths = [Path(image) for image in options.images]
     for path in paths:
@@ -64,7 +70,7 @@ def write(
 def run(options: PredictOptions) -> None:
     """Check the request, load the models, then predict and write batch by batch."""
     paths, folder = check(options), Path(options.output)
-    names = prediction_files.output_names(paths)
+    names = prediction_files.output_names(paths, options.text)
     output_folder.check(folder, "predict", names)
     prediction_files.check(folder, paths, options.text)
 
@@ -74,34 +80,82 @@ def run(options: PredictOptions) -> None:
     with output_folder.opened(folder, "predict", names):
         prediction_files.check(folder, paths, options.text)
         output_folder.write_config(options, folder, "predict")
-        answer_all(options, pipeline, paths)
+        errors = answer_all(options, pipeline, paths)
     print(f"masks, overlays and records: {folder}")
+    if len(errors) > 1:
+        raise GeoClickError(
+            f"{len(errors)} of {len(paths)} images failed: {', '.join(map(str, errors))}; "
+            "the lines above say why, and the others have their masks."
+        )
+    for path, error in errors.items():
+        raise GeoClickError(error if str(path) in error else f"{path}: {error}")
 
 
-def answer_all(options: PredictOptions, pipeline: "Pipeline", paths: Sequence[Path]) -> None:
-    """Predict and write batch by batch."""
-    from geoclick.images import read_image
-
+def answer_all(options: PredictOptions, pipeline: "Pipeline", paths: Sequence[Path]) -> dict[Path, str]:
+    """Predict and write batch by batch; returns the error of each image that failed."""
     folder, models = Path(options.output), describe(options, pipeline)
-    todo = list(zip(paths, prediction_files.output_stems(paths), strict=True))
+    todo = list(zip(paths, prediction_files.answer_stems(paths, options.text), strict=True))
+    at_once, errors = max(1, options.batch_size // len(options.text)), dict[Path, str]()
     with progress("predict", len(todo)) as bar:
-        for start in range(0, len(todo), options.batch_size):
-            batch = todo[start : start + options.batch_size]
-            images = [read_image(path) for path, _ in batch]
-            predictions = pipeline.predict_batch(images, [options.text] * len(batch))
-            for (path, stem), image, prediction in zip(batch, images, predictions, strict=True):
+        for start in range(0, len(todo), at_once):
+            for path, stem, text, image, prediction in answer_batch(
+                pipeline, todo[start : start + at_once], options.text, errors
+            ):
                 size = list(image.shape[:2])
-                record = models | {"image": str(path), "size": size} | answer(stem, prediction)
+                about = {"query": text} | models | {"image": str(path), "size": size}
+                record = about | answer(stem, prediction)
                 write(folder, stem, image, prediction, record)
                 clicks = f"{len(prediction.clicks)} clicks, {record['mask_area']} pixels"
-                bar.print(f"{path}: {prediction.status}, {clicks}")
+                name = f"{path}: " if len(options.text) == 1 else f"{path}, {text}: "
+                bar.print(f"{name}{prediction.status}, {clicks}")
+            for path, _ in todo[start : start + at_once]:
+                if path in errors:
+                    bar.print(f"{path}: failed, {errors[path]}")
                 bar.advance()
+    return errors
+
+
+def answer_batch(
+    pipeline: "Pipeline",
+    batch: "Sequence[tuple[Path, tuple[str, ...]]]",
+    texts: Sequence[str],
+    errors: dict[Path, str],
+) -> "Iterator[tuple[Path, str, str, np.ndarray, Prediction]]":
+    """The answers about a batch of images, with path, stem of the outputs, text and image of each.
+
+    Args:
+        pipeline: the models.
+        batch: paths of images, with the stem of the outputs for each text.
+        texts: what to segment in each image.
+        errors: where the images that fail are added.
+    """
+    from geoclick.images import read_image
+
+    images: dict[Path, np.ndarray] = {}
+    for path, _ in batch:
+        try:
+            images[path] = read_image(path)
+        except GeoClickError as error:
+            errors[path] = str(error)
+    asked = [
+        (path, stem, text)
+        for path, stems in batch
+        if path in images
+        for stem, text in zip(stems, texts, strict=True)
+    ]
+    predictions = pipeline.predict_batch(
+        [images[path] for path, _, _ in asked], [text for _, _, text in asked]
+    )
+    for (path, stem, text), prediction in zip(asked, predictions, strict=True):
+        if prediction.error:
+            errors[path] = prediction.error
+        else:
+            yield path, stem, text, images[path], prediction
 
 
 def describe(options: PredictOptions, pipeline: "Pipeline") -> dict[str, Any]:
-    """The part of a record that all images share: the query and the models."""
+    """The part of a record that all answers share: the models."""
     return {
-        "query": options.text,
         "vlm": options.vlm,
         "vlm_revision": pipeline.vlm.revision,
         "adapter": options.adapter,
@@ -113,7 +167,7 @@ def describe(options: PredictOptions, pipeline: "Pipeline") -> dict[str, Any]:
 
 
 def answer(stem: str, prediction: "Prediction") -> dict[str, Any]:
-    """The part of a record that describes the answer about one image."""
+    """The part of a record that describes one answer."""
     return {
         "text": prediction.text,
         "status": prediction.status,

@@ -15,9 +15,11 @@ class Prediction:
         mask: bool [H, W] in the frame of the original image; empty when there are no clicks.
         clicks: in pixels of the original image.
         text: the model's answer; empty if no model was asked.
-        status: of the parser (`ok`, `repaired`, `empty`, `unparsable`), or `stored` if no model was asked.
-        dropped: clicks that the parser left out, with the reason each.
+        status: of the parser (`ok`, `repaired`, `empty`, `unparsable`), `stored` if no model was asked, or `failed` if
+            the models cannot take the image.
+        dropped: clicks that were left out, with the reason each.
         score: the segmenter's predicted IoU of the mask; None if it decoded no clicks.
+        error: why the status is `failed`, one sentence with the fix; else empty.
     """
 
     mask: np.ndarray
@@ -26,3 +28,9 @@ class Prediction:
     status: str = "stored"
     dropped: tuple[str, ...] = ()
     score: float | None = None
+    error: str = ""
+
+
+def failed(size: tuple[int, int], error: str) -> Prediction:
+    """The prediction for an image of `size` (height, width) that the models cannot take."""
+    return Prediction(np.zeros(size, bool), (), status="failed", error=error)

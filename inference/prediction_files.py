@@ -1,8 +1,9 @@
 """The files of `geoclick predict`: their names, and which existing ones may be replaced."""
 
 import json
+import re
 from collections.abc import Sequence
-from itertools import count
+from itertools import chain, count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from geoclick.config import read_yaml
 from geoclick.errors import UsageError
 
 SUFFIXES = ("mask.png", "overlay.png", "json")
-"""The files of one image, in the order in which they are written."""
+"""The files of one answer, in the order in which they are written."""
+
+TEXT_LENGTH = 40
+"""Characters of a text in the names of its outputs."""
 
 
 def output_stems(paths: Sequence[Path]) -> list[str]:
@@ -19,35 +23,53 @@ def output_stems(paths: Sequence[Path]) -> list[str]:
 
     Stems that differ only in case count as the same, as on some file systems.
     """
+    return _numbered([path.stem for path in paths])
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names, each with a number if an earlier one is the same except for case."""
     taken: set[str] = set()
-    stems = []
-    for path in paths:
-        names = (path.stem if n == 1 else f"{path.stem}-{n}" for n in count(1))
-        stem = next(name for name in names if name.lower() not in taken)
-        taken.add(stem.lower())
-        stems.append(stem)
-    return stems
+    unique = []
+    for name in names:
+        numbered = (name if n == 1 else f"{name}-{n}" for n in count(1))
+        own = next(candidate for candidate in numbered if candidate.lower() not in taken)
+        taken.add(own.lower())
+        unique.append(own)
+    return unique
 
 
-def output_names(paths: Sequence[Path]) -> list[str]:
+def answer_stems(paths: Sequence[Path], texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """For each image the stems of the outputs for each text; with several texts they end with the text's words."""
+    stems = output_stems(paths)
+    if len(texts) == 1:
+        return [(stem,) for stem in stems]
+    words = [re.sub(r"\W+", "-", text.lower()).strip("-")[:TEXT_LENGTH] or "text" for text in texts]
+    ends = _numbered(words)
+    flat = _numbered([f"{stem}.{end}" for stem in stems for end in ends])
+    return [tuple(flat[i : i + len(texts)]) for i in range(0, len(flat), len(texts))]
+
+
+def output_names(paths: Sequence[Path], texts: Sequence[str]) -> list[str]:
     """The names of all outputs of the images."""
-    return [f"{stem}.{suffix}" for stem in output_stems(paths) for suffix in SUFFIXES]
+    stems = chain.from_iterable(answer_stems(paths, texts))
+    return [f"{stem}.{suffix}" for stem in stems for suffix in SUFFIXES]
 
 
-def check(folder: Path, paths: Sequence[Path], text: str) -> None:
+def check(folder: Path, paths: Sequence[Path], texts: Sequence[str]) -> None:
     """Refuse to replace what is not an earlier answer to the same text.
 
     Args:
         folder: the output folder.
         paths: the images.
-        text: what to segment.
+        texts: what to segment.
 
     Raises:
         UsageError: a file of another origin, an image, or the answer to another text has the name of an output.
     """
-    recorded = _recorded_stems(folder / "config.yaml", text)
+    recorded = _recorded_stems(folder / "config.yaml", texts)
     inputs = {path.resolve() for path in paths}
-    for stem in output_stems(paths):
+    stems = chain.from_iterable(answer_stems(paths, texts))
+    for stem, text in zip(stems, cycle(texts)):
         record = _read_answer(folder / f"{stem}.json")
         if record and record["query"] != text:
             raise UsageError(
@@ -58,16 +80,17 @@ def check(folder: Path, paths: Sequence[Path], text: str) -> None:
                 raise output_folder.not_own(path, "predict")
 
 
-def _recorded_stems(config: Path, text: str) -> set[str]:
-    """The stems of an earlier run with the same text: if it was killed, its last masks have no record."""
+def _recorded_stems(config: Path, texts: Sequence[str]) -> set[str]:
+    """The stems of an earlier run with the same texts: if it was killed, its last masks have no record."""
     try:
         options = read_yaml(config)
     except UsageError:
         return set()
     images = options.get("images")
-    if options.get("text") != text or not isinstance(images, list):
+    # Earlier versions recorded a single text.
+    if options.get("text") not in ([*texts], *texts) or not isinstance(images, list):
         return set()
-    return set(output_stems([Path(str(image)) for image in images]))
+    return set(chain.from_iterable(answer_stems([Path(str(image)) for image in images], texts)))
 
 
 def _read_answer(path: Path) -> dict[str, Any] | None:

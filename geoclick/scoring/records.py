@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from geoclick.masks import Rle
 
 PREDICTIONS = "predictions.jsonl"
+UNANSWERED = ("unparsable", "failed")
+"""Statuses of samples without an answer that can be read."""
 
 
 class Record(TypedDict):
@@ -28,13 +30,15 @@ class Record(TypedDict):
         union: pixels in either.
         boundary_iou: IoU of the bands along the two borders.
         area: pixels of the target.
-        status: of the parsed answer (`ok`, `repaired`, `empty`, `unparsable`), or `stored` if no model was asked.
+        status: of the parsed answer (`ok`, `repaired`, `empty`, `unparsable`), `stored` if no model was asked, or
+            `failed` if the models cannot take the image.
         text: the model's answer.
         clicks: [x, y, positive] each, in pixels of the image.
-        dropped: clicks that the parser left out, with the reason each.
+        dropped: clicks that were left out, with the reason each.
         mask: the prediction.
         target: the ground truth.
         valid: the pixels that count; None when all do.
+        error: why the status is `failed`.
     """
 
     sample_id: str
@@ -55,9 +59,17 @@ class Record(TypedDict):
     mask: Rle
     target: Rle
     valid: Rle | None
+    error: NotRequired[str]
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The lines of a complete predictions.jsonl, one at a time."""
+    """The lines of a complete predictions.jsonl, one at a time.
+
+    Earlier versions scored an answer that cannot be read as a correct one where there is no target; here it scores 0.
+    """
     with path.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
+        for line in file:
+            record = json.loads(line)
+            if isinstance(record, dict) and record.get("status") in UNANSWERED and not record.get("union", 1):
+                record |= {"iou": 0.0, "boundary_iou": 0.0}
+            yield record

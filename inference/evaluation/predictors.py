@@ -12,7 +12,7 @@ from geoclick import masks
 from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import sha256
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.prediction import Prediction, failed
 from geoclick.jobs import processes
 
 if TYPE_CHECKING:
@@ -198,13 +198,15 @@ class Box:
 
     def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
         """Decode the box of each true mask; the empty mask has none."""
-        from geoclick.inference.generative import embed
+        from geoclick.inference.generative import embed, refusal
         from geoclick.segmenters import clicking
 
         predictions = [Prediction(np.zeros(sample.size, bool), ()) for sample in samples]
         boxes = {}
         for i, sample in enumerate(samples):
-            if slices := masks.bounding_box(sample.mask):
+            if error := refusal(sample.size):
+                predictions[i] = failed(sample.size, error)
+            elif slices := masks.bounding_box(sample.mask):
                 rows, columns = slices
                 boxes[i] = (columns.start, rows.start, columns.stop - 1, rows.stop - 1)
         embeddings = embed(self.segmenter, [images[i] for i in boxes])
@@ -296,11 +298,14 @@ def _stored_clicks(options: "EvaluateOptions", store: str, ids: set[str]) -> dic
 def _decode(
     segmenter: "Segmenter", images: Sequence[np.ndarray], sequences: Sequence[ClickSequence], decode: str
 ) -> list[Prediction]:
-    """The prediction of each click sequence."""
+    """The prediction of each click sequence; `failed` where the segmenter cannot take the image."""
     from geoclick.inference import generative
 
-    decoded = generative.decode_clicks(segmenter, images, sequences, decode=decode)
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    errors = [generative.refusal(size) for size in sizes]
+    possible = [() if error else clicks for error, clicks in zip(errors, sequences, strict=True)]
+    decoded = generative.decode_clicks(segmenter, images, possible, decode=decode)
     return [
-        Prediction(mask, clicks, score=score)
-        for (mask, score), clicks in zip(decoded, sequences, strict=True)
+        failed(size, error) if error else Prediction(mask, clicks, score=score)
+        for (mask, score), clicks, size, error in zip(decoded, sequences, sizes, errors, strict=True)
     ]

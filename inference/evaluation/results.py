@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ METRICS = "metrics.json"
 SIZE_BOUNDS = (32**2, 96**2)
 """Pixels of a target from which it is medium, and large, as COCO counts objects."""
 SIZES = ("small", "medium", "large")
+MAX_FAILURES = 10
 PARSED = ("ok", "repaired", "empty", "unparsable")
 """Statuses of the parser of a model's text; predictors without a model have others."""
 
@@ -38,10 +40,11 @@ class Counts:
     Attributes:
         n: samples.
         statuses: samples by status.
-        dropped: clicks that the parser left out.
+        dropped: clicks that were left out.
         clicks: clicks that were decoded.
         without_target: samples without target.
         false_alarms: of these, samples with a mask.
+        unanswered: of these, samples without an answer that can be read.
         missed: samples with a target and without a mask.
     """
 
@@ -51,6 +54,7 @@ class Counts:
     clicks: int = 0
     without_target: int = 0
     false_alarms: int = 0
+    unanswered: int = 0
     missed: int = 0
 
     def count(self, record: Record, masked: bool) -> None:
@@ -61,12 +65,14 @@ class Counts:
         self.clicks += len(record["clicks"])
         self.without_target += not record["area"]
         self.false_alarms += masked and not record["area"]
+        self.unanswered += not record["area"] and record["status"] in records.UNANSWERED
         self.missed += not masked and record["area"] > 0
 
     def result(self) -> dict[str, Any]:
         """`answers`, `no_target` and `mean_clicks`; a ratio of nothing is None."""
         statuses = self.statuses
         parsed = sum(statuses[status] for status in PARSED)
+        wrong = self.false_alarms + self.unanswered
         return {
             "answers": {
                 "by_status": dict(sorted(statuses.items())),
@@ -75,8 +81,9 @@ class Counts:
             },
             "no_target": {
                 "n": self.without_target,
-                "accuracy": 1 - self.false_alarms / self.without_target if self.without_target else None,
+                "accuracy": 1 - wrong / self.without_target if self.without_target else None,
                 "false_alarms": self.false_alarms,
+                "unanswered": self.unanswered,
                 "targets_without_mask": self.missed,
             },
             "mean_clicks": self.clicks / self.n,
@@ -95,7 +102,7 @@ def agreement(record: Record, masked: bool) -> metrics.Agreement:
         record["intersection"],
         record["union"],
         record["boundary_iou"],
-        answered=masked or (not record["union"] and record["status"] != "unparsable"),
+        answered=masked or (not record["union"] and record["status"] not in records.UNANSWERED),
     )
 
 
@@ -208,6 +215,18 @@ def line(summary: Mapping[str, Any]) -> str:
         f"mIoU {_number(total['miou'])} ({_between(total['miou_interval'])}){foreground}, "
         f"{len(total['per_class'])} classes in {total['images']} images\n{classes}"
     )
+
+
+def failure_lines(output: Path, summary: Mapping[str, Any]) -> list[str]:
+    """The images that the models could not take, for the terminal; at most MAX_FAILURES are named."""
+    count = summary["answers"]["by_status"].get("failed", 0)
+    if not count:
+        return []
+    entries = records.read(output / records.PREDICTIONS)
+    errors = {entry["image"]: entry.get("error", "") for entry in entries if entry["status"] == "failed"}
+    lines = [f"failed and scored 0: {count} samples on {len(errors)} images"]
+    lines += [f"  {image}: {error}" for image, error in islice(errors.items(), MAX_FAILURES)]
+    return lines + ["  ..."] * (len(errors) > MAX_FAILURES)
 
 
 def _number(value: float | None) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from geoclick import masks
 from geoclick.scoring import metrics
-from geoclick.scoring.records import Record
+from geoclick.scoring.records import UNANSWERED, Record
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
@@ -17,9 +17,9 @@ def score_sample(sample: "Sample", prediction: "Prediction", mode: str) -> Recor
     """The record of one sample, its prediction and their scores in a mode."""
     target = sample.mask
     agreement = metrics.compare(
-        prediction.mask, target, mode, sample.valid, parsed=prediction.status != "unparsable"
+        prediction.mask, target, mode, sample.valid, parsed=prediction.status not in UNANSWERED
     )
-    return {
+    record: Record = {
         "sample_id": sample.sample_id,
         "task": sample.task,
         "category": sample.category,
@@ -39,3 +39,6 @@ def score_sample(sample: "Sample", prediction: "Prediction", mode: str) -> Recor
         "target": sample.rle,
         "valid": sample.valid_rle,
     }
+    if prediction.error:
+        record["error"] = prediction.error
+    return record

@@ -107,7 +107,8 @@ def _sample_tiles(summary: Mapping[str, Any]) -> list[Tile]:
         (pages.number(scores["pr@0.5"]), "of the samples with IoU 0.5 or more"),
         (
             pages.number(no_target["accuracy"]),
-            f"no-target accuracy, false alarms: {no_target['false_alarms']} of {no_target['n']}",
+            f"no-target accuracy, false alarms: {no_target['false_alarms']} of {no_target['n']}"
+            + (f", without a readable answer: {no_target['unanswered']}" if no_target["unanswered"] else ""),
         ),
     ]
 

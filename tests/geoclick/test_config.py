@@ -172,3 +172,19 @@ def test_help_shows_every_option_with_its_default(capsys):
     assert "--mode {native,rmsin}" in shown
     assert "--kinds {a,b} [{a,b} ...]" in shown
     assert shown.index("--output STR folder") < shown.index("--seed INT seed")
+
+
+def test_a_flag_of_several_values_that_is_given_twice_adds_to_them():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Several:
+        images: tuple[str, ...] = option((), help="images", positional=True)
+        sizes: tuple[int, ...] = option((1, 2), help="sizes")
+        text: tuple[str, ...] = option((), help="texts", repeated=True)
+
+    def read(*words):
+        return config.parse(Several, [*words], prog="x", description="x", example="x")
+
+    assert read("--sizes", "3", "4", "--sizes", "5").sizes == (3, 4, 5)
+    assert read().sizes == (1, 2)
+    options = read("--text", "a", "one.png", "--text", "b c")
+    assert (options.text, options.images) == (("a", "b c"), ("one.png",))

@@ -12,6 +12,7 @@ from geoclick.inference import evaluate, generative
 from geoclick.inference.evaluation.options import EvaluateOptions, resolve
 from geoclick.inference.evaluation.samples import read_samples
 from geoclick.segmenters import clicking
+from tests.inference import evaluated
 from tests.inference.pages import PageParser, check_self_contained
 
 GENERATIVE_KEYS = [
@@ -83,6 +84,7 @@ def test_the_oracle_scores_the_stored_clicks(
         "n": 1,
         "accuracy": 1.0,
         "false_alarms": 0,
+        "unanswered": 0,
         "targets_without_mask": 0,
     }
     assert metrics["mean_clicks"] == 5 / 4
@@ -201,6 +203,87 @@ def test_generative_end_to_end_on_a_random_model(dataset, tiny_segmenter, vlm_fo
     assert not any(address == "x" for address in PageParser(page).addresses)
     first = read_lines(tmp_path / "fixed")[0]
     assert first["clicks"][0] == [31.5, 23.5, True]
+
+
+def test_gibberish_scores_nothing_and_loops_are_cut(
+    dataset, tiny_segmenter, vlm_folder, tmp_path, monkeypatch
+):
+    """Answers that cannot be read are no answers of no target, and repeated clicks are not replayed."""
+    from geoclick.inference.backends import local
+
+    answers = {"the tank": " ".join(["+(500,500)"] * 14), "the harbour": "gibberish"}
+    monkeypatch.setattr(
+        local,
+        "generate",
+        lambda vlm, images, queries, **options: [answers.get(query, "+(500,500)") for query in queries],
+    )
+    words = [
+        "--root",
+        dataset,
+        "--vlm",
+        vlm_folder,
+        "--answer-format",
+        "compact",
+        "--output",
+        tmp_path / "run",
+    ]
+    assert evaluate.main([*map(str, words)]) == 0
+    tank, *_, harbour = read_lines(tmp_path / "run")
+    assert (harbour["iou"], harbour["boundary_iou"], harbour["status"]) == (0, 0, "unparsable")
+    assert (len(tank["clicks"]), tank["status"], tank["dropped"]) == (1, "repaired", ["repeated"] * 13)
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["by_task"]["no_target"]["miou"] == 0
+    assert metrics["no_target"]["accuracy"] == 0
+    assert (metrics["no_target"]["false_alarms"], metrics["no_target"]["unanswered"]) == (0, 1)
+    assert metrics["answers"]["dropped"] == 13
+
+
+def test_a_strip_is_recorded_as_failed_and_the_rest_is_scored(
+    dataset, tiny_segmenter, vlm_folder, tmp_path, monkeypatch, capsys
+):
+    from geoclick import images
+    from geoclick.inference.backends import local
+
+    monkeypatch.setattr(local, "generate", lambda vlm, images, queries, **options: ["none"] * len(queries))
+    size = (8, 2000)
+    images.write_png(dataset / "test/images/strip.png", np.zeros((*size, 3), np.uint8))
+    line = {"sample_id": "strip", "task": "no_target", "query": "x", "image": "images/strip.png"}
+    with (dataset / "test/samples.jsonl").open("a") as file:
+        file.write(json.dumps(line | {"size": size, "mask": masks.encode_rle(np.zeros(size, bool))}) + "\n")
+    words = [
+        "--root",
+        dataset,
+        "--vlm",
+        vlm_folder,
+        "--answer-format",
+        "compact",
+        "--output",
+        tmp_path / "run",
+    ]
+    assert evaluate.main([*map(str, words)]) == 0
+    *others, strip = read_lines(tmp_path / "run")
+    assert [other["status"] for other in others] == ["empty"] * 4
+    assert (strip["status"], strip["iou"]) == ("failed", 0)
+    assert "too narrow" in strip["error"]
+    output = capsys.readouterr().out
+    assert "failed and scored 0: 1 samples on 1 images" in output
+    assert "images/strip.png: An image of 2000x8 pixels is too narrow" in output
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["answers"]["by_status"] == {"empty": 4, "failed": 1}
+    assert metrics["answers"]["parse_rate"] == 1
+
+
+def test_records_of_earlier_versions_score_unreadable_answers_0(tmp_path):
+    from geoclick.scoring import records
+
+    empty = evaluated.square(0, 0, 0)
+    lines = [
+        evaluated.record("a", empty, empty, status="unparsable", boundary_iou=1.0),
+        evaluated.record("b", empty, empty, status="empty", boundary_iou=1.0),
+    ]
+    evaluated.write(tmp_path / "run", lines)
+    read = records.read(tmp_path / "run/predictions.jsonl")
+    assert [(line["iou"], line["boundary_iou"]) for line in read] == [(0, 0), (1, 1)]
 
 
 def test_bad_input_is_one_sentence(oracle, dataset, click_store, tmp_path, capsys):

@@ -95,6 +95,32 @@ def test_wrong_arguments_are_one_sentence(tiny_pipeline, tile, tmp_path):
         tiny_pipeline.predict(tmp_path / "none.png", "the tank")
 
 
+def test_a_very_narrow_image_is_an_error_and_does_not_lose_its_batch(tiny_pipeline, tile):
+    strip = np.zeros((2000, 8, 3), np.uint8)
+    with pytest.raises(GeoClickError, match="8x2000 pixels is too narrow"):
+        tiny_pipeline.predict(strip, "the tank")
+    narrow, other = tiny_pipeline.predict_batch([strip, tile], ["the tank"] * 2)
+    assert (narrow.status, narrow.mask.shape, narrow.mask.any()) == ("failed", (2000, 8), False)
+    assert "too narrow" in narrow.error
+    np.testing.assert_array_equal(other.mask, tiny_pipeline.predict(tile, "the tank").mask)
+
+
+@pytest.mark.parametrize("size", [(3, 60), (3, 3), (60, 3), (1, 60)])
+def test_small_images_are_not_transposed(tiny_pipeline, size):
+    """Libraries that guess the order of the axes take a first axis of three for channels."""
+    from geoclick.vlms import encoding
+
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    inputs = encoding.model_inputs(tiny_pipeline.vlm, [image], ["x"], answer_format="compact")
+    turned = encoding.model_inputs(
+        tiny_pipeline.vlm, [image.transpose(1, 0, 2)], ["x"], answer_format="compact"
+    )
+    _, height, width = inputs["image_grid_thw"][0].tolist()
+    assert turned["image_grid_thw"][0].tolist() == [1, width, height]
+    assert (height > width) == (size[0] > size[1])
+    assert tiny_pipeline.predict(image, "the tank").mask.shape == size
+
+
 def test_defaults_come_from_the_model(tiny_segmenter, vlm_folder):
     generation = pipelines.load(str(vlm_folder), device="cpu").generation
     assert generation == Generation(answer_format="json", max_new_tokens=local.MAX_NEW_TOKENS["json"])

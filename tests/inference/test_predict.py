@@ -36,6 +36,48 @@ def command(tiny_segmenter, vlm_folder, tmp_path):
     return run
 
 
+def test_every_text_has_its_outputs_and_an_image_is_embedded_once(
+    command, monkeypatch, tiny_segmenter, tile, tmp_path
+):
+    texts = {"a building": "+(250,500)", "the road": "+(800,100)", "the road!": "none"}
+    monkeypatch.setattr(
+        local, "generate", lambda vlm, images, queries, **options: [texts[query] for query in queries]
+    )
+    embedded, embed = [], tiny_segmenter.embed
+    monkeypatch.setattr(tiny_segmenter, "embed", lambda given: embedded.append(len(given)) or embed(given))
+    words = [word for text in texts for word in ("--text", text)]
+    assert command(tile("a.png"), tile("b.png"), *words, "--answer-format", "compact") == 0
+    names = [f"{stem}.{end}" for stem in "ab" for end in ("a-building", "the-road", "the-road-2")]
+    assert sorted(path.stem for path in (tmp_path / "out").glob("*.json")) == names
+    assert sum(embedded) == 2
+    for name, (text, answer) in zip(names, list(texts.items()) * 2, strict=True):
+        record = json.loads((tmp_path / f"out/{name}.json").read_text())
+        assert (record["query"], record["text"], record["mask"]) == (text, answer, f"{name}.mask.png")
+        mask = images.read_gray(tmp_path / f"out/{name}.mask.png")
+        assert record["mask_area"] == (mask > 0).sum()
+    assert command(tile("a.png"), *words, "--answer-format", "compact") == 0
+
+
+def test_an_image_that_fails_does_not_lose_its_batch(command, answers, tile, tmp_path, capsys):
+    first, cut, strip, last = (
+        tile(name, size)
+        for name, size in (("a.png", (40, 60)), ("b.png", (40, 60)), ("c.png", (8, 2000)), ("d.png", (9, 9)))
+    )
+    cut.write_bytes(cut.read_bytes()[:900])
+    answers[0] = "+(500,500)"
+    flags = ["--text", "the tank", "--answer-format", "compact", "--batch-size", 4]
+    assert command(first, cut, strip, last, *flags) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith(f"error: 2 of 4 images failed: {cut}, {strip};")
+    assert any("b.png cannot be read" in line for line in lines)
+    assert any("2000x8 pixels is too narrow" in line for line in lines)
+    assert not any("Traceback" in line for line in lines)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["a.json", "d.json"]
+    assert command(first, strip, *flags) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {strip}: An image of 2000x8 pixels is too narrow")
+
+
 @pytest.fixture
 def answers(monkeypatch):
     """The model's answer, in place of random text."""

@@ -101,6 +101,7 @@ def test_the_summary_of_a_run(entries):
         "n": 2,
         "accuracy": 0.5,
         "false_alarms": 1,
+        "unanswered": 0,
         "targets_without_mask": 1,
     }
     assert summary["mean_clicks"] == 2 / 6
