@@ -46,8 +46,7 @@ class PrepareOptions:
 def run(options: PrepareOptions) -> None:
     """Prepare a dataset, resume an unfinished job, or verify an output."""
     from geoclick import output_folder
-    from geoclick.prepare import manifest, pool, raw_files, tile_writer
-    from geoclick.prepare import output_folder as progress
+    from geoclick.prepare import manifest, pool, progress, raw_files, tile_writer
 
     output, job = Path(options.output), JOBS[options.job]
     if options.verify:

@@ -19,7 +19,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from geoclick.prepare import output_folder, pool, run, tile_writer
+from geoclick import output_folder
+from geoclick.prepare import progress, run, tile_writer
 from tests.paths import REPO
 
 TILES = ("2_13", "2_14", "3_13", "3_14")
@@ -177,7 +178,7 @@ def test_ten_kills_at_random_moments(raw, complete, start, tmp_path):
 
 
 def test_a_removed_file_is_written_again(raw, complete, tmp_path, monkeypatch):
-    monkeypatch.setattr(output_folder, "finish", lambda *_: (_ for _ in ()).throw(Stopped))
+    monkeypatch.setattr(progress, "finish", lambda *_: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):
         run.main(words(raw, tmp_path, "--workers", "1"))
     monkeypatch.undo()
@@ -337,10 +338,10 @@ def test_a_file_that_may_not_grow_is_one_sentence_from_a_worker_too(raw, tmp_pat
 
 
 def test_two_jobs_do_not_write_one_output(raw, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(pool, "PATIENCE", 0.0)
-    with pool.alone(tmp_path / tile_writer.FOLDER / "lock"):
-        assert run.main(words(raw, tmp_path, "--workers", "1")) == 1
-    assert f"Another job is writing {tmp_path}; wait until" in error_of(capsys)
+    monkeypatch.setattr(run, "PATIENCE", 0.0)
+    with output_folder.opened(tmp_path, "prepare"):
+        assert run.main(words(raw, tmp_path, "--workers", "1")) == 2
+    assert f"Another geoclick prepare is writing {tmp_path}; wait until" in error_of(capsys)
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
 
 

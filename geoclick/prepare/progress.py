@@ -1,4 +1,4 @@
-"""The output folder of a job: new, unfinished or complete."""
+"""How far a job is in its output folder: new, unfinished or complete."""
 
 import json
 import shutil
