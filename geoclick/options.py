@@ -28,11 +28,11 @@ class DatasetOptions:
     query: str = option("the object", help="query for masks without classes")
     min_area: int = option(
         256,
-        help="smallest component of a color mask, or smallest piece cut by a tile border, in pixels",
+        help="smallest component of a color mask (--components), or piece cut by a tile border, in pixels",
         minimum=0,
     )
     max_area_fraction: float = option(
-        0.5, help="largest component of a color mask, as a fraction of the image"
+        0.5, help="largest component of a color mask (--components), as a fraction of the image"
     )
     tile: int = option(1024, help="side of the tiles of a GeoTIFF in pixels", minimum=1)
     overlap: int = option(128, help="smallest overlap of neighboring tiles in pixels", minimum=0)
@@ -50,6 +50,15 @@ class DatasetOptions:
         help="which of several queries of one target are used (default: all, or that of --mode)",
     )
     question_seed: int = option(0, help="seed of --question random", minimum=0)
+    components: bool = option(
+        False, help="make each connected component of a color mask a sample (default: each class of an image)"
+    )
+    crowds: bool = option(
+        False, help="use COCO annotations with iscrowd, such as CVAT's brush masks, as targets"
+    )
+    empty_images: bool = option(
+        False, help="make COCO images without annotations samples without target, one per category"
+    )
 
     def reading(self) -> "ReadOptions":
         """The options of the reader; raises UsageError for values that no reader accepts."""

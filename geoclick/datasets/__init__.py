@@ -4,6 +4,8 @@ The readers are imported when they are used, so that the names of the datasets c
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from geoclick.datasets.benchmarks import BENCHMARKS
@@ -68,4 +70,32 @@ def read(
         raise UsageError(f"Unknown dataset {dataset!r}; choose one of {', '.join(NAMES)}.")
     if dataset != BUILT_IN and not Path(root).is_dir():
         raise UsageError(f"Dataset root {root} is not a folder; give --root an existing one.")
-    return READERS[dataset](Path(root), split, options or ReadOptions(), on_left_out)
+    # Messages may quote names that cannot be written as UTF-8.
+    report = partial(_report, on_left_out)
+    return _of_valid_texts(READERS[dataset](Path(root), split, options or ReadOptions(), report), report)
+
+
+def _of_valid_texts(samples: Iterator[Sample], on_left_out: OnLeftOut) -> Iterator[Sample]:
+    """The samples whose texts can be written as UTF-8; the others are failures.
+
+    JSON may hold half of a surrogate pair, and Python reads file names that are not UTF-8 as such halves.
+    """
+    for sample in samples:
+        for name in ("image", "sample_id", "query", "category"):
+            if _writable(text := getattr(sample, name)) != text:
+                error = (
+                    f"The {name} {text[:80]!a} of a sample is not valid Unicode; fix it or rename the file."
+                )
+                on_left_out(LeftOut(sample.sample_id, "broken text", error))
+                break
+        else:
+            yield sample
+
+
+def _report(on_left_out: OnLeftOut, left_out: LeftOut) -> None:
+    on_left_out(replace(left_out, item=_writable(left_out.item), error=_writable(left_out.error)))
+
+
+def _writable(text: str) -> str:
+    """A text in which what UTF-8 cannot hold is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,6 +1,7 @@
 """Semantic masks stored as colors: one region for each connected component of each class."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 
 from geoclick import images
 from geoclick.errors import GeoClickError
+
+_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")
 
 EIGHT = np.ones((3, 3), bool)
 
@@ -40,6 +43,11 @@ class Region:
     area: int
 
 
+def slug(name: str) -> str:
+    """The name of a class as a part of a sample's id."""
+    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
+
+
 def _color(value: object) -> int:
     if (
         not isinstance(value, list)
@@ -62,6 +70,8 @@ def read_legend(path: Path) -> Legend:
         classes = {str(name): _color(value) for name, value in content["classes"].items()}
         if len(set(classes.values())) < len(classes):
             raise ValueError("two classes have the same color")
+        if len({slug(name) for name in classes}) < len(classes):
+            raise ValueError("the names of two classes differ in case or punctuation only")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GeoClickError(
             f'{path} must hold {{"classes": {{name: [r, g, b]}}, "ignore": [[r, g, b]]}} ({error}); fix it.'
@@ -70,8 +80,15 @@ def read_legend(path: Path) -> Legend:
 
 
 def read_codes(path: Path) -> np.ndarray:
-    """The colors of a mask file, RGB, gray or palette, as int32 [H, W] of 0xRRGGBB; raises GeoClickError."""
+    """The colors of a mask file, RGB, gray or palette, as int32 [H, W] of 0xRRGGBB; raises GeoClickError.
+
+    An alpha channel is not read.
+    """
     with images.opened(path) as image:
+        if image.mode not in _MODES:
+            raise GeoClickError(
+                f"{path} is no mask of colors (its mode is {image.mode}); save it as 8-bit RGB, gray or palette."
+            )
         rgb = np.asarray(image.convert("RGB")).astype(np.int32)
     return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
 

@@ -8,17 +8,23 @@
 `mask` is a COCO RLE or the path of a mask file; it may be omitted if the task is `no_target`. `category` may be
 omitted. The tasks are `referring`, `reasoning`, `semantic` and `no_target`.
 
-Without that file, every `ROOT/SPLIT/images/NAME.*` (or `ROOT/images/NAME.*`) is paired with `masks/NAME.*`. If there is
-a `classes.json` next to `images`, the masks are read as colors: each connected component of a color is one sample, and
-its query is the class's name in lower case.
+Lossless and JPEG mask files are read by one rule: stored values, not brightness. The target is the pixels with the one
+value besides 0 (the palette's index where there is a palette) or the one color besides black. Gray levels between black
+and white, as JPEG and resizing leave them, are thresholded at half, which is reported. If all pixels have one color and
+an alpha channel is not opaque, alpha is the mask. A mask with several values or colors is ambiguous and refused.
+
+Without `samples.jsonl`, every `ROOT/SPLIT/images/NAME.*` (or `ROOT/images/NAME.*`) is paired with `masks/NAME.*`. If
+there is a `classes.json` in `ROOT/SPLIT` or, for all splits, in `ROOT`, the masks are read as colors:
 
     {"classes": {"Building": [60, 16, 152], "Road": [110, 193, 228]}, "ignore": [[155, 155, 155]]}
 
-Ignored and unknown colors are not scored. Without `classes.json`, all pixels that are not black are one target.
+A sample is then an image and a class: every class is a query about every image, in lower case, and a class that an
+image lacks has no target. With `--components`, each connected component of a color is a sample instead. Components of a
+class ask the same question of the image and have different targets, so they contradict each other; they are counted.
+Ignored and unknown colors are not scored. Without `classes.json`, a mask has one target, and its query is `--query`.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,33 +32,39 @@ from typing import Any, cast
 
 import numpy as np
 
-from geoclick import images, masks
+from geoclick import contradictions, masks
 from geoclick.datasets.color_masks import (
     Legend,
     Region,
     read_codes,
     read_legend,
     regions,
+    slug,
     unknown_pixels,
     valid_pixels,
 )
-from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, check_size, image_size, inside
+from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, check_size, file_in, image_size, inside
 from geoclick.datasets.sample import TASKS, Sample
+from geoclick.datasets.target_masks import read_target
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.masks import Rle
 
 NAME = "folder"
 
+THRESHOLDED = "gray levels in the mask, thresholded at half"
+
 
 def read(root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut) -> Iterator[Sample]:
     """The samples in the order of `samples.jsonl`, or of the images' names and the legend's classes.
 
-    A root that holds `images` itself has one split under any name. Components of color masks that are smaller or larger
-    than the options allow are left out.
+    A root that holds `images` itself has one split under any name. With `options.components`, components that are
+    smaller or larger than the options allow are left out.
     """
     folder = inside(root, split)
     if (folder / "samples.jsonl").is_file():
         return _listed(root, split, folder, on_left_out)
+    if (folder / "samples.jsonl").exists():
+        raise UsageError(f"{folder / 'samples.jsonl'} is no file; replace it.")
     base = next((b for b in (folder, root) if (b / "images").is_dir() and (b / "masks").is_dir()), None)
     if base is None:
         raise UsageError(
@@ -71,7 +83,7 @@ def _listed(root: Path, split: str, folder: Path, on_left_out: OnLeftOut) -> Ite
                 continue
             where = f"{split}/samples.jsonl line {number}"
             try:
-                sample = _parse(line, root, split, folder)
+                sample, thresholded = _parse(line, root, split, folder)
                 if sample.sample_id in seen:
                     raise ValueError(f"sample_id {sample.sample_id!r} occurs twice")
             except ValueError as error:
@@ -80,11 +92,18 @@ def _listed(root: Path, split: str, folder: Path, on_left_out: OnLeftOut) -> Ite
                 on_left_out(LeftOut(where, "broken sample", f"{where}: {error}"))
             else:
                 seen.add(sample.sample_id)
+                if thresholded:
+                    on_left_out(LeftOut(where, THRESHOLDED))
                 yield sample
 
 
-def _parse(line: str, root: Path, split: str, folder: Path) -> Sample:
-    """One line as a Sample; raises ValueError for a broken line and GeoClickError for a broken file."""
+def _parse(line: str, root: Path, split: str, folder: Path) -> tuple[Sample, bool]:
+    """One line as a Sample, and whether its mask was thresholded.
+
+    Raises:
+        ValueError: the line is broken.
+        GeoClickError: a file is broken.
+    """
     try:
         record = json.loads(line)
     except RecursionError as error:
@@ -97,8 +116,11 @@ def _parse(line: str, root: Path, split: str, folder: Path) -> Sample:
     if record["task"] not in TASKS:
         raise ValueError(f"task must be one of {', '.join(TASKS)}, not {record['task']!r}")
     size = _size(record.get("size"), "size")
-    inside(folder, record["image"])
-    return Sample(
+    image = inside(folder, record["image"])
+    if image.exists() and not image.is_file():
+        raise ValueError(f"image {record['image']!r} is no file")
+    rle, thresholded = _rle(record, size, folder)
+    sample = Sample(
         sample_id=record["sample_id"],
         dataset=NAME,
         split=split,
@@ -107,9 +129,10 @@ def _parse(line: str, root: Path, split: str, folder: Path) -> Sample:
         root=root,
         image=f"{split}/{record['image']}",
         size=size,
-        rle=_rle(record, size, folder),
+        rle=rle,
         category=str(record.get("category") or ""),
     )
+    return sample, thresholded
 
 
 def _size(value: object, name: str) -> tuple[int, int]:
@@ -122,19 +145,21 @@ def _size(value: object, name: str) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _rle(record: dict[str, Any], size: tuple[int, int], folder: Path) -> Rle:
-    """The target of a line: an RLE, a mask file, or nothing if there is no target."""
+def _rle(record: dict[str, Any], size: tuple[int, int], folder: Path) -> tuple[Rle, bool]:
+    """The target of a line, from an RLE, a mask file, or nothing, and whether a file was thresholded."""
     mask = record.get("mask")
     if isinstance(mask, dict):
         check_size(record["image"], size, _size(mask.get("size"), "the size of mask"))
-        # Decoding checks its counts.
-        return cast(Rle, mask)
+        if isinstance(mask.get("counts"), str):
+            masks.area(mask)  # checks the counts
+            return cast(Rle, {"size": mask["size"], "counts": mask["counts"]}), False
+        return masks.encode_rle(masks.decode_rle(mask)), False
     if isinstance(mask, str):
-        pixels = images.read_gray(inside(folder, mask)) > 0
+        pixels, thresholded = read_target(file_in(folder, mask))
         check_size(record["image"], size, pixels.shape)
-        return masks.encode_rle(pixels)
+        return masks.encode_rle(pixels), thresholded
     if mask is None and record["task"] == "no_target":
-        return masks.encode_rle(np.zeros(size, bool))
+        return masks.encode_rle(np.zeros(size, bool)), False
     raise ValueError(f"mask must be an RLE or a path, not {mask!r}")
 
 
@@ -146,7 +171,8 @@ def _paired(
     root: Path, split: str, base: Path, options: ReadOptions, on_left_out: OnLeftOut
 ) -> Iterator[Sample]:
     """Samples of images and masks with the same stem."""
-    legend = read_legend(base / "classes.json") if (base / "classes.json").is_file() else None
+    legends = (inside(root, folder / "classes.json") for folder in (base, root / split, root))
+    legend = next((read_legend(path) for path in legends if path.is_file()), None)
     files = [path for path in sorted((base / "images").iterdir()) if _visible(path)]
     mask_of = {path.stem: path for path in sorted((base / "masks").iterdir()) if _visible(path)}
     prefix = base.resolve().relative_to(root.resolve())
@@ -161,23 +187,81 @@ def _paired(
             stems.add(path.stem)
             size = image_size(inside(base, path.relative_to(base)))
             mask = inside(base, mask_of[path.stem].relative_to(base))
-            codes = read_codes(mask)
-            check_size(image, size, codes.shape)
+            sample = partial(
+                Sample, dataset=NAME, split=split, task="semantic", root=root, image=image, size=size
+            )
+            if legend is None:
+                samples = [_of_target(image, path.stem, mask, options.query, sample, on_left_out)]
+            else:
+                samples = _of_colors(image, path.stem, mask, legend, options, sample, on_left_out)
         except GeoClickError as error:
             on_left_out(LeftOut(image, "broken image or mask", str(error)))
             continue
-        sample = partial(
-            Sample, dataset=NAME, split=split, task="semantic", root=root, image=image, size=size
+        yield from samples
+
+
+def _of_target(
+    image: str, stem: str, path: Path, query: str, sample: Callable[..., Sample], on_left_out: OnLeftOut
+) -> Sample:
+    """The sample of a mask without classes; `sample` lacks what differs between samples."""
+    target, thresholded = read_target(path)
+    result = sample(sample_id=stem, query=query, rle=masks.encode_rle(target))
+    check_size(image, result.size, target.shape)
+    if thresholded:
+        on_left_out(LeftOut(image, THRESHOLDED))
+    return result
+
+
+def _of_colors(
+    image: str,
+    stem: str,
+    path: Path,
+    legend: Legend,
+    options: ReadOptions,
+    sample: Callable[..., Sample],
+    on_left_out: OnLeftOut,
+) -> list[Sample]:
+    """The samples of a color mask, one for each class or component."""
+    codes = read_codes(path)
+    valid = valid_pixels(codes, legend)
+    sample = partial(sample, valid_rle=None if valid.all() else masks.encode_rle(valid))
+    unknown = unknown_pixels(codes, legend)
+    if unknown == codes.size:
+        raise GeoClickError(
+            f"{path} has no color of classes.json; add its colors there, or replace the mask."
         )
-        if legend is None:
-            yield sample(sample_id=path.stem, query=options.query, rle=masks.encode_rle(codes > 0))
-            continue
-        if unknown := unknown_pixels(codes, legend):
-            on_left_out(LeftOut(image, "pixels of unknown colors, ignored", count=unknown))
-        valid = valid_pixels(codes, legend)
-        sample = partial(sample, valid_rle=None if valid.all() else masks.encode_rle(valid))
-        for region in _of_allowed_area(image, codes, legend, options, on_left_out):
-            yield _of_component(path.stem, region, codes.shape, sample)
+    if options.components:
+        regions = _of_allowed_area(image, codes, legend, options, on_left_out)
+        samples = [_of_component(stem, region, codes.shape, sample) for region in regions]
+        _count_contradictions(image, samples, on_left_out)
+    else:
+        samples = [
+            sample(
+                sample_id=f"{stem}/{slug(name)}",
+                query=name.lower(),
+                rle=masks.encode_rle(codes == code),
+                category=name,
+            )
+            for name, code in legend.classes.items()
+        ]
+    for first in samples[:1]:
+        check_size(image, first.size, codes.shape)
+    if unknown:
+        on_left_out(LeftOut(image, "pixels of unknown colors, ignored", count=unknown))
+    if not valid.any():
+        on_left_out(LeftOut(image, "no pixel that is scored", count=len(samples)))
+        return []
+    return samples
+
+
+def _count_contradictions(image: str, samples: list[Sample], on_left_out: OnLeftOut) -> None:
+    """Report the samples of an image that have the query of another one and a different target."""
+    rows = contradictions.QuestionTargets()
+    for sample in samples:
+        rows.add(sample.image, sample.query, sample.rle)
+    if count := rows.count().contradicting:
+        reason = "components that contradict others (same image and query, another target), still used"
+        on_left_out(LeftOut(image, reason, count=count))
 
 
 def _of_allowed_area(
@@ -202,9 +286,8 @@ def _of_component(stem: str, region: Region, size: tuple[int, ...], sample: Call
     """The sample of one component; its id holds the first pixel, so that no area option changes it."""
     mask = np.zeros(size, bool)
     mask[region.box] = region.mask
-    slug = re.sub(r"[\W_]+", "_", region.category.lower()).strip("_")
     return sample(
-        sample_id=f"{stem}-{slug}-{region.start[0]}-{region.start[1]}",
+        sample_id=f"{stem}-{slug(region.category)}-{region.start[0]}-{region.start[1]}",
         query=region.category.lower(),
         rle=masks.encode_rle(mask),
         category=region.category,

@@ -30,6 +30,9 @@ class ReadOptions:
         stretch: percentiles of a raster's values that become black and white; 8-bit values are shown as they are.
         question: which of several questions about one target is asked, one of QUESTIONS.
         question_seed: seed of `random`; the choice depends on it and on the sample only.
+        components: whether each connected component of a color mask is a sample of its own.
+        crowds: whether COCO annotations with `iscrowd` are targets.
+        empty_images: whether COCO images without annotations become samples without target.
     """
 
     min_area: int = 256
@@ -41,6 +44,9 @@ class ReadOptions:
     stretch: tuple[float, float] = (2.0, 98.0)
     question: str = "all"
     question_seed: int = 0
+    components: bool = False
+    crowds: bool = False
+    empty_images: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from geoclick.datasets.folder import _parse
 from geoclick.errors import GeoClickError, UsageError
 from tests.paths import SHARED
 
+CONTRADICTING = "components that contradict others (same image and query, another target), still used"
 RED, BLUE, GREY, BLACK = (200, 10, 10), (10, 10, 200), (155, 155, 155), (0, 0, 0)
 
 
@@ -59,7 +62,7 @@ def line(**changes):
 @pytest.mark.parametrize("palette", [False, True])
 def test_colors_become_one_sample_for_each_component(tmp_path, palette):
     root, left = color_folder(tmp_path, colored(), palette=palette), []
-    options = ReadOptions(min_area=1, max_area_fraction=0.95)
+    options = ReadOptions(min_area=1, max_area_fraction=0.95, components=True)
     samples = list(read("folder", root, "train", options=options, on_left_out=left.append))
     assert [(s.query, s.sample_id) for s in samples] == [
         ("bare land", "a-bare_land-2-3"),
@@ -69,12 +72,55 @@ def test_colors_become_one_sample_for_each_component(tmp_path, palette):
     assert [int(s.mask.sum()) for s in samples] == [30, 15, 600 - 45 - 8 - 4]
     assert all(s.task == "semantic" and s.image == "images/a.png" and s.size == (20, 30) for s in samples)
     assert (~samples[0].valid).sum() == 12
+    assert [(item.reason, item.count, item.error) for item in left] == [(CONTRADICTING, 2, "")]
+
+
+@pytest.mark.parametrize("palette", [False, True])
+def test_a_sample_is_an_image_and_a_class(tmp_path, palette):
+    root, left = color_folder(tmp_path, colored(), palette=palette), []
+    legend = json.loads((root / "classes.json").read_text())
+    legend["classes"]["Sea ice"] = [1, 2, 3]
+    (root / "classes.json").write_text(json.dumps(legend))
+    samples = list(read("folder", root, "train", on_left_out=left.append))
+    # A class that the image lacks has no target; ignored classes are not asked for.
+    assert [(s.query, s.category, s.sample_id, int(s.mask.sum())) for s in samples] == [
+        ("bare land", "Bare Land", "a/bare_land", 45),
+        ("water", "Water", "a/water", 600 - 45 - 8 - 4),
+        ("sea ice", "Sea ice", "a/sea_ice", 0),
+    ]
+    assert all((~sample.valid).sum() == 12 for sample in samples)
     assert left == []
+
+
+@pytest.mark.parametrize("place", ["classes.json", "train/classes.json"])
+def test_the_legend_of_a_split_lies_in_the_split_or_in_the_root(tmp_path, place):
+    folder = color_folder(tmp_path / "train", colored())
+    (folder / "classes.json").rename(tmp_path / place)
+    assert [sample.query for sample in read("folder", tmp_path, "train")] == ["bare land", "water"]
+
+
+def test_colors_without_a_legend_are_refused(tmp_path):
+    root = color_folder(tmp_path, colored())
+    (root / "classes.json").unlink()
+    with pytest.raises(GeoClickError, match=r"more than one color besides black.*classes\.json"):
+        list(read("folder", root, "train"))
+
+
+def test_a_mask_without_a_color_of_the_legend_is_refused(tmp_path):
+    root = color_folder(tmp_path, np.full((20, 30, 3), 77, np.uint8))
+    with pytest.raises(GeoClickError, match=r"has no color of classes\.json"):
+        list(read("folder", root, "train"))
+
+
+def test_an_image_without_scored_pixels_is_left_out_and_counted(tmp_path):
+    root, left = color_folder(tmp_path, np.zeros((20, 30, 3), np.uint8)), []
+    assert list(read("folder", root, "train", on_left_out=left.append)) == []
+    assert [(item.reason, item.count, item.error) for item in left] == [("no pixel that is scored", 2, "")]
 
 
 def test_area_limits_count_what_they_leave_out(tmp_path):
     root, left = color_folder(tmp_path, colored()), []
-    options = ReadOptions(min_area=16, max_area_fraction=0.5)
+    options = ReadOptions(min_area=16, max_area_fraction=0.5, components=True)
     samples = list(read("folder", root, "train", options=options, on_left_out=left.append))
     assert [s.sample_id for s in samples] == ["a-bare_land-2-3"]
     assert [(item.reason, item.count, item.error) for item in left] == [
@@ -96,7 +142,7 @@ def test_unknown_colors_are_ignored_and_counted(tmp_path):
     mask[10, 10] = (1, 2, 3)
     left = []
     (*_, water) = read(
-        "folder", color_folder(tmp_path, mask), "", options=ReadOptions(1, 0.95), on_left_out=left.append
+        "folder", color_folder(tmp_path, mask), "", options=ReadOptions(), on_left_out=left.append
     )
     assert not water.valid[10, 10]
     assert [(item.reason, item.count) for item in left] == [("pixels of unknown colors, ignored", 1)]
@@ -125,8 +171,8 @@ def test_a_broken_pair_is_one_sentence_and_the_others_are_read(tmp_path, spoil):
         assert "30x20" in str(failure.value)
         assert "9x7" in str(failure.value)
     left = []
-    samples = list(read("folder", root, "train", options=ReadOptions(1, 1.0), on_left_out=left.append))
-    assert len(samples) == 3
+    samples = list(read("folder", root, "train", on_left_out=left.append))
+    assert len(samples) == 2
     assert [item.item for item in left if item.error] == ["images/b.png"]
 
 
@@ -214,6 +260,45 @@ def test_a_wrong_legend_is_one_sentence(tmp_path):
             list(read("folder", root, "train"))
 
 
+def test_a_listed_rle_with_run_lengths_is_the_same_target(tmp_path):
+    runs = {"size": [8, 10], "counts": [26, 3, 5, 3, 5, 3, 35]}
+    first, second = read("folder", list_folder(tmp_path, line(), line(sample_id="u", mask=runs)), "val")
+    np.testing.assert_array_equal(first.mask, second.mask)
+    assert second.rle == first.rle  # what the click store takes
+
+
+@pytest.mark.parametrize("key", ["sample_id", "query", "category", "image"])
+def test_half_a_character_is_a_broken_sample_and_the_others_are_read(tmp_path, key):
+    root, left = list_folder(tmp_path, line(**{key: "x\ud800"}), line(sample_id="good")), []
+    assert [s.sample_id for s in read("folder", root, "val", on_left_out=left.append)] == ["good"]
+    assert [item.reason for item in left] == ["broken line" if key == "image" else "broken text"]
+    assert "fix" in left[0].error
+    (left[0].item + left[0].error).encode()
+
+
+def test_a_file_name_that_is_not_utf_8_is_left_out_and_the_others_are_read(tmp_path):
+    root, left = color_folder(tmp_path, colored()), []
+    for folder in ("images", "masks"):
+        data = (root / folder / "a.png").read_bytes()
+        Path(os.fsdecode(os.fsencode(root / folder) + b"/\xff.png")).write_bytes(data)
+    samples = list(read("folder", root, "train", on_left_out=left.append))
+    assert {sample.image for sample in samples} == {"images/a.png"}
+    assert [item.reason for item in left] == ["broken text", "broken text"]
+    (left[0].item + left[0].error).encode()
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    root, left = list_folder(tmp_path, line(image="images/p"), line(mask="m"), line(sample_id="good")), []
+    os.mkfifo(root / "val/images/p")
+    os.mkfifo(root / "val/m")
+    assert [s.sample_id for s in read("folder", root, "val", on_left_out=left.append)] == ["good"]
+    assert len(left) == 2
+    (root / "val/samples.jsonl").unlink()
+    os.mkfifo(root / "val/samples.jsonl")
+    with pytest.raises(UsageError, match=r"samples\.jsonl is no file"):
+        list(read("folder", root, "val"))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -227,7 +312,7 @@ def test_no_line_breaks_the_reader_otherwise(tmp_path_factory, changes, noise):
     folder = tmp_path_factory.getbasetemp()
     for text in (noise, json.dumps(line() | changes)):
         try:
-            sample = _parse(text, folder, "", folder)
+            sample, _ = _parse(text, folder, "", folder)
         except (ValueError, GeoClickError):
             continue
         assert sample.size == tuple(sample.rle["size"])
@@ -240,9 +325,15 @@ DUBAI = SHARED / "data/dubai"
 @pytest.mark.skipif(not DUBAI.is_dir(), reason="the real tiles are not beside the checkout")
 def test_real_tiles_read_without_a_failure():
     left = []
-    samples = list(read("folder", DUBAI, "train", options=ReadOptions(2000), on_left_out=left.append))
+    samples = list(
+        read("folder", DUBAI, "train", options=ReadOptions(2000, components=True), on_left_out=left.append)
+    )
     assert not any(item.error for item in left)
-    assert {item.reason for item in left} == {"smaller than min_area", "larger than max_area_fraction"}
+    assert {item.reason for item in left} == {
+        "smaller than min_area",
+        "larger than max_area_fraction",
+        CONTRADICTING,
+    }
     # RGB and palette masks alike: every one of the 54 tiles has something to click on.
     assert len({sample.image for sample in samples}) == 54
     assert {s.query for s in samples} == {"building", "land (unpaved area)", "road", "vegetation", "water"}
