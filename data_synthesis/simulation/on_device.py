@@ -61,7 +61,7 @@ class Targets:
         for places, target, mask, valid in self._batches(which, masks):
             # bool [n, 2, H, W]: missed and surplus pixels.
             errors = torch.stack([target & ~mask & valid, mask & ~target & valid], dim=1)
-            depths = squared_distances(errors.flatten(0, 1)).unflatten(0, (-1, 2))
+            depths = squared_distances(errors.flatten(0, 1)).reshape(errors.shape)
             made = [(row, c.y, c.x) for row, j in enumerate(places) for c in clicked[j]]
             if made:
                 rows, ys, xs = torch.tensor(made, device=depths.device).T

@@ -154,7 +154,7 @@ class ErrorRegions:
             missed, surplus = missed & valid, surplus & valid
         free = np.ones(target.shape, bool)
         for click in clicked:
-            free[click.y, click.x] = False
+            free[int(click.y), int(click.x)] = False
         return cls(missed, surplus, free)
 
     def unclicked(self, positive: bool) -> np.ndarray:
@@ -193,7 +193,7 @@ def _robust(errors: ErrorRegions, center: Click, count: int, random: np.random.G
     """
     distances = errors.distances(center.positive)
     labels = _connected(errors.missed if center.positive else errors.surplus)
-    weights = distances * (labels == labels[center.y, center.x])
+    weights = distances * (labels == labels[int(center.y), int(center.x)])
     return _sampled(np.full(weights.shape, center.positive), weights, 1, random)
 
 
@@ -264,10 +264,11 @@ def _jittered(region: np.ndarray, click: Click, pixels: int, random: np.random.G
         pixels: the largest Euclidean distance.
         random: the random numbers of this click.
     """
-    top, left = max(click.y - pixels, 0), max(click.x - pixels, 0)
-    near = region[top : click.y + pixels + 1, left : click.x + pixels + 1]
+    x, y = int(click.x), int(click.y)
+    top, left = max(y - pixels, 0), max(x - pixels, 0)
+    near = region[top : y + pixels + 1, left : x + pixels + 1]
     ys, xs = np.ogrid[: near.shape[0], : near.shape[1]]
-    row, column = click.y - top, click.x - left
+    row, column = y - top, x - left
     labels = _connected(near & ((ys - row) ** 2 + (xs - column) ** 2 <= pixels**2))
     choices = np.argwhere(labels == labels[row, column])
     row, column = choices[int(random.random() * len(choices))]

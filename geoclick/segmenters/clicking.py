@@ -17,6 +17,9 @@ UPSCALE_PIXELS = 2**25
 """Pixels per batch of upscaling (128 MiB of float32)."""
 
 
+Multimask = Literal["first", "always", "never"]
+
+
 @dataclass(frozen=True)
 class Prompting:
     """How a sequence is decoded; two runs agree only with the same prompting.
@@ -27,7 +30,7 @@ class Prompting:
         feedback: whether the low-resolution logits of the last mask go into the next prompt.
     """
 
-    multimask: Literal["first", "always", "never"] = "first"
+    multimask: Multimask = "first"
     feedback: bool = True
 
     @property

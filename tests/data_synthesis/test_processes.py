@@ -185,7 +185,7 @@ def test_the_launcher_of_accelerate(tmp_path):
         str(tmp_path / "data"),
         "--shards",
         "8",
-        "--clicks",
+        "--max-clicks",
         "2",
         "--device",
         "cpu",

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from geoclick import images, masks, store
-from geoclick.data_synthesis.run import SynthOptions, main, run, summarise
+from geoclick.data_synthesis.run import SynthOptions, main, run
+from geoclick.data_synthesis.shards.summary import summarize
 from geoclick.errors import GeoClickError, UsageError
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.paths import REPO
@@ -112,7 +113,7 @@ def test_batch_and_shards_change_no_random_row(root, tmp_path, options):
     assert list(store.read(tmp_path / "a")) == list(store.read(tmp_path / "b"))
 
 
-def test_an_interrupted_random_job_goes_on_to_the_same_bytes(root, tmp_path, monkeypatch):
+def test_an_interrupted_random_job_continues_to_the_same_bytes(root, tmp_path, monkeypatch):
     run(settings(root, tmp_path / "whole", **RANDOM), DiscSegmenter())
     write, output = store.write_shard, tmp_path / "out"
 
@@ -130,7 +131,7 @@ def test_an_interrupted_random_job_goes_on_to_the_same_bytes(root, tmp_path, mon
     assert store_bytes(output) == store_bytes(tmp_path / "whole")
 
 
-def test_several_sequences_of_a_mask_begin_with_that_of_a_single_run(root, tmp_path):
+def test_the_first_of_several_sequences_is_that_of_a_single_run(root, tmp_path):
     run(settings(root, tmp_path / "one", policy="robust"), DiscSegmenter())
     run(settings(root, tmp_path / "three", policy="robust", sequences=3), DiscSegmenter())
     one, three = (list(store.read(tmp_path / name)) for name in ("one", "three"))
@@ -162,7 +163,7 @@ def test_rows_name_the_policy_and_the_switches(root, tmp_path):
     }
 
 
-def test_a_sequence_without_a_click_worth_keeping_is_dropped_not_written(root, tmp_path):
+def test_a_sequence_whose_first_click_does_not_improve_is_dropped(root, tmp_path):
     class Deaf(DiscSegmenter):
         """Finds nothing on the third image, that of sample 4 without a target and of sample 5."""
 
@@ -193,7 +194,7 @@ run(SynthOptions(root=sys.argv[2], output=sys.argv[3], split="train", shards=6, 
 """
 
 
-def test_a_killed_job_goes_on_to_the_same_bytes(root, tmp_path):
+def test_a_killed_job_continues_to_the_same_bytes(root, tmp_path):
     lines = read_lines(root / "train/samples.jsonl")
     lines[5]["image"] = "images/missing.png"
     write_lines(root, lines)
@@ -248,7 +249,7 @@ def test_other_options_on_the_same_output_are_refused(root, tmp_path, capsys):
     assert store_bytes(tmp_path / "out") == before
 
 
-def test_a_whole_store_is_left_alone(root, tmp_path, capsys):
+def test_a_complete_store_is_not_changed(root, tmp_path, capsys):
     run(settings(root, tmp_path / "out"), DiscSegmenter())
     segmenter = DiscSegmenter()
     run(settings(root, tmp_path / "out", batch=2), segmenter)
@@ -259,7 +260,7 @@ def test_a_whole_store_is_left_alone(root, tmp_path, capsys):
 def test_the_output_of_another_command_is_refused(root, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/config.yaml").write_text("model: x\n")
-    with pytest.raises(UsageError, match="holds another run"):
+    with pytest.raises(UsageError, match="was not written by 'geoclick synth'"):
         run(settings(root, tmp_path / "out"), DiscSegmenter())
 
 
@@ -278,7 +279,7 @@ def test_a_class_that_an_image_lacks_becomes_a_row_without_clicks(root, tmp_path
     assert (metrics["no_target"], metrics["dropped"], metrics["failures"]) == (2, {}, 0)
 
 
-def test_failures_are_listed_and_the_others_go_on(root, tmp_path, capsys):
+def test_failures_are_listed_and_the_others_are_processed(root, tmp_path, capsys):
     truncated = root / "train/images/1.png"
     truncated.write_bytes(truncated.read_bytes()[:200])
     lines = read_lines(root / "train/samples.jsonl")
@@ -299,7 +300,7 @@ def test_failures_are_listed_and_the_others_go_on(root, tmp_path, capsys):
     assert "warning: 6 failed" in capsys.readouterr().out
 
 
-def test_only_process_0_draws_the_benchmark_that_draws_itself(tmp_path, monkeypatch):
+def test_only_process_0_generates_scenes_v1(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr("geoclick.jobs.processes.FIRST_TIMEOUT", 0.0)
@@ -334,18 +335,18 @@ def test_color_masks_end_in_the_same_store(tmp_path):
     images.write_png(root / "images/a.png", mask)
     images.write_png(root / "masks/a.png", mask)
     (root / "classes.json").write_text('{"classes": {"Water": [9, 9, 200]}, "ignore": [[0, 0, 0]]}')
-    run(settings(root, tmp_path / "out", min_area=160), DiscSegmenter())
+    run(settings(root, tmp_path / "out", min_area=160, components=True), DiscSegmenter())
     (row,) = store.read(tmp_path / "out")
     assert (row.query, row.image, row.category) == ("water", "images/a.png", "Water")
     # All that is not the water beyond it is ignored: one disc inside is as good as the whole.
     assert row.clicks[0] == (12, 12, True)
 
 
-def test_early_endings_keep_their_last_iou():
+def test_sequences_that_ended_early_count_with_their_last_iou():
     def row(*ious):
         return type("Row", (), {"ious": ious})
 
-    found = summarise([row(0.95), row(0.2, 0.6), row()], max_clicks=3, iou_target=0.9)
+    found = summarize([row(0.95), row(0.2, 0.6), row()], max_clicks=3, iou_target=0.9)
     assert found["mean_iou_after_clicks"] == [0.575, 0.775, 0.775]
     assert (found["samples"], found["no_target"], found["sequences"]) == (3, 1, 2)
     assert (found["mean_clicks"], found["reached_target"]) == (1.5, 0.5)
@@ -354,8 +355,8 @@ def test_early_endings_keep_their_last_iou():
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--clicks", "0"],
-        ["--clicks", "17"],
+        ["--max-clicks", "0"],
+        ["--max-clicks", "17"],
         ["--iou-target", "2"],
         ["--batch", "0"],
         ["--clickz", "3"],
@@ -384,7 +385,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(root, tmp_path, flags, caps
         "geoclick.data_synthesis.shards.progress.StoreFolder.end",
     ],
 )
-def test_a_job_killed_at_its_end_goes_on_without_clicking_again(root, tmp_path, monkeypatch, step):
+def test_a_job_killed_at_its_end_continues_without_clicking_again(root, tmp_path, monkeypatch, step):
     def killed(*_, **__):
         raise KeyboardInterrupt
 

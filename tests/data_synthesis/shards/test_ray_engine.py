@@ -1,31 +1,28 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import ray
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geoclick import datasets, store
 from geoclick.data_synthesis.run import main, run
-from geoclick.data_synthesis.shards import ray_engine, shard
-from geoclick.data_synthesis.shards.ray_engine import Pool, plan
+from geoclick.data_synthesis.shards import make, ray_engine
+from geoclick.data_synthesis.shards.job import Job
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.jobs import claims
+from geoclick.jobs import claims, ray_pool
 from geoclick.scenes.run import ScenesOptions
 from geoclick.scenes.run import run as draw
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.job_process import wait_until
-from tests.data_synthesis.shards.test_shard import job_of
+from tests.data_synthesis.shards.test_make import job_of
 from tests.data_synthesis.telling_segmenter import TellingSegmenter, numbers, until
 from tests.data_synthesis.test_run import make_root, read_lines, settings, store_bytes
 from tests.paths import REPO
@@ -148,7 +145,7 @@ def test_a_shard_that_kills_every_worker_ends_the_job(cluster, root, whole, told
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(ray_engine, "TRIES", 2)
+    monkeypatch.setattr(ray_pool, "MAX_ATTEMPTS", 2)
     with pytest.raises(GeoClickError, match=r"^2 workers died, .* of s.. to s..; if memory ran out"):
         run(settings(root, tmp_path / "out", **OPTIONS, **RAY, workers=1), TellingSegmenter(told, die))
     assert 2 <= len(numbers(told)) <= 2 * OPTIONS["shards"]
@@ -195,7 +192,7 @@ def children(number):
 @pytest.mark.slow
 def test_the_embedded_segmenter_gives_the_same_bytes_in_a_cluster_of_its_own(tmp_path, capfd):
     draw(ScenesOptions(output=str(tmp_path / "data"), count=12, split="train", workers=1))
-    words = ["--root", str(tmp_path / "data"), "--shards", "3", "--clicks", "2", "--device", "cpu"]
+    words = ["--root", str(tmp_path / "data"), "--shards", "3", "--max-clicks", "2", "--device", "cpu"]
     assert main([*words, "--output", str(tmp_path / "whole")]) == 0
     capfd.readouterr()
     assert main([*words, "--engine", "ray", "--workers", "1", "--output", str(tmp_path / "out")]) == 0
@@ -207,110 +204,50 @@ def test_the_embedded_segmenter_gives_the_same_bytes_in_a_cluster_of_its_own(tmp
     assert sheets[0] == sheets[1]
 
 
-def worker(**changes):
-    found = {
-        "job": replace(job_of(DiscSegmenter()), segmenter=None),
-        "sha256": DiscSegmenter.sha256,
-        "load": lambda device: DiscSegmenter(),
-        "device": "cpu",
-        "threads": torch.get_num_threads(),
-        "folder": str(Path.cwd()),
-        "samples": {},
-        "tries": None,
-        "most_tries": 3,
-    }
-    return ray_engine.Worker(**found | changes)
+def worker(load=lambda *, device: DiscSegmenter(), sha256=DiscSegmenter.sha256, device="cpu"):
+    job = job_of(DiscSegmenter())
+    settings = {field.name: getattr(job, field.name) for field in fields(job) if field.name != "segmenter"}
+    setup = ray_engine.ShardSetup(partial(Job, **settings), load, sha256)
+    return ray_pool.Worker(setup, device, torch.get_num_threads(), str(Path.cwd()), {}, None)
 
 
 def test_a_worker_loads_its_segmenter_once_and_on_its_device(root):
     samples, loaded = list(datasets.read("folder", root, "train")), []
 
-    def load(device):
+    def load(*, device):
         loaded.append(device)
         return DiscSegmenter()
 
     one = worker(load=load, device="cuda")
-    made = [one._made(samples[:4], 1), one._made(samples[4:], 1)]
+    shards = [one.work(samples[:4], 1), one.work(samples[4:], 1)]
     assert loaded == ["cuda"]
-    whole = shard.make(job_of(DiscSegmenter()), samples)
-    assert made[0].rows + made[1].rows == whole.rows
-    assert made[0].left_out + made[1].left_out == whole.left_out
+    whole = make.make(job_of(DiscSegmenter()), samples)
+    assert shards[0].rows + shards[1].rows == whole.rows
+    assert shards[0].left_out + shards[1].left_out == whole.left_out
 
 
 def test_a_node_without_the_images_or_with_other_weights_is_named(root, tmp_path):
     samples = list(datasets.read("folder", root, "train"))
     with pytest.raises(
-        GeoClickError, match=r"^Node .* has other weights of disc; give all nodes one --check"
+        GeoClickError, match=r"^Node .* has other weights of disc; give all nodes the same --segmenter-check"
     ):
-        worker(sha256="1" * 64)._made(samples, 1)
+        worker(sha256="1" * 64).work(samples, 1)
     away = [replace(sample, root=tmp_path / "away") for sample in samples]
     with pytest.raises(GeoClickError, match=r"^Node .* has no folder .*away; give --root an absolute path"):
-        worker()._made(away, 1)
-
-
-def test_the_workers_share_what_the_nodes_have():
-    node = {"CPU": 8.0, "memory": 1e9}
-    gpus = node | {"GPU": 2.0}
-    auto = partial(plan, workers=None, device="auto")
-    assert auto([node], 100) == Pool(8, 1, 0)
-    assert auto([node, node], 100) == Pool(16, 1, 0)
-    assert auto([node], 3) == Pool(3, 2, 0)
-    assert auto([gpus, node], 100) == Pool(2, 4, 1)
-    assert auto([gpus, gpus], 3) == Pool(3, 4, 1)
-    assert plan([gpus], 100, workers=None, device="cpu") == Pool(8, 1, 0)
-    assert plan([gpus], 100, workers=3, device="cuda") == Pool(3, 2, 0.5)
-    assert (Pool(1, 1, 0.5).device, Pool(1, 1, 0).device) == ("cuda", "cpu")
-    with pytest.raises(UsageError, match="no GPU for --device cuda"):
-        plan([node], 4, workers=None, device="cuda")
-    with pytest.raises(UsageError, match="CPUs for 8 workers, not 9; give --workers 8"):
-        plan([node], 100, workers=9, device="auto")
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), min_size=1, max_size=4),
-    st.integers(1, 40),
-    st.none() | st.integers(1, 12),
-)
-def test_every_worker_finds_a_place_and_no_cpu_more_could_be_given(nodes, shards, workers):
-    nodes = [{"CPU": float(cpus), "GPU": float(gpus)} for cpus, gpus in nodes]
-
-    def places(cpus, gpus):
-        """Workers placed greedily, node by node."""
-        found = 0
-        for node in nodes:
-            free_cpus, free_gpus = node["CPU"], [1.0] * int(node["GPU"])
-            while free_cpus >= cpus:
-                if gpus:
-                    fit = next((i for i, free in enumerate(free_gpus) if free + 1e-9 >= gpus), None)
-                    if fit is None:
-                        break
-                    free_gpus[fit] -= gpus
-                free_cpus -= cpus
-                found += 1
-        return found
-
-    try:
-        pool = plan(nodes, shards, workers=workers, device="auto")
-    except UsageError:
-        # Where nobody asked for too many, the nodes cannot have one for each GPU, or any at all.
-        assert workers or not places(1, 0) or any(node["GPU"] > node["CPU"] for node in nodes)
-        return
-    assert 1 <= pool.workers <= min(shards, workers or shards)
-    assert places(pool.cpus, pool.gpus) >= pool.workers
-    assert places(pool.cpus + 1, pool.gpus) < pool.workers
+        worker().work(away, 1)
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--workers", "2"], "of --engine ray; add it"),
-        (["--ray-address", "head:6379"], "of --engine ray; add it"),
+        (["--workers", "2"], "options of --engine ray; add it"),
+        (["--ray-address", "head:6379"], "options of --engine ray; add it"),
         (["--engine", "ray", "--workers", "0"], "must be 1 or more"),
-        (["--engine", "ray", "--device", "cuda:1"], "Ray hands out the GPUs"),
+        (["--engine", "ray", "--device", "cuda:1"], "Ray assigns the GPUs"),
         (["--engine", "dask"], "choose"),
     ],
 )
-def test_wrong_usage_of_the_engine_is_one_sentence(root, tmp_path, flags, words, capsys):
+def test_wrong_options_of_the_engine_are_one_sentence(root, tmp_path, flags, words, capsys):
     assert main(["--root", str(root), "--output", str(tmp_path / "out"), *flags]) == 2
     error = capsys.readouterr().err
     assert words in error
@@ -318,10 +255,10 @@ def test_wrong_usage_of_the_engine_is_one_sentence(root, tmp_path, flags, words,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_launcher_or_a_missing_ray_is_told(root, tmp_path, monkeypatch):
+def test_a_launcher_or_a_missing_ray_is_an_error(root, tmp_path, monkeypatch):
     ours = settings(root, tmp_path / "out", **RAY)
     with monkeypatch.context() as patch:
-        patch.setattr("geoclick.data_synthesis.run.find_spec", lambda name: None)
+        patch.setattr("geoclick.data_synthesis.shards.options.find_spec", lambda name: None)
         with pytest.raises(UsageError, match=r'pip install "geoclick\[ray\]"'):
             run(ours, DiscSegmenter())
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -333,11 +270,3 @@ def test_a_store_that_another_job_still_writes_is_left_alone(root, tmp_path, mon
     monkeypatch.setattr(claims, "acquire", lambda held, byte: byte != 3)
     with pytest.raises(GeoClickError, match="Another job is writing"):
         run(settings(root, tmp_path / "out", **OPTIONS, **RAY), DiscSegmenter())
-
-
-def test_a_cluster_that_does_not_answer_is_named(root, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(GeoClickError, match=f"^No Ray cluster answers at {address}; give --ray-address"):
-        ray_engine._check_head(address)

@@ -1,0 +1,147 @@
+"""The options of `geoclick synth`, and which combinations of them are errors."""
+
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from typing import get_args
+
+from geoclick.config import option
+from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, Tie
+from geoclick.errors import UsageError
+from geoclick.jobs import processes
+from geoclick.options import DatasetOptions, SegmenterOptions
+
+SHARD_SAMPLES = 2000
+MAX_CLICKS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthOptions(SegmenterOptions, DatasetOptions):
+    """Options of `geoclick synth`."""
+
+    output: str = option(help="folder of the click store; the same command continues an interrupted job")
+    split: str = option("train", help="name of the split")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
+    precision: str = option(
+        "float32",
+        help="data type of the segmenter; bfloat16 is fast on GPUs",
+        choices=("float32", "bfloat16"),
+    )
+    compile: bool = option(
+        False, help="compile the segmenter with torch.compile: takes minutes at first, then is faster"
+    )
+    policy: str = option(
+        "center",
+        help="where the clicks go: the center of the largest error region, any wrong pixel, human-like around the "
+        "center, or where the segmenter's mask improves most",
+        choices=tuple(POLICIES),
+    )
+    candidates: int = option(6, help="largest number of clicks that lookahead tries in one step", minimum=1)
+    max_clicks: int = option(
+        6,
+        help=f"largest number of clicks of a sequence, 1 to {MAX_CLICKS}",
+        minimum=1,
+        deprecated=("clicks",),
+    )
+    iou_target: float = option(0.9, help="IoU at which a sequence ends")
+    keep_improving: bool = option(
+        False, help="drop the first click that does not raise the IoU, and end the sequence there"
+    )
+    tie: str = option(
+        "negative",
+        help="sign of a click if the missed and the surplus region are equally deep",
+        choices=get_args(Tie),
+    )
+    positive_only: bool = option(False, help="never click on surplus pixels")
+    jitter: int = option(
+        0,
+        help="largest distance in pixels by which a click is moved at random, within its error region",
+        minimum=0,
+    )
+    sequences: int = option(1, help="number of sequences of each mask; they differ at random", minimum=1)
+    multimask: str = option(
+        "first",
+        help="clicks for which the best of three masks is used",
+        choices=("first", "never", "always"),
+    )
+    feedback: bool = option(True, help="feed the logits of the last mask back with the next click")
+    batch: int = option(32, help="prompts decoded together; changes rounding only", minimum=1)
+    image_batch: int = option(4, help="images embedded together; changes rounding only", minimum=1)
+    limit: int | None = option(None, help="use the first samples only, at most this many", minimum=1)
+    shards: int | None = option(
+        None, help=f"number of files of the store (default: one per {SHARD_SAMPLES} samples)", minimum=1
+    )
+    seed: int = option(0, help="random seed (clicks, choice of the sheet), recorded in every row", minimum=0)
+    engine: str = option(
+        "local",
+        help="local: this process, and others that a launcher has started; ray: a Ray cluster",
+        choices=("local", "ray"),
+    )
+    workers: int | None = option(
+        None,
+        help="workers of --engine ray, each with its own segmenter (default: one per GPU, or one per CPU without GPUs)",
+        minimum=1,
+    )
+    ray_address: str | None = option(
+        None,
+        help="HOST:PORT of the Ray cluster's head (default: the cluster of this machine, or a new one for the job)",
+    )
+    sheet: int = option(8, help="sequences on sheet.png; 0 for no sheet", minimum=0)
+    allow_contradictions: bool = option(
+        False, help="continue although many samples have the same image and query, and different targets"
+    )
+
+    @property
+    def clicker(self) -> Clicker:
+        """Where the clicks go."""
+        return Clicker(**{field.name: getattr(self, field.name) for field in fields(Clicker)})
+
+    def check(self) -> None:
+        """Raise UsageError for a number out of its range, or for options that exclude each other."""
+        if self.max_clicks > MAX_CLICKS:
+            raise UsageError(f"--max-clicks must be at most {MAX_CLICKS}, not {self.max_clicks}.")
+        if self.sequences > 1 and not self.clicker.is_random:
+            raise UsageError(
+                f"--sequences {self.sequences} with --policy {self.policy} would be equal; add --jitter, or use "
+                "--policy random, robust or lookahead."
+            )
+        if not 0 < self.iou_target <= 1:
+            raise UsageError(f"--iou-target must be above 0 and at most 1, not {self.iou_target}.")
+        self.reading()
+        self._check_engine()
+
+    def _check_engine(self) -> None:
+        if self.engine == "local":
+            if self.workers or self.ray_address:
+                raise UsageError(
+                    "--workers and --ray-address are options of --engine ray; add it, or start several processes with "
+                    "'accelerate launch -m data_synthesis.run'."
+                )
+            return
+        if find_spec("ray") is None:
+            raise UsageError('--engine ray needs Ray; install it with: pip install "geoclick[ray]".')
+        if processes.count() > 1:
+            raise UsageError(
+                "--engine ray starts its own workers; run the command without accelerate or torchrun."
+            )
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(
+                f"With --engine ray, --device must be auto, cpu or cuda, not {self.device}: Ray assigns the GPUs."
+            )
+
+    def recorded(self) -> dict[str, object]:
+        """The options that decide the store; an interrupted job can be continued with other values of the rest."""
+        return {
+            RECORDED_NAMES.get(name, name): value
+            for name, value in vars(self).items()
+            if name not in CHANGEABLE
+        }
+
+
+RECORDED_NAMES = {"max_clicks": "clicks"}
+"""Names in the records of stores, where they differ from those of the options."""
+
+CHANGEABLE = (
+    *("root", "output", "checkpoint", "device", "compile", "batch", "image_batch", "sheet"),
+    *("engine", "workers", "ray_address", "allow_contradictions"),
+)
+"""Options that do not change any click beyond rounding."""
