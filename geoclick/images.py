@@ -1,5 +1,6 @@
 """Reading and writing images; a missing, truncated or wrongly sized file is one clear error."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,26 +9,47 @@ import numpy as np
 from PIL import Image
 
 from geoclick import files
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, first_line
+
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+"""Largest number of pixels of an image; Pillow's limit."""
+
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "JPEG2000", "BMP", "GIF", "PPM")
+"""Pillow's names of the formats that are opened. Pillow would start other programs for some others."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """An open image file; raises GeoClickError if it is missing, truncated, no image or far too large."""
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=FORMATS)
+        with image:
             yield image
+    except GeoClickError:
+        raise
     except FileNotFoundError as error:
         raise GeoClickError(f"{path} does not exist; check the path.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise too_large(path) from error
+    except Exception as error:  # Pillow's decoders raise many types for broken files
         raise GeoClickError(
-            f"{path} cannot be read as an image ({error}); replace or remove the file."
+            f"{path} cannot be read as an image ({first_line(error)}); replace or remove the file."
         ) from error
 
 
 def _open(path: Path, mode: str) -> np.ndarray:
     with opened(path) as image:
         return np.asarray(image.convert(mode))
+
+
+def too_large(path: Path) -> GeoClickError:
+    """The error for an image with more than MAX_PIXELS pixels."""
+    return GeoClickError(
+        f"{path} has more than {MAX_PIXELS // 10**6} million pixels, too many to read at once; "
+        "cut it into tiles, for example with 'gdal_retile.py -ps 2048 2048 -targetDir tiles'."
+    )
 
 
 def read_image(path: str | Path, *, size: tuple[int, int] | None = None) -> np.ndarray:

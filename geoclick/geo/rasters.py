@@ -17,6 +17,9 @@ from geoclick.geo.tiles import Window
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
+PERCENTILES = (2.0, 98.0)
+"""Percentiles of the values that become black and white by default."""
+
 STRETCH_SIDE = 1024
 """The percentiles of a stretch are computed on a raster reduced to this side, in pixels."""
 
@@ -35,17 +38,17 @@ def check_installed() -> None:
 
 
 @contextmanager
-def open_raster(path: Path) -> "Iterator[DatasetReader]":
+def open_raster(path: Path, driver: str = "GTiff") -> "Iterator[DatasetReader]":
     """Open a GeoTIFF for reading; raises GeoClickError if it is missing, broken or another format.
 
-    Other formats are not tried, since some refer to further files or addresses.
+    Other formats are not tried, since some refer to further files or addresses; `driver` names one that does not.
     """
     import rasterio
 
     with _geoclick_errors(path), warnings.catch_warnings():
         # A georeference is checked where it is needed.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        raster = rasterio.open(path, driver="GTiff")
+        raster = rasterio.open(path, driver=driver)
     with raster:
         yield raster
 
@@ -102,21 +105,38 @@ def choose_bands(raster: "DatasetReader", bands: Sequence[int] = ()) -> tuple[in
 
 
 def stretch_limits(
-    raster: "DatasetReader", bands: Sequence[int], percentiles: tuple[float, float]
+    raster: "DatasetReader", bands: Sequence[int], percentiles: Sequence[float]
 ) -> np.ndarray | None:
     """The values that become black and white, float64 [bands, 2], the same for every window; None for 8-bit bands.
 
-    They are percentiles of each band over the valid pixels of the raster, subsampled to STRETCH_SIDE. 8-bit values are
-    shown as they are. Raises GeoClickError if the file is broken.
+    They are percentiles of each band over the valid pixels of the raster, subsampled to STRETCH_SIDE; 0 and 255 if
+    `percentiles` is empty. 8-bit values are shown as they are. Raises GeoClickError if the file is broken.
     """
     if all(raster.dtypes[band - 1] == "uint8" for band in bands):
         return None
-    shrink = max(1, max(raster.shape) / STRETCH_SIDE)
-    shape = tuple(max(1, round(side / shrink)) for side in raster.shape)
+    if not percentiles:
+        return np.array([(0, 255)] * len(bands), dtype=np.float64)
+    shape = subsampled(raster.shape)
     with _geoclick_errors(raster.name):
         pixels = raster.read(list(bands), out_shape=(len(bands), *shape)).astype(np.float64)
         valid = raster.read_masks(list(bands), out_shape=(len(bands), *shape)) > 0
-    valid &= np.isfinite(pixels)
+    return limits_of(pixels, valid & np.isfinite(pixels), percentiles)
+
+
+def subsampled(shape: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image that is reduced to STRETCH_SIDE at most."""
+    shrink = max(1, max(shape) / STRETCH_SIDE)
+    return max(1, round(shape[0] / shrink)), max(1, round(shape[1] / shrink))
+
+
+def limits_of(pixels: np.ndarray, valid: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
+    """The percentiles of the valid pixels of each band, float64 [bands, 2].
+
+    Args:
+        pixels: float64 [bands, H, W].
+        valid: bool [bands, H, W].
+        percentiles: the lower and the upper one.
+    """
     limits = [
         np.percentile(p[v], percentiles) if v.any() else (0, 1) for p, v in zip(pixels, valid, strict=True)
     ]
