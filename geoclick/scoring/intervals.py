@@ -1,4 +1,6 @@
-"""Percentile bootstrap intervals: how much a score may vary with the choice of samples.
+"""Percentile bootstrap intervals: how much a score may vary with the choice of images.
+
+Images are resampled with all their samples: samples of one image share its content, so that they are not independent.
 
 Equal values, seed and numpy version give equal intervals.
 """
@@ -16,9 +18,21 @@ AT_ONCE = 1 << 18
 
 
 def bootstrap_interval(
-    values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+    values: Sequence[float],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    *,
+    images: Sequence[int] | None = None,
 ) -> tuple[float, float]:
-    """The interval (low, high) of the mean of `values`, one value a sample.
+    """The interval (low, high) of the mean of `values`.
+
+    Args:
+        values: one for each sample.
+        seed: random seed of the draws.
+        resamples: number of draws.
+        level: share of the resampled means inside the interval.
+        images: index of the image of each sample; None if each sample has an image of its own.
 
     Raises:
         GeoClickError: there are no values.
@@ -26,8 +40,27 @@ def bootstrap_interval(
     if len(values) == 0:
         raise GeoClickError("An interval needs at least one value; score some samples first.")
     array = np.asarray(values, dtype=np.float64)
-    means = [array[drawn].mean(axis=1) for drawn in _draws(len(array), seed, resamples)]
-    return percentiles(np.concatenate(means), level)
+    if images is None or len(np.unique(images)) == len(array):
+        means = [array[drawn].mean(axis=1) for drawn in _draws(len(array), seed, resamples)]
+        return percentiles(np.concatenate(means), level)
+    sums = resampled_sums(image_sums(np.stack([array, np.ones_like(array)], axis=1), images), seed, resamples)
+    return percentiles(sums[:, 0] / sums[:, 1], level)
+
+
+def image_sums(numbers: np.ndarray, images: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The sums of each image's rows.
+
+    Args:
+        numbers: [N, K], one row for each sample.
+        images: index of the image of each sample.
+
+    Returns:
+        float64 [images, K], in the order of the indices.
+    """
+    present, positions = np.unique(images, return_inverse=True)
+    sums = np.zeros((len(present), numbers.shape[1]))
+    np.add.at(sums, positions, numbers)
+    return sums
 
 
 def percentiles(resampled: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

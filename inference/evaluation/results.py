@@ -1,6 +1,7 @@
 """From the records of a run to metrics.json: scores of all samples and of groups of them, and counts of answers."""
 
 import json
+from array import array
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -157,18 +158,32 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
     return {**blocks, "size_bounds": list(SIZE_BOUNDS), **counts.result(), "protocol": protocol}
 
 
+@dataclass
+class Group(metrics.Scores):
+    """The running score of a group of samples.
+
+    Attributes:
+        images: index of the image of each sample.
+    """
+
+    images: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def count_in(self, image: int, sample: metrics.Agreement) -> None:
+        """Count one sample of an image."""
+        self.images.append(image)
+        self.count(sample)
+
+
 def _score_samples(entries: Iterable[tuple[Record, bool]], mode: str, seed: int) -> dict[str, Any]:
     """The scores of all samples and of each group, from records and whether each has a mask."""
-    total = metrics.Scores(mode)
-    parts: dict[str, defaultdict[str, metrics.Scores]] = {
-        part: defaultdict(partial(metrics.Scores, mode)) for part in PARTS
-    }
+    total, images = Group(mode), dict[str, int]()
+    parts: dict[str, defaultdict[str, Group]] = {part: defaultdict(partial(Group, mode)) for part in PARTS}
     for record, masked in entries:
-        sample = agreement(record, masked)
-        total.count(sample)
+        sample, image = agreement(record, masked), images.setdefault(record["image"], len(images))
+        total.count_in(image, sample)
         for part, grouping in PARTS.items():
             if group := grouping.group_of(record):
-                parts[part][group].count(sample)
+                parts[part][group].count_in(image, sample)
     blocks = {"scores": _block(total, seed)}
     for part, grouping in PARTS.items():
         groups = parts[part]
@@ -178,11 +193,11 @@ def _score_samples(entries: Iterable[tuple[Record, bool]], mode: str, seed: int)
     return blocks
 
 
-def _block(scores: metrics.Scores, seed: int) -> dict[str, Any]:
-    """The scores of one group, the means with 95 % intervals."""
-    return scores.result() | {
-        "miou_interval": list(bootstrap_interval(scores.ious, seed)),
-        "boundary_iou_interval": list(bootstrap_interval(scores.boundary_ious, seed)),
+def _block(group: Group, seed: int) -> dict[str, Any]:
+    """The scores of one group, the means with 95 % intervals over images."""
+    return group.result() | {
+        "miou_interval": list(bootstrap_interval(group.ious, seed, images=group.images)),
+        "boundary_iou_interval": list(bootstrap_interval(group.boundary_ious, seed, images=group.images)),
     }
 
 

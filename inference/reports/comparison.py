@@ -10,6 +10,7 @@ from geoclick.inference.evaluation.results import PARTS
 from geoclick.inference.reports import significance
 from geoclick.inference.reports.record_pairs import RecordPairs
 from geoclick.inference.reports.significance import Difference
+from geoclick.scoring.intervals import image_sums
 from geoclick.scoring.semantic import BACKGROUND
 
 IOU, PIXELS, BOUNDARY = slice(0, 1), slice(1, 3), slice(3, 4)
@@ -49,6 +50,7 @@ class Comparison(Scores):
         b: folder of run B.
         mode: of both.
         n: samples.
+        images: their images, over which intervals and p-values are computed.
         seed: of resamples and permutations.
         verdict: see `verdict`.
         wins: samples with a higher IoU in B.
@@ -61,6 +63,7 @@ class Comparison(Scores):
     b: str
     mode: str
     n: int
+    images: int
     seed: int
     verdict: str
     wins: int
@@ -88,6 +91,7 @@ def compare(
         "b": str(folders[1]),
         "mode": mode,
         "n": len(a),
+        "images": len(set(pairs.images)),
         "seed": seed,
         "verdict": verdict(scores["miou"]),
         "wins": int(np.count_nonzero(b > a)),
@@ -103,23 +107,32 @@ def compare(
 
 
 def sample_scores(pairs: RecordPairs, seed: int) -> Scores:
-    """The differences of scores that are means over samples, or sums of their pixels."""
-    a, b = pairs.arrays()
-    mean = significance.mean(len(a))
-    miou = significance.difference(a[:, IOU], b[:, IOU], mean, seed)
+    """The differences of scores that are means over samples, or sums of their pixels; their units are images."""
+    numbers, images = pairs.arrays(), np.array(pairs.images)
+    everything = np.arange(len(images))
+
+    def units(columns: slice, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The sums of columns, and the number of samples, of each image of some rows, for A and for B."""
+        ones = np.ones((len(rows), 1))
+        a, b = (image_sums(np.hstack([run[rows, columns], ones]), images[rows]) for run in numbers)
+        return a, b
+
+    ious, pixels = units(IOU, everything), units(PIXELS, everything)
     scores: Scores = {
-        "miou": {**miou, "p_value": significance.p_value(a[:, IOU], b[:, IOU], mean, seed)},
-        "oiou": significance.difference(a[:, PIXELS], b[:, PIXELS], significance.mean_ratio, seed),
-        "boundary_iou": significance.difference(a[:, BOUNDARY], b[:, BOUNDARY], mean, seed),
+        "miou": {
+            **significance.difference(*ious, significance.mean, seed),
+            "p_value": significance.p_value(*ious, significance.mean, seed),
+        },
+        "oiou": significance.difference(pixels[0][:, :2], pixels[1][:, :2], significance.mean_ratio, seed),
+        "boundary_iou": significance.difference(*units(BOUNDARY, everything), significance.mean, seed),
     }
     for part, (order, _) in PARTS.items():
         groups, differences = pairs.groups[part], dict[str, GroupDifference]()
         for name in (n for n in order or sorted(groups) if n in groups):
             rows = np.array(groups[name])
-            mean = significance.mean(len(rows))
             differences[name] = {
                 "n": len(rows),
-                **significance.difference(a[rows, IOU], b[rows, IOU], mean, seed),
+                **significance.difference(*units(IOU, rows), significance.mean, seed),
             }
         scores[part] = differences  # type: ignore[literal-required]
     return scores
@@ -159,7 +172,7 @@ def semantic_scores(pairs: RecordPairs, seed: int) -> Scores:
 def verdict(miou: TestedDifference) -> str:
     """Which run is better, by interval and p-value together.
 
-    With few units the bootstrap's interval is too narrow, so that the p-value must agree.
+    With few images the bootstrap's interval is too narrow, so that the p-value must agree.
     """
     low, high = miou["interval"] or (0, 0)
     p_value = miou["p_value"]
@@ -172,7 +185,8 @@ def summary_text(result: Comparison) -> str:
     """The comparison in two lines, for the terminal."""
     miou, n = result["miou"], result["n"]
     counts = (
-        f"of {n} samples {result['wins']} are better in B, {result['losses']} worse, {result['ties']} equal"
+        f"of {n} samples on {result['images']} images {result['wins']} are better in B, "
+        f"{result['losses']} worse, {result['ties']} equal"
     )
     if miou["difference"] is None or miou["interval"] is None:
         return f"no mIoU to compare, since no class is in any target or mask of one of the runs; {counts}"

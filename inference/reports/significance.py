@@ -1,8 +1,8 @@
 """Significance of the difference between two runs: a paired bootstrap and a paired permutation test.
 
-A unit is what was sampled independently: a sample, or an image where only the complete test set has a score. Each unit
-has K numbers in either run, and a score is a function of their sums. So the mean IoU, the IoU of summed pixels and its
-mean over classes are tested in the same way.
+A unit is what was sampled independently: an image with all its samples. Each unit has K numbers in either run, and a
+score is a function of their sums. So the mean IoU, the IoU of summed pixels and its mean over classes are tested in the
+same way.
 """
 
 from collections.abc import Callable
@@ -78,9 +78,9 @@ def p_value(a: np.ndarray, b: np.ndarray, score: Score, seed: int) -> float | No
     return (1 + extreme) / (1 + PERMUTATIONS)
 
 
-def mean(count: int) -> Score:
-    """The mean of the only column over `count` units."""
-    return lambda sums: sums[:, 0] / count
+def mean(sums: np.ndarray) -> np.ndarray:
+    """The mean over samples: the first column, sums of values, over the second, numbers of samples."""
+    return np.asarray(sums[:, 0] / sums[:, 1])
 
 
 def mean_ratio(sums: np.ndarray) -> np.ndarray:

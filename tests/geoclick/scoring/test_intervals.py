@@ -40,3 +40,22 @@ def test_resampled_sums_equal_the_sums_of_the_drawn_rows(monkeypatch):
     for at_once in (1, 100, 1 << 18):
         monkeypatch.setattr(intervals, "AT_ONCE", at_once)
         assert np.array_equal(intervals.resampled_sums(counts, seed=3, resamples=40), expected)
+
+
+def test_images_are_resampled_with_all_their_samples():
+    rng = np.random.default_rng(0)
+    of_image = rng.random(30)
+    images = np.repeat(np.arange(30), 20)
+    low, high = intervals.bootstrap_interval(of_image[images], images=images)
+    assert (low, high) == pytest.approx(intervals.bootstrap_interval(of_image))
+    narrow = intervals.bootstrap_interval(of_image[images])
+    assert np.ptp(narrow) < (high - low) / 3
+    # Images with different numbers of samples: the mean stays that over samples.
+    uneven = intervals.bootstrap_interval([0.0, 1.0, 1.0, 1.0], images=[7, 3, 3, 3])
+    assert uneven == (0, 1)
+    assert intervals.image_sums(np.array([[1.0, 2], [3, 4], [5, 6]]), [4, 2, 4]).tolist() == [[3, 4], [6, 8]]
+
+
+def test_images_with_one_sample_each_give_the_interval_of_the_samples():
+    values = np.random.default_rng(0).random(50)
+    assert intervals.bootstrap_interval(values, images=range(50)) == intervals.bootstrap_interval(values)

@@ -193,3 +193,35 @@ def test_the_summary_text_has_two_lines(runs, tmp_path):
     assert first.endswith(": B is better")
     assert "p = 0.0" in first
     assert second.startswith("of 24 samples ")
+
+
+def test_samples_of_one_image_are_no_independent_observations(tmp_path):
+    """Each sample 40 times on its image: neither interval nor p-value changes; on images of their own both shrink."""
+
+    def compared_runs(name, images):
+        runs = []
+        for letter, better in (("a", 0), ("b", 0.03)):
+            lines = [
+                line | {"sample_id": f"{line['sample_id']}-{copy}", "image": images(line, copy)}
+                for line in samples(letter == "b", better=better, count=8)
+                for copy in range(40)
+            ]
+            runs.append(evaluated.write(tmp_path / name / letter, lines))
+        summary = json.loads((runs[0] / "metrics.json").read_text())["scores"]
+        return summary["miou_interval"], compared(*runs, tmp_path / name / "out")
+
+    once = [
+        evaluated.write(tmp_path / "once" / letter, samples(letter == "b", better=better, count=8))
+        for letter, better in (("a", 0), ("b", 0.03))
+    ]
+    alone = compared(*once, tmp_path / "once/out")
+    interval = json.loads((once[0] / "metrics.json").read_text())["scores"]["miou_interval"]
+    clustered_interval, clustered = compared_runs("clustered", lambda line, copy: line["image"])
+    separate_interval, separate = compared_runs("separate", lambda line, copy: f"{copy}-{line['image']}")
+    assert (clustered["n"], clustered["images"], separate["images"]) == (320, 8, 320)
+    assert clustered_interval == pytest.approx(interval)
+    for score in ("miou", "oiou", "boundary_iou"):
+        assert clustered[score]["interval"] == pytest.approx(alone[score]["interval"])
+    assert clustered["miou"]["p_value"] == pytest.approx(alone["miou"]["p_value"])
+    assert np.ptp(separate_interval) < np.ptp(interval) / 3
+    assert separate["miou"]["p_value"] < alone["miou"]["p_value"]
