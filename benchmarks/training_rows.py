@@ -10,6 +10,7 @@ from PIL import Image
 from benchmarks.training_options import TrainingOptions
 from geoclick import images, masks, store
 from geoclick.clicks import Click
+from geoclick.geo import reading
 
 
 def resize_store(options: TrainingOptions, side: int | None, folder: Path) -> tuple[Path, Path, int]:
@@ -26,7 +27,7 @@ def resize_store(options: TrainingOptions, side: int | None, folder: Path) -> tu
     root, rows = folder / "data", []
     names = set()
     for row in islice(store.read(options.clicks), options.rows):
-        image = images.read_image(store.existing_image(Path(options.root), row.image))
+        image = reading.read_image(store.existing_image(Path(options.root), row.image))
         height, width = (side, side) if side else image.shape[:2]
         name = f"{row.image.rsplit('.', 1)[0]}.png"
         if name not in names:

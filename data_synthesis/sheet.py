@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from geoclick import images, masks, store
+from geoclick import masks, store
 from geoclick.datasets.reading import inside
 from geoclick.files import whole
+from geoclick.geo import reading
 from geoclick.pages.click_drawing import (
     BLACK,
     MASK_COLOR,
@@ -53,7 +54,7 @@ def write_sheet(output: Path, root: str | Path, job: "Job", *, count: int) -> No
     if not rows:
         return
     pictures = [
-        images.read_image(inside(Path(root), row.image), size=(row.height, row.width)) for row in rows
+        reading.read_image(inside(Path(root), row.image), size=(row.height, row.width)) for row in rows
     ]
     embeddings = job.segmenter.embed(pictures)
     history = replay(job.segmenter, embeddings, [row.clicks for row in rows], job.prompting)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from geoclick import segmenters, vlms
 from geoclick.errors import GeoClickError
-from geoclick.images import read_image
+from geoclick.geo.reading import read_image
 from geoclick.inference import generative
 from geoclick.inference.backends.local import MAX_NEW_TOKENS
 from geoclick.inference.generative import Generation

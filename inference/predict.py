@@ -129,7 +129,7 @@ def answer_batch(
         texts: what to segment in each image.
         errors: where the images that fail are added.
     """
-    from geoclick.images import read_image
+    from geoclick.geo.reading import read_image
 
     images: dict[Path, np.ndarray] = {}
     for path, _ in batch:

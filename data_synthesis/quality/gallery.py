@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from geoclick import images, masks
+from geoclick import masks
 from geoclick.data_synthesis.quality.flags import DUPLICATE, SLIVER, Duplicates
 from geoclick.data_synthesis.quality.measures import GROUPS, Measures
 from geoclick.datasets.reading import inside
+from geoclick.geo import reading
 from geoclick.pages.click_drawing import window_around, window_panel
 from geoclick.pages.figures import Figure, Picture, data_uri
 from geoclick.store import Row
@@ -136,7 +137,7 @@ def duplicate_figure(row: Row, earlier: Row, root: Path, iou: float) -> Figure:
 
 def _figure(row: Row, root: Path, note: str, earlier: np.ndarray | None) -> Figure:
     """A sample with a note; shows the earlier mask, bool [H, W], or the clicks where there is none."""
-    image = images.read_image(inside(root, row.image), size=(row.height, row.width))
+    image = reading.read_image(inside(root, row.image), size=(row.height, row.width))
     target = masks.decode_rle(row.mask)
     window = window_around(target, row.clicks)
     clicks = row.clicks if earlier is None else ()

@@ -115,11 +115,10 @@ def file_in(root: Path, name: str) -> Path:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from an image's header; raises GeoClickError if it has none."""
-    from geoclick import images
+    """(height, width) of an upright image, from its header; raises GeoClickError if it has none."""
+    from geoclick.geo import reading
 
-    with images.opened(path) as image:
-        return image.height, image.width
+    return reading.image_size(path)
 
 
 def check_size(image: str, size: tuple[int, ...], mask_size: tuple[int, ...]) -> None:

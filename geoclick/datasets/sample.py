@@ -40,9 +40,9 @@ class Sample:
 
     def read_image(self) -> "np.ndarray":
         """The image, uint8 [H, W, 3] RGB; raises GeoClickError if it cannot be read or has another size."""
-        from geoclick import images
+        from geoclick.geo import reading
 
-        return images.read_image(self.root / self.image, size=self.size)
+        return reading.read_image(self.root / self.image, size=self.size)
 
     @property
     def mask(self) -> "np.ndarray":

@@ -9,6 +9,7 @@ from PIL import Image
 from geoclick import images
 from geoclick.datasets.benchmarks import BENCHMARKS, RGB
 from geoclick.errors import GeoClickError
+from geoclick.geo import reading
 
 ROWS = 512
 """Rows decoded at a time, which saves a gigabyte for a label of 6000x6000 pixels."""
@@ -47,7 +48,7 @@ def by_palette(path: Path, colors: Mapping[RGB, int], *, ignored: int) -> tuple[
     """
     if (mode := mode_of(path)) not in ("RGB", "RGBA", "P"):
         raise GeoClickError(f"{path} is no color label (its mode is {mode}); put the published file there.")
-    rgb = images.read_image(path)
+    rgb = reading.read_image(path)
     table = np.full(1 << 24, UNKNOWN, np.uint8)
     for (red, green, blue), value in colors.items():
         table[red << 16 | green << 8 | blue] = value

@@ -10,9 +10,10 @@ from typing import TypedDict
 import numpy as np
 from PIL import Image
 
-from geoclick import files, images
+from geoclick import files
 from geoclick.datasets.reading import check_size, inside
 from geoclick.errors import GeoClickError
+from geoclick.geo import reading
 from geoclick.prepare import JOBS
 from geoclick.prepare.raw_files import Source
 from geoclick.prepare.tiling import cut, windows
@@ -41,7 +42,7 @@ def write_tiles(job_name: str, source: Source, split: str, output: Path) -> None
     with warnings.catch_warnings():
         # Some raw images exceed the size from which Pillow warns.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = images.read_image(source.image)
+        image = reading.read_image(source.image)
         height, width = image.shape[:2]
         label, unknown = job.read_label(source.label, (height, width))
     check_size(str(source.image), (height, width), label.shape)

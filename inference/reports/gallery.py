@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from geoclick import images, masks
+from geoclick import masks
 from geoclick.clicks import Click
 from geoclick.datasets.reading import inside
 from geoclick.errors import GeoClickError
+from geoclick.geo import reading
 from geoclick.pages import click_drawing
 from geoclick.pages.figures import Picture, data_uri
 from geoclick.scoring.records import Record
@@ -31,7 +32,7 @@ def read_image(record: Record, root: Path) -> tuple[np.ndarray, str]:
     height, width = click_drawing.fitted_size((image_height, image_width), PICTURE_SIZE)
     try:
         path = inside(root, record["image"])
-        image = Image.fromarray(images.read_image(path, size=(image_height, image_width)))
+        image = Image.fromarray(reading.read_image(path, size=(image_height, image_width)))
         return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2)), ""
     except (GeoClickError, OSError) as error:
         return np.full((height, width, 3), GREY, np.uint8), str(error)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from geoclick import images
 from geoclick.clicks import Click
+from geoclick.geo import reading
 
 Size = tuple[int, int]
 
@@ -87,7 +87,7 @@ class ShownImage(NamedTuple):
 
     def read(self) -> np.ndarray:
         """Its pixels, uint8 [H, W, 3]; raises GeoClickError when the file is missing, broken or of another size."""
-        return self.view.pixels(images.read_image(self.path, size=self.size))
+        return self.view.pixels(reading.read_image(self.path, size=self.size))
 
 
 def shown_images(row: Mapping[str, Any]) -> list[ShownImage]:

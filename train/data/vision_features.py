@@ -13,7 +13,7 @@ import torch
 from rich.progress import track
 from transformers.modeling_outputs import ModelOutput
 
-from geoclick import images
+from geoclick.geo import reading
 from geoclick.vlms.loading import Vlm, resized_size
 
 BATCH = 16
@@ -97,7 +97,7 @@ def of_images(
     autocast: AbstractContextManager[object],
 ) -> dict[str, VisionFeatures]:
     """The features of some images, computed in one batch; arguments and errors as in `compute`."""
-    pixels = [images.read_image(path, size=size).copy() for path, size in sizes.items()]
+    pixels = [reading.read_image(path, size=size).copy() for path, size in sizes.items()]
     inputs = vlm.processor.image_processor(images=pixels, return_tensors="pt")
     with torch.no_grad(), autocast:
         output = vlm.model.model.get_image_features(

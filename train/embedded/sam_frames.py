@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from geoclick.errors import GeoClickError
-from geoclick.images import read_image
+from geoclick.geo.reading import read_image
 from geoclick.scenes import SIZE
 from geoclick.train.embedded.scene_cache import SceneCache
 

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from geoclick import chat_rows, contradictions, images, store
+from geoclick import chat_rows, contradictions, store
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.geo import reading
 from geoclick.jobs import processes
 
 DECODED = 32
@@ -30,15 +29,14 @@ def check_images(sizes: dict[str, tuple[int, int]]) -> None:
     """
     for path, size in sizes.items():
         try:
-            with Image.open(path) as image:
-                fits = image.size == (size[1], size[0])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            fits = reading.image_size(Path(path)) == tuple(size)
+        except GeoClickError:
             fits = False
         if not fits:
-            images.read_image(path, size=size)
+            reading.read_image(path, size=size)
     paths = list(sizes)
     for path in paths[:: max(1, -(-len(paths) // DECODED))]:
-        images.read_image(path, size=sizes[path])
+        reading.read_image(path, size=sizes[path])
 
 
 def check_contradictions(clicks: str | Path, *, max_clicks: int, min_iou: float, allowed: bool) -> None:

@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypedDict, cast
 import numpy as np
 import torch
 
-from geoclick import images, scenes, store
+from geoclick import scenes, store
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.geo import reading
 from geoclick.inference.backends.local import generate
 from geoclick.scenes.drawing import TASKS, sample_scene
 from geoclick.vlms.encoding import model_inputs
@@ -84,7 +85,7 @@ def from_store(clicks: str, root: str | None, count: int) -> Questions:
     rows = list(islice(store.read(clicks), count))
     if not rows:
         raise GeoClickError(f"{clicks} holds no rows; give another click store.")
-    pixels = [images.read_image(store.existing_image(Path(root), row.image)) for row in rows]
+    pixels = [reading.read_image(store.existing_image(Path(root), row.image)) for row in rows]
     source = f"the first rows of the click store {Path(clicks).name}"
     return Questions(pixels, [row.query for row in rows], source)
 
