@@ -65,7 +65,7 @@ def synthesize(data: Path, output: Path, clicks: int) -> dict[str, float]:
     """Run `geoclick synth` on a generated folder; time in seconds and peak memory in MB."""
     usage = measured_command.measure(
         "geoclick.data_synthesis.run",
-        *("--root", data, "--output", output, "--clicks", clicks, "--sheet", 0, "--device", "cpu"),
+        *("--root", data, "--output", output, "--max-clicks", clicks, "--sheet", 0, "--device", "cpu"),
     )
     return {
         "seconds": round(usage.seconds, 2),

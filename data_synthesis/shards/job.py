@@ -67,7 +67,7 @@ def split_shards(samples: "Sequence[Sample]", count: int) -> "list[list[Sample]]
     So each image is embedded once in a job. A shard may be empty if images have many samples.
     """
     shard_of: dict[str, int] = {}
-    shards: "list[list[Sample]]" = [[] for _ in range(count)]
+    shards: list[list[Sample]] = [[] for _ in range(count)]
     for index, sample in enumerate(samples):
         shard = shard_of.setdefault(sample.image, index * count // len(samples))
         shards[shard].append(sample)
