@@ -87,8 +87,8 @@ def check(contradictions: Contradictions, *, allowed: bool) -> None:
     """Raise GeoClickError if more than LIMIT of the rows contradict others, unless that is allowed."""
     if contradictions.share > LIMIT and not allowed:
         raise GeoClickError(
-            f"{contradictions}; more than {100 * LIMIT:g} % cannot be learned. Ask a different question for each "
-            "target, or add --allow-contradictions."
+            f"{contradictions}; at most {100 * LIMIT:g} % are accepted. Ask a different question for each target, or "
+            "add --allow-contradictions."
         )
 
 
