@@ -22,7 +22,8 @@ class Layout:
         image_suffix: end of an image's name, in upper or lower case; the rest of the name is its stem.
         label_suffix: end of a label's name, after the stem.
         foreground: smallest gray value of the class, in datasets with a single class: 128 if labels are black and
-            white, 1 if they were converted to 0 and 1. None: the label holds a class at each pixel.
+            white, 1 if they were converted to 0 and 1; a label whose maximum is 1 is of 0 and 1 in any case. None:
+            the label holds a class at each pixel.
     """
 
     images: str
@@ -48,7 +49,8 @@ class Benchmark:
         classes: synonyms of each class, the first is its name; empty if the target is described by a query.
         prompt_names: the prompt of a class by its name, where the published prompts differ from the class names.
         background: class of the pixels at which no class is likely enough; None if there is none.
-        foreground: class whose IoU alone is the published score; None if the score is the mean over the classes.
+        foreground: class whose IoU alone is the published score, and which alone is a query; None if the score is the
+            mean over the classes.
         threshold: smallest probability of a class at a pixel, `prob_thd` of the published evaluation.
         first_value: label value of the first class; the others follow in order.
         ignored_values: label values that are not scored.
@@ -284,8 +286,8 @@ BENCHMARKS = {
             tiling="1000x1000 of 27 listed tiles of its train set",
             threshold=0.6,
             layouts=(
-                Layout("img_dir/{split}", "ann_dir/{split}", foreground=1),
                 Layout("img_dir/split_{split}", "ann_dir/split_{split}", foreground=1),
+                Layout("img_dir/{split}", "ann_dir/{split}", foreground=1),
             ),
             prepared=True,
         ),

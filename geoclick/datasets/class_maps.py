@@ -36,9 +36,11 @@ def read_class_map(path: Path, benchmark: Benchmark, layout: Layout) -> tuple[np
         GeoClickError: the file cannot be read, or is no label of this benchmark.
     """
     if layout.foreground is not None:
-        foreground = _read(path, black_and_white=layout.foreground > 1) >= layout.foreground
+        foreground, ignored = _foreground(path, layout.foreground)
         one, other = (1, 0) if len(benchmark.classes) == 2 else (0, OTHER)
-        return np.where(foreground, one, other).astype(np.uint8), 0
+        classes = np.where(foreground, one, other).astype(np.uint8)
+        classes[ignored] = IGNORED
+        return classes, 0
     pixels = _read(path)
     if pixels.ndim == 3 and not benchmark.palette:
         raise GeoClickError(
@@ -55,19 +57,45 @@ def read_class_map(path: Path, benchmark: Benchmark, layout: Layout) -> tuple[np
     return classes, int(np.count_nonzero(unknown))
 
 
-def _read(path: Path, *, black_and_white: bool | None = None) -> np.ndarray:
-    """The pixels of a label.
+def _read(path: Path) -> np.ndarray:
+    """The values [H, W] of a label with one channel as stored, or the colors, uint8 [H, W, 3], of another one."""
+    with images.opened(path) as image:
+        return np.asarray(image if len(image.getbands()) == 1 else image.convert("RGB"))
+
+
+def _foreground(path: Path, threshold: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of the class and those that are not scored, bool [H, W] each, in datasets with a single class.
+
+    A label whose maximum is 1 is of 0 and 1, whatever the layout: many are converted in place. Where a label holds 1
+    and 255, and nothing else but 0, 255 is not scored.
 
     Args:
         path: the file.
-        black_and_white: None returns values [H, W] or colors, uint8 [H, W, 3], as stored; True converts what the
-            image looks like to gray; False does so for several channels only.
+        threshold: of the layout; above 1, the file is black and white by its look, and values otherwise.
+
+    Raises:
+        GeoClickError: a black and white label has no value from the threshold on, but values above 1.
     """
     with images.opened(path) as image:
-        channels = len(image.getbands())
-        if black_and_white or (black_and_white is False and channels > 1):
-            return np.asarray(image.convert("L"))
-        return np.asarray(image if channels == 1 else image.convert("RGB"))
+        single, lossy = len(image.getbands()) == 1, image.format in ("JPEG", "MPO")
+        stored = np.asarray(image)
+        values = stored if single and threshold == 1 else np.asarray(image.convert("L"))
+    # A palette for display may be entirely black.
+    if single and threshold > 1 and values.max() <= 1:
+        values = stored
+    if values.dtype != bool and values.max() == 1:
+        threshold = 1
+    if 1 < values.max() < threshold and not lossy:
+        raise GeoClickError(
+            f"{path} is neither of 0 and 1 nor black and white: its largest gray value is {values.max()}; save its "
+            "class as 1 or 255."
+        )
+    ignored = np.zeros(values.shape, bool)
+    if threshold == 1 and single and values.max() == 255:
+        ones, others = values == 1, values == 255
+        if ones.any() and (ones | others | (values == 0)).all():
+            ignored = others
+    return (values >= threshold) & ~ignored, ignored
 
 
 def _of_values(values: np.ndarray, benchmark: Benchmark) -> np.ndarray:

@@ -44,14 +44,15 @@ SEMANTIC = """## Semantic benchmarks
 
 Each class of the table is a query about every image, so false positives are scored too. The IoU of a class is the
 intersection over the union, both summed over the complete split (`--mode semantic`). The score is the mean over the
-classes, background included, or the IoU of the only class. Class lists, synonyms, thresholds and background classes are
-those of SegEarth-OV's published evaluation (arXiv 2410.01768). The threshold is the probability below which a pixel is
-assigned to the background class; it applies to methods with class probabilities.
+classes, background included, or the IoU of a single class, which is then the only query. Class lists, synonyms,
+thresholds and background classes are those of SegEarth-OV's published evaluation (arXiv 2410.01768). The threshold is
+the probability below which a pixel is assigned to the background class; it applies to methods with class probabilities.
 
 A label file has one channel with the value of the class at each pixel, or three channels with its color where the table
 gives colors. A file with a palette is read by its values. Unknown values and colors are not scored, and are reported.
-Results depend on the list of images, their size and the threshold: name all three with a score. A list
-`ROOT/SPLIT.txt` of image names, one per line, limits a split.
+Of datasets with a single class, a label whose maximum is 1 is of 0 and 1, also where black and white is expected. An
+image without a scored pixel is left out and counted. Results depend on the list of images, their size and the
+threshold: name all three with a score. A list `ROOT/SPLIT.txt` of image names, one per line, limits a split.
 """
 
 

@@ -1,7 +1,8 @@
 """The semantic benchmarks: a class at each pixel of an image, one sample for each image and class.
 
 benchmarks.py has the folders and the label values. Every class is a query about every image, in the table's order, so
-that false positives are scored too: a class that an image lacks has an empty target. A list `ROOT/SPLIT.txt` of image
+that false positives are scored too: a class that an image lacks has an empty target. Where the score is the IoU of one
+class, that class alone is a query. A list `ROOT/SPLIT.txt` of image
 names, one per line, limits a split to these images; it takes precedence over a published list.
 """
 
@@ -53,7 +54,7 @@ def _samples(
         try:
             size, classes, unknown = _read_pair(benchmark, layout, root, pair)
         except GeoClickError as error:
-            on_left_out(LeftOut(pair.image, "broken image or label", str(error), len(benchmark.classes)))
+            on_left_out(LeftOut(pair.image, "broken image or label", str(error), len(_asked(benchmark))))
             continue
         if unknown:
             on_left_out(LeftOut(pair.image, "pixels with unknown label values, ignored", count=unknown))
@@ -66,7 +67,17 @@ def _samples(
             image=pair.image,
             size=size,
         )
+        if (classes == IGNORED).all():
+            on_left_out(LeftOut(pair.image, "no pixel that is scored", count=len(_asked(benchmark))))
+            continue
         yield from _of_image(benchmark, pair.stem, classes, sample)
+
+
+def _asked(benchmark: Benchmark) -> list[int]:
+    """The numbers of the classes that are queries."""
+    if benchmark.foreground is not None:
+        return [benchmark.foreground]
+    return list(range(len(benchmark.classes)))
 
 
 def _read_pair(
@@ -90,7 +101,8 @@ def _of_image(
     columns = np.asfortranarray(classes)
     pixels = np.bincount(columns.ravel(order="K"), minlength=256)
     valid_rle = masks.encode_rle(columns != IGNORED) if pixels[IGNORED] else None
-    for number, (name, words) in enumerate(zip(benchmark.names, benchmark.prompts, strict=True)):
+    for number in _asked(benchmark):
+        name, words = benchmark.names[number], benchmark.prompts[number]
         yield sample(
             sample_id=f"{stem}/{name.replace(' ', '-')}",
             query=words[0],

@@ -1,13 +1,14 @@
 """Inria Aerial Image Labeling: images of 5000x5000 pixels, cut to tiles of 1000x1000.
 
 The test images of the dataset have no labels, so its train images are split: 27 for test and 27 for val, as listed by
-SegEarth-OV, after FCtL.
+SegEarth-OV, after FCtL. Folders and labels are those of its converter: `ann_dir/split_SPLIT` with 0 and 1.
 """
 
 from pathlib import Path
 
 import numpy as np
 
+from geoclick.geo.tiles import Window
 from geoclick.prepare import labels
 from geoclick.prepare.jobs import Job, Split, by_columns_and_rows
 
@@ -32,10 +33,14 @@ def _names(cities: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
 
 
 def _read_label(path: Path, _size: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """0 and 255, thresholded at 128; other values are counted as unknown."""
+    """0 and 255 as 0 and 1, thresholded at 128; other values are counted as unknown."""
     values = labels.read_values(path)
     unknown = int(((values > 0) & (values < 255)).sum())
-    return np.where(values >= 128, 255, 0).astype(np.uint8), unknown
+    return (values >= 128).astype(np.uint8), unknown
+
+
+def _output(split: str, name: str, window: Window) -> tuple[str, str]:
+    return by_columns_and_rows(f"split_{split}", name, window)
 
 
 INRIA = Job(
@@ -45,6 +50,6 @@ INRIA = Job(
     labels=("gt/{tile}.tif",),
     parts={"tile": r"[a-z-]+\d+"},
     read_label=_read_label,
-    output=by_columns_and_rows,
+    output=_output,
     tile=(1000, 1000),
 )

@@ -143,11 +143,11 @@ COPIES = {
         first=1003,
     ),
     "inria": Copy(
-        folders=("img_dir/test", "ann_dir/test"),
+        folders=("img_dir/split_test", "ann_dir/split_test"),
         names=("austin1_{x0}_0_{x1}_1000.png", "austin1_{x0}_0_{x1}_1000.png"),
         sizes=((1000, 1000),),
         classes="building: building",
-        encode=labels.foreground(255),
+        encode=labels.foreground(1),
     ),
     "xbd": Copy(
         folders=("test/images_pre", "test/targets_cvt_pre"),

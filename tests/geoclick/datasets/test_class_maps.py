@@ -101,6 +101,41 @@ def test_black_and_white_is_parted_at_128(tmp_path):
     ]
 
 
+IN_PLACE = [
+    (name, number)
+    for name, benchmark in BENCHMARKS.items()
+    for number, layout in enumerate(benchmark.layouts)
+    if layout.foreground is not None
+]
+
+
+@pytest.mark.parametrize(("name", "layout"), IN_PLACE)
+def test_labels_converted_to_0_and_1_in_place_are_no_empty_targets(tmp_path, name, layout):
+    target = np.array([[0, 1, 1]], np.uint8)
+    for pixels, palette in (
+        (target, None),
+        (target, [0] * 768),
+        (np.repeat(target[..., None], 3, axis=-1), None),
+    ):
+        classes, _ = class_map(tmp_path, name, pixels, layout=layout, palette=palette)
+        other = "background" if len(BENCHMARKS[name].classes) == 2 else "other"
+        assert names_of(name, classes) == [other] + 2 * [BENCHMARKS[name].names[-1]]
+
+
+def test_a_label_that_is_neither_black_and_white_nor_0_and_1_is_refused(tmp_path):
+    with pytest.raises(GeoClickError, match="largest gray value is 3"):
+        class_map(tmp_path, "deepglobe", np.array([[0, 3]], np.uint8))
+    # JPEG leaves dark noise.
+    classes, _ = class_map(tmp_path, "wbs-si", np.full((8, 8), 3, np.uint8), suffix=".jpg")
+    assert (classes == OTHER).all()
+
+
+def test_255_next_to_1_is_not_scored(tmp_path):
+    classes, unknown = class_map(tmp_path, "inria", np.array([[0, 1, 255]], np.uint8))
+    assert names_of("inria", classes) == ["other", "building", "ignored"]
+    assert unknown == 0
+
+
 def test_whu_aerial_has_a_background_too(tmp_path):
     classes, _ = class_map(tmp_path, "whu-aerial", np.array([[0, 1]], np.uint8))
     assert names_of("whu-aerial", classes) == ["background", "building"]

@@ -35,11 +35,13 @@ def test_every_class_of_every_image_is_read_as_it_was_drawn(copies, name):
     left = []
     samples, benchmark = read(name, copies(name), on_left_out=left.append), BENCHMARKS[name]
     assert left == []
-    assert len(samples) == IMAGES * len(benchmark.classes)
+    # A set whose score is the IoU of one class asks for that class alone.
+    asked = [benchmark.foreground] if benchmark.foreground is not None else range(len(benchmark.classes))
+    assert len(samples) == IMAGES * len(asked)
     assert len({sample.sample_id for sample in samples}) == len(samples)
     drawn = {file_names(name, index)[0]: paint(name, 0, index) for index in range(IMAGES)}
     for place, sample in enumerate(samples):
-        number = place % len(benchmark.classes)
+        number = asked[place % len(asked)]
         image, classes = drawn[sample.image.rpartition("/")[2]]
         assert (sample.dataset, sample.split, sample.task) == (name, benchmark.split, "semantic")
         assert (sample.category, sample.query) == (benchmark.names[number], benchmark.prompts[number][0])
@@ -52,7 +54,7 @@ def test_every_class_of_every_image_is_read_as_it_was_drawn(copies, name):
             np.testing.assert_array_equal(sample.valid, classes != IGNORED)
         else:
             assert sample.valid is None
-        if number == 0:
+        if number == asked[0]:
             assert np.abs(sample.read_image().astype(int) - image).mean() < 6
     if name in ("wbs-si", "deepglobe"):
         greys = np.asarray(
@@ -88,11 +90,19 @@ def test_absent_classes_have_empty_targets_and_ignored_pixels_do_not_count(tmp_p
     assert all(s.size == s.mask.shape == (4, 6) and int(s.valid.sum()) == 16 for s in samples)
 
 
-def test_single_class_sets_ask_for_it_alone_and_whu_aerial_for_both(tmp_path):
+def test_single_class_sets_ask_for_it_alone(tmp_path):
     inria = read("inria", small(tmp_path / "inria", "inria", {"a": grid(0, 255)}))
     assert [(s.category, int(s.mask.sum()), s.valid) for s in inria] == [("building", 12, None)]
     whu = read("whu-aerial", small(tmp_path / "whu", "whu-aerial", {"a": grid(0, 0, 1)}))
-    assert [(s.category, int(s.mask.sum())) for s in whu] == [("background", 16), ("building", 8)]
+    assert [(s.category, int(s.mask.sum())) for s in whu] == [("building", 8)]
+
+
+def test_an_image_without_a_scored_pixel_is_left_out_and_counted(tmp_path):
+    left, root = [], small(tmp_path, "loveda", {"a": grid(0), "b": grid(1)})
+    assert {sample.image for sample in read("loveda", root, on_left_out=left.append)} == {"img_dir/val/b.png"}
+    assert [(i.item, i.reason, i.count, i.error) for i in left] == [
+        ("img_dir/val/a.png", "no pixel that is scored", 7, "")
+    ]
 
 
 def test_unknown_values_are_counted_and_do_not_count(tmp_path):

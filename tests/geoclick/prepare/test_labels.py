@@ -57,7 +57,7 @@ def test_numbers_beyond_the_classes_are_ignored_and_counted(tmp_path):
 def test_building_is_what_is_bright(tmp_path):
     Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8)).save(tmp_path / "a.tif")
     index, unknown = JOBS["inria"].read_label(tmp_path / "a.tif", (1, 4))
-    assert (index.tolist(), unknown) == ([[0, 0, 255, 255]], 2)
+    assert (index.tolist(), unknown) == ([[0, 0, 1, 1]], 2)
 
 
 def test_a_label_of_another_kind_is_refused(tmp_path):
