@@ -15,7 +15,7 @@ from PIL import Image
 
 from geoclick import segmenters, vlms
 from geoclick.errors import GeoClickError
-from geoclick.geo.reading import read_image
+from geoclick.geo.reading import from_pillow, read_image
 from geoclick.inference import generative
 from geoclick.inference.backends.local import MAX_NEW_TOKENS
 from geoclick.inference.generative import Generation
@@ -141,7 +141,7 @@ def as_array(image: ImageSource) -> np.ndarray:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        return from_pillow(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise GeoClickError(
             f"An image array must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}; convert it."

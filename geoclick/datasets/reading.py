@@ -123,8 +123,10 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def check_size(image: str, size: tuple[int, ...], mask_size: tuple[int, ...]) -> None:
     """Raise GeoClickError unless the (height, width) of an image and of its mask are equal."""
+    from geoclick.geo.reading import turned
+
     if tuple(size) != tuple(mask_size):
         raise GeoClickError(
             f"{image} is {size[1]}x{size[0]} pixels but its mask is {mask_size[1]}x{mask_size[0]}; "
-            "make them the same size."
+            f"make them the same size.{turned(size, mask_size)}"
         )

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from geoclick import images
 from geoclick.datasets.benchmarks import BENCHMARKS, RGB
@@ -74,13 +73,8 @@ def read_values(path: Path) -> np.ndarray:
         raise GeoClickError(
             f"{path} is no 8-bit label with one channel (its mode is {mode}); put the published file there."
         )
-    try:
-        with Image.open(path) as image:
-            return np.array(image).astype(np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise GeoClickError(
-            f"{path} cannot be read as an image ({error}); replace or remove the file."
-        ) from error
+    with images.opened(path) as image:
+        return np.array(image).astype(np.uint8)
 
 
 def _ignoring(path: Path, index: np.ndarray, unknown: np.ndarray, ignored: int) -> tuple[np.ndarray, int]:

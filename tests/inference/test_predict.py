@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoclick import images
+from geoclick.geo import reading
 from geoclick.inference import predict, prediction_files
 from geoclick.inference.backends import local
 from geoclick.pages import click_drawing
@@ -100,7 +101,7 @@ def test_mask_overlay_and_record(command, answers, tile, tmp_path):
     expected = {"image": str(path), "query": "the tank", "status": "ok", "decode": "replay", "adapter": None}
     assert record | expected == record
     assert record["text"] == answers[0]
-    overlay = images.read_image(tmp_path / "out/a.overlay.png")
+    overlay = reading.read_image(tmp_path / "out/a.overlay.png")
     assert overlay.shape[1] == 512
     for click, color in zip(record["clicks"], (click_drawing.POSITIVE, click_drawing.NEGATIVE), strict=True):
         x, y = (round((click[axis] + 0.5) * 512 / 60) for axis in "xy")

@@ -17,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from geoclick import images, store, vlms
+from geoclick import store, vlms
+from geoclick.geo import reading
 from geoclick.inference.backends.local import generate
 from geoclick.train import sft
 from geoclick.train.loop import checkpoints
@@ -100,7 +101,7 @@ def answers(output, data):
     """What one process with this adapter says to the first questions of the store."""
     clicks, root = data
     rows = list(store.read(clicks))[:6]
-    pictures = [images.read_image(root / row.image) for row in rows]
+    pictures = [reading.read_image(root / row.image) for row in rows]
     vlm = vlms.load("embedded", adapter=output, device="cpu")
     return generate(vlm, pictures, [row.query for row in rows], answer_format="compact", max_new_tokens=24)
 

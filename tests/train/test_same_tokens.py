@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from geoclick import images, store, vlms
+from geoclick import store, vlms
 from geoclick.datasets import Sample
+from geoclick.geo import reading
 from geoclick.inference.backends.local import generate
 from geoclick.train import sft
 from geoclick.train.data import rows
@@ -178,7 +179,7 @@ def test_generate_has_the_prompts_of_model_inputs(vlm, samples, expected, genera
 def test_a_run_trains_on_queries_with_control_tokens(packing, tmp_path):
     base = tiny.qwen3_vl_folder(tmp_path / "vlm")
     clicks, root = hostile_store(tmp_path, hostile_queries(vlms.load(str(base), device="cpu")))
-    images.read_image(root / next(store.read(clicks)).image)
+    reading.read_image(root / next(store.read(clicks)).image)
     flags = ["--vlm", base, "--clicks", clicks, "--root", root, "--output", tmp_path / "run"]
     flags += ["--use_cpu", "true", "--save_strategy", "no", "--num_train_epochs", 1, "--lora-r", 4]
     assert sft.main([*map(str, flags), *packing]) == 0

@@ -9,7 +9,7 @@ from geoclick import datasets
 from geoclick.data_synthesis import run as synth
 from geoclick.datasets import scenes_v1
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.images import read_image
+from geoclick.geo.reading import read_image
 from geoclick.scenes import SIZE, generate, render
 from geoclick.scenes.drawing import sample_scene
 

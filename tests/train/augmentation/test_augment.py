@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from geoclick import codec, images, masks, store, vlms
 from geoclick.clicks import Click
+from geoclick.geo import reading
 from geoclick.train.augmentation import augment, sheet
 from geoclick.train.augmentation.augment import KINDS, Augmentation
 from geoclick.train.augmentation.image_views import ImageView
@@ -207,5 +208,5 @@ def test_only_equals_are_shuffled(signs, seed):
 def test_the_sheet_shows_each_row_as_stored_and_in_four_epochs(case, tmp_path):
     vlm, dataset = case
     sheet.write(tmp_path / "sheet.png", dataset, of(vlm))
-    written = images.read_image(tmp_path / "sheet.png")
+    written = reading.read_image(tmp_path / "sheet.png")
     assert written.shape == (8 + 8 * (296 + 36), 8 + 5 * 296, 3)

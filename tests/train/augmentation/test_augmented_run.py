@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from geoclick import images
+from geoclick.geo import reading
 from geoclick.train import sft
 from geoclick.train.augmentation import augmented_dataset
 from tests import tiny
@@ -49,7 +49,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(flags, whole, tmp_path):
     metrics, losses = read(whole)
     assert metrics["samples_per_second"] * metrics["seconds"] == pytest.approx(24, rel=0.02)
     assert metrics["vision_features_bytes"] == 0
-    assert images.read_image(whole / "augmented.png").shape[1] > 1000
+    assert reading.read_image(whole / "augmented.png").shape[1] > 1000
     output = tmp_path / "run"
     shutil.copytree(whole, output)
     for name in ("adapter_model.safetensors", "geoclick.json", "metrics.json"):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from geoclick import images
+from geoclick.geo import reading
 from geoclick.train import sft
 from geoclick.train.loop import dry_run
 from geoclick.train.loop.trainer import ClickTrainer
@@ -90,7 +91,7 @@ def test_what_would_fail_late_fails_now(flags, tmp_path, capsys, more, code, exp
     (tmp_path / "file").write_text("")
     shutil.copytree(flags[flags.index("--root") + 1], tmp_path / "copy")
     path = tmp_path / "copy" / "train" / "images" / "0006.png"
-    images.write_png(path, images.read_image(path)[:5, :5])
+    images.write_png(path, reading.read_image(path)[:5, :5])
     more = [
         word.replace("FILE", str(tmp_path / "file")).replace("COPY", str(tmp_path / "copy")) for word in more
     ]
