@@ -6,10 +6,14 @@ The annotation file is the first of these that exists:
     ROOT/SPLIT.json
     ROOT/SPLIT/_annotations.coco.json        as exported by Roboflow
 
-Images are looked up by `file_name` in ROOT/SPLIT, ROOT/images/SPLIT, ROOT/images and ROOT, in this order. The query is
-the category's name in lower case. A segmentation is a list of polygons or an RLE, compressed or not. Annotations with
-`iscrowd` are no targets: as in COCO's own scoring, their pixels are not scored for queries of their category, except
-those of the target.
+Images are looked up by `file_name` in ROOT/SPLIT, ROOT/images/SPLIT, ROOT/images and ROOT, in this order; if it is in
+none, also with backslashes as slashes and with `%20` and the like decoded. The query is the category's name in lower
+case. A segmentation is a list of polygons or an RLE, compressed or not; polygons of fewer than three points next to
+others are ignored and counted. Ids may be numbers or texts: 1, 1.0 and "1" are the same id.
+
+Annotations with `iscrowd` are no targets: as in COCO's own scoring, their pixels are not scored for queries of their
+category, except those of the target. `--crowds` makes them targets, which CVAT's brush masks need. With
+`--empty-images`, an image without annotations is a sample without target for each category.
 
 Format: https://cocodataset.org/#format-data. Polygons are rasterized by pycocotools.
 """
@@ -21,6 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -44,6 +49,8 @@ NAME = "coco"
 ANNOTATIONS = ("annotations/instances_{split}.json", "{split}.json", "{split}/_annotations.coco.json")
 """Candidate paths of the annotation file, below the root."""
 
+CROWD = "crowd, its pixels do not count; --crowds makes crowds targets"
+
 IMAGES = ("{split}", "images/{split}", "images", ".")
 """Candidate folders of the images, below the root."""
 
@@ -52,6 +59,8 @@ MAX_COORDINATE = 1e6
 
 MAX_OUTLINE = 4e6
 """Longest outline of a polygon in pixels; pycocotools takes 40 bytes or more for each."""
+
+_IDS = ("id", "image_id", "category_id")
 
 Json = dict[str, Any]
 """A record of the annotation file, of which nothing but its being an object has been checked."""
@@ -75,7 +84,8 @@ class Index:
 def read(root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut) -> Iterator[Sample]:
     """The samples by image, in file order, and by annotation.
 
-    Crowds and annotations without a pixel are left out. No option is used: an outlined instance is never too small.
+    Annotations without a pixel are left out, and crowds unless `options.crowds`. An outlined instance is never too
+    small.
     """
     candidates = [name.format(split=split) for name in ANNOTATIONS]
     path = next((path for path in (inside(root, name) for name in candidates) if path.is_file()), None)
@@ -84,12 +94,21 @@ def read(root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut) -
             f"{root} holds no COCO annotations for the split {split!r}: none of {', '.join(candidates)}; "
             "name another --root or --split."
         )
-    return _samples(root, split, read_index(path, on_left_out), on_left_out)
+    return _samples(root, split, read_index(path, on_left_out), options, on_left_out)
 
 
 def is_id(value: object) -> bool:
     """Whether a value can be the id of a record."""
     return type(value) in (int, str)
+
+
+def to_id(value: Any) -> Any:
+    """An id in one form: floats and texts of whole numbers as integers; other values as they are."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is str and len(value) < 20 and value.isdecimal() and str(int(value)) == value:
+        return int(value)
+    return value
 
 
 def read_index(path: Path, on_left_out: OnLeftOut = raise_failures) -> Index:
@@ -99,6 +118,9 @@ def read_index(path: Path, on_left_out: OnLeftOut = raise_failures) -> Index:
         GeoClickError: it is no such file; or a record is broken, unless `on_left_out` accepts failures.
     """
     content = read_content(path)
+    for records in content.values():
+        for record in records:
+            record |= {key: to_id(record[key]) for key in _IDS if key in record}
     images = [record for record in content["images"] if _has_id(record, "image", path, on_left_out)]
     known = {record["id"] for record in images}
     if len(known) < len(images):
@@ -152,23 +174,36 @@ def _has_id(record: Json, kind: str, path: Path, on_left_out: OnLeftOut) -> bool
     return False
 
 
-def _samples(root: Path, split: str, index: Index, on_left_out: OnLeftOut) -> Iterator[Sample]:
+def _samples(
+    root: Path, split: str, index: Index, options: ReadOptions, on_left_out: OnLeftOut
+) -> Iterator[Sample]:
     for record in index.images:
         # Removed from the index, so that its memory is freed image by image.
         annotations = index.annotations.pop(record["id"], [])
-        if not annotations:
+        if not annotations and not options.empty_images:
             continue
         try:
             image, size = _image(root, split, record)
         except GeoClickError as error:
             name = str(record.get("file_name"))
-            on_left_out(LeftOut(name, "broken image", str(error), len(annotations)))
+            on_left_out(LeftOut(name, "broken image", str(error), max(len(annotations), 1)))
             continue
-        sample = partial(
-            Sample, dataset=NAME, split=split, task="semantic", root=root, image=image, size=size
-        )
-        targets, crowds = _decode(annotations, index.categories, image, size, on_left_out)
-        yield from _of_image(targets, crowds, sample)
+        sample = partial(Sample, dataset=NAME, split=split, root=root, image=image, size=size)
+        if annotations:
+            targets, crowds = _decode(annotations, index.categories, image, size, options.crowds, on_left_out)
+            yield from _of_image(targets, crowds, sample)
+        else:
+            yield from _without_target(record["id"], index.categories, size, sample)
+
+
+def _without_target(
+    number: int | str, categories: dict[int | str, str], size: tuple[int, int], sample: Callable[..., Sample]
+) -> Iterator[Sample]:
+    """The samples of an image without annotations, one for each category."""
+    empty = masks.encode_rle(np.zeros(size, bool))
+    for category, name in categories.items():
+        sample_id = f"image-{number}-category-{category}"
+        yield sample(sample_id=sample_id, task="no_target", query=name.lower(), rle=empty, category=name)
 
 
 def _image(root: Path, split: str, record: Json) -> tuple[str, tuple[int, int]]:
@@ -176,17 +211,20 @@ def _image(root: Path, split: str, record: Json) -> tuple[str, tuple[int, int]]:
     name = record.get("file_name")
     if not isinstance(name, str) or not name:
         raise GeoClickError(f"The image {record['id']} has no file_name; add it to the annotations.")
-    for folder in (candidate.format(split=split) for candidate in IMAGES):
-        if is_file_in(root, Path(folder) / name):
-            size = image_size(inside(root, Path(folder) / name))
+    # As it is; as written on Windows; as in an address.
+    names = dict.fromkeys([name, name.replace("\\", "/"), unquote(name), unquote(name).replace("\\", "/")])
+    folders = [candidate.format(split=split) for candidate in IMAGES]
+    for path in (Path(folder) / spelling for spelling in names for folder in folders):
+        if is_file_in(root, path):
+            size = image_size(inside(root, path))
             # Some writers omit the size; if it is given, the polygons refer to it.
             recorded = tuple(
                 side if record.get(key) is None else record[key]
                 for key, side in zip(("height", "width"), size, strict=True)
             )
             check_size(name, size, recorded)
-            return (Path(folder) / name).as_posix(), size
-    places = ", ".join(candidate.format(split=split) for candidate in IMAGES[:-1])
+            return path.as_posix(), size
+    places = ", ".join(folders[:-1])
     raise GeoClickError(f"{name} is in none of {places} below {root}; add the image or give another --root.")
 
 
@@ -195,6 +233,7 @@ def _decode(
     categories: dict[int | str, str],
     image: str,
     size: tuple[int, int],
+    use_crowds: bool,
     on_left_out: OnLeftOut,
 ) -> tuple[list[tuple[str, str, Rle]], dict[str, np.ndarray]]:
     """The targets of one image as (id, category, RLE), and the pixels of the crowds of each category."""
@@ -208,19 +247,35 @@ def _decode(
             continue
         category = categories[record["category_id"]]
         try:
-            rle = to_rle(record.get("segmentation"), size)
+            segmentation, stubs = _without_stubs(record.get("segmentation"))
+            rle = to_rle(segmentation, size)
         except GeoClickError as error:
             on_left_out(LeftOut(name, "broken segmentation", f"{name} of {image}: {error}"))
             continue
+        if stubs:
+            on_left_out(LeftOut(name, "polygons of fewer than three points, ignored", count=stubs))
         if not masks.area(rle):
             on_left_out(LeftOut(name, "no pixel in it"))
-        elif record.get("iscrowd"):
-            on_left_out(LeftOut(name, "crowd, its pixels do not count"))
+        elif _is_crowd(record) and not use_crowds:
+            on_left_out(LeftOut(name, CROWD))
             mask = masks.decode_rle(rle)
             crowds[category] = mask | crowds[category] if category in crowds else mask
         else:
             targets.append((str(record["id"]), category, rle))
     return targets, crowds
+
+
+def _is_crowd(record: Json) -> bool:
+    """Whether an annotation is a crowd; the mark may be a number, a boolean or a text."""
+    return str(record.get("iscrowd") or 0).lower() not in ("0", "0.0", "false")
+
+
+def _without_stubs(segmentation: Any) -> tuple[Any, int]:
+    """A segmentation without its polygons of one or two points, if it has others, and their number."""
+    if not isinstance(segmentation, list):
+        return segmentation, 0
+    good = [points for points in segmentation if not (isinstance(points, list) and len(points) in (0, 2, 4))]
+    return (good, len(segmentation) - len(good)) if good else (segmentation, 0)
 
 
 def _of_image(
@@ -231,6 +286,7 @@ def _of_image(
         crowd = crowds.get(category)
         yield sample(
             sample_id=sample_id,
+            task="semantic",
             query=category.lower(),
             rle=rle,
             valid_rle=None if crowd is None else masks.encode_rle(~crowd | masks.decode_rle(rle)),

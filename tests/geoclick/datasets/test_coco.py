@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoclick import images, masks
-from geoclick.datasets import coco, read
+from geoclick.datasets import ReadOptions, coco, read
 from geoclick.errors import GeoClickError, UsageError
+from tests.paths import SHARED
 
 SIZE = (20, 30)
 CATEGORIES = [{"id": 1, "name": "Storage Tank"}, {"id": 7, "name": "ship"}]
@@ -47,9 +48,9 @@ def make(root, *annotations, layout="annotations/instances_val.json", folder="va
     return root
 
 
-def taken(root):
+def taken(root, options=None):
     left = []
-    return list(read("coco", root, "val", on_left_out=left.append)), left
+    return list(read("coco", root, "val", options=options, on_left_out=left.append)), left
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_crowds_do_not_count_for_their_own_category(tmp_path):
     tank, ship = samples
     np.testing.assert_array_equal(tank.valid, ~box_mask(8, 0, 30, 20) | box_mask())
     assert ship.valid is None
-    assert [(item.reason, item.error) for item in left] == [("crowd, its pixels do not count", "")]
+    assert [(item.reason, item.error) for item in left] == [(coco.CROWD, "")]
 
 
 def test_annotations_without_a_pixel_are_counted(tmp_path):
@@ -270,3 +271,95 @@ def test_no_segmentation_breaks_it_otherwise(segmentation):
     except GeoClickError:
         return
     assert masks.decode_rle(rle).shape == SIZE
+
+
+def test_crowds_are_targets_on_request(tmp_path):
+    root = make(tmp_path, annotation(1), annotation(2, segmentation=uncompressed(box_mask(8)), iscrowd=1))
+    samples, left = taken(root, ReadOptions(crowds=True))
+    assert [(s.sample_id, s.valid) for s in samples] == [("1", None), ("2", None)]
+    assert left == []
+
+
+@pytest.mark.parametrize("mark", ["0", 0.0, False, None])
+def test_a_mark_of_no_crowd_may_be_a_text_or_a_float(tmp_path, mark):
+    assert len(taken(make(tmp_path, annotation(1, iscrowd=mark)))[0]) == 1
+
+
+@pytest.mark.parametrize("form", [str, float, int])
+def test_ids_may_be_texts_or_floats(tmp_path, form):
+    root = make(
+        tmp_path,
+        annotation(form(12), image_id=form(5), category_id=form(7)),
+        categories=[{"id": 7.0, "name": "ship"}],
+    )
+    samples, left = taken(root)
+    assert [(s.sample_id, s.query) for s in samples] == [("12", "ship")]
+    assert left == []
+
+
+@pytest.mark.parametrize("name", ["sub\\\\my tile.png", "sub/my%20tile.png", "sub\\\\my%20tile.png"])
+def test_file_names_of_windows_and_of_addresses(tmp_path, name):
+    name = name.replace("\\\\", "\\")
+    root = make(tmp_path, annotation(), images=[{"id": 5, "file_name": name}])
+    (root / "val/sub").mkdir()
+    (root / "val/a.png").rename(root / "val/sub/my tile.png")
+    (sample,), left = taken(root)
+    assert (sample.image, left) == ("val/sub/my tile.png", [])
+
+
+def test_a_file_name_with_a_percent_sign_is_looked_up_as_it_is_first(tmp_path):
+    root = make(tmp_path, annotation(), images=[{"id": 5, "file_name": "a%20b.png"}])
+    for name in ("a%20b.png", "a b.png"):
+        (root / "val" / name).write_bytes((root / "val/a.png").read_bytes())
+    assert taken(root)[0][0].image == "val/a%20b.png"
+
+
+def test_a_polygon_next_to_a_stub_is_the_target(tmp_path):
+    (sample,), left = taken(make(tmp_path, annotation(segmentation=[[4, 4], BOX[0], [1, 1, 2, 2]])))
+    np.testing.assert_array_equal(sample.mask, box_mask())
+    assert [(i.reason, i.count, i.error) for i in left] == [
+        ("polygons of fewer than three points, ignored", 2, "")
+    ]
+    samples, left = taken(make(tmp_path / "stub", annotation(segmentation=[[4, 4]])))
+    assert samples == []
+    assert "three points or more" in left[0].error
+
+
+def test_images_without_annotations_have_no_target_on_request(tmp_path):
+    root = make(
+        tmp_path,
+        annotation(),
+        images=[{"id": 5, "file_name": "a.png"}, {"id": 6, "file_name": "b.png"}],
+    )
+    (root / "val/b.png").write_bytes((root / "val/a.png").read_bytes())
+    assert [s.image for s in taken(root)[0]] == ["val/a.png"]
+    samples, left = taken(root, ReadOptions(empty_images=True))
+    assert [(s.sample_id, s.image, s.query, s.task, int(s.mask.sum())) for s in samples] == [
+        ("1", "val/a.png", "storage tank", "semantic", 24),
+        ("image-6-category-1", "val/b.png", "storage tank", "no_target", 0),
+        ("image-6-category-7", "val/b.png", "ship", "no_target", 0),
+    ]
+    assert left == []
+
+
+CASES = SHARED / "cases"
+needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not next to the checkout")
+
+
+@needs_cases
+def test_windows_paths_of_a_file_are_found():
+    left = []
+    samples = list(read("coco", CASES / "coco_backslash", "train", on_left_out=left.append))
+    assert len(samples) == 6
+    assert left == []
+
+
+@needs_cases
+def test_brush_masks_of_cvat_are_targets_on_request_and_the_sentence_names_the_option():
+    root, left = CASES / "coco_cvat_brush", []
+    assert list(read("coco", root, "train", on_left_out=left.append)) == []
+    assert {item.reason for item in left} == {coco.CROWD}
+    assert "--crowds" in coco.CROWD
+    samples = list(read("coco", root, "train", options=ReadOptions(crowds=True)))
+    assert len(samples) == 6
+    assert all(sample.mask.any() and sample.valid is None for sample in samples)
