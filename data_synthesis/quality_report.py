@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick import output_folder
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import whole, write_whole
@@ -111,6 +111,9 @@ def run(options: QualityOptions) -> None:
             with progress("Filtering", len(analysis.measures.rows)) as bar:
                 _write_clean(options, manifest, analysis, bar.advance)
     print(_summary(analysis.quality, output, options.drop))
+    clicks = output / "clean" if options.drop else options.store
+    recipe = ["--config", "sft/embedded"]
+    print_next("train", "sft", *recipe, "--clicks", clicks, "--root", root, "--output", "runs/lora")
 
 
 def _dataset_root(options: QualityOptions, manifest: Mapping[str, Any]) -> Path:

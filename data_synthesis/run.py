@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from geoclick import output_folder, progress_bar
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.data_synthesis.shards.options import SHARD_SAMPLES, SynthOptions
 from geoclick.errors import GeoClickError
 from geoclick.files import write_whole
@@ -179,6 +179,7 @@ def finish(
     store.write_manifest(output, settings | {"samples": metrics["samples"]})
     unit = " per worker" if options.engine == "ray" else " per process" if processes.count() > 1 else ""
     print(summary.text(metrics, output, unit))
+    print_next("quality", output, "--root", options.root, "--output", f"{output}-quality")
 
 
 def write_left_out(output: Path, left_out: "Sequence[LeftOut]") -> None:

@@ -1,5 +1,6 @@
 """Running a command: parse its options, print an error as one sentence, and return an exit code."""
 
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -41,6 +42,11 @@ class Command(Generic[T]):
 
         around = self.around
         return exit_code(body if around is None else lambda: around(body), argv)
+
+
+def print_next(*words: object) -> None:
+    """Print the command that usually follows, as the last line of a command; placeholders are in capitals."""
+    print(f"next: geoclick {shlex.join(map(str, words))}")
 
 
 def exit_code(body: Callable[[], None], argv: Sequence[str] | None = None) -> int:

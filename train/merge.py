@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from geoclick import output_folder
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError, first_line
 
@@ -89,6 +89,8 @@ def run(options: MergeOptions) -> None:
         card.write(folder, merged, [], name=name, hub_name=options.push, license=options.license)
     print(merge_check.summary(check))
     print(f"merged model ({options.dtype}): {output}; use it with --vlm {output}")
+    if not options.push:
+        print_next("predict", "IMAGE", "--text", "TEXT", "--vlm", output, "--output", "runs/predict")
     if options.push:
         print(f"pushed: {hub.push(output, options.push, private=options.private)}")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import UsageError
 from geoclick.prepare import JOBS, Job
@@ -83,6 +83,7 @@ def run(options: PrepareOptions) -> None:
         pool.each(write_tiles, missing, options.workers, f"Preparing {job.title}")
         finished = progress.finish(output, identity)
     print(_summary(job, finished, output))
+    print_next("evaluate", "--dataset", options.job, "--root", output, "--output", f"runs/{options.job}")
 
 
 def _summary(job: Job, finished: Manifest, output: Path) -> str:

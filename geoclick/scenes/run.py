@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from geoclick import output_folder
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.errors import UsageError
@@ -64,7 +64,10 @@ def write_copy(layout: str, options: ScenesOptions) -> None:
         output_folder.write_config(options, root, "scenes")
     print(f"A copy of {layout} with {options.count} images is in {root}.")
     if layout in BENCHMARKS:
-        print(f"Read it with --dataset {layout} --root {root} --split {BENCHMARKS[layout].split}")
+        split = BENCHMARKS[layout].split
+        print(f"Read it with --dataset {layout} --root {root} --split {split}")
+        reading = ["--dataset", layout, "--root", root, "--split", split]
+        print_next("evaluate", *reading, "--output", f"runs/{layout}")
 
 
 def check_empty(root: Path) -> None:
@@ -85,6 +88,11 @@ def write_folder(options: ScenesOptions) -> None:
         drawing.check_new(folder)
         output_folder.write_config(options, folder, "scenes")
         drawing.write_split(folder, split, options.workers)
+    data = ["--root", options.output, "--split", options.split]
+    if options.split == "train":
+        print_next("synth", *data, "--output", "runs/clicks")
+    else:
+        print_next("evaluate", *data, "--output", "runs/evaluate")
 
 
 def split_folder(output: Path, split: str) -> Path:
