@@ -1,4 +1,4 @@
-"""An adapter folder: PEFT's own files plus geoclick.json, where the weights say what they belong to."""
+"""An adapter folder: PEFT's files and geoclick.json, the provenance of the weights."""
 
 import dataclasses
 import json
@@ -7,27 +7,30 @@ import warnings
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
-from torch import nn
 
 from geoclick import files
 from geoclick.errors import GeoClickError, first_line
 from geoclick.prompts import PROMPT_VERSION
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
 RECORD = "geoclick.json"
 WEIGHTS = "adapter_model.safetensors"
 MERGED = "merged"
-"""The `kind` in the record of a merged model, which no adapter's has."""
+"""The `kind` in the record of a merged model; an adapter's record has none."""
 SCHEMA_VERSION = 1
 LIBRARIES = ("geoclick", "torch", "transformers", "peft", "trl", "accelerate")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterRecord:
-    """Provenance of an adapter, and what a base must have for it to fit.
+    """Provenance of an adapter, and what its base model must match.
 
     Attributes:
         base: the base model as the user named it (`embedded`, a hub id or a folder).
@@ -36,7 +39,7 @@ class AdapterRecord:
         fingerprint: of the base's weights, from `geoclick.vlms.loading.fingerprint`.
         answer_format: `json` or `compact`.
         prompt_version: of `geoclick.prompts` at training time.
-        min_pixels: least area of the resized image.
+        min_pixels: smallest area of the resized image.
         max_pixels: largest area of the resized image.
         targets: full-match pattern of the adapted modules.
         versions: library name to version.
@@ -60,7 +63,7 @@ class AdapterRecord:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide what an adapter's names and numbers mean."""
+    """Versions of the libraries that define the names and values of an adapter's weights."""
     return {name: metadata.version(name) for name in LIBRARIES}
 
 
@@ -77,7 +80,7 @@ def git_commit() -> str:
 
 
 def write_record(folder: str | Path, record: AdapterRecord) -> None:
-    """Write geoclick.json into an adapter folder, whole or not at all."""
+    """Write geoclick.json to an adapter folder, atomically."""
     files.write_whole(Path(folder) / RECORD, json.dumps(dataclasses.asdict(record), indent=2) + "\n")
 
 
@@ -113,7 +116,7 @@ def read_record(folder: str | Path) -> AdapterRecord:
 
 
 def check_base(record: AdapterRecord, *, name: str, family: str, fingerprint: str) -> None:
-    """Refuse a base that the adapter was not trained on.
+    """Refuse a base model that the adapter was not trained on.
 
     Args:
         record: the adapter's.
@@ -130,7 +133,7 @@ def check_base(record: AdapterRecord, *, name: str, family: str, fingerprint: st
         reason = f"the weights of {name} are not those that it was trained on"
     elif record.prompt_version != PROMPT_VERSION:
         raise GeoClickError(
-            f"The adapter was trained with prompts {record.prompt_version}, but this GeoClick asks with "
+            f"The adapter was trained with prompts {record.prompt_version}, but this GeoClick uses "
             f"{PROMPT_VERSION}; train it again or use the GeoClick that wrote it."
         )
     else:
@@ -139,11 +142,11 @@ def check_base(record: AdapterRecord, *, name: str, family: str, fingerprint: st
     raise GeoClickError(f"The adapter does not fit: {reason}; use --vlm {record.base}{at}.")
 
 
-def attach(model: nn.Module, folder: str | Path) -> nn.Module:
+def attach(model: "PreTrainedModel", folder: str | Path) -> "PeftModel":
     """The base model wrapped by PEFT with the folder's LoRA weights, ready for inference.
 
-    Every LoRA weight must be there with its shape and none too many: module names change between library
-    versions, and an adapter that loads half untrained looks merely bad.
+    Names and shapes of all LoRA weights must match exactly: module names change between library versions, and a
+    partly loaded adapter would only seem to be a bad one.
 
     Raises:
         GeoClickError: the folder is no LoRA adapter, its weights are corrupted, or their names or shapes do
@@ -167,11 +170,11 @@ def attach(model: nn.Module, folder: str | Path) -> nn.Module:
     if not isinstance(config, LoraConfig):
         raise GeoClickError(f"Adapter {folder} is {config.peft_type}, not LoRA; give a LoRA adapter.")
     config.inference_mode = True
-    # The record has checked the base; PEFT would only warn that the adapter knows it by another name.
+    # The base is checked with the record; PEFT would only warn that its name differs.
     config.base_model_name_or_path = model.name_or_path
     try:
         with warnings.catch_warnings():
-            # Deprecations between PEFT and transformers, which no user of an adapter can mend.
+            # Deprecations between PEFT and transformers, which users cannot fix.
             warnings.simplefilter("ignore", FutureWarning)
             wrapped = get_peft_model(model, config)
     except ValueError as error:
@@ -182,11 +185,11 @@ def attach(model: nn.Module, folder: str | Path) -> nn.Module:
         name: tuple(value.shape)
         for name, value in get_peft_model_state_dict(wrapped, save_embedding_layers=False).items()
     }
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    actual = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
     if wrong:
         kind = (
-            "missing" if wrong[0] not in found else "unexpected" if wrong[0] not in expected else "misshapen"
+            "missing" if wrong[0] not in actual else "unexpected" if wrong[0] not in expected else "misshapen"
         )
         raise GeoClickError(
             f"Adapter {folder} does not match the model: {len(wrong)} weights are missing, unexpected or of "

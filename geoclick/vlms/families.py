@@ -1,21 +1,24 @@
-"""The Qwen-VL families: how each writes coordinates, and which of its modules LoRA may touch."""
+"""The Qwen-VL families, and which of their modules LoRA adapts."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from geoclick.errors import GeoClickError
 
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
 TOWERS = ("language_model", "projector", "vision")
-"""The parts of a Qwen-VL, each with LoRA of its own; only the first is adapted unless asked."""
+"""The parts of a Qwen-VL that LoRA can adapt; by default only the first one is adapted."""
 
 LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
 """Full-match pattern of the language model's attention and MLP projections, the same in all families.
 
 It is anchored because Qwen2.5-VL's vision MLP has `gate_proj`, `up_proj` and `down_proj` too: a list of
-suffixes would adapt the vision tower in silence.
+suffixes would silently adapt the vision tower, too.
 """
 
 PROJECTIONS = 7
@@ -24,24 +27,20 @@ PROJECTIONS = 7
 
 @dataclass(frozen=True)
 class Family:
-    """What GeoClick must know about a family of checkpoints.
+    """A family of checkpoints.
 
     Attributes:
         name: the `model_type` of its config, and the codec's name for it.
-        coordinate_factor: pixels a side of one visual token (patch x merge); images are resized to multiples.
         projector: pattern of the layers between vision and language, below `model.visual`.
         vision_mlp: pattern of the layers of a vision block's MLP.
-        absolute: whether coordinates in text are pixels of the resized image; else 0-1000 of its sides.
     """
 
     name: str
-    coordinate_factor: int
     projector: str
     vision_mlp: str
-    absolute: bool = False
 
     def lora_targets(self, towers: Iterable[str] = TOWERS[:1]) -> str:
-        """Full-match pattern of the modules that LoRA adapts in some towers, named from the whole model."""
+        """Full-match pattern of the modules that LoRA adapts in some towers, by their names in the complete model."""
         patterns = {
             "language_model": LORA_TARGETS,
             "projector": rf"model\.visual\.{self.projector}",
@@ -56,60 +55,62 @@ _QWEN3_MERGER = r"(merger|deepstack_merger_list\.\d+)\.linear_fc[12]"
 FAMILIES = {
     family.name: family
     for family in (
-        Family("qwen2_vl", 28, _QWEN2_MERGER, "fc[12]"),
-        Family("qwen2_5_vl", 28, _QWEN2_MERGER, "(gate|up|down)_proj", absolute=True),
-        Family("qwen3_vl", 32, _QWEN3_MERGER, "linear_fc[12]"),
+        Family("qwen2_vl", _QWEN2_MERGER, "fc[12]"),
+        Family("qwen2_5_vl", _QWEN2_MERGER, "(gate|up|down)_proj"),
+        Family("qwen3_vl", _QWEN3_MERGER, "linear_fc[12]"),
     )
 }
 
 
 def family_of(model_type: str) -> str:
-    """The family's name for a config's `model_type`; raises GeoClickError for anything but Qwen-VL."""
+    """The family's name for a config's `model_type`; raises GeoClickError unless it is a Qwen-VL."""
     if model_type not in FAMILIES:
         raise GeoClickError(
-            f"The model is of type {model_type!r}, but GeoClick knows {', '.join(FAMILIES)}; "
+            f"The model is of type {model_type!r}, but GeoClick supports {', '.join(FAMILIES)}; "
             "give a Qwen-VL model."
         )
     return model_type
 
 
 def tower_of(name: str) -> str:
-    """The tower that a parameter of a model, wrapped or not, belongs to; `other` where it is in none."""
+    """The tower of a parameter of a model, wrapped or not; `other` if it is in none."""
     if ".visual." in name:
         return "projector" if "merger" in name else "vision"
     return "language_model" if ".language_model." in name else "other"
 
 
-def check_targets(model: nn.Module, family: str, towers: Iterable[str]) -> None:
-    """Refuse a base model whose modules are not named as LoRA's patterns name them, before it is wrapped.
+def check_targets(model: "PreTrainedModel", family: str, towers: Iterable[str]) -> None:
+    """Refuse a base model whose module names do not match the LoRA patterns, before it is wrapped.
 
     Args:
         model: the base, not wrapped.
         family: its family's name.
-        towers: that are to be adapted.
+        towers: to adapt.
 
     Raises:
-        GeoClickError: a tower has no such module, or the language model not all of them in every layer.
+        GeoClickError: a tower has no such module, or a layer of the language model lacks some.
     """
     modules = [name for name, _ in model.named_modules()]
     for tower in towers:
         pattern = re.compile(FAMILIES[family].lora_targets([tower]))
-        found = sum(pattern.fullmatch(name) is not None for name in modules)
+        matches = sum(pattern.fullmatch(name) is not None for name in modules)
         wanted = (
-            PROJECTIONS * model.config.text_config.num_hidden_layers if tower == TOWERS[0] else max(found, 1)
+            PROJECTIONS * model.config.text_config.num_hidden_layers
+            if tower == TOWERS[0]
+            else max(matches, 1)
         )
-        if found != wanted:
+        if matches != wanted:
             raise GeoClickError(
-                f"LoRA would find {found} modules of the {tower} of this {family} in place of {wanted}: their names "
-                "have changed; use a version of transformers that this GeoClick asks for."
+                f"LoRA matches {matches} modules of the {tower} of this {family} instead of {wanted}: their names "
+                "have changed; install a version of transformers that this GeoClick supports."
             )
 
 
-def check_trainable(model: nn.Module, towers: Iterable[str] = TOWERS[:1]) -> None:
-    """Refuse a model whose trainable parameters lie elsewhere than in `towers`, or leave one of them out.
+def check_trainable(model: "nn.Module", towers: Iterable[str] = TOWERS[:1]) -> None:
+    """Refuse a model with trainable parameters outside `towers`, or without any in one of them.
 
     Raises:
-        GeoClickError: naming the first offender.
+        GeoClickError: with the first wrong parameter.
     """
     towers = set(towers)
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -121,16 +122,16 @@ def check_trainable(model: nn.Module, towers: Iterable[str] = TOWERS[:1]) -> Non
     wrong = [name for name in names if tower_of(name) not in towers]
     if wrong:
         raise GeoClickError(
-            f"{len(wrong)} trainable parameters lie outside {', '.join(sorted(towers))}, such as {wrong[0]}; "
-            "restrict the LoRA targets, or ask for that tower too."
+            f"{len(wrong)} trainable parameters are outside {', '.join(sorted(towers))}, such as {wrong[0]}; "
+            "restrict the LoRA targets, or add that tower."
         )
 
 
-def trainable_by_tower(model: nn.Module) -> dict[str, int]:
-    """Numbers of trainable parameters in each tower and `other`; the sum is all of them."""
+def trainable_by_tower(model: "nn.Module") -> dict[str, int]:
+    """Number of trainable parameters in each tower and in `other`."""
     counts = dict.fromkeys((*TOWERS, "other"), 0)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            # Under DeepSpeed ZeRO-3 a parameter is empty here and carries its real size beside it.
+            # Under DeepSpeed ZeRO-3 a parameter is empty here; its real size is in an attribute.
             counts[tower_of(name)] += getattr(parameter, "ds_numel", parameter.numel())
     return counts

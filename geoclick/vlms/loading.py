@@ -4,11 +4,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import torch
-from torch import nn
 
 from geoclick import devices
 from geoclick.codec import Frame
@@ -18,6 +17,11 @@ from geoclick.vlms import merged
 from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.families import family_of
 from geoclick.vlms.merged import MergedRecord
+from geoclick.vlms.processor import Processor
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "vlm"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
@@ -25,7 +29,7 @@ HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 
 @dataclass(frozen=True)
 class Vlm:
-    """A vision-language model that is ready to be asked or trained.
+    """A vision-language model, ready for inference or training.
 
     Attributes:
         model: the transformers model, wrapped by PEFT when there is an adapter, in eval mode.
@@ -35,11 +39,11 @@ class Vlm:
         revision: commit of a hub model, empty for a local folder.
         device: where the model is.
         fingerprint: of the base's weights, see `fingerprint`.
-        record: the adapter's or else the merged model's, or None; its `answer_format` is the one to ask in.
+        record: the adapter's or the merged model's, or None; its `answer_format` is the one to use.
     """
 
-    model: nn.Module
-    processor: Any
+    model: "PreTrainedModel | PeftModel"
+    processor: Processor
     family: str
     name: str
     revision: str
@@ -71,8 +75,8 @@ def load(
         adapter: folder of a LoRA adapter, or None.
         device: None or `auto` takes CUDA when there is one, else the CPU.
         dtype: of the weights; None takes bfloat16 on CUDA and float32 on the CPU.
-        min_pixels: least area of the resized image; None keeps the adapter's or else the model's.
-        max_pixels: largest area of the resized image; None likewise.
+        min_pixels: smallest area of the resized image; None is the adapter's or the model's own.
+        max_pixels: largest area of the resized image; None as above.
         revision: branch, tag or commit of a hub model.
         quantized: keyword arguments of `from_pretrained` that quantize while loading.
 
@@ -98,7 +102,7 @@ def load(
     if dtype is None:
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     model = load_model(folder, dtype, quantized)
-    if record is not None:
+    if adapter is not None:
         model = adapters.attach(model, adapter)
     if device.type != "cpu":
         model = model.to(device)
@@ -150,7 +154,7 @@ def read_family(folder: Path) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over every weight's name, shape and first row: the same for a copy, another after any training.
+    """SHA-256 over the name, shape and first row of every weight: equal for copies, different after any training.
 
     Raises:
         GeoClickError: there are no safetensors files, or one is corrupted.
@@ -180,7 +184,9 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def load_processor(folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Any:
+def load_processor(
+    folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None
+) -> Processor:
     """The processor in a model's folder, padding on the left, with its pixel limits set.
 
     Raises:
@@ -211,7 +217,9 @@ def load_processor(folder: Path, *, min_pixels: int | None = None, max_pixels: i
     return processor
 
 
-def load_model(folder: Path, dtype: torch.dtype, quantized: dict[str, Any] | None = None) -> nn.Module:
+def load_model(
+    folder: Path, dtype: torch.dtype, quantized: dict[str, Any] | None = None
+) -> "PreTrainedModel":
     """The conditional-generation model in a folder, on the CPU (or partitioned, under DeepSpeed ZeRO-3).
 
     Args:
@@ -250,13 +258,13 @@ def load_model(folder: Path, dtype: torch.dtype, quantized: dict[str, Any] | Non
     return model
 
 
-def pixel_limits(processor: Any) -> tuple[int, int]:
-    """Least and largest area, in pixels, that the processor resizes an image to."""
+def pixel_limits(processor: Processor) -> tuple[int, int]:
+    """Smallest and largest area, in pixels, that the processor resizes an image to."""
     size = processor.image_processor.size
     return int(size["shortest_edge"]), int(size["longest_edge"])
 
 
-def resized_size(processor: Any, size: tuple[int, int]) -> tuple[int, int]:
+def resized_size(processor: Processor, size: tuple[int, int]) -> tuple[int, int]:
     """The (height, width) in pixels that the processor resizes an image of `size` (height, width) to.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A merged model's folder: transformers' files plus geoclick.json, where it says how it is to be asked."""
+"""A merged model's folder: transformers' files and geoclick.json, the provenance of the model."""
 
 import dataclasses
 import json
@@ -18,15 +18,15 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class MergedRecord:
-    """Provenance of a merged model; it is asked as its adapter was trained.
+    """Provenance of a merged model; its prompts and answers are those that its adapter was trained on.
 
     Attributes:
         fingerprint: of the merged weights, from `geoclick.vlms.loading.fingerprint`.
         dtype: of the merged weights.
         adapter: the record of the adapter that was merged.
         adapter_sha256: of its weights.
-        data: manifest of the click store that the adapter learnt from, empty where it was not at hand.
-        training: figures of the training run, empty where they were not at hand.
+        data: manifest of the click store that the adapter was trained on; empty if it was not available.
+        training: figures of the training run; empty if they were not available.
         check: how the answers compare with the adapter's, see `geoclick.train.publishing.merge_check`.
         versions: library name to version, at the time of merging.
     """
@@ -49,7 +49,7 @@ class MergedRecord:
 
     @property
     def min_pixels(self) -> int:
-        """Least area of the resized image."""
+        """Smallest area of the resized image."""
         return self.adapter.min_pixels
 
     @property
@@ -59,12 +59,12 @@ class MergedRecord:
 
 
 def write_record(folder: Path, record: MergedRecord) -> None:
-    """Write geoclick.json into a merged model's folder, whole or not at all."""
+    """Write geoclick.json to a merged model's folder, atomically."""
     files.write_whole(folder / RECORD, json.dumps(dataclasses.asdict(record), indent=2) + "\n")
 
 
 def read_record(folder: Path) -> MergedRecord | None:
-    """The record in a model's folder, or None where there is none: a model that GeoClick did not make.
+    """The record in a model's folder, or None if there is none, because GeoClick did not make the model.
 
     Raises:
         GeoClickError: the folder is an adapter, or its record is broken or of another schema.
@@ -94,15 +94,15 @@ def read_record(folder: Path) -> MergedRecord | None:
 
 
 def check(record: MergedRecord, *, name: str, fingerprint: str) -> None:
-    """Refuse a merged model whose weights are not the recorded ones, or that knows other prompts than ours.
+    """Refuse a merged model whose weights are not the recorded ones, or that was trained with other prompts.
 
     Args:
         record: the model's.
         name: the model as the user names it.
-        fingerprint: of the weights that lie beside the record.
+        fingerprint: of the weights next to the record.
 
     Raises:
-        GeoClickError: with the reason and the way out.
+        GeoClickError: with the reason and the fix.
     """
     if fingerprint != record.fingerprint:
         raise GeoClickError(
@@ -111,6 +111,6 @@ def check(record: MergedRecord, *, name: str, fingerprint: str) -> None:
         )
     if record.adapter.prompt_version != PROMPT_VERSION:
         raise GeoClickError(
-            f"{name} was trained with prompts {record.adapter.prompt_version}, but this GeoClick asks with "
+            f"{name} was trained with prompts {record.adapter.prompt_version}, but this GeoClick uses "
             f"{PROMPT_VERSION}; train it again or use the GeoClick that wrote it."
         )

@@ -13,7 +13,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TypedDict
 
 import numpy as np
 
@@ -77,7 +76,7 @@ class Augmentation:
         frame = self._frame(sample.view.size(size_of(row)), sample.answer_format)
         chat = chat_rows.chat(sample.query, sample.clicks, frame)
         (example,) = encoding.encode_examples(self.processor, [chat])
-        return {"images": row["images"], "size": row["size"], "view": sample.view, **_tokens(example)}
+        return _training_row(row, example) | {"view": sample.view}
 
     def draw(self, row: RawRow, epoch: int) -> AugmentedSample:
         """A raw row as it is in an epoch, before it is encoded."""
@@ -121,7 +120,7 @@ class Augmentation:
                 chats += [chat_rows.chat(query, clicks, frame) for query in queries]
         examples = encoding.encode_examples(self.processor, chats)
         longest = max(examples, key=lambda example: sum(map(len, example)))
-        return {"images": row["images"], "size": row["size"], **_tokens(longest)}
+        return _training_row(row, longest)
 
     def _frame(self, size: Size, answer_format: str) -> Frame:
         return Frame(self.family, answer_format, size, resized_size(self.processor, size))
@@ -140,13 +139,13 @@ class Augmentation:
         return self._generator(epoch, "position", image).choice(self._positions())
 
 
-class _Tokens(TypedDict):
-    prompt_ids: list[int]
-    completion_ids: list[int]
-
-
-def _tokens(example: Example) -> _Tokens:
-    return {"prompt_ids": example.prompt_ids, "completion_ids": example.completion_ids}
+def _training_row(row: RawRow, example: Example) -> TrainingRow:
+    return {
+        "images": row["images"],
+        "size": row["size"],
+        "prompt_ids": example.prompt_ids,
+        "completion_ids": example.completion_ids,
+    }
 
 
 def size_of(row: RawRow) -> Size:

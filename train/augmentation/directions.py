@@ -53,7 +53,7 @@ _UPRIGHT = re.compile(
     r"|(?:left|right) (?:bank|lane|wing|engine|shoulder))s?\b",
     re.IGNORECASE,
 )
-"""Words that may speak of the picture or of height, or of a thing's own right: only left and right may change."""
+"""Words that may refer to the image, to height or to an object's own right side: only left and right may change."""
 _UNTURNED = re.compile(
     r"\b(?:(?:left|right)[ -]hand|(?:left|right) of\b|rows?\b|columns?\b|horizontal|vertical|sideways|diagonal)",
     re.IGNORECASE,

@@ -153,7 +153,7 @@ def report(
     )
     checkpoints = checkpoints_on_disk(arguments, epoch_steps, steps)
     needed, free = checks.check_space(output, weights=weights, checkpoints=checkpoints)
-    measured = measure_steps(trainer, lengths, data.packed, step_size)
+    measured = measure_steps(trainer, data, lengths, step_size)
     step = statistics.median(measured.seconds[1:])
     lines = {"rows": rows_line(data), "tokens a row": quantiles(lengths)}
     if data.packed:
@@ -195,19 +195,19 @@ def total_memory(device: torch.device) -> int:
 
 
 def measure_steps(
-    trainer: "ClickTrainer", lengths: Sequence[int], packed: PackedDataset | None, step_size: int
+    trainer: "ClickTrainer", data: TrainingData, lengths: Sequence[int], step_size: int
 ) -> StepMeasurement:
     """Train one step on the longest rows or packs and `MEASURED + 1` steps on others; the weights are discarded.
 
     Args:
         trainer: the run's.
+        data: of the run.
         lengths: tokens of each row.
-        packed: the rows in packs, or None.
         step_size: rows, or packs, of a step.
     """
     batches = 2 + MEASURED
-    if packed:
-        units = packed.plan.packs(0)
+    if data.packed:
+        units = data.packed.plan.packs(0)
         total = [sum(lengths[index] for index in unit) for unit in units]
     else:
         order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0))
@@ -216,15 +216,13 @@ def measure_steps(
     longest = sorted(range(len(units)), key=lambda index: -total[index])[:step_size]
     chosen = [units[index] for index in cycled(longest, step_size)]
     chosen += cycled(units, step_size * (batches - 1))
-    if packed:
-        trainer.train_dataset = FixedPacks(packed, chosen)
-    elif isinstance(trainer.train_dataset, AugmentedDataset):
-        augmented = trainer.train_dataset
-        trainer.train_dataset = OrderedDataset(
-            augmented.rows.select([unit[0] for unit in chosen]), augmented.augmentation
-        )
+    if data.packed:
+        trainer.train_dataset = FixedPacks(data.packed, chosen)
+    elif data.augmentation:
+        rows = data.rows.select([unit[0] for unit in chosen])
+        trainer.train_dataset = OrderedDataset(rows, data.augmentation)
     else:
-        trainer.train_dataset = trainer.train_dataset.select([unit[0] for unit in chosen])
+        trainer.train_dataset = data.rows.select([unit[0] for unit in chosen])
         trainer.args.train_sampling_strategy = "sequential"
     trainer.args.max_steps = batches
     measured = StepMeasurement(trainer.args.device)

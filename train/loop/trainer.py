@@ -6,9 +6,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from datasets import Dataset as Rows
 from PIL import Image
 from torch.utils.data import Sampler
-from transformers import IntervalStrategy, PreTrainedModel, PrinterCallback, TrainingArguments
+from transformers import (
+    IntervalStrategy,
+    PreTrainedModel,
+    PrinterCallback,
+    TrainerControl,
+    TrainingArguments,
+)
 from trl import SFTTrainer
 
 from geoclick import files
@@ -63,6 +70,9 @@ class ClickTrainer(AdapterSavingMixin, SFTTrainer):  # type: ignore[misc]
             the rows as they are.
         tower_lr: learning rates of towers; towers without one have the run's.
     """
+
+    train_dataset: Rows | PackedDataset | AugmentedDataset
+    control: TrainerControl
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """A dataset of packs: token lengths measured once, and other packs in every epoch."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from datasets import Dataset as Rows
 from torch.utils.data import Dataset
@@ -65,6 +66,13 @@ def build(
     return PackedDataset(AugmentedDataset(rows, augmentation) if augmentation else rows, plan)
 
 
+class RowsByKey(Protocol):
+    """Rows, each with a key: a `datasets.Dataset` with indices, or an `AugmentedDataset` with its keys."""
+
+    def __getitem__(self, key: Any) -> TrainingRow:
+        """One row."""
+
+
 class PackedDataset(Dataset[list[TrainingRow]]):
     """The rows of a dataset, pack by pack.
 
@@ -73,7 +81,7 @@ class PackedDataset(Dataset[list[TrainingRow]]):
         plan: which rows share a pack.
     """
 
-    def __init__(self, rows: Rows | AugmentedDataset, plan: PackingPlan) -> None:
+    def __init__(self, rows: RowsByKey, plan: PackingPlan) -> None:
         self.rows = rows
         self.plan = plan
         self.epoch = 0

@@ -63,7 +63,7 @@ def by_sample(
     """
     if sample_lengths is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    parts = zip(*(tensor.split(sample_lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    parts = zip(*(torch.split(tensor, sample_lengths, dim=2) for tensor in (query, key, value)), strict=True)
     kwargs |= {"is_causal": True}
     return torch.cat(
         [sdpa_attention_forward(module, *part, None, **kwargs)[0] for part in parts], dim=1
@@ -100,7 +100,7 @@ def _after(backbone: PreTrainedModel, args: Args, kwargs: dict[str, Any], output
 
     transformers' head selects them itself and does not pass `logits_to_keep` on; TRL's fused head passes it.
     """
-    kept = kwargs.get("logits_to_keep")
-    if kept is not None:
-        output.last_hidden_state = output.last_hidden_state[:, kept]
+    positions = kwargs.get("logits_to_keep")
+    if positions is not None:
+        output.last_hidden_state = output.last_hidden_state[:, positions]
     return output

@@ -47,7 +47,7 @@ class ClickGRPOTrainer(AdapterSavingMixin, GRPOTrainer):  # type: ignore[misc]
         # As a column, because TRL shuffles and splits the batch.
         return super()._generate_and_score_completions(inputs) | {"samples": torch.tensor(self._samples)}
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    def _compute_loss(self, model: PeftModel, inputs: dict[str, Any]) -> torch.Tensor:
         self._samples = inputs["samples"].tolist()
         return super()._compute_loss(model, inputs)
 

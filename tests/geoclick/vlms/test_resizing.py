@@ -1,13 +1,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoclick.vlms.families import FAMILIES
+from geoclick.vlms import loading
 from geoclick.vlms.resizing import FACTOR, FAMILY, LIMITS, resized_size
+from tests import tiny
 
 
-def test_the_family_counts_pixels_in_steps_of_the_factor():
-    assert [family.name for family in FAMILIES.values() if family.absolute] == [FAMILY]
-    assert FAMILIES[FAMILY].coordinate_factor == FACTOR
+def test_the_factor_is_the_side_of_a_visual_token(tmp_path):
+    images = loading.load_processor(tiny.FOLDERS[FAMILY](tmp_path)).image_processor
+    assert images.patch_size * images.merge_size == FACTOR
 
 
 @given(st.integers(1, 9000), st.integers(1, 9000))
@@ -20,6 +21,6 @@ def test_sizes_are_multiples_within_the_limits_and_only_narrow_images_are_refuse
     assert LIMITS[0] <= resized[0] * resized[1] <= LIMITS[1]
 
 
-def test_limits_are_those_that_are_told():
+def test_limits_may_be_given():
     assert resized_size((1000, 1000)) == (1008, 1008)
     assert resized_size((1000, 1000), (3136, 589824)) == (756, 756)
