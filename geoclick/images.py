@@ -1,4 +1,7 @@
-"""Reading and writing images; a missing, truncated or wrongly sized file is one clear error."""
+"""Opening and writing image files; a missing or truncated file is one clear error.
+
+`geoclick.geo.reading` reads the pixels of images.
+"""
 
 import warnings
 from collections.abc import Iterator
@@ -39,11 +42,6 @@ def opened(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def _open(path: Path, mode: str) -> np.ndarray:
-    with opened(path) as image:
-        return np.asarray(image.convert(mode))
-
-
 def too_large(path: Path) -> GeoClickError:
     """The error for an image with more than MAX_PIXELS pixels."""
     return GeoClickError(
@@ -52,28 +50,10 @@ def too_large(path: Path) -> GeoClickError:
     )
 
 
-def read_image(path: str | Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
-    """An image file as uint8 [H, W, 3] RGB.
-
-    Args:
-        path: the file.
-        size: required (height, width); None accepts any.
-
-    Raises:
-        GeoClickError: the file is missing, truncated, no image, or has another size.
-    """
-    image = _open(Path(path), "RGB")
-    if size is not None and image.shape[:2] != tuple(size):
-        raise GeoClickError(
-            f"{path} is {image.shape[1]}x{image.shape[0]} pixels but its mask is {size[1]}x{size[0]}; "
-            "make them the same size."
-        )
-    return image
-
-
 def read_gray(path: str | Path) -> np.ndarray:
-    """A mask file as uint8 [H, W]; raises GeoClickError like `read_image`."""
-    return _open(Path(path), "L")
+    """A mask file as uint8 [H, W]; raises GeoClickError as `opened`."""
+    with opened(Path(path)) as image:
+        return np.asarray(image.convert("L"))
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:

@@ -7,13 +7,14 @@ and their size is that of the upright image.
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from geoclick import images
 from geoclick.errors import GeoClickError, UsageError, first_line
@@ -109,7 +110,8 @@ def read_image(
     except GeoClickError as error:
         if driver is None or driver == "PNG":
             raise
-        image = _with_rasterio(path, driver, pixels, reason=error)
+        with _broken_as(error):
+            image = _with_rasterio(path, driver, pixels, reason=error)
     if size is not None and image.shape[:2] != tuple(size):
         raise GeoClickError(
             f"{path} is {image.shape[1]}x{image.shape[0]} pixels but its mask is {size[1]}x{size[0]}; "
@@ -130,8 +132,16 @@ def image_size(path: Path) -> tuple[int, int]:
         if driver is None or driver == "PNG":
             raise
         _check_rasterio(path, error)
-    with rasters.open_raster(path, driver) as raster:
-        return raster.height, raster.width
+        with _broken_as(error), rasters.open_raster(path, driver) as raster:
+            return raster.height, raster.width
+
+
+def from_pillow(image: Image.Image, pixels: PixelOptions = DEFAULT) -> np.ndarray:
+    """An image that is open in Pillow as uint8 [H, W, 3] RGB, upright; arguments and errors as in `read_image`."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+        return _stretched(upright, Path("the image"), pixels)
+    return _eight_bits(upright, Path("the image"), pixels.bands)
 
 
 def turned(size: tuple[int, ...], other: tuple[int, ...]) -> str:
@@ -300,6 +310,17 @@ def _check_bands(bands: tuple[int, ...], count: int, path: Path) -> None:
         raise UsageError(
             f"Bands must be one or three numbers of 1 to {count} for {path}, not {' '.join(map(str, bands))}."
         )
+
+
+@contextmanager
+def _broken_as(error: GeoClickError) -> Iterator[None]:
+    """Raise `error`, Pillow's, for a file that GDAL cannot read either."""
+    try:
+        yield
+    except GeoClickError as second:
+        from rasterio.errors import RasterioError
+
+        raise error if isinstance(second.__cause__, RasterioError) else second from second.__cause__
 
 
 def _has_rasterio() -> bool:

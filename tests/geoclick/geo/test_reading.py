@@ -138,6 +138,16 @@ def test_without_rasterio_the_extra_is_named(tmp_path, without_rasterio, bands):
         read_image(path)
 
 
+def test_images_that_are_open_in_pillow(tmp_path):
+    exif = Image.Exif()
+    exif[reading.ORIENTATION] = 6
+    Image.fromarray(NOISE).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(reading.from_pillow(image), np.rot90(NOISE, -1))
+    deep = np.random.default_rng(1).integers(0, 5000, (37, 53)).astype("uint16")
+    assert np.array_equal(reading.from_pillow(Image.fromarray(deep))[..., 0], expected(deep[None])[..., 0])
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 def test_images_are_upright(tmp_path, orientation, suffix):
@@ -200,7 +210,7 @@ def test_a_file_cut_anywhere_is_one_sentence(tmp_path, form):
     path = tmp_path / "cut"
     for length in [*range(0, 64, 3), *range(64, len(whole) - 64, max(1, len(whole) // 40))]:
         path.write_bytes(whole[:length])
-        with pytest.raises(GeoClickError) as caught:
+        with pytest.raises(GeoClickError, match="cannot be read as an image") as caught:
             read_image(path)
         assert "\n" not in str(caught.value)
 
