@@ -14,15 +14,15 @@ its mask there is the visible part, and pieces of less than `--min-area` pixels 
 borders cut off are counted, and the visible share is reported.
 
 Tiles are written as PNGs to `ROOT/SPLIT/.tiles` when a sample first needs them, and reused later; the folder's name
-changes with the raster's size, its modification time and the display options. Pixels without data are not scored.
-Needs the extra `geo`.
+changes with the raster's size, its modification time and the display options. Pixels without data are not scored,
+and an instance with no other pixels is left out and counted. Needs the extra `geo`.
 """
 
 import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -137,10 +137,14 @@ def _samples(
 def _labels_path(root: Path, split: str, stem: str) -> Path:
     """The file with a raster's labels; raises GeoClickError if there is none."""
     for base in (f"{split}/{stem}", f"{split}/labels", "labels"):
-        for suffix in vectors.SUFFIXES:
-            path = inside(root, base + suffix)
-            if path.is_file():
-                return path
+        paths = [inside(root, base + suffix) for suffix in vectors.SUFFIXES]
+        existing = [path for path in paths if path.is_file()]
+        if len(existing) > 1:
+            raise GeoClickError(
+                f"{existing[0]} and {existing[1].name} are labels of the same rasters; remove one."
+            )
+        if existing:
+            return existing[0]
     raise GeoClickError(
         f"{split}/{stem} has no labels; add {stem}.gpkg or {stem}.geojson next to it, or one labels.gpkg for all."
     )
@@ -158,6 +162,7 @@ def _labels(path: Path, on_left_out: OnLeftOut) -> Labels | None:
     for number in features.ids[features.broken]:
         failure = f"The geometry of feature {number} in {path} is broken; fix it with 'ogr2ogr -makevalid'."
         on_left_out(LeftOut(f"{path.name} feature {number}", "broken geometry", failure))
+    features = replace(features, shapes=_polygons_of_collections(features.shapes))
     empty = shapely.is_missing(features.shapes) | shapely.is_empty(features.shapes)
     kinds = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
     polygonal = np.isin(shapely.get_type_id(features.shapes), kinds)
@@ -173,6 +178,21 @@ def _labels(path: Path, on_left_out: OnLeftOut) -> Labels | None:
             on_left_out(LeftOut(path.name, reason, count=int(concerned.sum())))
     usable = ~empty & polygonal & named
     return Labels(features, usable, np.zeros_like(usable))
+
+
+def _polygons_of_collections(shapes: np.ndarray) -> np.ndarray:
+    """Geometries, object [N], in which a collection that holds polygons is replaced by their union."""
+    import shapely
+
+    shapes = shapes.copy()
+    for number in np.flatnonzero(shapely.get_type_id(shapes) == shapely.GeometryType.GEOMETRYCOLLECTION):
+        parts = [shapes[number]]
+        while any(part.geom_type == "GeometryCollection" for part in parts):
+            parts = [inner for part in parts for inner in getattr(part, "geoms", [part])]
+        polygons = [part for part in parts if part.geom_type in ("Polygon", "MultiPolygon")]
+        if polygons:
+            shapes[number] = shapely.union_all(polygons)
+    return shapes
 
 
 def _report_unseen(labels: Labels, on_left_out: OnLeftOut) -> None:
@@ -219,6 +239,9 @@ def _of_raster(
             continue
         valid_rle = None if valid is None else masks.encode_rle(valid)
         for name, category, rle in visible:
+            if valid is not None and not (masks.decode_rle(rle) & valid).any():
+                on_left_out(LeftOut(name, "only pixels without data"))
+                continue
             yield Sample(
                 sample_id=name,
                 dataset=NAME,

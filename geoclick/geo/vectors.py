@@ -91,12 +91,22 @@ def read_features(path: Path) -> Features:
     broken = np.array([wkb is not None for wkb in raw], bool) & (shapes == None)  # noqa: E711 (by element)
     columns = {str(name).lower(): number for number, name in reversed(list(enumerate(meta["fields"])))}
     field = next((columns[name] for name in CLASS_FIELDS if name in columns), None)
-    classes = None if field is None else tuple(map(_class_name, fields[field].tolist()))
+    try:
+        classes = None if field is None else tuple(map(_class_name, fields[field].tolist()))
+    except GeoClickError as error:
+        raise GeoClickError(f"{path}: {error}") from error
     return Features(path, meta["crs"], ids, shapes, broken, classes)
 
 
 def _class_name(value: Any) -> str:
     """An attribute as the name of a class; empty if it is null."""
+    # A list with one entry is its entry; pyogrio reads lists as arrays.
+    if isinstance(value, list | tuple | np.ndarray):
+        if len(value) > 1:
+            raise GeoClickError(
+                f"A feature has the classes {[str(v) for v in value[:5]]}; write one class for each feature."
+            )
+        value = value[0] if len(value) else None
     if value is None or value != value:
         return ""
     # Integers are read as floats if some features have none.
