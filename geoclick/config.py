@@ -44,6 +44,7 @@ def option(
     name: str | None = None,
     aliases: tuple[str, ...] = (),
     deprecated: tuple[str, ...] = (),
+    named: Mapping[str, tuple["Value", ...]] | None = None,
 ) -> Any:
     """A dataclass field that is also a flag; it is required if it has no default.
 
@@ -59,11 +60,12 @@ def option(
             and other records keep the field's name.
         aliases: further names that are accepted.
         deprecated: those aliases that print a warning.
+        named: sequences by a name that may be given instead.
     """
     metadata = {
         **{"help": help, "choices": choices, "positional": positional, "minimum": minimum},
         "repeated": repeated,
-        **{"name": name, "aliases": aliases, "deprecated": deprecated},
+        **{"name": name, "aliases": aliases, "deprecated": deprecated, "named": named or {}},
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -345,6 +347,9 @@ def _check_required(values: dict[str, Yaml], fields: dict[str, Field], prog: str
 def _checked(value: Yaml, field: Field, kind: Kind) -> Value:
     """A value in the type of its field; raises UsageError if type, minimum or choices do not fit."""
     choices, minimum = field.metadata["choices"], field.metadata["minimum"]
+    for name, meaning in field.metadata["named"].items():
+        if value in (name, [name]):
+            value = list(meaning)
     converted = _convert(value, kind, _name(field))
     for one in converted if isinstance(converted, tuple) else (converted,):
         if one is None:

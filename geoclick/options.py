@@ -8,13 +8,44 @@ from geoclick.datasets import BUILT_IN, OWN_DATA, ReadOptions
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.datasets.reading import QUESTIONS
 from geoclick.errors import UsageError
+from geoclick.geo.reading import PixelOptions
 
 if TYPE_CHECKING:
     from geoclick.segmenters import Segmenter
 
 
+STRETCHES = {"percentile": (2.0, 98.0), "minmax": (0.0, 100.0), "none": ()}
+"""Names of percentiles; the last one shows the values as they are, clipped to 0 to 255."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class DatasetOptions:
+class PixelRule:
+    """How the values of image files become 8-bit RGB."""
+
+    bands: tuple[int, ...] = option(
+        (), help="bands of an image file used as red, green and blue, counted from 1", minimum=1
+    )
+    stretch: tuple[float, ...] = option(
+        STRETCHES["percentile"],
+        help="percentiles that are mapped to black and white in images of more than 8 bits; percentile (2 98), "
+        "minmax (0 100), or none to clip the values to 0 to 255",
+        minimum=0,
+        named=STRETCHES,
+    )
+
+    def pixels(self) -> PixelOptions:
+        """The options of the image reader; raises UsageError for values that it does not accept."""
+        if len(self.bands) not in (0, 1, 3):
+            raise UsageError(f"--bands takes one band or three, not {len(self.bands)}.")
+        if self.stretch and (len(self.stretch) != 2 or not self.stretch[0] < self.stretch[1] <= 100):
+            raise UsageError(
+                "--stretch takes two percentiles, the lower first, such as 2 98; or percentile, minmax or none."
+            )
+        return PixelOptions(self.bands, self.stretch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions(PixelRule):
     """The dataset and how it is read."""
 
     dataset: str = option(
@@ -36,14 +67,6 @@ class DatasetOptions:
     )
     tile: int = option(1024, help="side of the tiles of a GeoTIFF in pixels", minimum=1)
     overlap: int = option(128, help="smallest overlap of neighboring tiles in pixels", minimum=0)
-    bands: tuple[int, ...] = option(
-        (), help="bands of a GeoTIFF used as red, green and blue, counted from 1", minimum=1
-    )
-    stretch: tuple[float, ...] = option(
-        (2.0, 98.0),
-        help="percentiles of the values of a GeoTIFF that are mapped to black and white",
-        minimum=0,
-    )
     question: str | None = option(
         None,
         choices=QUESTIONS,
@@ -66,10 +89,7 @@ class DatasetOptions:
             raise UsageError(
                 f"--max-area-fraction must be above 0 and at most 1, not {self.max_area_fraction}."
             )
-        if len(self.bands) not in (0, 1, 3):
-            raise UsageError(f"--bands takes one band or three, not {len(self.bands)}.")
-        if len(self.stretch) != 2 or not self.stretch[0] < self.stretch[1] <= 100:
-            raise UsageError("--stretch takes two percentiles, the lower first, such as 2 98.")
+        self.pixels()
         values = {field.name: getattr(self, field.name) for field in fields(ReadOptions)}
         return ReadOptions(**{name: value for name, value in values.items() if value is not None})
 

@@ -72,7 +72,21 @@ def read(
         raise UsageError(f"Dataset root {root} is not a folder; give --root an existing one.")
     # Messages may quote names that cannot be written as UTF-8.
     report = partial(_report, on_left_out)
-    return _of_valid_texts(READERS[dataset](Path(root), split, options or ReadOptions(), report), report)
+    options = options or ReadOptions()
+    samples = _of_valid_texts(READERS[dataset](Path(root), split, options, report), report)
+    if dataset == "raster" or (options.bands, options.stretch) == (ReadOptions.bands, ReadOptions.stretch):
+        # The tiles of rasters are written as they are shown.
+        return samples
+    return _shown(samples, options)
+
+
+def _shown(samples: Iterator[Sample], options: ReadOptions) -> Iterator[Sample]:
+    """Samples whose images are read with the bands and the stretch of the options."""
+    from geoclick.geo.reading import PixelOptions
+
+    pixels = PixelOptions(options.bands, options.stretch)
+    for sample in samples:
+        yield replace(sample, pixels=pixels)
 
 
 def _of_valid_texts(samples: Iterator[Sample], on_left_out: OnLeftOut) -> Iterator[Sample]:

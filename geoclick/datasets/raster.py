@@ -91,7 +91,7 @@ def read(root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut) -
         raise UsageError(
             f"The overlap of tiles must be 0 or more and below their side {options.tile}, not {options.overlap}."
         )
-    low, high = options.stretch
+    low, high = options.stretch or (0, 100)
     if not 0 <= low < high <= 100:
         raise UsageError(f"The stretch must be two rising percentiles of 0 to 100, not {low:g} and {high:g}.")
     rasters.check_installed()

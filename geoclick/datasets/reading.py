@@ -25,9 +25,10 @@ class ReadOptions:
         query: query for masks without classes.
         tile: side of the tiles that a large raster is cut to, in pixels.
         overlap: smallest overlap of neighboring tiles, in pixels.
-        bands: bands of a raster shown as red, green and blue, counted from 1; a single one is shown in gray; empty
+        bands: bands of an image file shown as red, green and blue, counted from 1; a single one is shown in gray; empty
             takes those that the file marks.
-        stretch: percentiles of a raster's values that become black and white; 8-bit values are shown as they are.
+        stretch: percentiles of its values that become black and white; empty clips them to 0 to 255. 8-bit values are
+            shown as they are.
         question: which of several questions about one target is asked, one of QUESTIONS.
         question_seed: seed of `random`; the choice depends on it and on the sample only.
         components: whether each connected component of a color mask is a sample of its own.
@@ -41,7 +42,7 @@ class ReadOptions:
     tile: int = 1024
     overlap: int = 128
     bands: tuple[int, ...] = ()
-    stretch: tuple[float, float] = (2.0, 98.0)
+    stretch: tuple[float, ...] = (2.0, 98.0)
     question: str = "all"
     question_seed: int = 0
     components: bool = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from geoclick.geo.reading import PixelOptions
     from geoclick.masks import Rle
 
 TASKS = ("referring", "reasoning", "semantic", "no_target")
@@ -24,6 +25,7 @@ class Sample:
         rle: COCO RLE of the target at `size`; all zeros if there is no target.
         valid_rle: COCO RLE of the pixels that are scored; None if all are.
         category: class of the target; empty where the dataset names none.
+        pixels: the bands of the image file that are shown, and how they are scaled; None for the defaults.
     """
 
     sample_id: str
@@ -37,12 +39,14 @@ class Sample:
     rle: "Rle"
     valid_rle: "Rle | None" = None
     category: str = ""
+    pixels: "PixelOptions | None" = None
 
     def read_image(self) -> "np.ndarray":
         """The image, uint8 [H, W, 3] RGB; raises GeoClickError if it cannot be read or has another size."""
         from geoclick.geo import reading
 
-        return reading.read_image(self.root / self.image, size=self.size)
+        pixels = self.pixels or reading.DEFAULT
+        return reading.read_image(self.root / self.image, size=self.size, pixels=pixels)
 
     @property
     def mask(self) -> "np.ndarray":

@@ -1,8 +1,11 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from geoclick import config, datasets
 from geoclick.datasets import NAMES, ReadOptions
 from geoclick.errors import UsageError
 from geoclick.options import DatasetOptions
@@ -27,6 +30,38 @@ def test_what_no_reader_can_use_is_refused(wrong):
     name = next(iter(wrong))
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
         DatasetOptions(**wrong).reading()
+
+
+@pytest.mark.parametrize(
+    ("given", "percentiles"),
+    [
+        (["percentile"], (2.0, 98.0)),
+        (["minmax"], (0.0, 100.0)),
+        (["none"], ()),
+        (["1", "60"], (1.0, 60.0)),
+    ],
+)
+def test_a_stretch_has_a_name_or_two_percentiles(tmp_path, given, percentiles):
+    names = {"prog": "p", "description": "", "example": ""}
+    options = config.parse(DatasetOptions, ["--stretch", *given], **names)
+    assert options.stretch == options.reading().stretch == options.pixels().stretch == percentiles
+    config.write_config(options, tmp_path)
+    assert config.parse(DatasetOptions, ["--config", str(tmp_path / "config.yaml")], **names) == options
+
+
+def test_the_samples_of_a_folder_are_shown_by_the_options(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    pixels = np.arange(1000, 1256, dtype="uint16").reshape(16, 16)
+    Image.fromarray(pixels).save(tmp_path / "images/a.tif")
+    Image.fromarray(np.full((16, 16), 255, np.uint8)).save(tmp_path / "masks/a.png")
+    (sample,) = datasets.read("folder", tmp_path, "test")
+    assert sample.read_image()[..., 0].max() == 255
+    assert sample.read_image()[..., 0].min() == 0
+    (sample,) = datasets.read("folder", tmp_path, "test", options=ReadOptions(stretch=(0.0, 100.0)))
+    assert np.array_equal(sample.read_image()[..., 1], np.arange(256).reshape(16, 16))
+    (sample,) = datasets.read("folder", tmp_path, "test", options=ReadOptions(stretch=()))
+    assert (sample.read_image() == 255).all()
 
 
 def test_the_help_names_every_dataset():
