@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from geoclick import library_messages
 from geoclick.config import parse
 from geoclick.errors import GeoClickError
 
@@ -51,6 +52,7 @@ def print_next(*words: object) -> None:
 
 def exit_code(body: Callable[[], None], argv: Sequence[str] | None = None) -> int:
     """Run the body of a command and return its exit code; errors are printed (with `--debug`: and their tracebacks)."""
+    library_messages.drop()
     debug = "--debug" in (sys.argv if argv is None else argv)
     try:
         body()

@@ -30,6 +30,7 @@ FLOORS = (
         "chat_rows",
         "contradictions",
         "recipes",
+        "library_messages",
         "yaml_file",
         "config",
         "output_folder",

@@ -1,0 +1,26 @@
+"""Messages of libraries that a user cannot act on are dropped; all others are shown."""
+
+import logging
+
+DROPPED = {
+    "bitsandbytes.backends.cpu.ops": "kernels-community",
+    "DeepSpeed": "Setting accelerator to CPU",
+}
+"""Loggers, each with words of its message: a faster kernel for CPUs is not installed, and there is no GPU."""
+
+
+def drop() -> None:
+    """Drop these messages; to be called before the libraries are imported."""
+    for name, words in DROPPED.items():
+        logger = logging.getLogger(name)
+        if not any(isinstance(one, _Without) for one in logger.filters):
+            logger.addFilter(_Without(words))
+
+
+class _Without(logging.Filter):
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self.words not in record.getMessage()
