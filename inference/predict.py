@@ -18,7 +18,7 @@ from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import prediction_files
-from geoclick.options import GenerationOptions
+from geoclick.options import GenerationOptions, PixelRule
 from geoclick.progress_bar import progress
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ EXAMPLE = 'geoclick predict tile.png --text "the largest building" --output runs
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(GenerationOptions):
+class PredictOptions(PixelRule, GenerationOptions):
     """Options of `geoclick predict`."""
 
     images: tuple[str, ...] = option(help="image files", positional=True)
@@ -47,6 +47,7 @@ def check(options: PredictOptions) -> list[Path]:
     """The images as paths; raises UsageError for an empty text and GeoClickError for a missing file."""
     if not all(text.strip() for text in options.text):
         raise UsageError("--text is empty; name the target, such as --text 'the largest building'.")
+    options.pixels()
     paths = [Path(image) for image in options.images]
     for path in paths:
         if not path.is_file():
@@ -99,7 +100,7 @@ def answer_all(options: PredictOptions, pipeline: "Pipeline", paths: Sequence[Pa
     with progress("predict", len(todo)) as bar:
         for start in range(0, len(todo), at_once):
             for path, stem, text, image, prediction in answer_batch(
-                pipeline, todo[start : start + at_once], options.text, errors
+                pipeline, todo[start : start + at_once], options, errors
             ):
                 size = list(image.shape[:2])
                 about = {"query": text} | models | {"image": str(path), "size": size}
@@ -118,7 +119,7 @@ def answer_all(options: PredictOptions, pipeline: "Pipeline", paths: Sequence[Pa
 def answer_batch(
     pipeline: "Pipeline",
     batch: "Sequence[tuple[Path, tuple[str, ...]]]",
-    texts: Sequence[str],
+    options: PredictOptions,
     errors: dict[Path, str],
 ) -> "Iterator[tuple[Path, str, str, np.ndarray, Prediction]]":
     """The answers about a batch of images, with path, stem of the outputs, text and image of each.
@@ -126,7 +127,7 @@ def answer_batch(
     Args:
         pipeline: the models.
         batch: paths of images, with the stem of the outputs for each text.
-        texts: what to segment in each image.
+        options: what to segment in each image, and how it is read.
         errors: where the images that fail are added.
     """
     from geoclick.geo.reading import read_image
@@ -134,14 +135,14 @@ def answer_batch(
     images: dict[Path, np.ndarray] = {}
     for path, _ in batch:
         try:
-            images[path] = read_image(path)
+            images[path] = read_image(path, pixels=options.pixels())
         except GeoClickError as error:
             errors[path] = str(error)
     asked = [
         (path, stem, text)
         for path, stems in batch
         if path in images
-        for stem, text in zip(stems, texts, strict=True)
+        for stem, text in zip(stems, options.text, strict=True)
     ]
     predictions = pipeline.predict_batch(
         [images[path] for path, _, _ in asked], [text for _, _, text in asked]
@@ -154,7 +155,7 @@ def answer_batch(
 
 
 def describe(options: PredictOptions, pipeline: "Pipeline") -> dict[str, Any]:
-    """The part of a record that all answers share: the models."""
+    """The part of a record that all answers share: the models, and how images are read."""
     return {
         "vlm": options.vlm,
         "vlm_revision": pipeline.vlm.revision,
@@ -163,6 +164,8 @@ def describe(options: PredictOptions, pipeline: "Pipeline") -> dict[str, Any]:
         "segmenter": options.segmenter,
         "segmenter_sha256": pipeline.segmenter.sha256,
         "decode": options.decode,
+        "bands": list(options.bands),
+        "stretch": list(options.stretch),
     }
 
 

@@ -54,6 +54,7 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
         min_iou=options.min_iou,
         allowed=options.allow_contradictions,
     )
+    checks.check_pixels(options.clicks)
     # Before the model: under DeepSpeed ZeRO-3 this makes transformers partition the weights while loading.
     ours = {"max_length": None, "remove_unused_columns": False, "completion_only_loss": True}
     arguments = trl_arguments("SFTConfig", trl_options, output_dir=options.output, **ours)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,6 +109,23 @@ def test_mask_overlay_and_record(command, answers, tile, tmp_path):
         patch = overlay[max(0, y - 9) : y + 9, max(0, x - 9) : x + 9].astype(int)
         assert (np.abs(patch - color).max(axis=-1) < 8).any()
     assert (tmp_path / "out/config.yaml").is_file()
+
+
+def test_sixteen_bits_are_stretched_and_bands_chosen(command, answers, tmp_path, monkeypatch):
+    seen = []
+    write = predict.write
+    monkeypatch.setattr(predict, "write", lambda *given: (seen.append(given[2]), write(*given)))
+    pixels = np.random.default_rng(0).integers(900, 3000, (5, 40, 60)).astype("uint16")
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", count=5, height=40, width=60, dtype="uint16"
+    ) as file:
+        file.write(pixels)
+    flags = ("--text", "the tank", "--answer-format", "compact", "--bands", "4", "--stretch", "minmax")
+    assert command(tmp_path / "a.tif", *flags) == 0
+    span = pixels[3].max() - pixels[3].min()
+    assert np.array_equal(seen[0][..., 0], ((pixels[3] - pixels[3].min()) / span * 255 + 0.5).astype("uint8"))
+    record = json.loads((tmp_path / "out/a.json").read_text())
+    assert (record["bands"], record["stretch"]) == ([4], [0.0, 100.0])
 
 
 def test_a_no_target_answer_gives_an_empty_mask(command, answers, tile, tmp_path):

@@ -39,6 +39,28 @@ def check_images(sizes: dict[str, tuple[int, int]]) -> None:
         reading.read_image(path, size=sizes[path])
 
 
+def check_pixels(clicks: str | Path) -> None:
+    """Refuse a click store whose images were not read by the default rule, by which training reads them.
+
+    Raises:
+        GeoClickError: they were not, or the store is missing.
+    """
+    manifest = store.read_manifest(clicks)
+    default = reading.DEFAULT
+    bands, stretch = (manifest.get(name) for name in ("bands", "stretch"))
+    if manifest.get("dataset") == "raster" or (
+        tuple(bands or ()) == default.bands
+        and (stretch is None or tuple(map(float, stretch)) == default.stretch)
+    ):
+        # The tiles of rasters are written as they are shown.
+        return
+    raise GeoClickError(
+        f"The images of {clicks} were read with --bands {bands} and --stretch {stretch}, but training reads them with "
+        "the defaults; write them as 8-bit RGB files, for example with 'gdal_translate -ot Byte -scale', and make the "
+        "click store from those."
+    )
+
+
 def check_contradictions(clicks: str | Path, *, max_clicks: int, min_iou: float, allowed: bool) -> None:
     """Print how many rows of a click store have the same image and query as others, and another target.
 

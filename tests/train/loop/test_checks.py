@@ -41,6 +41,22 @@ def test_a_broken_header_is_found_anywhere_and_a_cut_end_in_those_decoded(pictur
         checks.check_images(pictures)
 
 
+@pytest.mark.parametrize(
+    "manifest",
+    [{}, {"dataset": "folder", "bands": [], "stretch": [2, 98]}, {"dataset": "raster", "bands": [3, 2, 1]}],
+)
+def test_images_read_by_the_default_rule_are_trained_on(tmp_path, manifest):
+    store.write_manifest(tmp_path, manifest)
+    checks.check_pixels(tmp_path)
+
+
+@pytest.mark.parametrize("rule", [{"bands": [3, 2, 1]}, {"stretch": [0, 100]}, {"stretch": []}])
+def test_images_read_by_another_rule_are_refused(tmp_path, rule):
+    store.write_manifest(tmp_path, {"dataset": "folder", "bands": [], "stretch": [2, 98]} | rule)
+    with pytest.raises(GeoClickError, match="training reads them with the defaults"):
+        checks.check_pixels(tmp_path)
+
+
 def test_a_folder_to_be_made_is_writable_and_one_below_a_file_is_not(tmp_path):
     checks.check_writable(tmp_path / "a" / "b")
     (tmp_path / "file").write_text("")
