@@ -74,6 +74,10 @@ def compare(a: Path, b: Path, output: Path, *, gallery: int, seed: int) -> "Comp
         )
     change = record_pairs.error_reduction if modes[0] == "semantic" else record_pairs.iou_gain
     pairs = record_pairs.read_pairs(a, b, count=gallery, change=change)
+    if (count := len(pairs.images)) != protocols[0].get("n", count):
+        raise GeoClickError(
+            f"{a} and {b} hold {count} of {protocols[0]['n']} predictions; evaluate both again."
+        )
     result = comparison.compare((a, b), protocols, pairs, seed)
     try:
         page = comparison_page.render(result, protocols, pairs)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from geoclick import output_folder
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.inference.evaluation.options import EvaluateOptions, resolve
 from geoclick.jobs import failures, processes
 
@@ -35,9 +35,10 @@ def run(options: EvaluateOptions) -> None:
 
     predictor = predictors.load(resolved, scan)
     rules = protocol.describe(resolved, scan, predictor)
-    with run_folder.EvaluationFolder(output, rules).open() as claims:
+    newest = protocol.newest(scan, resolved.adapter)
+    with run_folder.EvaluationFolder(output, rules, newest).open() as claims:
         if claims:
-            answering.complete(resolved, predictor, claims, total=len(scan.ids))
+            answering.complete(resolved, predictor, claims, total=len(scan.ids), picked=scan.picked)
         if processes.is_first():
             report(output, results.write(output, rules), gallery=options.gallery)
 
@@ -63,6 +64,7 @@ def report(output: Path, summary: Mapping[str, Any], *, gallery: int) -> None:
     if table := published_table.text(summary):
         print(f"\n{table}\n")
     print(f"report: {output / evaluation_report.NAME}")
+    print_next("compare", "OTHER_RUN", output, "--output", f"{output}-compared")
 
 
 def compare(options: EvaluateOptions) -> None:

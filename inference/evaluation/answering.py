@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from geoclick.inference.evaluation.predictors import Predictor
 
 
-def complete(options: "ResolvedOptions", predictor: "Predictor", claims: BinaryIO, *, total: int) -> None:
+def complete(
+    options: "ResolvedOptions",
+    predictor: "Predictor",
+    claims: BinaryIO,
+    *,
+    total: int,
+    picked: "Sequence[Sample] | None" = None,
+) -> None:
     """Answer what the run folder lacks and write predictions.jsonl, config.yaml and run.json.
 
     Args:
@@ -28,9 +36,10 @@ def complete(options: "ResolvedOptions", predictor: "Predictor", claims: BinaryI
         predictor: answers the samples.
         claims: of the run folder.
         total: number of samples.
+        picked: the samples of a random pick; None reads all from the dataset.
     """
     output = Path(options.output)
-    timing = answer(options, predictor, claims, total=total)
+    timing = answer(options, predictor, claims, total=total, picked=picked)
     if processes.is_first():
         output_folder.write_config(options, output, "evaluate")
         write_whole(output / "run.json", json.dumps(timing, indent=2) + "\n")
@@ -38,7 +47,12 @@ def complete(options: "ResolvedOptions", predictor: "Predictor", claims: BinaryI
 
 
 def answer(
-    options: "ResolvedOptions", predictor: "Predictor", claims: BinaryIO, *, total: int
+    options: "ResolvedOptions",
+    predictor: "Predictor",
+    claims: BinaryIO,
+    *,
+    total: int,
+    picked: "Sequence[Sample] | None" = None,
 ) -> dict[str, Any]:
     """Answer all samples together with the other processes; returns the content of run.json."""
     output = Path(options.output)
@@ -46,7 +60,7 @@ def answer(
     with progress(f"evaluate {options.predictor}", total, shown=processes.is_first()) as bar:
         run_folder.answer(
             output,
-            lambda: run_folder.split(read_samples(options), options.batch_size),
+            lambda: run_folder.split(read_samples(options) if picked is None else picked, options.batch_size),
             claims,
             batch_size=options.batch_size,
             ask=partial(answer_batch, options, predictor),

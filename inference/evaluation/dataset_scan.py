@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from geoclick.errors import GeoClickError
-from geoclick.inference.evaluation.samples import read_samples, with_counter
+from geoclick.files import sha256
+from geoclick.inference.evaluation.samples import pick, read_samples, with_counter
 
 if TYPE_CHECKING:
     from geoclick.datasets import LeftOut, Sample
@@ -25,8 +26,11 @@ class DatasetScan:
         sizes: (height, width) of the smallest and of the largest image by area.
         images_sha256: of the images' names, in the order of their first samples.
         samples_sha256: of everything that the scores depend on, except the images' pixels.
+        pixels_sha256: of the contents of the image files, in the same order.
+        newest: time of the last modification of an image file, in seconds, and the file.
         broken: number of skipped samples that cannot be read, by reason.
         left_out: number of samples left out by the options or the data, by reason.
+        picked: the samples of a random pick; None if all are scored.
     """
 
     ids: list[str]
@@ -34,14 +38,21 @@ class DatasetScan:
     sizes: tuple[tuple[int, int], tuple[int, int]]
     images_sha256: str
     samples_sha256: str
+    pixels_sha256: str
+    newest: tuple[float, str]
     broken: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    picked: "Sequence[Sample] | None" = None
 
 
 def scan_dataset(options: "ResolvedOptions") -> DatasetScan:
     """Scan the samples of the options."""
     left_out: list[LeftOut] = []
-    return scan(with_counter(read_samples(options, left_out)), left_out)
+    samples = with_counter(read_samples(options, left_out))
+    if options.limit is None:
+        return scan(samples, left_out)
+    picked = pick(samples, options.limit, options.seed)
+    return replace(scan(picked, left_out), picked=picked)
 
 
 def scan(samples: Iterable["Sample"], left_out: Sequence["LeftOut"] = ()) -> DatasetScan:
@@ -56,7 +67,8 @@ def scan(samples: Iterable["Sample"], left_out: Sequence["LeftOut"] = ()) -> Dat
     """
     ids: dict[str, None] = {}
     images: set[str] = set()
-    names, content = hashlib.sha256(), hashlib.sha256()
+    names, content, pixels = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    newest = (0.0, "")
     sizes: set[tuple[int, int]] = set()
     for sample in samples:
         if sample.sample_id in ids:
@@ -66,6 +78,10 @@ def scan(samples: Iterable["Sample"], left_out: Sequence["LeftOut"] = ()) -> Dat
             images.add(sample.image)
             names.update(f"{sample.image}\n".encode())
             sizes.add(sample.size)
+            path = sample.root / sample.image
+            if path.is_file():
+                pixels.update(sha256(path).encode())
+                newest = max(newest, (path.stat().st_mtime, str(path)))
         fields = [sample.sample_id, sample.query, sample.image, sample.rle]
         content.update(json.dumps([*fields, sample.valid_rle] if sample.valid_rle else fields).encode())
     if not ids:
@@ -81,6 +97,8 @@ def scan(samples: Iterable["Sample"], left_out: Sequence["LeftOut"] = ()) -> Dat
         sizes=(by_area[0], by_area[-1]),
         images_sha256=names.hexdigest(),
         samples_sha256=content.hexdigest(),
+        pixels_sha256=pixels.hexdigest(),
+        newest=newest,
         broken=dict(broken),
         left_out=dict(by_choice),
     )

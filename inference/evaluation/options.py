@@ -43,7 +43,10 @@ class EvaluateOptions(GenerationOptions, DatasetOptions):
     skip_broken: bool = option(False, help="skip samples that cannot be read and count them in the protocol")
     temperature: float = option(0.0, help="sampling temperature; 0 takes the most likely token", minimum=0)
     batch_size: int = option(16, help="samples in one batch", minimum=1)
-    limit: int | None = option(None, help="only the first samples of the split", minimum=1)
+    limit: int | None = option(
+        None, help="size of a random pick of the split's samples, which depends on --seed", minimum=1
+    )
+    first: int | None = option(None, help="only the first samples of the split", minimum=1)
     gallery: int = option(6, help="samples in each group of the report's gallery", minimum=0)
     seed: int = option(0, help="random seed (sampling, noise, bootstrap)", minimum=0)
 
@@ -65,6 +68,8 @@ def resolve(options: EvaluateOptions) -> ResolvedOptions:
 
     if options.noise > 1:
         raise UsageError(f"--noise is a probability, at most 1, not {options.noise}.")
+    if options.limit and options.first:
+        raise UsageError("--limit and --first exclude each other; give one of them.")
     benchmark = BENCHMARKS.get(options.dataset)
     semantic = benchmark is not None and benchmark.task == "semantic"
     mode = options.mode or ("semantic" if semantic else "native")

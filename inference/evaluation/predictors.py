@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from geoclick.inference.pipeline import Pipeline
     from geoclick.segmenters.base import Segmenter
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""PEFT's settings of an adapter, such as the factor by which its weights are scaled."""
+
 
 class Predictor(Protocol):
     """Answers samples with one mask each.
@@ -89,6 +92,7 @@ class Generative:
             "vlm_fingerprint": vlm.fingerprint,
             "adapter": self.adapter,
             "adapter_sha256": sha256(Path(self.adapter) / adapters.WEIGHTS) if self.adapter else None,
+            "adapter_config_sha256": sha256(Path(self.adapter) / ADAPTER_CONFIG) if self.adapter else None,
             "answer_format": generation.answer_format,
             "prompt_version": prompts.PROMPT_VERSION,
             "min_pixels": min_pixels,

@@ -1,8 +1,10 @@
 """The protocol of an evaluation: everything that decides its scores."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick import __version__
+from geoclick.inference.evaluation.predictors import ADAPTER_CONFIG
 from geoclick.scoring.modes import MODES
 
 if TYPE_CHECKING:
@@ -11,18 +13,38 @@ if TYPE_CHECKING:
     from geoclick.inference.evaluation.predictors import Predictor
 
 
+ADDED = ("limit", "first", "pixels_sha256", "adapter_config_sha256")
+"""Keys that the protocols of earlier versions lack."""
+
+
+def newest(scan: "DatasetScan", adapter: str | None) -> tuple[float, str]:
+    """The time of the last change of a file that only newer protocols record, in seconds, and the file.
+
+    Args:
+        scan: of the samples.
+        adapter: folder of the adapter, or None.
+    """
+    config = Path(adapter) / ADAPTER_CONFIG if adapter else None
+    if config is None or not config.is_file():
+        return scan.newest
+    return max(scan.newest, (config.stat().st_mtime, str(config)))
+
+
 def describe(options: "ResolvedOptions", scan: "DatasetScan", predictor: "Predictor") -> dict[str, Any]:
     """The content of protocol.json; a run folder is continued only with an equal one."""
     return {
         "dataset": options.dataset,
         "root": options.root,
         "split": options.split,
+        "limit": options.limit,
+        "first": options.first,
         "n": len(scan.ids),
         "images": scan.images,
         "smallest_image": list(scan.sizes[0]),
         "largest_image": list(scan.sizes[1]),
         "images_sha256": scan.images_sha256,
         "samples_sha256": scan.samples_sha256,
+        "pixels_sha256": scan.pixels_sha256,
         "broken_and_skipped": scan.broken,
         "left_out": scan.left_out,
         "mode": options.mode,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from geoclick import masks
 from geoclick.datasets.sample import TASKS
+from geoclick.errors import GeoClickError
 from geoclick.files import write_whole
 from geoclick.scoring import metrics, query_kinds, records, semantic
 from geoclick.scoring.intervals import bootstrap_interval
@@ -28,8 +29,22 @@ PARSED = ("ok", "repaired", "empty", "unparsable")
 
 
 def write(output: Path, protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Write metrics.json from the complete predictions.jsonl of a run folder; returns its content."""
-    summary = summarise(records.read(output / records.PREDICTIONS), protocol)
+    """Write metrics.json from the complete predictions.jsonl of a run folder; returns its content.
+
+    Raises:
+        GeoClickError: predictions.jsonl is cut short or broken.
+    """
+    path = output / records.PREDICTIONS
+    with path.open("rb") as file:
+        count = sum(1 for _ in file)
+    if count != protocol["n"]:
+        raise GeoClickError(
+            f"{path} holds {count} of {protocol['n']} predictions; delete it and rerun the command."
+        )
+    try:
+        summary = summarise(records.read(path), protocol)
+    except (ValueError, KeyError, TypeError) as error:
+        raise GeoClickError(f"{path} is broken ({error!r}); delete it and rerun the command.") from error
     write_whole(output / METRICS, json.dumps(summary, indent=2) + "\n")
     return summary
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geoclick.errors import GeoClickError
 from geoclick.files import whole
+from geoclick.inference.evaluation.protocol import ADDED
 from geoclick.jobs import claims, processes
 from geoclick.jobs.run_folder import RunFolder
 from geoclick.scoring import records
@@ -35,6 +36,44 @@ class EvaluationFolder(RunFolder):
     WORK, RECORD, RESULT, JOB = FOLDER, "protocol.json", records.PREDICTIONS, "evaluation"
     COMMAND = "evaluate"
 
+    def __init__(self, path: Path, settings: dict[str, Any], newest: tuple[float, str] | None = None) -> None:
+        """Name the folder of a protocol.
+
+        Args:
+            path: the folder.
+            settings: the protocol.
+            newest: see `protocol.newest`; None if there is no such file.
+        """
+        super().__init__(path, settings)
+        self.newest = newest or (0.0, "")
+
+    def recorded(self) -> dict[str, Any] | None:
+        """The recorded protocol; None if there is none.
+
+        What an earlier version did not record is taken to be equal if no file has changed since.
+
+        Raises:
+            GeoClickError: a file has changed, or the earlier version took other samples for `--limit`.
+        """
+        recorded = super().recorded()
+        if recorded is None:
+            return None
+        missing = [key for key in ADDED if key in self.settings and key not in recorded]
+        if not missing:
+            return recorded
+        if self.settings.get("limit") and recorded.get("samples_sha256") != self.settings["samples_sha256"]:
+            raise GeoClickError(
+                f"{self.path} was made by an earlier version, whose --limit took the first samples; "
+                "give --first in place of --limit to continue it, or another --output."
+            )
+        time, file = self.newest
+        if time > (self.path / self.RECORD).stat().st_mtime:
+            raise GeoClickError(
+                f"{self.path} was made by an earlier version, which did not record the contents of {file}, "
+                "and that file has changed since; give another --output or delete that folder."
+            )
+        return recorded | {key: self.settings[key] for key in missing}
+
     def check_new(self) -> None:
         """Raise GeoClickError if the folder holds predictions without a protocol."""
         if self.is_complete():
@@ -42,6 +81,11 @@ class EvaluationFolder(RunFolder):
 
     def refusal(self, key: str, recorded: Any) -> GeoClickError:
         """The error for a folder whose run has another protocol."""
+        if key == "pixels_sha256":
+            return GeoClickError(
+                f"The images of {self.settings['root']} have changed since {self.path} was made; "
+                "give another --output or delete that folder."
+            )
         return GeoClickError(
             f"{self.path} holds a run with {key} {recorded!r}, not {self.settings.get(key)!r}; "
             "give another --output or delete that folder."

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def samples(count, images=3):
             split="test",
             task="referring",
             query="q" * (i * 7 % 5),
-            root=None,
+            root=Path("none"),
             image=f"{i % images}.png",
             size=(2, 2),
             rle=EMPTY,
