@@ -21,6 +21,17 @@ from geoclick.jobs.run_folder import RunFolder, read_record
 FOLDER = "progress"
 """Subfolder of the store; removed when the store is complete."""
 
+DATA = {
+    "samples_read": "The dataset has",
+    "samples_sha256": "The dataset has",
+    "segmenter_sha256": "The file of the segmenter's weights has",
+}
+"""Recorded settings that are no options, with the beginning of the sentence that they differ."""
+
+
+LATER_OPTIONS = ("components", "crowds", "empty_images")
+"""Options that records of older stores lack. If their samples are others, the record's samples_sha256 differs."""
+
 
 class StoreFolder(RunFolder):
     """The folder of a click store, whose manifest is written last."""
@@ -33,7 +44,8 @@ class StoreFolder(RunFolder):
         recorded = store.read_manifest(self.path) if self.is_complete() else super().recorded()
         if recorded is None:
             return None
-        return {key: value for key, value in recorded.items() if key in self.settings}
+        recorded = {key: value for key, value in recorded.items() if key in self.settings}
+        return {**{key: False for key in LATER_OPTIONS if key in self.settings}, **recorded}
 
     def check_new(self) -> None:
         """Raise UsageError if the folder, which has no record, holds another run."""
@@ -41,7 +53,11 @@ class StoreFolder(RunFolder):
             raise UsageError(f"{self.path} holds another run; name another --output.")
 
     def refusal(self, key: str, recorded: Any) -> UsageError:
-        """The error for a store that was started with another value of an option."""
+        """The error for a store that was started with another value of an option, or on other data."""
+        if what := DATA.get(key):
+            return UsageError(
+                f"{what} changed since {self.path} was started; restore it, or name another --output."
+            )
         return UsageError(
             f"{self.path} was started with {key} {recorded!r}, not {self.settings.get(key)!r}; "
             "rerun the command with the same options, or name another --output."

@@ -225,7 +225,7 @@ def test_other_options_on_the_same_output_are_refused(root, tmp_path, capsys):
     run(settings(root, tmp_path / "out"), DiscSegmenter())
     before = store_bytes(tmp_path / "out")
     for change in (
-        {"clicks": 3},
+        {"max_clicks": 3},
         {"iou_target": 0.5},
         {"shards": 2},
         {"multimask": "never"},
@@ -244,7 +244,7 @@ def test_other_options_on_the_same_output_are_refused(root, tmp_path, capsys):
     lines = read_lines(root / "train/samples.jsonl")
     lines[0]["query"] = "something else"
     write_lines(root, lines)
-    with pytest.raises(UsageError, match="samples_sha256"):
+    with pytest.raises(UsageError, match="dataset has changed since"):
         run(settings(root, tmp_path / "out"), DiscSegmenter())
     assert store_bytes(tmp_path / "out") == before
 
@@ -326,8 +326,8 @@ def test_a_broken_file_of_an_interrupted_job_is_named(root, tmp_path):
         run(settings(root, tmp_path / "out"), DiscSegmenter())
 
 
-def test_color_masks_end_in_the_same_store(tmp_path):
-    root = tmp_path / "data"
+def color_masks(root):
+    """A root with one image that has two components of water; other pixels are ignored."""
     (root / "images").mkdir(parents=True)
     (root / "masks").mkdir()
     mask = np.zeros((40, 50, 3), np.uint8)
@@ -335,11 +335,31 @@ def test_color_masks_end_in_the_same_store(tmp_path):
     images.write_png(root / "images/a.png", mask)
     images.write_png(root / "masks/a.png", mask)
     (root / "classes.json").write_text('{"classes": {"Water": [9, 9, 200]}, "ignore": [[0, 0, 0]]}')
+    return root
+
+
+def test_color_masks_end_in_the_same_store(tmp_path):
+    root = color_masks(tmp_path / "data")
     run(settings(root, tmp_path / "out", min_area=160, components=True), DiscSegmenter())
     (row,) = store.read(tmp_path / "out")
     assert (row.query, row.image, row.category) == ("water", "images/a.png", "Water")
     # All that is not the water beyond it is ignored: one disc inside is as good as the whole.
     assert row.clicks[0] == (12, 12, True)
+
+
+def test_a_store_of_an_older_version_continues_with_equal_samples_only(tmp_path):
+    root = color_masks(tmp_path / "data")
+    for name, components in (("equal", False), ("other", True)):
+        options = settings(root, tmp_path / name, min_area=160, components=components)
+        run(options, DiscSegmenter())
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        for key in ("components", "crowds", "empty_images"):
+            del manifest[key]
+        (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
+    run(settings(root, tmp_path / "equal", min_area=160), DiscSegmenter())
+    # Made of components by an older version, whose record does not say so.
+    with pytest.raises(GeoClickError, match="was started with samples_"):
+        run(settings(root, tmp_path / "other", min_area=160), DiscSegmenter())
 
 
 def test_sequences_that_ended_early_count_with_their_last_iou():

@@ -48,3 +48,29 @@ def test_the_list_of_commands_loads_next_to_nothing():
 def test_the_lower_floors_are_light(module):
     loaded = set(loaded_by(f"import geoclick.{module}"))
     assert not {"torch", "transformers", "scipy", "skimage"} & loaded
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "synth --root no-root --output OUT",
+        "synth --root . --output OUT --sequences 2 --policy center",
+        "evaluate --root no-root --output OUT",
+        "train sft --clicks no-store --root . --output OUT",
+        "train sft --clicks no-store --root . --output FINISHED",
+        "train grpo --adapter no-adapter --root . --output OUT",
+        "train grpo --adapter . --root no-root --output OUT",
+        "merge no-adapter --output FINISHED",
+        "predict no-image.png --text tank --output OUT",
+        "predict README.md --text tank --output FINISHED",
+    ],
+)
+def test_a_wrong_request_is_refused_before_a_model_library_is_imported(words, tmp_path):
+    finished = tmp_path / "finished"
+    finished.mkdir()
+    (finished / "adapter_model.safetensors").touch()
+    names = {"OUT": str(tmp_path / "out"), "FINISHED": str(finished)}
+    argv = [names.get(word, word) for word in words.split()]
+    code = f"from geoclick.cli import main; assert main({argv}) in (1, 2)"
+    assert not {"torch", "transformers", "trl"} & set(loaded_by(code, ("torch", "transformers", "trl")))
+    assert not (tmp_path / "out").exists()

@@ -114,6 +114,14 @@ def test_process_0_refuses_other_settings_and_an_output_of_a_running_job(tmp_pat
         folder(tmp_path).join()
 
 
+@pytest.mark.parametrize("key", ["samples_read", "samples_sha256", "segmenter_sha256"])
+def test_changed_data_are_no_changed_options(tmp_path, key):
+    folder(tmp_path / "out", **{key: "before"}).record()
+    with pytest.raises(UsageError, match="has changed since .* was started; restore it") as caught:
+        folder(tmp_path / "out", **{key: "now"}).check()
+    assert "options" not in str(caught.value)
+
+
 def test_an_account_comes_back_as_it_was_written(tmp_path):
     left_out = [LeftOut("a", "broken mask", "It is broken."), LeftOut("b", "empty mask")]
     progress.write_account(tmp_path, 3, left_out, 1.5)
