@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from geoclick import files
 from geoclick.command import exit_code
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.train.options.grpo import GrpoOptions, parse
+from geoclick.train.options.grpo import NAME, GrpoOptions, check, parse
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
@@ -36,7 +36,7 @@ CURVE = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `geoclick train grpo`; returns its exit code."""
-    return exit_code(lambda: run(*parse(argv)), argv)
+    return exit_code(lambda: run(*parse(argv, check)), argv)
 
 
 def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
@@ -53,7 +53,6 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
     from geoclick.vlms import adapter, families
 
     output = Path(options.output)
-    runs.check_output(output, resume=options.resume)
     record = adapter.read_record(options.adapter)
     trl_options = {"max_completion_length": MAX_NEW_TOKENS[record.answer_format]} | trl_options
     arguments = make_arguments(options, trl_options)
@@ -65,19 +64,37 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
     trainer = make_trainer(vlm, prompts, rewards, arguments, new_record(options, record, resolved))
     families.check_trainable(trainer.model)
     trainable = families.trainable_by_tower(trainer.model)
-    checkpoint = runs.start(output, arguments, resolved, resume=options.resume)
-    if arguments.process_index == 0:
+    with runs.opened(output, NAME, arguments, resume=options.resume):
+        checkpoint = runs.start(output, NAME, arguments, resolved, resume=options.resume)
+        train(options, trainer, prompts, checkpoint, trainable)
+    runs.shutdown(trainer)
+
+
+def train(
+    options: GrpoOptions,
+    trainer: "ClickGRPOTrainer",
+    prompts: "GrpoPrompts",
+    checkpoint: Path | None,
+    trainable: dict[str, int],
+) -> None:
+    """Train in an open output folder; process 0 says what is trained and what was written."""
+    from geoclick.train.loop import run as runs
+
+    output, is_first = Path(options.output), trainer.args.process_index == 0
+    if is_first:
         print(
-            f"Training {sum(trainable.values()):,} LoRA weights of {options.adapter} on {len(samples):,} samples, "
+            f"Training {sum(trainable.values()):,} LoRA weights of {options.adapter} "
+            f"on {len(trainer.train_dataset):,} samples, "
             f"{'from ' + checkpoint.name if checkpoint else 'from the start'}, "
-            f"{'with' if prompts.bytes else 'without'} vision features in memory."
+            f"{'with' if prompts.bytes else 'without'} vision features in memory.",
+            flush=True,
         )
     seconds = runs.train(trainer, output, checkpoint)
     completions = trainer.count_completions()
-    if arguments.process_index == 0:
+    if is_first:
         speed = {"completions_per_second": round(completions / seconds, 2), "seconds": round(seconds, 2)}
         runs.write_metrics(output, metrics(trainer, speed, trainable))
-    runs.shutdown(trainer)
+        runs.report(output, trainer.state.log_history, "reward", str(options.root))
 
 
 def make_arguments(options: GrpoOptions, trl_options: dict[str, Any]) -> "GRPOConfig":

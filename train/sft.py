@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick.command import exit_code
-from geoclick.train.options.sft import SftOptions, parse
+from geoclick.train.options.sft import NAME, SftOptions, check, parse
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -27,7 +27,7 @@ CURVE = ("step", "epoch", "loss", "learning_rate", "mean_token_accuracy")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `geoclick train sft`; returns its exit code."""
-    return exit_code(lambda: run(*parse(argv)), argv)
+    return exit_code(lambda: run(*parse(argv, check)), argv)
 
 
 def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
@@ -40,14 +40,12 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     from geoclick.train.loop import run as runs
 
     runs.prepare_process()
-    from geoclick.train.augmentation import sheet
     from geoclick.train.data import training_data
     from geoclick.train.loop import checks, dry_run
     from geoclick.train.options.trl_arguments import trl_arguments
     from geoclick.vlms import families
 
     output = Path(options.output)
-    runs.check_output(output, resume=options.resume)
     checks.check_contradictions(
         options.clicks,
         max_clicks=options.max_clicks,
@@ -74,22 +72,40 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
         if arguments.process_index == 0:
             print("\n".join(lines))
         return
-    checkpoint = runs.start(output, arguments, resolved, resume=options.resume)
-    if arguments.process_index == 0:
+    with runs.opened(output, NAME, arguments, resume=options.resume):
+        checkpoint = runs.start(output, NAME, arguments, resolved, resume=options.resume)
+        train(options, trainer, data, checkpoint, trainable)
+    runs.shutdown(trainer)
+
+
+def train(
+    options: SftOptions,
+    trainer: "ClickTrainer",
+    data: "TrainingData",
+    checkpoint: Path | None,
+    trainable: dict[str, int],
+) -> None:
+    """Train in an open output folder; process 0 says what is trained and what was written."""
+    from geoclick.train.augmentation import sheet
+    from geoclick.train.loop import run as runs
+
+    output, is_first = Path(options.output), trainer.args.process_index == 0
+    if is_first:
         print(
-            f"Training {sum(trainable.values()):,} LoRA weights of {vlm.name} on {len(data.rows):,} rows"
+            f"Training {sum(trainable.values()):,} LoRA weights of {options.vlm} on {len(data.rows):,} rows"
             f"{f' in {len(data.packed):,} packs' if data.packed else ''}, "
             f"{'from ' + checkpoint.name if checkpoint else 'from the start'}, "
-            f"{'with' if data.features else 'without'} vision features in memory."
+            f"{'with' if data.features else 'without'} vision features in memory.",
+            flush=True,
         )
         if data.augmentation:
             sheet.write(output / "augmented.png", data.rows, data.augmentation)
     seconds = runs.train(trainer, output, checkpoint)
     samples = trainer.count_samples()
-    if arguments.process_index == 0:
+    if is_first:
         speed = {"samples_per_second": round(samples / seconds, 2), "seconds": round(seconds, 2)}
         runs.write_metrics(output, metrics(trainer, data, speed, trainable))
-    runs.shutdown(trainer)
+        runs.report(output, trainer.state.log_history, "loss", options.root)
 
 
 def load_vlm(options: SftOptions, arguments: "SFTConfig") -> "Vlm":

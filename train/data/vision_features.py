@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.progress import track
 from transformers.modeling_outputs import ModelOutput
 
 from geoclick.geo import reading
+from geoclick.progress_bar import track
 from geoclick.vlms.loading import Vlm, resized_size
 
 BATCH = 16
@@ -78,7 +78,7 @@ def compute(
     if per_pixel * sum(areas.values()) > limit:
         return None
     rest = range(BATCH, len(paths), BATCH)
-    for start in track(rest, description="Vision features", transient=True, disable=len(rest) < 8):
+    for start in track(rest, "Vision features", transient=True, shown=len(rest) >= 8):
         some = {path: sizes[path] for path in paths[start : start + BATCH]}
         features |= of_images(vlm, some, device=device, autocast=autocast)
     return features

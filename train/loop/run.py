@@ -4,14 +4,17 @@ import json
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from geoclick import files
-from geoclick.train.loop import checkpoints, checks
+from geoclick import files, output_folder
+from geoclick.command import print_next
+from geoclick.train.loop import checkpoints
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
@@ -26,11 +29,20 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def check_output(output: Path, *, resume: bool) -> None:
-    """Refuse an output folder that holds a run, unless it is resumed, or that cannot be written to."""
-    if not resume:
-        checkpoints.check_fresh(output)
-    checks.check_writable(output)
+@contextmanager
+def opened(output: Path, command: str, arguments: "TrainingArguments", *, resume: bool) -> Iterator[None]:
+    """Hold the output folder for a block, so that no other command writes it; process 0 does so for all.
+
+    Raises:
+        UsageError: another command is writing the folder or has made it, or it holds a run that is not resumed.
+    """
+    if arguments.process_index:
+        yield
+        return
+    with output_folder.opened(output, command):
+        if not resume:
+            checkpoints.check_fresh(output)
+        yield
 
 
 def resolve(
@@ -44,7 +56,7 @@ def resolve(
 
 
 def start(
-    output: Path, arguments: "TrainingArguments", resolved: dict[str, Any], *, resume: bool
+    output: Path, command: str, arguments: "TrainingArguments", resolved: dict[str, Any], *, resume: bool
 ) -> Path | None:
     """Write config.yaml, and return the checkpoint to resume from, or None.
 
@@ -56,7 +68,8 @@ def start(
         checkpoints.check_same(output, resolved)
         checkpoints.check_launcher(checkpoint, deepspeed=arguments.deepspeed_plugin is not None)
     if arguments.process_index == 0:
-        files.write_whole(output / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
+        header = output_folder.header(command)
+        files.write_whole(output / "config.yaml", header + yaml.safe_dump(resolved, sort_keys=False))
     return checkpoint
 
 
@@ -73,6 +86,24 @@ def train(trainer: "Trainer", output: Path, checkpoint: Path | None) -> float:
 def write_metrics(output: Path, metrics: dict[str, Any]) -> None:
     """Write metrics.json."""
     files.write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+def report(output: Path, log: list[dict[str, float]], metric: str, root: str) -> None:
+    """Print the last value of a metric or its best evaluation, what was written, and the next command."""
+    from geoclick.train.loop.monitor import METRIC
+
+    evaluations = [entry for entry in log if METRIC in entry]
+    logged = [entry[metric] for entry in log if metric in entry]
+    if evaluations:
+        best = max(evaluations, key=lambda entry: entry[METRIC])
+        print(
+            f"best of {len(evaluations)} evaluations: mIoU {best[METRIC]:.3f} at step {best['step']}, saved"
+        )
+    elif logged:
+        print(f"{metric}: {float(logged[0]):.3f} at first, {float(logged[-1]):.3f} at last")
+    print(f"adapter: {output}\ncurves: {output / 'metrics.json'}")
+    data = ["--root", root, "--split", "test"]
+    print_next("evaluate", *data, "--adapter", output, "--output", f"{output}-evaluated")
 
 
 def shutdown(trainer: "Trainer") -> None:

@@ -1,13 +1,17 @@
 """The options of `geoclick train grpo`: those of GeoClick, and any of TRL's GRPOConfig, in one flat file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from geoclick.config import option
+from geoclick.datasets import BUILT_IN, root_of
 from geoclick.options import DatasetOptions, DecodingOptions
+from geoclick.train.options import early_checks
 from geoclick.train.options.trl_options import TrlCommand
 
+NAME = "train grpo"
 EXAMPLE = (
     "geoclick train grpo --config configs/grpo/embedded.yaml "
     "--adapter runs/lora --root runs/scenes --output runs/grpo"
@@ -85,10 +89,23 @@ SET_BY_GEOCLICK = {
 }
 """Options of GRPOConfig that GeoClick sets itself or does not support, and the option to use instead."""
 
-COMMAND = TrlCommand(GrpoOptions, "GRPOConfig", "geoclick train grpo", DESCRIPTION, EXAMPLE, SET_BY_GEOCLICK)
+
+def check(options: GrpoOptions) -> None:
+    """Refuse an output, an adapter or a dataset before the model libraries are imported."""
+    early_checks.check_output(Path(options.output), NAME, resume=options.resume)
+    early_checks.check_adapter(options.adapter)
+    options.reading()
+    root = root_of(options.dataset, options.root)
+    if options.dataset != BUILT_IN:
+        early_checks.check_root(root)
 
 
-def parse(argv: Sequence[str] | None) -> tuple[GrpoOptions, dict[str, Any]]:
+COMMAND = TrlCommand(GrpoOptions, "GRPOConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, SET_BY_GEOCLICK)
+
+
+def parse(
+    argv: Sequence[str] | None, check: Callable[[GrpoOptions], None] | None = None
+) -> tuple[GrpoOptions, dict[str, Any]]:
     """GeoClick's options, and those for GRPOConfig, from `--config` and flags; errors as in `TrlCommand.parse`."""
-    options, trl_options = COMMAND.parse(argv)
+    options, trl_options = COMMAND.parse(argv, check)
     return options, DEFAULTS | trl_options

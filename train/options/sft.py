@@ -1,14 +1,17 @@
 """The options of `geoclick train sft`: those of GeoClick, and any of TRL's SFTConfig, in one flat file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from geoclick.config import option
 from geoclick.errors import UsageError
 from geoclick.options import SegmenterOptions, VlmOptions
+from geoclick.train.options import early_checks
 from geoclick.train.options.trl_options import TrlCommand
 
+NAME = "train sft"
 EXAMPLE = (
     "geoclick train sft --config configs/sft/embedded.yaml "
     "--clicks runs/clicks --root runs/scenes --output runs/lora"
@@ -151,12 +154,22 @@ SET_BY_GEOCLICK = {
 """Options of SFTConfig that GeoClick sets itself, and the option to use instead."""
 
 
-COMMAND = TrlCommand(SftOptions, "SFTConfig", "geoclick train sft", DESCRIPTION, EXAMPLE, SET_BY_GEOCLICK)
+def check(options: SftOptions) -> None:
+    """Refuse an output, a store or a dataset before the model libraries are imported."""
+    early_checks.check_output(Path(options.output), NAME, resume=options.resume)
+    for clicks in filter(None, (options.clicks, options.evaluate_clicks)):
+        early_checks.check_store(clicks)
+    early_checks.check_root(options.root)
 
 
-def parse(argv: Sequence[str] | None) -> tuple[SftOptions, dict[str, Any]]:
+COMMAND = TrlCommand(SftOptions, "SFTConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, SET_BY_GEOCLICK)
+
+
+def parse(
+    argv: Sequence[str] | None, check: Callable[[SftOptions], None] | None = None
+) -> tuple[SftOptions, dict[str, Any]]:
     """GeoClick's options, and those for SFTConfig, from `--config` and flags; errors as in `TrlCommand.parse`."""
-    options, trl_options = COMMAND.parse(argv)
+    options, trl_options = COMMAND.parse(argv, check)
     own_order = options.packing_tokens or options.augments
     if own_order and trl_options.get("train_sampling_strategy", "random") != "random":
         raise UsageError(

@@ -1,6 +1,6 @@
 """Options of GeoClick and options of one of TRL's config classes, together in one flat file or on one command line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -33,8 +33,14 @@ class TrlCommand(Generic[T]):
     example: str
     set_by_geoclick: Mapping[str, str | None]
 
-    def parse(self, argv: Sequence[str] | None) -> tuple[T, dict[str, Any]]:
+    def parse(
+        self, argv: Sequence[str] | None, check: Callable[[T], None] | None = None
+    ) -> tuple[T, dict[str, Any]]:
         """The command's own options, and the given options of TRL's class, from `--config` and flags.
+
+        Args:
+            argv: arguments of the command line; None uses those of the process.
+            check: refuses the command's own options, before TRL is imported for the others.
 
         Raises:
             UsageError: an unknown key, with the nearest known one, or a value of the wrong type.
@@ -42,6 +48,8 @@ class TrlCommand(Generic[T]):
         options, rest = config.parse_known(
             self.options, argv, prog=self.prog, description=self.description, example=self.example
         )
+        if check:
+            check(options)
         # Empty and nested values of a file have their types already; the parser takes text.
         typed = {k: v for k, v in rest.values.items() if v is None or isinstance(v, dict | list)}
         words = [f"--{key}={value}" for key, value in rest.values.items() if key not in typed]

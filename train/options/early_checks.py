@@ -1,0 +1,39 @@
+"""What a training command refuses before it imports a model library: outputs, stores and folders."""
+
+from pathlib import Path
+
+from geoclick import output_folder
+from geoclick.errors import GeoClickError, UsageError
+
+
+def check_output(output: Path, command: str, *, resume: bool) -> None:
+    """Refuse an output folder of another command, one that holds a run unless it is resumed, or one without access."""
+    from geoclick.train.loop import checkpoints, checks
+
+    if not resume:
+        checkpoints.check_fresh(output)
+    output_folder.check(output, command)
+    checks.check_writable(output)
+
+
+def check_root(root: str) -> None:
+    """Raise UsageError if the dataset's folder does not exist."""
+    if not Path(root).is_dir():
+        raise UsageError(f"Dataset root {root} is not a folder; give --root an existing one.")
+
+
+def check_store(clicks: str) -> None:
+    """Raise GeoClickError if a folder holds no click store."""
+    folder = Path(clicks)
+    if not folder.is_dir() or not any(folder.glob("clicks-*.parquet")):
+        raise GeoClickError(
+            f"{clicks} holds no click store; make one with 'geoclick synth --output {clicks}'."
+        )
+
+
+def check_adapter(adapter: str) -> None:
+    """Raise GeoClickError if an adapter's folder does not exist."""
+    if not Path(adapter).is_dir():
+        raise GeoClickError(
+            f"Adapter folder {adapter} does not exist; give the output folder of a training run."
+        )
