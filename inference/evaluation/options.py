@@ -1,6 +1,7 @@
 """The options of `geoclick evaluate`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from geoclick.config import option
 from geoclick.errors import UsageError
@@ -73,14 +74,26 @@ def resolve(options: EvaluateOptions) -> ResolvedOptions:
     benchmark = BENCHMARKS.get(options.dataset)
     semantic = benchmark is not None and benchmark.task == "semantic"
     mode = options.mode or ("semantic" if semantic else "native")
-    if mode == "semantic" and not semantic:
+    root = datasets.root_of(options.dataset, options.root)
+    split = options.split or (benchmark.split if benchmark else "test")
+    if mode == "semantic" and not (semantic or _has_legend(options, Path(root), split)):
         raise UsageError(
-            f"--mode semantic needs a dataset with classes, which {options.dataset} is not; choose another mode."
+            f"--mode semantic needs a dataset with classes, which {options.dataset} is not; choose another mode, or "
+            "add classes.json to a folder of color masks."
         )
     decided = {
-        "root": datasets.root_of(options.dataset, options.root),
-        "split": options.split or (benchmark.split if benchmark else "test"),
+        "root": root,
+        "split": split,
         "mode": mode,
         "question": options.question or MODES[mode].question or "all",
     }
     return ResolvedOptions(**(vars(options) | decided))
+
+
+def _has_legend(options: EvaluateOptions, root: Path, split: str) -> bool:
+    """Whether the dataset is a folder of color masks, of which a sample is an image and a class."""
+    if options.dataset != "folder" or (root / split / "samples.jsonl").exists():
+        return False
+    if options.components:
+        raise UsageError("--mode semantic scores classes, not their --components; leave one of them out.")
+    return any((folder / "classes.json").is_file() for folder in (root / split, root))
