@@ -54,6 +54,8 @@ def run(options: CardOptions) -> None:
         raise GeoClickError(
             f"{folder} is not a folder; give a folder of 'geoclick train' or 'geoclick merge'."
         )
+    if options.push:
+        hub.check_secrets(folder)
     model = provenance.read(folder, options.clicks)
     runs = [evaluations.read(Path(path), model) for path in options.evaluation]
     name = options.name or (options.push or folder.resolve().name).rpartition("/")[2]

@@ -69,6 +69,8 @@ def run(options: MergeOptions) -> None:
     from geoclick.train import card
     from geoclick.train.publishing import hub, merge_check, provenance
 
+    if options.push:
+        hub.check_secrets(Path(options.adapter))
     adapter = provenance.read_adapter(Path(options.adapter))
     questions = (
         merge_check.from_store(options.clicks, options.root, options.check_samples)

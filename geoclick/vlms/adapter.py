@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 import safetensors.torch
 
-from geoclick import files
+from geoclick import files, secrets
 from geoclick.errors import GeoClickError, first_line
 from geoclick.prompts import PROMPT_VERSION
 
@@ -80,8 +80,9 @@ def git_commit() -> str:
 
 
 def write_record(folder: str | Path, record: AdapterRecord) -> None:
-    """Write geoclick.json to an adapter folder, atomically."""
-    files.write_whole(Path(folder) / RECORD, json.dumps(dataclasses.asdict(record), indent=2) + "\n")
+    """Write geoclick.json to an adapter folder, atomically; options that hold a secret are left out."""
+    values = secrets.without_secrets(dataclasses.asdict(record))
+    files.write_whole(Path(folder) / RECORD, json.dumps(values, indent=2) + "\n")
 
 
 def read_record(folder: str | Path) -> AdapterRecord:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geoclick import files
+from geoclick import files, secrets
 from geoclick.errors import GeoClickError
 from geoclick.prompts import INSTRUCTIONS, PROMPT_VERSION
 from geoclick.vlms import adapter
@@ -59,8 +59,9 @@ class MergedRecord:
 
 
 def write_record(folder: Path, record: MergedRecord) -> None:
-    """Write geoclick.json to a merged model's folder, atomically."""
-    files.write_whole(folder / RECORD, json.dumps(dataclasses.asdict(record), indent=2) + "\n")
+    """Write geoclick.json to a merged model's folder, atomically; options that hold a secret are left out."""
+    values = secrets.without_secrets(dataclasses.asdict(record))
+    files.write_whole(folder / RECORD, json.dumps(values, indent=2) + "\n")
 
 
 def read_record(folder: Path) -> MergedRecord | None:

@@ -140,3 +140,14 @@ def test_card_and_weights_are_pushed_together(tuned, monkeypatch, capsys):
     assert "hf download me/clicks --local-dir clicks" in (tuned / "README.md").read_text()
     assert "pushed: address" in capsys.readouterr().out
     assert json.loads((tuned / "geoclick.json").read_text())["config"]["lora_r"] == 4
+
+
+def test_a_secret_that_an_earlier_version_wrote_is_neither_shown_nor_pushed(tuned, capsys):
+    path = tuned / "geoclick.json"
+    record = json.loads(path.read_text())
+    record["config"]["hub_token"] = "hf_abcdefghijklmnopqrst"
+    path.write_text(json.dumps(record))
+    assert f"{path} holds a secret (hub_token)" in failure(capsys, tuned, "--push", "me/clicks", code=2)
+    assert card.PEFT_TITLE in (tuned / "README.md").read_text()
+    assert run(tuned) == 0
+    assert "abcdefgh" not in (tuned / "README.md").read_text()

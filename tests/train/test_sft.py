@@ -191,3 +191,20 @@ def test_a_store_that_contradicts_itself_is_refused_before_the_model_is_loaded(s
     assert sft.main(flags) == 1
     assert "--allow-contradictions" in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+TOKEN = "hf_abcdefghijklmnopqrst"
+
+
+def test_a_token_reaches_the_trainer_and_no_file(setting, tmp_path, capsys, monkeypatch):
+    given = []
+    make = sft.make_trainer
+    monkeypatch.setattr(sft, "make_trainer", lambda *words: given.append(words[2].hub_token) or make(*words))
+    output = tmp_path / "run"
+    flags = [*setting, "--hub_token", TOKEN, "--max_steps", "2", "--output", str(output)]
+    assert sft.main(flags) == 0
+    assert given == [TOKEN]
+    assert (output / "checkpoint-2").is_dir()
+    for path in filter(os.path.isfile, output.rglob("*")):
+        assert b"abcdefghijkl" not in path.read_bytes(), path
+    assert TOKEN not in "".join(capsys.readouterr())

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from geoclick import config
+from geoclick import config, secrets
 from geoclick.errors import GeoClickError, UsageError, first_line
 
 _NAME = re.compile(r"checkpoint-([0-9]+)")
@@ -54,7 +54,7 @@ CHANGEABLE = frozenset({"resume", "allow_contradictions"})
 
 def check_same(output: Path, resolved: dict[str, Any]) -> None:
     """Refuse to resume with options other than those of the run; raises UsageError naming the first."""
-    before = config.read_yaml(output / "config.yaml")
+    before = secrets.without_secrets(config.read_yaml(output / "config.yaml"))
     for key in sorted((before.keys() | resolved.keys()) - CHANGEABLE):
         if before.get(key) != resolved.get(key):
             raise UsageError(

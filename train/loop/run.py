@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from geoclick import files, output_folder
+from geoclick import files, output_folder, secrets
 from geoclick.command import print_next
 from geoclick.train.loop import checkpoints
 
@@ -48,11 +48,16 @@ def opened(output: Path, command: str, arguments: "TrainingArguments", *, resume
 def resolve(
     options: "SegmenterOptions", trl_options: dict[str, Any], arguments: "TrainingArguments"
 ) -> dict[str, Any]:
-    """All options as values of YAML: GeoClick's, and those of TRL that were given or have a default of GeoClick's."""
+    """All options as values of YAML: GeoClick's, and those of TRL that were given or have a default of GeoClick's.
+
+    Options that hold a secret are left out: the trainer has them from its arguments.
+    """
     values = asdict(options) | {key: getattr(arguments, key) for key in trl_options}
     values.pop("dry_run", None)
     values = {key: getattr(value, "value", value) for key, value in values.items()}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    public: dict[str, Any] = secrets.without_secrets(values)
+    return public
 
 
 def start(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from geoclick import secrets
 from geoclick.scoring.model_index import METRICS, Evaluation
 from geoclick.train.publishing.hub import without_paths
 from geoclick.train.publishing.provenance import Provenance, supervised_options
@@ -140,7 +141,7 @@ def training_data(provenance: Provenance) -> str:
     """The click store, as its manifest describes it, and the number of its rows that were used."""
     config = provenance.record.config
     paths = {"dataset": config.get("root"), "click store": supervised_options(config).get("clicks")}
-    values = {title: PurePath(str(value)).name for title, value in paths.items() if value}
+    values = {title: PurePath(without_paths(str(value))).name for title, value in paths.items() if value}
     values |= {
         title: provenance.data[key] for key, title in DATA.items() if provenance.data.get(key) is not None
     }
@@ -170,8 +171,10 @@ def training(provenance: Provenance) -> str:
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Options for display, without paths."""
-    options = {key: value for key, value in config.items() if key not in PATH_OPTIONS}
+    """Options for display, without paths and secrets."""
+    options = {
+        key: value for key, value in secrets.without_secrets(config).items() if key not in PATH_OPTIONS
+    }
     return {key: "none" if value in (None, [], ()) else value for key, value in options.items()}
 
 

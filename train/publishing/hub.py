@@ -1,9 +1,11 @@
 """Uploading an adapter or a merged model to the Hugging Face Hub in one commit, without local paths."""
 
 import json
-from pathlib import Path, PurePath
+import re
+from pathlib import Path
 from typing import Any
 
+from geoclick import secrets
 from geoclick.errors import GeoClickError, UsageError, first_line
 from geoclick.vlms.adapter import RECORD
 
@@ -11,17 +13,34 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "README.md")
 """Patterns of the uploaded files; config.yaml and subfolders (checkpoints) are left out."""
 FILES_WITH_PATHS = (RECORD, "adapter_config.json")
 """The files that contain paths of the machine where the adapter was trained."""
+TEXTS = (".json", ".jinja", ".txt", ".md")
+_START = r"(?:file:/+|~[\w.-]*/|(?:\.{1,2}[/\\])+|[A-Za-z]:[/\\]|\\\\(?=\w)|/(?=[\w.~-]))"
+"""How a path outside the package starts: absolute, of a home folder, relative with dots, of Windows or a file URL."""
+_PATH = re.compile(rf"{_START}.*|.*[/\\]\.\.[/\\].*", re.DOTALL)
+_PATH_INSIDE = re.compile(rf"(?<![\w.:/\\<~-]){_START}[^\"'<>|,;\n]*|(?<=:)/(?=\w)[^\"'<>|,;\n]*")
+"""A path in a longer text, up to the end of its clause, because paths may hold spaces."""
 
 
 def without_paths(values: Any) -> Any:
-    """JSON values with every absolute path replaced by its last part."""
+    """JSON values in which every path that shows folders of this machine is replaced by its last part.
+
+    Those are absolute paths, also of Windows and as URLs, and those that start at a home folder or with dots, as a
+    complete value or inside a text. Names of the hub and other relative paths remain.
+    """
     if isinstance(values, dict):
         return {key: without_paths(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
         return [without_paths(value) for value in values]
-    if isinstance(values, str) and PurePath(values).is_absolute():
-        return PurePath(values).name
-    return values
+    if not isinstance(values, str):
+        return values
+    if values.startswith("/") or _PATH.fullmatch(values):
+        return _last_part(values)
+    return _PATH_INSIDE.sub(lambda match: _last_part(match[0]), values)
+
+
+def _last_part(path: str) -> str:
+    """The name of a file or folder, of POSIX or Windows."""
+    return next((part for part in reversed(re.split(r"[/\\]", path)) if part not in ("", ".")), "")
 
 
 def check_name(name: str) -> None:
@@ -47,6 +66,32 @@ def check_push(name: str | None, private: bool) -> None:
         raise UsageError("--private needs an upload; add --push NAMESPACE/NAME, or drop it.")
 
 
+def check_secrets(folder: Path) -> None:
+    """Refuse to push a folder whose files hold a token, a key or a password, which earlier versions wrote.
+
+    Raises:
+        UsageError: names the file and the option; never the secret.
+    """
+    for path in model_files(folder):
+        if path.suffix not in TEXTS:
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        names = list(secrets.secret_names(_json(text))) if path.name in FILES_WITH_PATHS else []
+        if names or secrets.has_token(text):
+            what = names[0] if names else "a token of the hub"
+            raise UsageError(
+                f"{path} holds a secret ({what}); remove it from the file, revoke it, and rerun."
+            )
+
+
+def _json(text: str) -> Any:
+    """The values of a JSON file, or None if it is invalid: its reader reports that."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
 def model_files(folder: Path) -> list[Path]:
     """The files to upload, sorted by name."""
     return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
@@ -65,9 +110,11 @@ def push(folder: Path, name: str, *, private: bool) -> str:
 
     Raises:
         GeoClickError: the hub cannot be reached or refuses, or the repository is public although `private` is set.
+        UsageError: a file holds a secret.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
+    check_secrets(folder)
     operations = [
         CommitOperationAdd(path_in_repo=path.name, path_or_fileobj=_content(path))
         for path in model_files(folder)

@@ -137,11 +137,75 @@ def strings(values):
 
 @settings(max_examples=50)
 @given(JSON)
-def test_absolute_paths_are_shortened_and_nothing_else_changes(values):
+def test_absolute_paths_are_shortened_and_other_texts_remain(values):
     before, after = list(strings(values)), list(strings(hub.without_paths(values)))
     assert len(before) == len(after)
     for one, two in zip(before, after, strict=True):
-        absolute = PurePosixPath(one).is_absolute()
-        assert two == (PurePosixPath(one).name if absolute else one)
+        if not set(one) & set("/\\"):
+            assert two == one
         assert not PurePosixPath(two).is_absolute()
     assert hub.without_paths(hub.without_paths(values)) == hub.without_paths(values)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("/home/a/b", "b"),
+        ("/home/a/", "a"),
+        ("../customer/x", "x"),
+        ("runs/../../customer/x", "x"),
+        ("./x", "x"),
+        ("~/x", "x"),
+        ("~bob/customer/x", "x"),
+        (r"C:\Users\me\x", "x"),
+        ("C:/Users/me/x", "x"),
+        (r"\\server\share\x", "x"),
+        ("file:///home/a", "a"),
+        ("file://host/home/a", "a"),
+        ("x=/home/a/b", "x=b"),
+        ("path:/home/a/b", "path:b"),
+        (r"in C:\Users\me\x", "in x"),
+        ("from ~/customer/x, /home/me too/y", "from x, y"),
+        ("['/home/a/b']", "['b']"),
+    ],
+)
+def test_every_kind_of_local_path_is_shortened(value, expected):
+    assert hub.without_paths({"config": [value]}) == {"config": [expected]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("Qwen/Qwen3-VL-2B-Instruct", "https://host:80/a/b", "a / b", "and/or", "1/2", "</think>", "~"),
+        r"layers\.\d+\.(q|v)_proj",
+        r"^(?!.*visual).*(?:q|v)_proj.*$",
+    ],
+)
+def test_names_of_the_hub_addresses_and_patterns_remain(value):
+    assert hub.without_paths(value) == value
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("geoclick.json", '{"config": {"hub_token": "x"}}', "hub_token"),
+        ("geoclick.json", '{"config": {"start": {"api_key": "x"}}}', "api_key"),
+        ("geoclick.json", '{"config": {"run_name": "hf_abcdefghijklmnopqrst"}}', "a token of the hub"),
+        ("README.md", r"hub token: hf\_abcdefghijklmnopqrst", "a token of the hub"),
+    ],
+)
+def test_a_folder_with_a_secret_is_not_pushed(fake, folder, file, text, expected):
+    api = fake()
+    (folder / file).write_text(text)
+    with pytest.raises(UsageError, match=expected) as caught:
+        hub.push(folder, "me/clicks", private=True)
+    assert str(folder / file) in str(caught.value)
+    assert "abcdefgh" not in str(caught.value)
+    assert api.files == {}
+
+
+def test_options_without_a_secret_are_pushed(fake, folder):
+    (folder / "geoclick.json").write_text('{"config": {"hub_token": null, "pad_token": "<pad>"}}')
+    api = fake()
+    hub.push(folder, "me/clicks", private=True)
+    assert api.files
