@@ -127,7 +127,7 @@ def _record(ref: dict[Any, Any], key: str, records: dict[Any, Json]) -> Json:
     number = ref.get(key)
     if not is_id(number) or number not in records:
         raise GeoClickError(
-            f"Ref {ref['ref_id']} has the {key} {reprlib.repr(number)}, which {INSTANCES} lacks; add it."
+            f"Ref {reprlib.repr(ref['ref_id'])} has the {key} {reprlib.repr(number)}, which {INSTANCES} lacks; add it."
         )
     return records[number]
 
