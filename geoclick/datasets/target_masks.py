@@ -88,7 +88,7 @@ def _flat(levels: np.ndarray) -> np.ndarray:
     """The pixels whose 3x3 neighborhood has one level, bool [H, W]."""
     from scipy import ndimage
 
-    return ndimage.maximum_filter(levels, 3) == ndimage.minimum_filter(levels, 3)
+    return np.asarray(ndimage.maximum_filter(levels, 3) == ndimage.minimum_filter(levels, 3))
 
 
 def _of_colors(colors: np.ndarray, lossy: bool) -> tuple[np.ndarray, bool]:
