@@ -17,6 +17,7 @@ from geoclick.errors import GeoClickError, first_line
 from geoclick.prompts import PROMPT_VERSION
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
@@ -150,8 +151,8 @@ def attach(model: "PreTrainedModel", folder: str | Path) -> "PeftModel":
     partly loaded adapter would only seem to be a bad one.
 
     Raises:
-        GeoClickError: the folder is no LoRA adapter, its weights are corrupted, or their names or shapes do
-            not match.
+        GeoClickError: the folder is no LoRA adapter, its weights are corrupted or not finite, or their names or
+            shapes do not match.
     """
     from peft import (
         LoraConfig,
@@ -182,19 +183,27 @@ def attach(model: "PreTrainedModel", folder: str | Path) -> "PeftModel":
         raise GeoClickError(
             f"Adapter {folder} does not match the model's modules ({first_line(error)}); {again}."
         ) from error
-    expected = {
-        name: tuple(value.shape)
-        for name, value in get_peft_model_state_dict(wrapped, save_embedding_layers=False).items()
-    }
-    actual = {name: tuple(value.shape) for name, value in weights.items()}
-    wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
-    if wrong:
-        kind = (
-            "missing" if wrong[0] not in actual else "unexpected" if wrong[0] not in expected else "misshapen"
-        )
-        raise GeoClickError(
-            f"Adapter {folder} does not match the model: {len(wrong)} weights are missing, unexpected or of "
-            f"another shape, such as {wrong[0]} ({kind}); use the versions in its {RECORD} or retrain."
-        )
+    _check_weights(get_peft_model_state_dict(wrapped, save_embedding_layers=False), weights, folder)
     set_peft_model_state_dict(wrapped, weights)
     return wrapped.eval()
+
+
+def _check_weights(needed: "dict[str, torch.Tensor]", given: "dict[str, torch.Tensor]", folder: Path) -> None:
+    """Refuse weights that are not finite, or whose names or shapes are not those that the model needs."""
+    expected, actual = (
+        {name: tuple(value.shape) for name, value in weights.items()} for weights in (needed, given)
+    )
+    wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
+    if wrong:
+        first = wrong[0]
+        kind = "missing" if first not in actual else "unexpected" if first not in expected else "misshapen"
+        raise GeoClickError(
+            f"Adapter {folder} does not match the model: {len(wrong)} weights are missing, unexpected or of "
+            f"another shape, such as {first} ({kind}); use the versions in its {RECORD} or retrain."
+        )
+    broken = next((name for name, value in sorted(given.items()) if not value.isfinite().all()), None)
+    if broken:
+        raise GeoClickError(
+            f"Adapter {folder} has weights that are not finite, such as {broken}; its training diverged: train it "
+            "again with a lower learning_rate, or use an earlier checkpoint."
+        )
