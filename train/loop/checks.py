@@ -43,9 +43,10 @@ def check_pixels(clicks: str | Path) -> None:
     """Refuse a click store whose images were not read by the default rule, by which training reads them.
 
     Raises:
-        GeoClickError: they were not, or the store is missing.
+        GeoClickError: they were not.
     """
-    manifest = store.read_manifest(clicks)
+    # A store without a manifest does not say how its images were read.
+    manifest = store.read_manifest(clicks) if Path(clicks, "manifest.json").is_file() else {}
     default = reading.DEFAULT
     bands, stretch = (manifest.get(name) for name in ("bands", "stretch"))
     if manifest.get("dataset") == "raster" or (
