@@ -208,3 +208,18 @@ def test_a_token_reaches_the_trainer_and_no_file(setting, tmp_path, capsys, monk
     for path in filter(os.path.isfile, output.rglob("*")):
         assert b"abcdefghijkl" not in path.read_bytes(), path
     assert TOKEN not in "".join(capsys.readouterr())
+
+
+def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(setting, tmp_path, capsys):
+    output = tmp_path / "run"
+    flags = [*setting, "--optim", "sgd", "--learning_rate", "1e38", "--max_grad_norm", "1e30"]
+    flags += ["--lr_scheduler_type", "constant_with_warmup", "--warmup_steps", "2", "--save_steps", "1"]
+    assert sft.main([*flags, "--output", str(output)]) == 1
+    error = capsys.readouterr().err
+    assert "not finite at step" in error
+    assert not (output / "adapter_model.safetensors").exists()
+    for checkpoint in output.glob("checkpoint-*/adapter_model.safetensors"):
+        assert all(weight.isfinite().all() for weight in load_file(checkpoint).values())
+    last = checkpoints.last_complete(output, 1)
+    assert last is not None
+    assert f"the last good checkpoint is {last};" in error

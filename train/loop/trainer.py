@@ -14,12 +14,15 @@ from transformers import (
     PreTrainedModel,
     PrinterCallback,
     TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 from trl import SFTTrainer
 
 from geoclick import files
+from geoclick.errors import GeoClickError
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, EpochSampler
+from geoclick.train.loop import checkpoints
 from geoclick.train.loop import monitor as monitors
 from geoclick.train.loop.gradient_checkpointing import TowerCheckpointing
 from geoclick.train.loop.monitor import Monitor
@@ -42,16 +45,41 @@ class AdapterSavingMixin:
     args: TrainingArguments
     accelerator: Accelerator
     model: PreTrainedModel
+    state: TrainerState
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: geoclick.json holds more than TRL's card."""
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """One forward and backward pass; raises GeoClickError at the first loss that is not finite."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        if not loss.isfinite().all():
+            raise self._diverged("The loss")
+        return loss
+
+    def _diverged(self, what: str) -> GeoClickError:
+        """The error of a run that cannot continue, with the last checkpoint, whose weights were checked."""
+        last = checkpoints.last_complete(Path(self.args.output_dir), self.args.world_size)
+        good = f"the last good checkpoint is {last}" if last else "there is no checkpoint before it"
+        return GeoClickError(
+            f"{what} is not finite at step {self.state.global_step + 1}; {good}; lower learning_rate, and give "
+            "another --output."
+        )
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-        """PEFT's files and, last, geoclick.json; no copy of the processor and no pickled arguments."""
+        """PEFT's files and, last, geoclick.json; no copy of the processor and no pickled arguments.
+
+        Raises:
+            GeoClickError: a trained weight is not finite.
+        """
         if not self.args.should_save:
             return
         folder = Path(output_dir or self.args.output_dir)
         model = self.accelerator.unwrap_model(self.model)
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        weights = list(state_dict.values()) if state_dict else trained
+        if not all(weight.isfinite().all() for weight in weights):
+            raise self._diverged("A trained weight")
         # LoRA does not change the vocabulary. To check that, PEFT would request the base model from the hub.
         # With beta above 0 GRPO holds a reference adapter, too, which is not part of the result.
         model.save_pretrained(

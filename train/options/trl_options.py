@@ -7,6 +7,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from geoclick import config
 from geoclick.config import unknown_key
 from geoclick.errors import UsageError
+from geoclick.train.options import ranges
 
 T = TypeVar("T")
 
@@ -54,7 +55,9 @@ class TrlCommand(Generic[T]):
         typed = {k: v for k, v in rest.values.items() if v is None or isinstance(v, dict | list)}
         words = [f"--{key}={value}" for key, value in rest.values.items() if key not in typed]
         from_file = self._trl_values(words, typed, str(rest.path))
-        return options, from_file | self._trl_values(rest.flags, {}, "the command line")
+        given = from_file | self._trl_values(rest.flags, {}, "the command line")
+        ranges.check(given | vars(options))
+        return options, given
 
     def _trl_values(self, words: Sequence[str], typed: dict[str, Any], where: str) -> dict[str, Any]:
         """The options of TRL's class in flags and among typed values; raises UsageError for anything else."""

@@ -128,3 +128,11 @@ def test_a_record_with_unknown_keys_is_refused(base, copy):
     record = json.loads((copy / adapter.RECORD).read_text())
     (copy / adapter.RECORD).write_text(json.dumps(record | {"surprise": 1}))
     assert "is broken" in message(base, copy)
+
+
+def test_weights_that_are_not_finite_are_refused(base, copy):
+    weights = load_file(copy / adapter.WEIGHTS)
+    name = sorted(weights)[0]
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, copy / adapter.WEIGHTS)
+    assert f"not finite, such as {name}" in message(base, copy)

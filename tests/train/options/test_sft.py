@@ -1,6 +1,7 @@
 import pytest
 
 from geoclick.errors import UsageError
+from geoclick.train.options import grpo
 from geoclick.train.options.sft import DEFAULTS, parse
 
 REQUIRED = ["--clicks", "c", "--root", "r", "--output", "o"]
@@ -45,6 +46,12 @@ def test_file_and_flags_join_and_flags_win(tmp_path):
         (["--save_strategy", "never"], "save_strategy"),
         (["--tune", "vision", "head"], "tune must be one of|invalid choice: 'head'"),
         (["--projector-lr", "1e-5"], "--projector-lr is given but projector is not tuned"),
+        (["--learning_rate", "inf"], "learning_rate must be a finite number, not inf"),
+        (["--learning_rate", "-1"], "learning_rate must be 0 or more"),
+        (["--weight_decay", "nan"], "weight_decay must be a finite number, not nan"),
+        (["--num_train_epochs", "0"], "num_train_epochs must be above 0, not 0"),
+        (["--max_steps", "0"], "max_steps must be 1 or more, or -1"),
+        (["--gradient_accumulation_steps", "-1"], "gradient_accumulation_steps must be 1 or more, not -1"),
         (["--quantise", "int3"], "invalid choice: 'int3'"),
     ],
 )
@@ -93,3 +100,8 @@ def test_recipes_parse(recipe, clicks):
     assert options.max_clicks == clicks
     assert options.lora_r == 32
     assert settings["num_train_epochs"] >= 3
+
+
+def test_no_iterations_of_grpo_are_refused():
+    with pytest.raises(UsageError, match="num_iterations must be 1 or more, not 0"):
+        grpo.parse(["--adapter", "a", "--root", "r", "--output", "o", "--num_iterations", "0"])
