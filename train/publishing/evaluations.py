@@ -1,7 +1,9 @@
 """Reading the scores of `geoclick evaluate` for a model card, and checking that they belong to the model."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from geoclick.datasets.benchmarks import TITLES
 from geoclick.errors import GeoClickError
@@ -35,11 +37,23 @@ def read(folder: Path, provenance: Provenance) -> Evaluation:
     if provenance.merged:
         same = protocol.get("vlm_fingerprint") == provenance.merged.fingerprint
         same = same and not protocol.get("adapter")
+        same = same or (_gave_equal_answers(provenance) and _of_adapter(protocol, provenance))
     else:
-        same = protocol.get("adapter_sha256") == provenance.adapter_sha256
+        same = _of_adapter(protocol, provenance)
     if not same:
         raise GeoClickError(
             f"The scores in {folder} belong to another model; evaluate this one with "
             f"{'--vlm' if provenance.merged else '--adapter'} and give that folder."
         )
     return evaluation
+
+
+def _of_adapter(protocol: Mapping[str, Any], provenance: Provenance) -> bool:
+    """Whether an evaluation is that of the adapter, which a merged model names."""
+    return bool(protocol.get("adapter_sha256") == provenance.adapter_sha256)
+
+
+def _gave_equal_answers(provenance: Provenance) -> bool:
+    """Whether the check of a merge recorded that all answers equal the adapter's."""
+    check = provenance.merged.check if provenance.merged else {}
+    return bool(check.get("questions")) and check.get("same_answers") == check.get("questions")

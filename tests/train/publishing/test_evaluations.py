@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -36,6 +37,16 @@ def test_scores_of_another_model_are_refused(tmp_path):
     ):
         with pytest.raises(GeoClickError, match="belong to another model"):
             evaluations.read(folder, provenance)
+
+
+def test_scores_of_the_adapter_are_those_of_a_merged_model_with_equal_answers(tmp_path):
+    own = evaluated(tmp_path / "adapter", adapter="runs/lora", adapter_sha256="cc", vlm_fingerprint="aa")
+    other = evaluated(tmp_path / "other", adapter="runs/x", adapter_sha256="dd", vlm_fingerprint="aa")
+    record = dataclasses.replace(MERGED.merged, check={"questions": 24, "same_answers": 24})
+    merged = dataclasses.replace(MERGED, merged=record)
+    assert evaluations.read(own, merged).scores["miou"] == 0.75
+    with pytest.raises(GeoClickError, match="belong to another model"):
+        evaluations.read(other, merged)
 
 
 def test_a_folder_without_scores_is_refused(tmp_path):
