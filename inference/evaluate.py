@@ -31,6 +31,8 @@ def run(options: EvaluateOptions) -> None:
     from geoclick.inference.evaluation.dataset_scan import scan_dataset
 
     scan = scan_dataset(resolved)
+    if scan.left_out and processes.is_first():
+        print("reader: " + ", ".join(f"{count:,} {reason}" for reason, count in scan.left_out.items()))
     from geoclick.inference.evaluation import answering, predictors, protocol, results, run_folder
 
     predictor = predictors.load(resolved, scan)
