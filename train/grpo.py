@@ -152,14 +152,12 @@ def read_samples(options: GrpoOptions, arguments: "GRPOConfig") -> "list[Sample]
 
 def load_vlm(options: GrpoOptions, record: "AdapterRecord", arguments: "GRPOConfig") -> "Vlm":
     """The base model with the adapter, whose weights are trainable."""
-    from geoclick.train.options.trl_arguments import dtype_of
     from geoclick.vlms import loading
 
     vlm = loading.load(
         options.vlm or record.base,
         adapter=options.adapter,
         device=arguments.device,
-        dtype=dtype_of(arguments),
         revision=record.revision or None,
     )
     # PEFT loads adapters frozen, and writes this name; the folder of a hub cache would mean nothing elsewhere.

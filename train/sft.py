@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from geoclick.train.data.training_data import TrainingData
     from geoclick.train.loop.monitor import Monitor
     from geoclick.train.loop.trainer import ClickTrainer
+    from geoclick.vlms.adapter import AdapterRecord
     from geoclick.vlms.loading import Vlm
 
 CURVE = ("step", "epoch", "loss", "learning_rate", "mean_token_accuracy")
@@ -150,6 +151,26 @@ def make_monitor(options: SftOptions, vlm: "Vlm", arguments: "SFTConfig") -> "Mo
     )
 
 
+def new_record(options: SftOptions, vlm: "Vlm", resolved: dict[str, Any]) -> "AdapterRecord":
+    """The provenance of the run's adapters."""
+    from geoclick.vlms import adapter, families, loading
+
+    min_pixels, max_pixels = loading.pixel_limits(vlm.processor)
+    return adapter.AdapterRecord(
+        base=vlm.name,
+        revision=vlm.revision,
+        family=vlm.family,
+        fingerprint=vlm.fingerprint,
+        answer_format=options.answer_format,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+        targets=families.FAMILIES[vlm.family].lora_targets(options.tune),
+        versions=adapter.library_versions(),
+        git_commit=adapter.git_commit(),
+        config=resolved,
+    )
+
+
 def make_trainer(
     options: SftOptions,
     vlm: "Vlm",
@@ -165,22 +186,9 @@ def make_trainer(
     from geoclick.train.loop.progress import RichProgress
     from geoclick.train.loop.trainer import ClickTrainer
     from geoclick.train.packing.packed_collator import PackedCollator
-    from geoclick.vlms import adapter, families, loading
+    from geoclick.vlms import families
 
-    limits = loading.pixel_limits(vlm.processor)
-    record = adapter.AdapterRecord(
-        base=vlm.name,
-        revision=vlm.revision,
-        family=vlm.family,
-        fingerprint=vlm.fingerprint,
-        answer_format=options.answer_format,
-        min_pixels=limits[0],
-        max_pixels=limits[1],
-        targets=families.FAMILIES[vlm.family].lora_targets(options.tune),
-        versions=adapter.library_versions(),
-        git_commit=adapter.git_commit(),
-        config=resolved,
-    )
+    record = new_record(options, vlm, resolved)
     families.check_targets(vlm.model, vlm.family, options.tune)
     # PEFT writes this name into adapter_config.json; the folder of a hub cache would mean nothing elsewhere.
     vlm.model.name_or_path = vlm.name
