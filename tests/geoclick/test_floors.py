@@ -19,6 +19,7 @@ FLOORS = (
     (
         "errors",
         "files",
+        "secrets",
         "devices",
         "clicks",
         "codec",
