@@ -46,7 +46,8 @@ class PrepareOptions:
 def run(options: PrepareOptions) -> None:
     """Prepare a dataset, resume an unfinished job, or verify an output."""
     from geoclick import output_folder
-    from geoclick.prepare import manifest, pool, progress, raw_files, tile_writer
+    from geoclick.jobs import worker_pool
+    from geoclick.prepare import manifest, progress, raw_files, tile_writer
 
     output, job = Path(options.output), JOBS[options.job]
     if options.verify:
@@ -68,20 +69,22 @@ def run(options: PrepareOptions) -> None:
         "overlap": job.overlap,
         "images": [source.name for source in sources],
     }
-    if progress.is_complete(output, identity):
+    folder = progress.PreparedFolder(output, identity)
+    folder.check()
+    if folder.is_complete():
         print(f"{output} is complete already; --verify checks it.")
         return
-    progress.check_origin(output, identity)
     with output_folder.opened(output, "prepare", patience=PATIENCE):
-        if progress.is_complete(output, identity):
+        folder.check()
+        if folder.is_complete():
             print(f"{output} is complete already; --verify checks it.")
             return
-        progress.begin(output, identity)
+        folder.record()
         output_folder.write_config(options, output, "prepare")
         missing = [source for source in sources if tile_writer.read_record(output, source.name) is None]
         write_tiles = partial(tile_writer.write_tiles, options.job, split=split, output=output)
-        pool.each(write_tiles, missing, options.workers, f"Preparing {job.title}")
-        finished = progress.finish(output, identity)
+        worker_pool.for_each(write_tiles, missing, options.workers, f"Preparing {job.title}")
+        finished = folder.finish()
     print(_summary(job, finished, output))
     print_next("evaluate", "--dataset", options.job, "--root", output, "--output", f"runs/{options.job}")
 

@@ -178,7 +178,7 @@ def test_ten_kills_at_random_moments(raw, complete, start, tmp_path):
 
 
 def test_a_removed_file_is_written_again(raw, complete, tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "finish", lambda *_: (_ for _ in ()).throw(Stopped))
+    monkeypatch.setattr(progress.PreparedFolder, "finish", lambda *_: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):
         run.main(words(raw, tmp_path, "--workers", "1"))
     monkeypatch.undo()
@@ -345,12 +345,20 @@ def test_two_jobs_do_not_write_one_output(raw, tmp_path, capsys, monkeypatch):
     assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
 
 
+def release(fifo, job):
+    """End the waiting of a worker for a FIFO, which it opens more than once."""
+    while job.poll() is None:
+        with contextlib.suppress(OSError):  # nobody reads it now
+            os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        time.sleep(0.01)
+
+
 def test_an_interruption_is_one_sentence(raw, blocked, complete, start, tmp_path):
     output = tmp_path / "output"
     job = start(blocked, output)
     wait_for_the_last(job, output)
     os.killpg(job.pid, signal.SIGINT)
-    os.close(os.open(blocked / LAST, os.O_WRONLY))  # the worker finishes its image
+    release(blocked / LAST, job)  # the worker finishes its image
     error = job.communicate()[1]
     assert job.returncode == 1
     assert error == "error: Interrupted; rerun the same command to continue.\n"

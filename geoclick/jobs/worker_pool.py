@@ -1,4 +1,4 @@
-"""Worker processes that share the images of a job, end with it, and report a single error."""
+"""Worker processes that share the items of a job, end with it, and report a single error."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from geoclick.progress_bar import track
 T = TypeVar("T")
 
 
-def each(work: Callable[[T], None], items: Sequence[T], workers: int, description: str) -> None:
+def for_each(work: Callable[[T], None], items: Sequence[T], workers: int, description: str) -> None:
     """Do the work on every item, in this process or in several, with a progress bar.
 
     Raises:
