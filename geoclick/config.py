@@ -305,14 +305,16 @@ def _add_argument(parser: argparse.ArgumentParser, field: Field, kind: Kind) -> 
         choices = field.metadata["choices"]
         # Without a metavar argparse shows the choices.
         metavar = None if choices else kind.plain.__name__.upper()
-        common = {
+        common: dict[str, Any] = {
             "dest": field.name,
             "default": None,
             "nargs": "+" if kind.many and not field.metadata["repeated"] else None,
             "choices": choices,
         }
         # A flag that is given twice adds to its values.
-        several = {"action": "append" if field.metadata["repeated"] else "extend"} if kind.many else {}
+        several: dict[str, Any] = (
+            {"action": "append" if field.metadata["repeated"] else "extend"} if kind.many else {}
+        )
         deprecated = field.metadata["deprecated"]
         flags = [_flag(name) for name in _accepted(field) if name not in deprecated]
         parser.add_argument(flags[0], help=text, metavar=metavar, **common, **several)

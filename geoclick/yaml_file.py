@@ -48,7 +48,11 @@ def read_yaml(path: str | Path) -> dict[str, Yaml]:
             text = stream.read(MAX_FILE + 1)
         if len(text) > MAX_FILE:
             raise UsageError(f"Config file {path} is larger than {MAX_FILE} characters; give another file.")
-        content = yaml.load(text, _PlainLoader)
+        loader = _PlainLoader(text)
+        try:
+            content = loader.get_single_data()
+        finally:
+            loader.dispose()
     except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(
             f"Config file {path} cannot be read as YAML ({first_line(error)}); fix it."

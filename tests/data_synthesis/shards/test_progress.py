@@ -117,7 +117,7 @@ def test_process_0_refuses_other_settings_and_an_output_of_a_running_job(tmp_pat
 @pytest.mark.parametrize("key", ["samples_read", "samples_sha256", "segmenter_sha256"])
 def test_changed_data_are_no_changed_options(tmp_path, key):
     folder(tmp_path / "out", **{key: "before"}).record()
-    with pytest.raises(UsageError, match="has changed since .* was started; restore it") as caught:
+    with pytest.raises(UsageError, match=r"has changed since .* was started; restore it") as caught:
         folder(tmp_path / "out", **{key: "now"}).check()
     assert "options" not in str(caught.value)
 
