@@ -43,7 +43,10 @@ def test_the_list_of_commands_loads_next_to_nothing():
 
 @pytest.mark.parametrize(
     "module",
-    ["masks", "distance", "codec", "scoring.metrics", "store", "config", "clicks", "prompts", "images"],
+    [
+        *("masks", "distance", "codec", "scoring.metrics", "store", "config", "clicks", "prompts", "images"),
+        *("vlms", "vlms.families", "vlms.resizing"),
+    ],
 )
 def test_the_lower_floors_are_light(module):
     loaded = set(loaded_by(f"import geoclick.{module}"))

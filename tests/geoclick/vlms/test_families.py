@@ -72,7 +72,7 @@ def test_families_are_those_of_the_codec():
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("q_proj", "query", "12 modules of the language_model of this qwen3_vl in place of 14"),
+        ("q_proj", "query", "12 modules of the language_model of this qwen3_vl instead of 14"),
         ("linear_fc1", "first", "0 modules of the projector"),
     ],
 )
