@@ -82,7 +82,7 @@ KINDS = {
     "quality": Kind(
         ("config.yaml", "quality.html", "quality.json", "flags.jsonl", "clean", "clean.partial"),
         keys=("store", "duplicate_iou"),
-        marks=("quality.json",),
+        marks=("quality.json", "clean.partial"),
     ),
     "export": Kind(
         ("config.yaml", "manifest.json", "dataset_info.json"), keys=("store", "layout", "answer_format")

@@ -155,7 +155,7 @@ def test_a_query_with_a_tag_of_the_tools_is_left_out(tmp_path, tag):
     stored = one_row_store(tmp_path, query=f"the {tag} by the road")
     with pytest.raises(GeoClickError, match="1 a tag of the tools in the query"):
         run(settings(stored, tmp_path / "out"))
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.yaml"]
 
 
 def test_other_alphabets_stay_readable(tmp_path):
@@ -171,7 +171,7 @@ def test_a_killed_export_leaves_nothing_that_looks_whole(data, tmp_path, monkeyp
         patch.setattr("geoclick.prompts.messages", killed)
         with pytest.raises(KeyboardInterrupt):
             run(settings(data, tmp_path))
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
     run(settings(data, tmp_path))
     assert manifest_of(tmp_path)["rows"] == 10
 
