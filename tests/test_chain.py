@@ -54,7 +54,8 @@ def test_lora_learns_and_is_asked_in_its_own_format(folder):
 
 def test_lora_gains_on_the_base_and_comes_near_the_stored_clicks(folder):
     base, lora, bound = (metrics(folder, run)["scores"]["miou"] for run in ("base", "lora", "upper_bound"))
-    assert lora > base + 0.19  # 0.810 and 0.599 seen here
+    # 0.787 and 0.599 seen here; one answer of 45 cannot be read and scores 0 (1 in earlier versions: 0.810).
+    assert lora > base + 0.16
     assert lora > 0.72
     assert lora > 0.76 * bound  # 0.959
 
