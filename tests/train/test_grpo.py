@@ -20,7 +20,7 @@ from tests.train.adapters import random_adapter, with_record
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
-    """The flags that every run shares: the embedded VLM, which can point, with an adapter that hardly changes it."""
+    """The flags of every run: the embedded VLM, which can point, with an adapter that hardly changes it."""
     folder = tmp_path_factory.mktemp("grpo")
     scenes = ["--split", "train", "--count", "6", "--seed", "0"]
     assert run.main([str(folder / "scenes"), *scenes]) == 0
@@ -109,7 +109,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(setting, whole, tmp_path):
 
 
 def test_the_reference_is_the_adapter_that_it_starts_from(setting, tmp_path):
-    """Nothing has moved in the first step: the KL over samples of several images is nought, row by row."""
+    """No weight has changed in the first step: the KL is zero for each row, with samples of several images."""
     output = tmp_path / "run"
     flags = ["--beta", "0.1", "--per_device_train_batch_size", "16", "--max_steps", "3"]
     assert grpo.main([*setting, "--output", str(output), *flags]) == 0
@@ -125,7 +125,7 @@ def test_the_reference_is_the_adapter_that_it_starts_from(setting, tmp_path):
 
 
 def test_what_is_rewarded_is_what_inference_writes(setting, tmp_path, monkeypatch):
-    """Taking the likeliest token, the first completions are the answers of predict and evaluate."""
+    """With greedy decoding, the first completions are the answers of predict and evaluate."""
     file, seen = tmp_path / "run.yaml", []
     file.write_text("generation_kwargs: {do_sample: false}\n")
     score_completions = rewards.score_completions
@@ -205,7 +205,7 @@ def test_options_of_the_dataset_may_be_lists_in_the_file(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_share_a_group(setting, tmp_path):
-    """Two completions of each group on either rank, so that the advantages need both; then the same adapter."""
+    """Each rank has two completions of each group, so that the advantages need both."""
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
     launch += ["--config_file", "accelerate_configs/cpu2.yaml", "-m", "geoclick.train.grpo", *setting]
     launch += ["--output", str(tmp_path / "two"), "--per_device_train_batch_size", "2"]

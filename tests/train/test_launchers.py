@@ -1,4 +1,4 @@
-"""Every way to launch a run gives the curve of one process; a run killed at a random moment goes on to the same end.
+"""Every launcher gives the loss curve of one process; a run that is killed at a random time resumes to the same result.
 
 On CPU processes with the embedded model. What accelerate's files say of GPUs is overridden on the command line: the
 precision, and `--use_cpu`.
@@ -31,7 +31,7 @@ BATCHES = {
     "padded": {1: ["--per_device_train_batch_size", "4"], 2: ["--per_device_train_batch_size", "2"]},
     "packed": {1: ["--gradient_accumulation_steps", "2"], 2: []},
 }
-"""One process and two with the same batches over all."""
+"""The batches of one process, and the same batches for two."""
 PROCESSES = {"single_gpu": 1, "multi_gpu": 2, "cpu2": 2, "zero2": 2, "zero3": 2, "fsdp2": 2}
 
 
@@ -48,7 +48,7 @@ def way(request):
 
 @pytest.fixture(scope="module")
 def flags(data, way):
-    """What every run of a way shares; the epochs end in mid-run."""
+    """The flags of every run; the epochs end during the run."""
     clicks, root = data
     words = ["--vlm", "embedded", "--clicks", clicks, "--root", root, "--lora-r", 4, "--max_steps", STEPS]
     words += ["--learning_rate", 0.001, "--logging_steps", 1, "--save_strategy", "steps", "--save_steps", 2]
@@ -73,14 +73,14 @@ def command(file, *more):
 
 
 def start(words, log):
-    """Start a launcher in the repository's root; what it says goes to a file."""
+    """Start a launcher in the repository's root; its output goes to a file."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with log.open("ab") as out:
         return subprocess.Popen(words, env=environment, stdout=out, stderr=out)
 
 
 def finish(words, log):
-    """Run a launcher to its end, which must be a good one."""
+    """Run a launcher, which must succeed."""
     code = start(words, log).wait(timeout=900)
     assert code == 0, log.read_text(errors="replace")[-3000:]
 
@@ -98,7 +98,7 @@ def weights(output):
 
 
 def answers(output, data):
-    """What one process with this adapter says to the first questions of the store."""
+    """The answers of one process with this adapter to the first queries of the store."""
     clicks, root = data
     rows = list(store.read(clicks))[:6]
     pictures = [reading.read_image(root / row.image) for row in rows]
@@ -117,7 +117,7 @@ def check_equals(one, two, data):
 
 
 def kill_tree(process):
-    """SIGKILL to a launcher and all its processes, as when the machine goes down."""
+    """Send SIGKILL to a launcher and all its processes, as when the machine fails."""
     family = [process, *psutil.Process(process.pid).children(recursive=True)]
     for member in family:
         member.kill()
@@ -156,7 +156,7 @@ def test_a_launcher_gives_the_curve_of_one_process_and_survives_a_kill(
     finish([*words, "--output", str(killed), "--resume"], log)
     assert f"from {last.name}" in log.read_text(errors="replace")
     assert losses(killed) == losses(whole), (
-        f"killed {delay:.3f} s after step {step}, went on from {last.name}"
+        f"killed {delay:.3f} s after step {step}, resumed from {last.name}"
     )
     first, second = weights(whole), weights(killed)
     assert first.keys() == second.keys()
@@ -164,7 +164,7 @@ def test_a_launcher_gives_the_curve_of_one_process_and_survives_a_kill(
 
 
 def test_two_machines_are_one_run(flags, way, single, data, tmp_path):
-    """Two launchers that only know each other's address, one process each."""
+    """Two launchers with one process each, which know each other's address only."""
     output, logs = tmp_path / "run", [tmp_path / "0", tmp_path / "1"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -182,7 +182,7 @@ def test_two_machines_are_one_run(flags, way, single, data, tmp_path):
 
 
 def test_a_launcher_ends_with_an_error_when_one_of_its_processes_is_killed(flags, way, tmp_path):
-    """As when memory runs out: nothing may hang, and the run goes on afterwards."""
+    """As when memory runs out: nothing may hang, and the run can be resumed."""
     output, log = tmp_path / "run", tmp_path / "log"
     words = [*command("cpu2", "--main_process_port", "0"), *flags, *BATCHES[way][2], "--output", str(output)]
     process = start(words, log)

@@ -18,7 +18,7 @@ from tests import tiny
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
-    """The flags that every run shares: a tiny VLM, 16 rows."""
+    """The flags of every run: a tiny VLM, 16 rows."""
     folder = tmp_path_factory.mktemp("sft")
     base = tiny.qwen3_vl_folder(folder / "vlm")
     clicks, root = tiny.click_store(folder, rows=16)
@@ -46,7 +46,7 @@ def same_weights(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_a_run_leaves_an_adapter_that_loads_and_its_story(setting, whole):
+def test_a_run_writes_an_adapter_that_loads_with_its_provenance(setting, whole):
     metrics = json.loads((whole / "metrics.json").read_text())
     assert metrics["steps"] == 4
     assert metrics["rows"] == 16
@@ -113,7 +113,7 @@ def test_bad_input_is_one_sentence(setting, tmp_path, capsys, flags, code, expec
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_an_image_that_breaks_in_the_middle_is_one_sentence_and_the_last_checkpoint_is_whole(
+def test_an_image_that_breaks_during_the_run_is_one_sentence_and_the_last_checkpoint_is_complete(
     setting, tmp_path, capfd, workers
 ):
     clicks, root = tiny.click_store(tmp_path, rows=16)

@@ -118,7 +118,7 @@ def test_corrupted_or_missing_files_are_refused(base, copy):
     ("key", "value", "expected"),
     [("schema_version", 99, "schema version 99"), ("prompt_version", "v0", "prompts v0")],
 )
-def test_a_record_of_another_time_is_refused(base, copy, key, value, expected):
+def test_a_record_of_another_version_is_refused(base, copy, key, value, expected):
     record = json.loads((copy / adapter.RECORD).read_text())
     (copy / adapter.RECORD).write_text(json.dumps(record | {key: value}))
     assert expected in message(base, copy)

@@ -24,7 +24,7 @@ def linears(model, within):
         ("language_model", "projector", "vision"),
     ],
 )
-def test_lora_reaches_every_linear_layer_of_the_towers_asked_for_and_nothing_else(family, towers, tmp_path):
+def test_lora_adapts_every_linear_layer_of_the_given_towers_and_no_other(family, towers, tmp_path):
     model = loading.load(str(tiny.FOLDERS[family](tmp_path))).model
     expected = set().union(*(linears(model, tower) for tower in towers))
     wrapped = get_peft_model(

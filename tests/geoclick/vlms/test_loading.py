@@ -41,7 +41,7 @@ def test_pixel_limits_are_set_and_checked(folder):
 
 @pytest.mark.parametrize("family", tiny.FOLDERS)
 @pytest.mark.parametrize("size", [(64, 64), (57, 200), (300, 31), (1000, 1000)])
-def test_resized_size_is_what_the_processor_does(family, size, tmp_path):
+def test_resized_size_is_that_of_the_processor(family, size, tmp_path):
     processor = loading.load_processor(tiny.FOLDERS[family](tmp_path), min_pixels=4096, max_pixels=40000)
     image = np.zeros((*size, 3), np.uint8)
     grid = processor.image_processor(images=[image], return_tensors="pt")["image_grid_thw"][0].tolist()
@@ -49,7 +49,7 @@ def test_resized_size_is_what_the_processor_does(family, size, tmp_path):
     assert vlms.resized_size(processor, size) == (grid[1] * patch, grid[2] * patch)
 
 
-def test_a_ribbon_is_refused(folder):
+def test_a_narrow_image_is_refused(folder):
     with pytest.raises(GeoClickError, match="cut it into pieces"):
         vlms.resized_size(loading.load_processor(folder), (2, 1000))
 

@@ -35,7 +35,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_record_comes_back_as_it_was_written(folder):
+def test_a_record_is_read_as_it_was_written(folder):
     found = merged.read_record(folder)
     assert found == RECORD
     assert (found.answer_format, found.min_pixels, found.max_pixels) == ("compact", 64, 4096)
@@ -45,7 +45,7 @@ def test_a_model_without_a_record_is_any_other_model(tmp_path):
     assert merged.read_record(tmp_path) is None
 
 
-def test_an_adapter_is_told_from_a_model_and_the_other_way_round(folder, tmp_path):
+def test_adapters_and_models_are_distinguished(folder, tmp_path):
     with pytest.raises(GeoClickError, match="merged model, not an adapter; give it by --vlm"):
         adapter.read_record(folder)
     adapter.write_record(tmp_path, ADAPTER)
@@ -93,7 +93,7 @@ def test_a_record_of_another_schema_is_refused(folder):
         merged.read_record(folder)
 
 
-def test_weights_and_prompts_are_held_to_the_record():
+def test_weights_and_prompts_are_checked_with_the_record():
     merged.check(RECORD, name="m", fingerprint="bb")
     with pytest.raises(GeoClickError, match="The weights of m are not"):
         merged.check(RECORD, name="m", fingerprint="zz")

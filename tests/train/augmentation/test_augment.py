@@ -25,7 +25,7 @@ QUERIES = ("the barn", "the top left barn", "the largest barn", "the barn above 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A store over images that are wider than high, whose clicks are on the right side of the mask."""
+    """A store with images that are wider than high, whose clicks are on the correct side of the mask's edge."""
     folder = tmp_path_factory.mktemp("data")
     clicks, root = tiny.click_store(folder, rows=8)
     mask = np.zeros(SIZE, bool)
@@ -55,15 +55,15 @@ def of(vlm, kinds=KINDS, share=0.4, seed=0):
 
 @pytest.fixture(scope="module", params=tiny.FOLDERS)
 def case(request, data, tmp_path_factory):
-    """A VLM that keeps the proportions of images, and its raw rows."""
+    """A VLM that preserves the aspect ratio of images, and its raw rows."""
     folder = tmp_path_factory.mktemp(request.param)
     base = str(tiny.FOLDERS[request.param](folder))
     vlm = vlms.load(base, device="cpu", min_pixels=56 * 56, max_pixels=112 * 112)
     return vlm, build(data, vlm)
 
 
-def test_answers_point_where_the_picture_shows_the_same_pixels(case):
-    """Every kind at once: what is decoded from the text lies in the moved mask where its sign says so."""
+def test_answers_point_to_the_same_pixels_of_the_view(case):
+    """All kinds together: a decoded click is inside the view's mask if it is positive, else outside."""
     vlm, dataset = case
     change = of(vlm)
     seen = set()
@@ -94,7 +94,7 @@ def test_answers_point_where_the_picture_shows_the_same_pixels(case):
         assert "above" not in query or (turns == 0 and not (mirrored and turns))
 
 
-def test_it_is_the_same_in_every_worker_and_restart_and_another_in_every_epoch(case):
+def test_rows_are_the_same_in_every_worker_and_differ_between_epochs(case):
     vlm, dataset = case
     one, two = of(vlm), of(vlm)
     forth = [one(row, 3) for row in dataset]
@@ -131,7 +131,7 @@ def test_no_epoch_has_more_tokens_than_the_longest(case, kinds):
 
 
 @pytest.mark.parametrize("kinds", [("shuffle",), ("jitter",), ("shuffle", "jitter")])
-def test_without_kinds_of_pictures_the_picture_stays_and_another_kind_changes_nothing_in_it(case, kinds):
+def test_kinds_that_do_not_change_images_keep_the_image_and_the_query(case, kinds):
     vlm, dataset = case
     change = of(vlm, kinds, share=0)
     for row in dataset:
@@ -197,7 +197,7 @@ def test_a_crop_holds_the_mask_and_every_click(case_, seed):
 
 
 @given(st.lists(st.booleans(), max_size=9), st.integers(0, 99))
-def test_only_equals_are_shuffled(signs, seed):
+def test_only_clicks_of_one_sign_are_shuffled(signs, seed):
     clicks = tuple(Click(n, n, sign) for n, sign in enumerate(signs))
     found = augment.shuffled(clicks, random.Random(seed))
     assert [click.positive for click in found] == signs

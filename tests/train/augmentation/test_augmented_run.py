@@ -1,4 +1,4 @@
-"""`geoclick train sft --augment`: the run as a whole, padded and packed."""
+"""`geoclick train sft --augment`: complete runs, padded and packed."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def same_weights(one, two):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(flags, whole, tmp_path):
-    """Resumed in the second epoch, whose rows are others than those of the first."""
+    """Resumed in the second epoch, whose rows differ from those of the first."""
     metrics, losses = read(whole)
     assert metrics["samples_per_second"] * metrics["seconds"] == pytest.approx(24, rel=0.02)
     assert metrics["vision_features_bytes"] == 0
@@ -64,13 +64,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(flags, whole, tmp_path):
     assert read(output)[1] == losses
 
 
-def test_workers_that_live_on_make_the_rows_of_each_epoch(flags, whole, tmp_path):
+def test_persistent_workers_make_the_rows_of_each_epoch(flags, whole, tmp_path):
     workers = ["--dataloader_num_workers", "2", "--dataloader_persistent_workers", "true"]
     assert sft.main([*flags, *workers, "--output", str(tmp_path / "run")]) == 0
     assert same_weights(whole, tmp_path / "run")
 
 
-def test_each_epoch_has_every_row_once_in_an_order_of_its_own():
+def test_each_epoch_has_every_row_once_in_another_order():
     class Numbered:
         seed = 0
 

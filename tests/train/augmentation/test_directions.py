@@ -55,7 +55,7 @@ WORDS += ["leftmost", "bottom-most", "uppermost", "northeastern", "western"]
         ),
     ],
 )
-def test_words_follow_the_picture(query, mirrored, flipped, turned):
+def test_words_follow_the_image(query, mirrored, flipped, turned):
     found = [directions.redirected(query, view.direction) for view in (LEFT_RIGHT, UPSIDE_DOWN, QUARTER)]
     assert found == [mirrored, flipped, turned]
 
@@ -82,7 +82,7 @@ def test_words_follow_the_picture(query, mirrored, flipped, turned):
         "the left top bottom barn and the leftover one",
     ],
 )
-def test_doubtful_queries_are_refused_unless_nothing_moves(query):
+def test_uncertain_queries_are_refused_unless_no_direction_changes(query):
     assert all(
         directions.redirected(query, view.direction) is None
         for view in (UPSIDE_DOWN, ImageView(None, False, 2))
@@ -91,7 +91,7 @@ def test_doubtful_queries_are_refused_unless_nothing_moves(query):
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3))
-def test_two_flips_and_four_turns_give_the_query_back(words):
+def test_two_flips_and_four_turns_restore_the_query(words):
     query = " and ".join(f"the {word} barn" for word in words)
     for view in (LEFT_RIGHT, UPSIDE_DOWN, ImageView(None, False, 2)):
         once = directions.redirected(query, view.direction)
@@ -105,7 +105,7 @@ def test_two_flips_and_four_turns_give_the_query_back(words):
 
 
 @pytest.mark.parametrize("query", ["the red barn", "storage tank", "segment the forest", "vehicles"])
-def test_a_thing_named_by_what_it_is_is_the_same_in_a_part(query):
+def test_a_query_that_names_a_kind_of_object_holds_in_a_part(query):
     assert directions.holds_in_a_part(query)
 
 
@@ -125,5 +125,5 @@ def test_a_thing_named_by_what_it_is_is_the_same_in_a_part(query):
         "das große Gebäude",
     ],
 )
-def test_what_depends_on_the_whole_picture_does_not_hold_in_a_part(query):
+def test_a_query_that_depends_on_the_full_image_does_not_hold_in_a_part(query):
     assert not directions.holds_in_a_part(query)

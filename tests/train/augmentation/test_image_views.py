@@ -37,7 +37,7 @@ def test_the_pixel_under_a_click_stays_the_same(case):
 
 
 @given(cases())
-def test_directions_go_where_pixels_go(case):
+def test_directions_follow_the_pixels(case):
     _, view, _ = case
     view = ImageView(None, view.mirrored, view.turns)
     marks = {LEFT: (1, 0), RIGHT: (1, 2), UP: (0, 1), DOWN: (2, 1)}

@@ -60,7 +60,7 @@ def test_features_give_the_loss_and_gradient_of_pixels(case):
     torch.testing.assert_close(results[0], results[1])
 
 
-def test_features_are_given_up_when_they_do_not_fit(case):
+def test_features_that_do_not_fit_are_not_cached(case):
     vlm, batch = case
     size = sum(f.nbytes for f in compute(vlm, batch).values())
     assert compute(vlm, batch, limit=size) is not None

@@ -15,11 +15,11 @@ def clicks(tmp_path_factory):
 
 
 def several_queries(rows):
-    """The rows with the images of every three made one."""
+    """The rows, with one image for every three of them."""
     return [replace(row, image=rows[i - i % 3].image, query=f"{row.query} {i}") for i, row in enumerate(rows)]
 
 
-def test_whole_images_are_taken_whatever_the_order_of_the_rows(clicks):
+def test_all_samples_of_an_image_are_selected_in_any_order_of_the_rows(clicks):
     rows, root = several_queries(clicks[0]), clicks[1]
     chosen = held_out.select(rows, root, 4)
     images = {sample.image for sample in chosen}
@@ -49,6 +49,6 @@ def test_sequences_on_one_target_are_one_sample_with_its_mask(clicks):
         assert sample.read_image().shape == (row.height, row.width, 3)
 
 
-def test_a_chosen_image_that_is_gone_is_one_sentence(clicks, tmp_path):
+def test_a_missing_image_is_one_sentence(clicks, tmp_path):
     with pytest.raises(GeoClickError, match="does not exist though the click store names it"):
         held_out.select(clicks[0], tmp_path, 1)

@@ -14,7 +14,7 @@ FULL = "I/O error: No space left on device (os error 28)"
         RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
     ],
 )
-def test_a_full_disk_is_one_sentence_with_the_way_on(tmp_path, error):
+def test_a_full_disk_is_one_sentence_with_the_fix(tmp_path, error):
     words = "free space, then rerun the command with --resume"
     with pytest.raises(GeoClickError, match=words), readable_errors(tmp_path):
         raise error
@@ -26,7 +26,7 @@ def test_other_errors_pass_through(tmp_path):
 
 
 @pytest.mark.parametrize("deepspeed", [False, True])
-def test_a_checkpoint_of_the_other_kind_of_launcher_is_refused(tmp_path, deepspeed):
+def test_a_checkpoint_of_another_launcher_is_refused(tmp_path, deepspeed):
     if deepspeed:
         (tmp_path / "latest").write_text("global_step2")
     check_launcher(tmp_path, deepspeed=deepspeed)

@@ -22,14 +22,14 @@ def pictures(tmp_path):
     return sizes
 
 
-def test_whole_images_pass_and_one_of_another_size_does_not(pictures):
+def test_images_of_the_expected_size_pass_and_others_do_not(pictures):
     checks.check_images(pictures)
     path = list(pictures)[17]
     with pytest.raises(GeoClickError, match=r"17\.png is 47x20 pixels"):
         checks.check_images(pictures | {path: (20, 46)})
 
 
-def test_a_broken_header_is_found_anywhere_and_a_cut_end_in_those_decoded(pictures, tmp_path):
+def test_a_broken_header_is_found_in_any_image_and_truncation_in_decoded_ones(pictures, tmp_path):
     last, first = tmp_path / "39.png", tmp_path / "00.png"
     content = last.read_bytes()
     last.write_bytes(content[:10])
@@ -57,7 +57,7 @@ def test_images_read_by_another_rule_are_refused(tmp_path, rule):
         checks.check_pixels(tmp_path)
 
 
-def test_a_folder_to_be_made_is_writable_and_one_below_a_file_is_not(tmp_path):
+def test_a_new_folder_is_writable_and_one_below_a_file_is_not(tmp_path):
     checks.check_writable(tmp_path / "a" / "b")
     (tmp_path / "file").write_text("")
     with pytest.raises(GeoClickError, match="give another --output"):
@@ -74,7 +74,7 @@ def test_checkpoints_must_fit_on_the_disk(tmp_path):
         checks.check_space(tmp_path / "run", weights=free // 16, checkpoints=2)
 
 
-def test_a_tracker_that_is_missing_is_named_with_those_that_are_not(monkeypatch):
+def test_a_missing_tracker_is_reported_with_the_available_ones(monkeypatch):
     from transformers.integrations import integration_utils
 
     monkeypatch.setattr(

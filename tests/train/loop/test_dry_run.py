@@ -1,4 +1,4 @@
-"""`geoclick train sft --dry-run` foretells the run and leaves nothing behind."""
+"""`geoclick train sft --dry-run` reports what the run needs and writes nothing."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def flags(tmp_path_factory):
 
 
 def said(capsys):
-    """The lines of the report by their first words."""
+    """The lines of the report by their names."""
     lines = capsys.readouterr().out.splitlines()
     return {line[:13].strip(): line[14:] for line in lines if re.match(r"[a-z ]{13} ", line)}
 
@@ -40,7 +40,7 @@ WATCHED = ["--evaluate-every", "1", "--evaluate-samples", "4"]
     "way",
     [[], PACKED, AUGMENTED, [*PACKED, *AUGMENTED], WATCHED],
 )
-def test_it_foretells_steps_and_weights_and_leaves_nothing(flags, way, tmp_path, capsys, monkeypatch):
+def test_it_reports_steps_and_weights_and_writes_nothing(flags, way, tmp_path, capsys, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     output = tmp_path / "run"
@@ -116,11 +116,11 @@ def arguments(**changes):
         ({"save_strategy": "epoch", "save_total_limit": 9}, 4),
     ],
 )
-def test_checkpoints_are_counted_as_the_trainer_keeps_them(changes, expected):
+def test_checkpoints_are_counted_as_the_trainer_stores_them(changes, expected):
     assert dry_run.checkpoints_on_disk(arguments(**changes), epoch_steps=25, steps=100) == expected
 
 
-def test_figures_in_words():
+def test_figures_as_text():
     assert dry_run.clock(59.6) == "1 min 0 s"
     assert dry_run.clock(12) == "12 s"
     assert dry_run.clock(7300) == "2 h 1 min"

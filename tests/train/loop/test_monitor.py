@@ -21,7 +21,7 @@ from tests import tiny
 
 
 def entry(sample, prediction, status="ok"):
-    """The line of an answer."""
+    """The record of an answer."""
     made = Prediction(prediction, (), "said", status)
     return scoring.score_sample(sample, made, "native")
 
@@ -102,7 +102,7 @@ def read(output):
     return json.loads((output / "metrics.json").read_text())
 
 
-def test_a_run_is_measured_on_images_that_it_does_not_learn_from(setting, whole):
+def test_a_run_is_evaluated_on_images_that_it_does_not_train_on(setting, whole):
     output, board = whole
     metrics = read(output)
     assert metrics["rows"] == 12
@@ -118,8 +118,8 @@ def test_a_run_is_measured_on_images_that_it_does_not_learn_from(setting, whole)
     assert [e.step for e in events.Images("held_out")] == [2, 4, 6]
 
 
-def test_training_goes_the_same_way_without_the_evaluations(setting, whole, tmp_path):
-    """The same rows, none held out but by other means: as if nobody had looked."""
+def test_evaluations_do_not_change_the_training(setting, whole, tmp_path):
+    """The same rows, with the held-out ones removed from the store."""
     clicks = setting[setting.index("--clicks") + 1]
     root = setting[setting.index("--root") + 1]
     out = {sample.image for sample in held_out.select(store.read(clicks), root, 4)}
@@ -132,7 +132,7 @@ def test_training_goes_the_same_way_without_the_evaluations(setting, whole, tmp_
     assert same[0] == same[1]
 
 
-def test_the_best_adapter_is_kept_and_answers_as_it_did(setting, whole):
+def test_the_best_adapter_is_saved_with_the_answers_of_its_evaluation(setting, whole):
     metrics = read(whole[0])
     best = max(metrics["evaluations"], key=lambda entry: entry["eval_miou"])
     kept = load_file(whole[0] / "best" / "adapter_model.safetensors")
@@ -165,7 +165,7 @@ def test_a_resumed_run_has_the_evaluations_of_an_uninterrupted_one(setting, whol
     assert strip[0] == strip[1]
 
 
-def test_a_run_that_stalls_stops(setting, tmp_path):
+def test_a_run_that_does_not_improve_stops(setting, tmp_path):
     words = [*setting, "--learning_rate", "0", "--patience", "1", "--num_train_epochs", "20"]
     assert sft.main([*words, "--output", str(tmp_path / "run")]) == 0
     assert read(tmp_path / "run")["steps"] == 4
@@ -173,8 +173,8 @@ def test_a_run_that_stalls_stops(setting, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["cpu2", "zero3", "fsdp2"])
-def test_two_processes_measure_what_one_does(setting, tmp_path, launcher):
-    """Also where neither holds the whole model, and with a share each that is not whole (3 samples or more)."""
+def test_two_processes_have_the_evaluation_of_one(setting, tmp_path, launcher):
+    """Also with a partitioned model, and with samples that do not divide evenly."""
     words = [*setting, "--evaluate-samples", "3", "--feature-memory-gb", "0"]
     one, two = tmp_path / "one", tmp_path / "two"
     assert sft.main([*words, "--per_device_train_batch_size", "4", "--output", str(one)]) == 0

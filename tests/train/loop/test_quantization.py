@@ -55,7 +55,7 @@ def test_the_language_model_is_in_four_bits_and_nothing_else(family, tmp_path):
 
 
 @needs_bitsandbytes
-def test_a_run_learns_and_its_adapter_fits_the_whole_base(tmp_path, capsys):
+def test_a_run_learns_and_its_adapter_fits_the_unquantized_base(tmp_path, capsys):
     """On the CPU, where bitsandbytes computes NF4 as well."""
     base = str(tiny.qwen3_vl_folder(tmp_path / "vlm"))
     clicks, root = tiny.click_store(tmp_path, rows=8)

@@ -11,7 +11,7 @@ TOWERS = ["language_model", "projector", "vision"]
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
-    """The flags that every run shares: one step of plain gradient descent on the towers' LoRA weights."""
+    """The flags of every run: one step of plain gradient descent on the towers' LoRA weights."""
     folder = tmp_path_factory.mktemp("trainer")
     base = tiny.qwen3_vl_folder(folder / "vlm")
     clicks, root = tiny.click_store(folder, rows=4)
@@ -32,7 +32,7 @@ def setting(tmp_path_factory):
 
 
 def steps(folder):
-    """What the step added to `lora_B`, which begins at zero, by tower."""
+    """The update of `lora_B`, which starts at zero, by tower."""
     weights = load_file(folder / "adapter_model.safetensors")
     found = {tower: {} for tower in TOWERS}
     for name, value in weights.items():
@@ -41,7 +41,7 @@ def steps(folder):
     return found
 
 
-def test_each_tower_learns_at_its_own_rate_and_resumes_at_it(setting, tmp_path):
+def test_each_tower_has_its_own_learning_rate_also_after_a_resume(setting, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     assert sft.main([*setting, "--output", str(one)]) == 0
     rates = ["--projector-lr", "0.5", "--vision-lr", "0.25", "--save_strategy", "steps", "--save_steps", "1"]

@@ -1,4 +1,4 @@
-"""`geoclick train sft --packing-tokens`: the run as a whole."""
+"""`geoclick train sft --packing-tokens`: complete runs."""
 
 import json
 import os
@@ -18,7 +18,7 @@ BUDGET = 300
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
 def setting(request, tmp_path_factory):
-    """The flags that every run shares: a tiny VLM, 16 rows, a budget of about four of them."""
+    """The flags of every run: a tiny VLM, 16 rows, a budget of about four of them."""
     folder = tmp_path_factory.mktemp(request.param)
     base = tiny.FOLDERS[request.param](folder / "vlm")
     clicks, root = tiny.click_store(folder, rows=16)
@@ -46,7 +46,7 @@ def same_weights(one, two):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_and_learns(packed, tmp_path):
-    """Resumed in the middle of the second epoch, whose packs are others than those of the first."""
+    """Resumed during the second epoch, whose packs differ from those of the first."""
     packed = [*packed, "--save_strategy", "steps", "--save_steps", "1"]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     assert sft.main([*packed, "--output", str(whole)]) == 0

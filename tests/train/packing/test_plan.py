@@ -90,6 +90,6 @@ def test_windows_waste_little_on_many_samples():
     assert packing.filled > 0.97
 
 
-def test_a_budget_that_nothing_fits_is_refused_with_the_shortest():
+def test_a_budget_below_the_shortest_sample_is_refused():
     with pytest.raises(GeoClickError, match="the shortest one has 7 tokens"):
         PackingPlan([9, 7, 8], [0, 1, 2], 6, 0)

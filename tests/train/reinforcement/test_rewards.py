@@ -24,7 +24,7 @@ def vlm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
-    """Four samples of two images; the last has no target, the third a part that does not count."""
+    """Four samples of two images; the last has no target, the third has pixels that are not valid."""
     root = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(0)
     found = []

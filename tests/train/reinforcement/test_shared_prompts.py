@@ -107,5 +107,5 @@ def test_prompts_of_one_completion_each_share_nothing(setting):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_owners_are_found_where_they_first_occur():
+def test_first_of_each_has_the_first_occurrences():
     assert first_of_each([7, 3, 7, 3, 5]) == ([0, 1, 4], [0, 1, 0, 1, 2])
