@@ -1,4 +1,4 @@
-"""A segmenter whose masks can be told in advance: a disc around each click, set or cleared in order."""
+"""A segmenter with predictable masks: a disc around each click, set or cleared in order."""
 
 import time
 

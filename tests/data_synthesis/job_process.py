@@ -1,4 +1,4 @@
-"""One process of a job for the tests, with the segmenter of discs: `start` is called, the rest is what it runs."""
+"""One process of a job for the tests, with the segmenter of discs: tests call `start`, the process runs `main`."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def start(root, output, rank, world, *, at_embed="", delay=0.0):
 
 
 def wait_until(condition, *jobs):
-    """Wait for a condition, two minutes beside a training run; a job that ended ends the wait."""
+    """Wait for a condition, four minutes at most on a busy machine; the end of a job ends the wait."""
     deadline = time.time() + 240
     while not condition() and time.time() < deadline and all(job.poll() is None for job in jobs):
         time.sleep(0.005)
@@ -30,7 +30,7 @@ def wait_until(condition, *jobs):
 
 
 def main():
-    """Run the job and leave how many images it embedded beside the output."""
+    """Run the job and write the number of images that it embedded next to the output."""
     from geoclick.command import exit_code
     from geoclick.data_synthesis.run import SynthOptions, run
     from tests.data_synthesis.disc_segmenter import DiscSegmenter

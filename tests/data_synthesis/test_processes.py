@@ -19,7 +19,7 @@ from tests.paths import REPO
 
 OPTIONS = {"shards": 6, "batch": 1, "sheet": 0}
 ENDED = "because one of its 2 processes died or was stopped"
-# Holds each process in its first shard until the other one has one too.
+# Each process waits in its first shard until the other one has one too.
 MEET = """
 import time
 (output.parent / f"met-{rank}").touch()
@@ -42,8 +42,8 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def whole(root, tmp_path):
-    """The store of one process that was never stopped."""
+def expected(root, tmp_path):
+    """The store of one uninterrupted process."""
     run(settings(root, tmp_path / "whole", **OPTIONS), DiscSegmenter())
     return store_bytes(tmp_path / "whole")
 
@@ -67,20 +67,20 @@ def met(output):
     return all((output.parent / f"met-{rank}").exists() for rank in (0, 1))
 
 
-def goes_on(root, output, whole):
+def check_that_it_continues(root, output, expected):
     """The same command as one process ends with the same bytes."""
     run(settings(root, output, **OPTIONS), DiscSegmenter())
-    assert store_bytes(output) == whole
+    assert store_bytes(output) == expected
     assert not (output / "progress").exists()
 
 
-def test_two_processes_share_the_work_and_give_the_bytes_of_one(root, whole, jobs, tmp_path):
+def test_two_processes_share_the_work_and_give_the_bytes_of_one(root, expected, jobs, tmp_path):
     output = tmp_path / "out"
     (out, err), (other_out, other_err) = (j.communicate() for j in both(jobs, root, output, at_embed=MEET))
     assert [job.returncode for job in jobs] == [0, 0]
     assert (other_out, other_err, err) == ("", "", "")
     assert f"12 rows in {output}" in out
-    assert store_bytes(output) == whole
+    assert store_bytes(output) == expected
     assert not (output / "progress").exists()
     embedded = [int((tmp_path / f"out.embedded-{rank}").read_text()) for rank in (0, 1)]
     assert min(embedded) >= 1
@@ -88,7 +88,7 @@ def test_two_processes_share_the_work_and_give_the_bytes_of_one(root, whole, job
 
 
 @pytest.mark.slow
-def test_two_processes_that_were_killed_go_on_as_one_to_the_same_bytes(root, whole, jobs, tmp_path):
+def test_two_killed_processes_continue_as_one_to_the_same_bytes(root, expected, jobs, tmp_path):
     output = tmp_path / "out"
     both(jobs, root, output, at_embed=MEET, delay=0.1)
     wait_until(lambda: len(list(output.glob("*.parquet"))) >= 2, *jobs)
@@ -97,23 +97,25 @@ def test_two_processes_that_were_killed_go_on_as_one_to_the_same_bytes(root, who
         job.wait()
     finished = {path: path.stat().st_mtime_ns for path in output.glob("*.parquet")}
     assert 2 <= len(finished) < 6
-    goes_on(root, output, whole)
+    check_that_it_continues(root, output, expected)
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items())
 
 
 @pytest.mark.slow
-def test_the_process_that_fails_tells_its_error_and_the_other_ends_in_silence(root, whole, jobs, tmp_path):
+def test_the_process_that_fails_reports_its_error_and_the_other_ends_silently(root, expected, jobs, tmp_path):
     output = tmp_path / "out"
     first, failing = both(jobs, root, output, at_embed=FAIL)
     assert failing.communicate() == ("", "error: The device is on fire; put it out.\n")
     first.terminate()  # as a launcher does then
     assert first.communicate()[1] == ""
     assert (first.returncode, failing.returncode) == (1, 1)
-    goes_on(root, output, whole)
+    check_that_it_continues(root, output, expected)
 
 
 @pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_when_a_process_is_killed_the_other_says_so_in_one_sentence(root, whole, jobs, tmp_path, victim):
+def test_when_a_process_is_killed_the_other_reports_it_in_one_sentence(
+    root, expected, jobs, tmp_path, victim
+):
     output = tmp_path / "out"
     both(jobs, root, output, at_embed=HANG)
     wait_until(lambda: met(output), *jobs)
@@ -124,11 +126,11 @@ def test_when_a_process_is_killed_the_other_says_so_in_one_sentence(root, whole,
     assert error.startswith("error: ")
     assert ENDED in error
     assert error.count("\n") == 1
-    goes_on(root, output, whole)
+    check_that_it_continues(root, output, expected)
 
 
 @pytest.mark.slow
-def test_without_a_launcher_the_shards_of_a_dead_process_are_taken_over(root, whole, jobs, tmp_path):
+def test_without_a_launcher_the_shards_of_a_dead_process_are_taken_over(root, expected, jobs, tmp_path):
     output = tmp_path / "out"
     survive = MEET + "if rank == 0: time.sleep(600)"
     first, other = both(jobs, root, output, at_embed=survive)
@@ -138,11 +140,11 @@ def test_without_a_launcher_the_shards_of_a_dead_process_are_taken_over(root, wh
     # It wrote the sixth, but only process 0 finishes a store.
     assert len(list(output.glob("*.parquet"))) == 6
     assert (other.returncode, ENDED in error) == (1, True)
-    goes_on(root, output, whole)
+    check_that_it_continues(root, output, expected)
 
 
 @pytest.mark.slow
-def test_two_jobs_on_one_output_are_refused(root, whole, jobs, tmp_path):
+def test_two_jobs_on_one_output_are_refused(root, expected, jobs, tmp_path):
     output = tmp_path / "out"
     jobs.append(
         start(
@@ -154,18 +156,18 @@ def test_two_jobs_on_one_output_are_refused(root, whole, jobs, tmp_path):
         run(settings(root, output, **OPTIONS), DiscSegmenter())
     jobs[0].kill()
     jobs[0].wait()
-    goes_on(root, output, whole)
+    check_that_it_continues(root, output, expected)
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_and_other_numbers_of_processes_change_no_byte(root, whole, tmp_path):
+def test_kills_at_random_moments_and_other_numbers_of_processes_change_no_byte(root, expected, tmp_path):
     output, rng, kills = tmp_path / "out", random.Random(0), 0
     for world in (2, 1, 3, 2, 3, 1, 2):
         ranks = [start(root, output, rank, world, delay=0.2) for rank in range(world)]
-        begun, before = time.time(), len(list(output.glob("*.parquet")))
+        begin, before = time.time(), len(list(output.glob("*.parquet")))
         while len(list(output.glob("*.parquet"))) == before and ranks[0].poll() is None:
             time.sleep(0.005)
-            assert time.time() < begun + 240
+            assert time.time() < begin + 240
         time.sleep(rng.uniform(0, 0.3))
         for job in rng.sample(ranks, world):
             kills += job.poll() is None
@@ -173,7 +175,7 @@ def test_kills_at_random_moments_and_other_numbers_of_processes_change_no_byte(r
         for job in ranks:
             job.communicate()
     assert kills >= 6
-    goes_on(root, output, whole)
+    check_that_it_continues(root, output, expected)
 
 
 @pytest.mark.slow

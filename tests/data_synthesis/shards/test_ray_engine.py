@@ -22,8 +22,8 @@ from geoclick.scenes.run import ScenesOptions
 from geoclick.scenes.run import run as draw
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.job_process import wait_until
+from tests.data_synthesis.recording_segmenter import RecordingSegmenter, process_ids, until
 from tests.data_synthesis.shards.test_make import job_of
-from tests.data_synthesis.telling_segmenter import TellingSegmenter, numbers, until
 from tests.data_synthesis.test_run import make_root, read_lines, settings, store_bytes
 from tests.paths import REPO
 
@@ -51,30 +51,30 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def whole(root, tmp_path):
-    """The store of one process that was never stopped."""
+def expected(root, tmp_path):
+    """The store of one uninterrupted process."""
     run(settings(root, tmp_path / "whole", **OPTIONS), DiscSegmenter())
     return store_bytes(tmp_path / "whole")
 
 
 @pytest.fixture
-def told(tmp_path):
-    (tmp_path / "told").mkdir()
-    return tmp_path / "told"
+def embedded_by(tmp_path):
+    (tmp_path / "embedded_by").mkdir()
+    return tmp_path / "embedded_by"
 
 
-def test_a_pool_gives_the_bytes_of_one_process(cluster, root, whole, told, tmp_path, capsys):
+def test_a_pool_gives_the_bytes_of_one_process(cluster, root, expected, embedded_by, tmp_path, capsys):
     output = tmp_path / "out"
 
     def meet():
         """Holds the first worker until another one has work too."""
-        until(lambda: len(numbers(told)) > 1)
+        until(lambda: len(process_ids(embedded_by)) > 1)
 
-    run(settings(root, output, **OPTIONS, **RAY), TellingSegmenter(told, meet))
-    assert store_bytes(output) == whole
+    run(settings(root, output, **OPTIONS, **RAY), RecordingSegmenter(embedded_by, meet))
+    assert store_bytes(output) == expected
     assert not (output / "progress").exists()
-    assert len(numbers(told)) == 2
-    assert os.getpid() not in numbers(told)
+    assert len(process_ids(embedded_by)) == 2
+    assert os.getpid() not in process_ids(embedded_by)
     assert [line["item"] for line in read_lines(output / "failures.jsonl")] == ["s04", "s05"]
     metrics, other = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("out", "whole"))
     assert {k: v for k, v in metrics.items() if "second" not in k} == {
@@ -86,8 +86,8 @@ def test_a_pool_gives_the_bytes_of_one_process(cluster, root, whole, told, tmp_p
 
 
 @pytest.mark.slow
-def test_a_job_that_was_killed_goes_on_with_workers_one_of_which_is_killed(
-    cluster, root, whole, told, tmp_path, monkeypatch, capsys
+def test_a_killed_job_continues_with_workers_one_of_which_is_killed(
+    cluster, root, expected, embedded_by, tmp_path, monkeypatch, capsys
 ):
     output, go, killed = tmp_path / "out", tmp_path / "go", []
     interrupt_after_two_shards(root, output, monkeypatch)
@@ -95,20 +95,20 @@ def test_a_job_that_was_killed_goes_on_with_workers_one_of_which_is_killed(
     assert len(times) == 2
 
     def kill_the_first():
-        until(numbers, told)
-        killed.extend(numbers(told))
+        until(process_ids, embedded_by)
+        killed.extend(process_ids(embedded_by))
         os.kill(killed[0], signal.SIGKILL)
         go.touch()
 
     killer = threading.Thread(target=kill_the_first)
     killer.start()
-    segmenter = TellingSegmenter(told, partial(until, go.exists))
+    segmenter = RecordingSegmenter(embedded_by, partial(until, go.exists))
     run(settings(root, output, **OPTIONS, **RAY, workers=1), segmenter)
     killer.join()
-    assert store_bytes(output) == whole
+    assert store_bytes(output) == expected
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in times.items())
     assert len(killed) == 1
-    assert len(numbers(told)) == 2
+    assert len(process_ids(embedded_by)) == 2
     assert "1 worker died and was replaced." in capsys.readouterr().out
 
 
@@ -129,28 +129,33 @@ def interrupt_after_two_shards(root, output, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_error_of_a_worker_is_one_sentence(cluster, root, whole, told, tmp_path):
+def test_an_error_of_a_worker_is_one_sentence(cluster, root, expected, embedded_by, tmp_path):
     def fail():
         raise GeoClickError("The device is on fire; put it out.")
 
     output = tmp_path / "out"
     with pytest.raises(GeoClickError, match=r"^The device is on fire; put it out\.$"):
-        run(settings(root, output, **OPTIONS, **RAY), TellingSegmenter(told, fail))
-    run(settings(root, output, **OPTIONS, **RAY), TellingSegmenter(told))
-    assert store_bytes(output) == whole
+        run(settings(root, output, **OPTIONS, **RAY), RecordingSegmenter(embedded_by, fail))
+    run(settings(root, output, **OPTIONS, **RAY), RecordingSegmenter(embedded_by))
+    assert store_bytes(output) == expected
 
 
 @pytest.mark.slow
-def test_a_shard_that_kills_every_worker_ends_the_job(cluster, root, whole, told, tmp_path, monkeypatch):
+def test_a_shard_that_kills_every_worker_ends_the_job(
+    cluster, root, expected, embedded_by, tmp_path, monkeypatch
+):
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(ray_pool, "MAX_ATTEMPTS", 2)
     with pytest.raises(GeoClickError, match=r"^2 workers died, .* of s.. to s..; if memory ran out"):
-        run(settings(root, tmp_path / "out", **OPTIONS, **RAY, workers=1), TellingSegmenter(told, die))
-    assert 2 <= len(numbers(told)) <= 2 * OPTIONS["shards"]
+        run(
+            settings(root, tmp_path / "out", **OPTIONS, **RAY, workers=1),
+            RecordingSegmenter(embedded_by, die),
+        )
+    assert 2 <= len(process_ids(embedded_by)) <= 2 * OPTIONS["shards"]
     run(settings(root, tmp_path / "out", **OPTIONS), DiscSegmenter())
-    assert store_bytes(tmp_path / "out") == whole
+    assert store_bytes(tmp_path / "out") == expected
 
 
 DRIVER = """
@@ -164,7 +169,7 @@ run(SynthOptions(root=root, output=output, split="train", shards=6, batch=1, she
 
 
 @pytest.mark.slow
-def test_a_driver_that_was_killed_goes_on_under_the_other_engine_and_its_workers_end(root, whole, tmp_path):
+def test_a_killed_driver_continues_with_the_other_engine_and_its_workers_end(root, expected, tmp_path):
     output = tmp_path / "out"
     path = {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -177,7 +182,7 @@ def test_a_driver_that_was_killed_goes_on_under_the_other_engine_and_its_workers
     assert raylets
     wait_until(lambda: not any(Path(f"/proc/{number}").exists() for number in raylets))
     run(settings(root, output, **OPTIONS), DiscSegmenter())
-    assert store_bytes(output) == whole
+    assert store_bytes(output) == expected
     assert not (output / "progress").exists()
 
 
