@@ -152,7 +152,7 @@ def test_two_jobs_on_one_output_are_refused(root, expected, jobs, tmp_path):
         )
     )
     wait_until((tmp_path / "at-work").exists, *jobs)
-    with pytest.raises(GeoClickError, match=r"Another job is writing .*out"):
+    with pytest.raises(GeoClickError, match=r"Another geoclick synth is writing .*out"):
         run(settings(root, output, **OPTIONS), DiscSegmenter())
     jobs[0].kill()
     jobs[0].wait()
