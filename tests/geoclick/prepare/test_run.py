@@ -358,6 +358,7 @@ def test_an_interruption_is_one_sentence(raw, blocked, complete, start, tmp_path
     job = start(blocked, output)
     wait_for_the_last(job, output)
     os.killpg(job.pid, signal.SIGINT)
+    time.sleep(2)  # the first process handles the signal before the worker's result arrives
     release(blocked / LAST, job)  # the worker finishes its image
     error = job.communicate()[1]
     assert job.returncode == 1
