@@ -28,6 +28,7 @@ from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import whole, write_whole
+from geoclick.vlms import resizing
 
 if TYPE_CHECKING:
     from geoclick.store import Row
@@ -138,7 +139,6 @@ def _write_lines(path: Path, options: ExportOptions, counts: Counter[str], left_
 
 def _manifest(options: ExportOptions, counts: Counter[str], left_out: Counter[str]) -> dict[str, Any]:
     from geoclick import __version__
-    from geoclick.vlms import resizing
 
     least, most = pixel_limits(options) if options.family == resizing.FAMILY else (None, None)
     return {
@@ -198,7 +198,6 @@ def lines(
         GeoClickError: an image is missing or outside the root.
     """
     from geoclick import chat_rows
-    from geoclick.vlms import resizing
 
     images, limits = chat_rows.ImagePaths(options.root), pixel_limits(options)
     for one in chat_rows.usable(
@@ -241,8 +240,6 @@ def resized_size(size: tuple[int, int], layout: str, limits: tuple[int, int]) ->
         layout: the tool.
         limits: smallest and largest area that the tool is configured with.
     """
-    from geoclick.vlms import resizing
-
     if layout == "llama-factory":
         for limit, beyond in ((limits[1], int.__gt__), (limits[0], int.__lt__)):
             if beyond(size[0] * size[1], limit):
