@@ -100,13 +100,30 @@ KINDS = {
         marks=("protocol.json", "predictions.jsonl", "parts/claims"),
     ),
     "compare": Kind(("compare.json", "compare.html"), marks=("compare.json", "compare.html")),
+    "embedded sam": Kind(
+        ("config.yaml", "checkpoint.pt*", "log.jsonl", "metrics.json", "model"),
+        keys=("scenes", "crop_share"),
+        marks=("checkpoint.pt",),
+    ),
+    "embedded vlm": Kind(
+        ("config.yaml", "state.pt", "state.partial", "log.jsonl", "model"),
+        keys=("scenes", "questions"),
+        marks=("state.pt",),
+    ),
 }
-"""Every command that writes a folder."""
+"""Every command that writes a folder, and the trainings of the embedded models."""
 
 
 def header(command: str) -> str:
     """The first line of a command's config.yaml; a comment, so that `--config` reads the file as before."""
     return f"# geoclick {command}\n"
+
+
+def title(command: str) -> str:
+    """A key of KINDS as the user types it."""
+    if command.startswith("embedded "):
+        return f"python -m train.{command.replace(' ', '.')}"
+    return f"geoclick {command}"
 
 
 def write_config(options: "DataclassInstance", folder: Path, command: str) -> None:
@@ -148,7 +165,7 @@ def check(folder: Path, command: str, names: Iterable[str] = ()) -> None:
     signs = made_by(folder)
     for sign in signs:
         if command not in sign:
-            raise UsageError(f"{folder} was made by 'geoclick {min(sign)}'; name another {kind.place}.")
+            raise UsageError(f"{folder} was made by '{title(min(sign))}'; name another {kind.place}.")
     # Path.glob leaves out links that lead nowhere.
     patterns = [*kind.writes, *map(glob.escape, names)]
     present = [path for path in sorted(folder.iterdir()) if path.name != LOCK]
@@ -163,7 +180,7 @@ def check(folder: Path, command: str, names: Iterable[str] = ()) -> None:
 def not_own(path: Path, command: str) -> UsageError:
     """The error for a file of another origin, which a command would replace."""
     return UsageError(
-        f"{path} exists and was not written by 'geoclick {command}'; move it, or name another "
+        f"{path} exists and was not written by '{title(command)}'; move it, or name another "
         f"{KINDS[command].place}."
     )
 
@@ -222,7 +239,7 @@ def locked(path: Path, folder: Path, command: str, *, patience: float = PATIENCE
         time.sleep(0.05)
     try:
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"geoclick {command}".encode())
+        os.write(descriptor, title(command).encode())
         yield
     finally:
         path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from geoclick import files
+from geoclick import files, output_folder
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
@@ -59,7 +59,8 @@ def run(options: CardOptions) -> None:
     model = provenance.read(folder, options.clicks)
     runs = [evaluations.read(Path(path), model) for path in options.evaluation]
     name = options.name or (options.push or folder.resolve().name).rpartition("/")[2]
-    write(folder, model, runs, name=name, hub_name=options.push, license=options.license)
+    with output_folder.locked(folder / output_folder.LOCK, folder, "card"):
+        write(folder, model, runs, name=name, hub_name=options.push, license=options.license)
     if not model.data:
         print("note: the manifest of the click store is not available; --clicks STORE adds it to the card.")
     print(f"model card: {folder / CARD}")

@@ -29,6 +29,11 @@ OLD_FOLDERS = {
 IN_PLACE = ("configs", "card")
 """Commands that write one file, with checks of their own."""
 
+EMBEDDED = {"embedded sam": "train.embedded.sam", "embedded vlm": "train.embedded.vlm"}
+"""The modules that train the embedded models; they are no commands of `geoclick`."""
+
+MODULES = {name: COMMANDS[name][0] if name in COMMANDS else f"geoclick.{EMBEDDED[name]}" for name in KINDS}
+
 
 def arguments(command, folder, tmp_path):
     """A command line that writes to a folder; the inputs do not exist, except the image of `predict`."""
@@ -48,12 +53,14 @@ def arguments(command, folder, tmp_path):
         "predict": [tile, "--text", "a", "--output", folder],
         "evaluate": ["--root", "no-root", "--output", folder],
         "compare": ["no-run", "no-run", "--output", folder],
+        "embedded sam": ["--output", folder],
+        "embedded vlm": ["--output", folder],
     }
     return [str(word) for word in words[command]]
 
 
 def run(command, words, capsys):
-    code = importlib.import_module(COMMANDS[command][0]).main(words)
+    code = importlib.import_module(MODULES[command]).main(words)
     return code, capsys.readouterr().err
 
 
@@ -62,7 +69,7 @@ def contents(folder):
 
 
 def test_every_command_with_an_output_has_a_kind():
-    assert set(KINDS) == set(COMMANDS) - set(IN_PLACE)
+    assert set(KINDS) == set(COMMANDS) - set(IN_PLACE) | set(EMBEDDED)
 
 
 @pytest.mark.parametrize("command", KINDS)
@@ -113,7 +120,7 @@ def test_folders_of_earlier_versions_are_recognized(maker, name, tmp_path):
 
 @pytest.mark.parametrize("command", [name for name, kind in KINDS.items() if kind.keys])
 def test_an_earlier_config_is_recognized_by_its_keys(command, tmp_path):
-    module = importlib.import_module(COMMANDS[command][0])
+    module = importlib.import_module(MODULES[command])
     options = module.main.options if hasattr(module.main, "options") else options_of(module)
     values = {field.name: 0 for field in dataclasses.fields(options)}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))

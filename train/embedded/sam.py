@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoclick import config, files
+from geoclick import files, output_folder
 from geoclick.command import Command
+from geoclick.progress_bar import Progress, progress
 from geoclick.train.embedded.sam_options import EmbeddedSamOptions
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from geoclick.train.embedded.sam_trainer import SamTrainer
     from geoclick.train.embedded.scene_cache import SceneCache
 
-PRINT_EVERY = 50
+KIND = "embedded sam"
+"""The training's key in `output_folder.KINDS`."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,20 @@ class TrainingData:
 
 def run(options: EmbeddedSamOptions) -> None:
     """Train, evaluate, and write the model with its card."""
-    import torch
+    output = Path(options.output)
+    with output_folder.opened(output, KIND):
+        import torch
 
-    from geoclick.train.embedded.sam_trainer import SamTrainer
+        from geoclick.train.embedded.sam_trainer import SamTrainer
 
-    torch.set_num_threads(options.threads)
-    config.write_config(options, Path(options.output))
-    data = load_data(options)
-    trainer = SamTrainer(options)
-    train(trainer, data)
-    trainer.save()
-    write_results(trainer, data)
+        torch.set_num_threads(options.threads)
+        output_folder.write_config(options, output, KIND)
+        data = load_data(options)
+        trainer = SamTrainer(options)
+        train(trainer, data)
+        trainer.save()
+        write_results(trainer, data)
+    print(f"model: {output / 'model'}\nfigures: {output / 'metrics.json'}")
 
 
 def load_data(options: EmbeddedSamOptions) -> TrainingData:
@@ -67,28 +72,26 @@ def load_data(options: EmbeddedSamOptions) -> TrainingData:
 
 
 def train(trainer: "SamTrainer", data: TrainingData) -> None:
-    """Run the remaining steps, with checkpoints, evaluations and a line of progress at their intervals."""
-    options = trainer.options
-    loss, masks, since = 0.0, 0, trainer.seconds
-    while trainer.step < options.steps:
-        value = trainer.train_step(data.cache, data.tiles)
-        loss = value if loss == 0 else 0.98 * loss + 0.02 * value
-        masks += options.images * options.objects
-        step, seconds = trainer.step, trainer.seconds
-        if step % PRINT_EVERY == 0:
-            speed = masks / max(seconds - since, 1e-6)
-            print(
-                f"step {step}  {seconds / 60:.1f} min  loss {loss:.3f}  {speed:.0f} masks/s",
-                flush=True,
-            )
-            masks, since = 0, seconds
-        if step % options.save_every == 0:
-            trainer.save()
-        if step % options.evaluate_every == 0:
-            row = evaluate_all(trainer, data)
-            with (trainer.folder / "log.jsonl").open("a", encoding="utf-8") as log:
-                print(json.dumps({"step": step} | row), file=log)
-            print(f"step {step}  {row}", flush=True)
+    """Run the remaining steps, with checkpoints and evaluations at their intervals."""
+    options, loss = trainer.options, 0.0
+    with progress("train", options.steps, done=trainer.step) as bar:
+        while trainer.step < options.steps:
+            value = trainer.train_step(data.cache, data.tiles)
+            loss = value if loss == 0 else 0.98 * loss + 0.02 * value
+            bar.note = f"loss {loss:.3f}"
+            bar.advance()
+            if trainer.step % options.save_every == 0:
+                trainer.save()
+            if trainer.step % options.evaluate_every == 0:
+                log(trainer, evaluate_all(trainer, data), bar)
+
+
+def log(trainer: "SamTrainer", figures: dict[str, dict[str, float]], bar: Progress) -> None:
+    """Append the figures of an evaluation to log.jsonl, and print them."""
+    line = json.dumps({"step": trainer.step} | figures)
+    with (trainer.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        print(line, file=file)
+    bar.print(line)
 
 
 def evaluate_all(trainer: "SamTrainer", data: TrainingData) -> dict[str, dict[str, float]]:

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import track
 
-from geoclick import files
+from geoclick import files, output_folder
 from geoclick.distance import deepest_pixel
+from geoclick.progress_bar import track
 from geoclick.scenes import SIZE, generate, render
 from geoclick.scenes.queries import Fact, observe
 
 CHUNK = 50
 """Scenes per task of a worker process."""
+PATIENCE = 3600.0
+"""Seconds to wait for another training that renders the same scenes."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ def load(folder: Path, *, count: int, seed: int, difficulty: int = 2) -> SceneCa
     folder = folder / f"scenes-{seed}-{difficulty}-{count}"
     index = folder / "seen.json"
     if not index.exists():
-        _build(folder, count=count, seed=seed, difficulty=difficulty)
+        with output_folder.locked(folder / output_folder.LOCK, folder, "embedded", patience=PATIENCE):
+            if not index.exists():
+                _build(folder, count=count, seed=seed, difficulty=difficulty)
     rows = json.loads(index.read_text(encoding="utf-8"))
     objects = tuple(tuple(VisibleObject(Fact(*row[:-2]), tuple(row[-2:])) for row in scene) for scene in rows)
     return SceneCache(
@@ -80,9 +84,8 @@ def _build(folder: Path, *, count: int, seed: int, difficulty: int) -> None:
     index: list[list[Row]] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         chunks = pool.map(_render_scenes, seeds, [difficulty] * len(seeds))
-        for start, (rendered, maps, objects) in track(
-            zip(starts, chunks, strict=True), "Rendering scenes", len(seeds)
-        ):
+        pairs = zip(starts, chunks, strict=True)
+        for start, (rendered, maps, objects) in track(pairs, "render scenes", len(seeds)):
             images[start : start + len(rendered)], ids[start : start + len(maps)] = rendered, maps
             index += objects
     images.flush()

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoclick import config
-from geoclick.command import Command
+from geoclick import output_folder
+from geoclick.command import Command, print_next
+from geoclick.progress_bar import progress
 from geoclick.train.embedded.vlm_options import EmbeddedVlmOptions
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from geoclick.train.embedded.scene_cache import SceneCache
     from geoclick.train.embedded.vlm_trainer import VlmTrainer
+
+KIND = "embedded vlm"
+"""The training's key in `output_folder.KINDS`."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,22 @@ class TrainingData:
 
 def run(options: EmbeddedVlmOptions) -> None:
     """Render the scenes, train, and save the model as a transformers folder."""
-    import torch
+    output = Path(options.output)
+    with output_folder.opened(output, KIND):
+        import torch
 
-    from geoclick.train.embedded.processor import build_processor
-    from geoclick.train.embedded.vlm_trainer import VlmTrainer
+        from geoclick.train.embedded.processor import build_processor
+        from geoclick.train.embedded.vlm_trainer import VlmTrainer
 
-    config.write_config(options, Path(options.output))
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    data = load_data(options)
-    processor = build_processor()
-    trainer = VlmTrainer(options, processor)
-    train(trainer, data, processor, options)
+        output_folder.write_config(options, output, KIND)
+        torch.set_num_threads(options.threads)
+        torch.manual_seed(options.seed)
+        data = load_data(options)
+        processor = build_processor()
+        trainer = VlmTrainer(options, processor)
+        train(trainer, data, processor, options)
+    print(f"model: {output / 'model'}\nlog: {output / 'log.jsonl'}")
+    print_next("predict", "IMAGE", "--text", "TEXT", "--vlm", output / "model", "--output", "runs/predict")
 
 
 def load_data(options: EmbeddedVlmOptions) -> TrainingData:
@@ -77,19 +85,21 @@ def train(
     )
     first, started = trainer.step, time.time()
     remaining = Subset(lessons, range(first, options.steps))
-    for batch in DataLoader(remaining, batch_size=None, num_workers=1, prefetch_factor=4):
-        losses = trainer.train_step(batch)
-        step, last = trainer.step, trainer.step == options.steps
-        if step % options.save_every == 0 or last:
-            trainer.save()
-        if step % options.log_every == 0 or last:
-            row = {"step": step} | {name: round(loss.item(), 4) for name, loss in losses.items()}
-            row["seconds_per_step"] = round((time.time() - started) / (step - first), 2)
-            if step % (4 * options.log_every) == 0 or last:
-                row["pointing_accuracy"] = pointing_accuracy(trainer.model, processor, data.held_out, 100)
-            with (trainer.folder / "log.jsonl").open("a", encoding="utf-8") as log:
-                print(json.dumps(row), file=log)
-            print(json.dumps(row), flush=True)
+    with progress("train", options.steps, done=first) as bar:
+        for batch in DataLoader(remaining, batch_size=None, num_workers=1, prefetch_factor=4):
+            losses = trainer.train_step(batch)
+            bar.advance()
+            step, last = trainer.step, trainer.step == options.steps
+            if step % options.save_every == 0 or last:
+                trainer.save()
+            if step % options.log_every == 0 or last:
+                row = {"step": step} | {name: round(loss.item(), 4) for name, loss in losses.items()}
+                row["seconds_per_step"] = round((time.time() - started) / (step - first), 2)
+                if step % (4 * options.log_every) == 0 or last:
+                    row["pointing_accuracy"] = pointing_accuracy(trainer.model, processor, data.held_out, 100)
+                with (trainer.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+                    print(json.dumps(row), file=log)
+                bar.print(json.dumps(row))
 
 
 main = Command(

@@ -12,13 +12,17 @@ class EmbeddedVlmOptions:
     output: str = option("runs/embedded_vlm", help="run folder; the model is written to its subfolder model")
     cache: str = option("runs/scene_cache", help="folder for the rendered scenes")
     scenes: int = option(
-        12000, help="full scenes to train on; two sets of easier scenes, each of a sixth of that, are added"
+        12000,
+        help="full scenes to train on; two sets of easier scenes, each of a sixth of that, are added",
+        minimum=6,
     )
-    steps: int = option(1700, help="optimizer steps")
-    questions: int = option(144, help="questions per step, several about each image")
+    steps: int = option(1700, help="optimizer steps", minimum=1)
+    questions: int = option(144, help="questions per step, several about each image", minimum=1)
     learning_rate: float = option(1.5e-3, help="peak learning rate")
     seed: int = option(0, help="random seed (weights, scenes, questions)")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
-    threads: int = option(1, help="CPU threads; one more process prepares the batches")
-    save_every: int = option(100, help="steps between checkpoints")
-    log_every: int = option(50, help="steps between log lines; every fourth has the pointing accuracy")
+    threads: int = option(1, help="CPU threads; one more process prepares the batches", minimum=1)
+    save_every: int = option(100, help="steps between checkpoints", minimum=1)
+    log_every: int = option(
+        50, help="steps between log lines; every fourth has the pointing accuracy", minimum=1
+    )
