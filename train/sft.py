@@ -211,6 +211,7 @@ def make_trainer(
         monitor=monitor,
         train_on=data.train_on,
         tower_lr=options.tower_lr,
+        loss_average=options.loss_average,
         peft_config=lora,
         callbacks=[RichProgress()],
     )

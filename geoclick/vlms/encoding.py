@@ -5,7 +5,7 @@ neither end its own turn nor stand for an image.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ class Example(NamedTuple):
 
     Attributes:
         prompt_ids: from the start to the header of the answer.
-        completion_ids: the answer and the end of its turn.
+        completion_ids: the answer and the token that ends its turn, which is the last one that a model generates.
     """
 
     prompt_ids: list[int]
@@ -41,7 +41,7 @@ def encode_examples(processor: Processor, chats: Sequence[Chat]) -> list[Example
     """The tokens of chats that end with an answer, which must hold no control tokens.
 
     Raises:
-        GeoClickError: the chat template renders a finished chat differently from an open one.
+        GeoClickError: the chat template renders a finished chat differently from an open one, or ends no turn.
     """
     questions = [chat[:-1] for chat in chats]
     opened = _render_prompts(processor, questions)
@@ -52,8 +52,23 @@ def encode_examples(processor: Processor, chats: Sequence[Chat]) -> list[Example
             "train an Instruct checkpoint instead of a Thinking one."
         )
     answers = [text[len(prompt) :] for text, prompt in zip(finished, opened, strict=True)]
-    completions = processor.tokenizer(answers, add_special_tokens=False)["input_ids"]
+    control = set(processor.tokenizer.added_tokens_encoder.values())
+    completions = [
+        _until_end_of_turn(ids, control)
+        for ids in processor.tokenizer(answers, add_special_tokens=False)["input_ids"]
+    ]
     return list(map(Example, _tokenize_prompts(processor, questions, opened), completions))
+
+
+def _until_end_of_turn(ids: list[int], control: Container[int]) -> list[int]:
+    """The tokens of a finished turn up to its first control token: the newline of templates is never generated."""
+    for index, token in enumerate(ids):
+        if token in control:
+            return ids[: index + 1]
+    raise GeoClickError(
+        "The model's chat template ends no turn with a control token, so that answers would never end; "
+        "train an Instruct checkpoint."
+    )
 
 
 def _render_prompts(processor: Processor, chats: Sequence[Chat]) -> list[str]:

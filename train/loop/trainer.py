@@ -24,6 +24,7 @@ from geoclick.errors import GeoClickError
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, EpochSampler
 from geoclick.train.loop import checkpoints
 from geoclick.train.loop import monitor as monitors
+from geoclick.train.loop.answer_loss import AnswerLossMixin, AnswerSmoother, sample_count
 from geoclick.train.loop.gradient_checkpointing import TowerCheckpointing
 from geoclick.train.loop.monitor import Monitor
 from geoclick.train.packing.packed_dataset import PackedDataset
@@ -88,7 +89,7 @@ class AdapterSavingMixin:
         write_record(folder, self.record)
 
 
-class ClickTrainer(AdapterSavingMixin, SFTTrainer):  # type: ignore[misc]
+class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer for click answers.
 
     Args:
@@ -97,6 +98,7 @@ class ClickTrainer(AdapterSavingMixin, SFTTrainer):  # type: ignore[misc]
         train_on: the rows of `train_dataset` in packs or augmented, to train on instead; None trains on batches of
             the rows as they are.
         tower_lr: learning rates of towers; towers without one have the run's.
+        loss_average: what the loss is the mean over, `tokens` or `samples`.
     """
 
     train_dataset: Rows | PackedDataset | AugmentedDataset
@@ -109,6 +111,7 @@ class ClickTrainer(AdapterSavingMixin, SFTTrainer):  # type: ignore[misc]
         monitor: Monitor | None = None,
         train_on: PackedDataset | AugmentedDataset | None = None,
         tower_lr: dict[str, float] | None = None,
+        loss_average: str = "tokens",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -118,6 +121,9 @@ class ClickTrainer(AdapterSavingMixin, SFTTrainer):  # type: ignore[misc]
             # Only now: Trainer would ask for a dataset to compute a loss on.
             self.args.eval_strategy, self.args.eval_steps = IntervalStrategy.STEPS, monitor.every
         self.tower_lr = tower_lr or {}
+        self.loss_average = loss_average
+        if self.args.label_smoothing_factor:
+            self.label_smoother = AnswerSmoother(self.args.label_smoothing_factor)
         self._samples = 0
         if train_on is not None:
             # Only now: TRL inspects the columns of its dataset.
@@ -132,8 +138,7 @@ class ClickTrainer(AdapterSavingMixin, SFTTrainer):  # type: ignore[misc]
         self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """One forward and backward pass; counts the samples of this process."""
-        packed = "cu_seq_lens" in inputs
-        self._samples += len(inputs["cu_seq_lens"]) - 1 if packed else len(inputs["input_ids"])
+        self._samples += sample_count(inputs)
         return super().training_step(model, inputs, *args, **kwargs)
 
     def count_samples(self) -> int:

@@ -1,10 +1,14 @@
 import pytest
 import torch
 
+from benchmarks import random_models
 from geoclick import prompts, vlms
 from geoclick.errors import GeoClickError
 from geoclick.vlms import encoding
 from tests import tiny
+from tests.paths import SHARED
+
+QWEN = SHARED / "data" / "tokenizers"
 
 
 @pytest.fixture(scope="module", params=tiny.FOLDERS)
@@ -16,13 +20,39 @@ def chats(answer):
     return [prompts.messages(q, answer_format="compact", answer=answer) for q in ("a barn", "two roads")]
 
 
+@pytest.fixture(params=["characters", "qwen"])
+def processor(request, vlm, monkeypatch):
+    """A family's processor, with the tokenizer of the tests and with Qwen's own."""
+    if request.param == "qwen":
+        if not (QWEN / "qwen.tiktoken").is_file():
+            pytest.skip("Qwen's tokenizer is not there")
+        monkeypatch.setattr(vlm.processor, "tokenizer", random_models.load_tokenizer(QWEN))
+    return vlm.processor
+
+
 def test_examples_are_the_rendered_chat(vlm):
     for example, chat in zip(
         encoding.encode_examples(vlm.processor, chats("+(1,2)")), chats("+(1,2)"), strict=True
     ):
         text = vlm.processor.apply_chat_template(chat, tokenize=False)
-        assert vlm.processor.tokenizer.decode(example.prompt_ids + example.completion_ids) == text
-        assert vlm.processor.tokenizer.decode(example.completion_ids) == "+(1,2)<|im_end|>\n"
+        rendered = vlm.processor.tokenizer.decode(example.prompt_ids + example.completion_ids)
+        assert rendered == text.removesuffix("\n") != text
+
+
+@pytest.mark.parametrize("answer", ["none", "[]", "+(1,2)", "+(512,233) -(80,914)"])
+def test_a_completion_is_the_answer_and_the_end_of_its_turn(processor, answer):
+    """Nothing after that is generated, so nothing after it has a loss."""
+    tokenizer = processor.tokenizer
+    end = tokenizer.added_tokens_encoder["<|im_end|>"]
+    for example in encoding.encode_examples(processor, chats(answer)):
+        assert example.completion_ids == [*tokenizer.encode(answer), end]
+
+
+def test_a_template_that_ends_no_turn_is_refused(vlm, monkeypatch):
+    template = vlm.processor.chat_template.replace("<|im_end|>", "")
+    monkeypatch.setattr(vlm.processor, "chat_template", template)
+    with pytest.raises(GeoClickError, match="ends no turn"):
+        encoding.encode_examples(vlm.processor, chats("none"))
 
 
 def test_prompts_are_those_of_examples(vlm):

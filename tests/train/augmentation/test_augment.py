@@ -73,7 +73,7 @@ def test_answers_point_to_the_same_pixels_of_the_view(case):
             view, size = made["view"], made["view"].size(SIZE)
             assert drawn.query in made["prompt"]
             answer = codec.decode(
-                made["completion"].removesuffix("<|im_end|>\n"),
+                made["completion"].removesuffix("<|im_end|>"),
                 family=vlm.family,
                 answer_format=drawn.answer_format,
                 image_size=size,

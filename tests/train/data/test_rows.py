@@ -25,7 +25,7 @@ def test_completions_decode_to_the_stored_clicks(family, answer_format, data, tm
     assert left_out == {}
     for row, stored in zip(dataset, store.read(data[0]), strict=True):
         row = with_texts(vlm, row)
-        text = row["completion"].removesuffix("<|im_end|>\n")
+        text = row["completion"].removesuffix("<|im_end|>")
         size = (stored.height, stored.width)
         resized = vlms.resized_size(vlm.processor, size)
         answer = codec.decode(
@@ -51,7 +51,7 @@ def test_click_cap_and_iou_filter_keep_rows_without_target(data, tmp_path):
     good = sum(not row.clicks or row.ious[-1] >= 0.65 for row in stored)
     assert len(kept) == good
     assert left_out == {"below min_iou": len(stored) - good}
-    assert "none<|im_end|>\n" in [with_texts(vlm, row)["completion"] for row in kept]
+    assert "none<|im_end|>" in [with_texts(vlm, row)["completion"] for row in kept]
 
 
 def test_a_missing_image_or_wrong_root_is_one_sentence(data, tmp_path):
