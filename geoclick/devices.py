@@ -1,8 +1,58 @@
-"""The device of `--device`."""
+"""The device of `--device`, and batches that fit its memory."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 
-from geoclick.errors import UsageError
+from geoclick.errors import GeoClickError, UsageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class BatchSize:
+    """Items in one batch, halved for good when the memory of the GPU is too small.
+
+    Args:
+        size: of a batch, at least 1.
+        items: what a batch consists of, in the plural, for the messages.
+    """
+
+    def __init__(self, size: int, items: str) -> None:
+        self.size, self.items = size, items
+
+    def run(self, items: Sequence[Item], function: Callable[[Sequence[Item]], Result]) -> Iterator[Result]:
+        """The results of `function` for one batch of `items` after another.
+
+        Raises:
+            GeoClickError: the memory is too small for a single item.
+        """
+        start = 0
+        while start < len(items):
+            batch = items[start : start + self.size]
+            try:
+                result = function(batch)
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise GeoClickError(
+                        f"The memory of the GPU is too small for one of the {self.items}; use a smaller model or "
+                        "--device cpu."
+                    ) from error
+                self.size = len(batch) // 2
+            else:
+                yield result
+                start += len(batch)
+                continue
+            # Outside the handler, whose exception holds the tensors of the failed batch.
+            torch.cuda.empty_cache()
+            print(
+                f"The memory of the GPU is too small for {len(batch)} {self.items} at once; continuing with "
+                f"{self.size}.",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def choose(name: str | torch.device | None) -> torch.device:
