@@ -65,7 +65,12 @@ class DatasetOptions(PixelRule):
     max_area_fraction: float = option(
         0.5, help="largest component of a color mask (--components), as a fraction of the image"
     )
-    tile: int = option(1024, help="side of the tiles of a GeoTIFF in pixels", minimum=1)
+    tile: int | None = option(
+        None,
+        help="side in pixels of the windows that large images are cut to, each with samples of its own (default: 1024 "
+        "for the GeoTIFFs of --dataset raster; other images are not cut)",
+        minimum=1,
+    )
     overlap: int = option(128, help="smallest overlap of neighboring tiles in pixels", minimum=0)
     question: str | None = option(
         None,

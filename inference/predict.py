@@ -2,8 +2,9 @@
 
 geoclick predict tile.png --text "the largest building" --output runs/predict
 
-With several texts (`--text building --text road`) the names of the outputs end with the text. An image that fails is
-reported at the end, with exit code 1; the others are answered.
+With `--tile N`, images with a larger side are cut to overlapping windows of N pixels, each window is asked on its own,
+and the masks are put together. With several texts (`--text building --text road`) the names of the outputs end with the
+text. An image that fails is reported at the end, with exit code 1; the others are answered.
 """
 
 import json
@@ -41,6 +42,13 @@ class PredictOptions(PixelRule, GenerationOptions):
     )
     output: str = option("runs/predict", help="folder for the masks, overlays and records")
     batch_size: int = option(8, help="images in one call of the model", minimum=1)
+    tile: int | None = option(
+        None,
+        help="side in pixels of the windows that larger images are cut to; each is asked on its own and the masks are "
+        "put together, which suits 'building', not 'the largest building' (default: images are not cut)",
+        minimum=1,
+    )
+    overlap: int = option(128, help="smallest overlap of neighboring windows in pixels", minimum=0)
 
 
 def check(options: PredictOptions) -> list[Path]:
@@ -48,6 +56,8 @@ def check(options: PredictOptions) -> list[Path]:
     if not all(text.strip() for text in options.text):
         raise UsageError("--text is empty; name the target, such as --text 'the largest building'.")
     options.pixels()
+    if options.tile is not None and options.overlap >= options.tile:
+        raise UsageError(f"--overlap must be below --tile {options.tile}, not {options.overlap}.")
     paths = [Path(image) for image in options.images]
     for path in paths:
         if not path.is_file():
@@ -97,6 +107,8 @@ def answer_all(options: PredictOptions, pipeline: "Pipeline", paths: Sequence[Pa
     folder, models = Path(options.output), describe(options, pipeline)
     todo = list(zip(paths, prediction_files.answer_stems(paths, options.text), strict=True))
     at_once, errors = max(1, options.batch_size // len(options.text)), dict[Path, str]()
+    if options.tile is not None:
+        at_once = 1
     with progress("predict", len(todo)) as bar:
         for start in range(0, len(todo), at_once):
             for path, stem, text, image, prediction in answer_batch(
@@ -131,6 +143,7 @@ def answer_batch(
         errors: where the images that fail are added.
     """
     from geoclick.geo.reading import read_image
+    from geoclick.inference import windows
 
     images: dict[Path, np.ndarray] = {}
     for path, _ in batch:
@@ -144,8 +157,12 @@ def answer_batch(
         if path in images
         for stem, text in zip(stems, options.text, strict=True)
     ]
-    predictions = pipeline.predict_batch(
-        [images[path] for path, _, _ in asked], [text for _, _, text in asked]
+    predictions = windows.predict(
+        pipeline,
+        [images[path] for path, _, _ in asked],
+        [text for _, _, text in asked],
+        tile=options.tile,
+        overlap=options.overlap,
     )
     for (path, stem, text), prediction in zip(asked, predictions, strict=True):
         if prediction.error:
@@ -155,8 +172,9 @@ def answer_batch(
 
 
 def describe(options: PredictOptions, pipeline: "Pipeline") -> dict[str, Any]:
-    """The part of a record that all answers share: the models, and how images are read."""
-    return {
+    """The part of a record that all answers share: the models, and how images are read and cut."""
+    cut = {} if options.tile is None else {"tile": options.tile, "overlap": options.overlap}
+    return cut | {
         "vlm": options.vlm,
         "vlm_revision": pipeline.vlm.revision,
         "adapter": options.adapter,

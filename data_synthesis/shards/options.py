@@ -6,6 +6,7 @@ from typing import get_args
 
 from geoclick.config import option
 from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, Tie
+from geoclick.datasets.reading import RASTER_TILE
 from geoclick.errors import UsageError
 from geoclick.jobs import processes
 from geoclick.options import DatasetOptions, SegmenterOptions
@@ -130,11 +131,15 @@ class SynthOptions(SegmenterOptions, DatasetOptions):
 
     def recorded(self) -> dict[str, object]:
         """The options that decide the store; an interrupted job can be continued with other values of the rest."""
-        return {
+        recorded = {
             RECORDED_NAMES.get(name, name): value
             for name, value in vars(self).items()
             if name not in CHANGEABLE
         }
+        if self.tile is None:
+            # As earlier versions recorded it for every dataset.
+            return recorded | {"tile": RASTER_TILE}
+        return recorded if self.dataset == "raster" else recorded | {"windows": True}
 
 
 RECORDED_NAMES = {"max_clicks": "clicks"}

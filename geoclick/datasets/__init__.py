@@ -74,10 +74,17 @@ def read(
     report = partial(_report, on_left_out)
     options = options or ReadOptions()
     samples = _of_valid_texts(READERS[dataset](Path(root), split, options, report), report)
-    if dataset == "raster" or (options.bands, options.stretch) == (ReadOptions.bands, ReadOptions.stretch):
+    if dataset == "raster":
         # The tiles of rasters are written as they are shown.
         return samples
-    return _shown(samples, options)
+    if (options.bands, options.stretch) != (ReadOptions.bands, ReadOptions.stretch):
+        samples = _shown(samples, options)
+    if options.tile is None:
+        return samples
+    from geoclick.datasets import windows
+
+    windows.check(options.tile, options.overlap)
+    return windows.cut(samples, options, report)
 
 
 def _shown(samples: Iterator[Sample], options: ReadOptions) -> Iterator[Sample]:

@@ -7,7 +7,7 @@ import inspect
 import textwrap
 from types import ModuleType
 
-from geoclick.datasets import coco, earthreason, folder, phrase_lists, raster, rrsis_d, scenes_v1
+from geoclick.datasets import coco, earthreason, folder, phrase_lists, raster, rrsis_d, scenes_v1, windows
 from geoclick.datasets.benchmarks import BENCHMARKS, Benchmark, Layout
 from geoclick.datasets.citations import CITATIONS
 
@@ -170,6 +170,7 @@ def markdown() -> str:
         _from_docstring("## Plain folders\n\n`--dataset folder`", folder),
         _from_docstring("## COCO\n\n`--dataset coco`", coco),
         _from_docstring("## GeoTIFF\n\n`--dataset raster`", raster),
+        _from_docstring("## Windows of large images", windows),
         _from_docstring("## scenes-v1\n\n`--dataset scenes-v1`", scenes_v1),
         REFERRING,
         _from_docstring("### RRSIS-D\n\n`--dataset rrsis-d`", rrsis_d, "rrsis-d"),

@@ -25,15 +25,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
-from geoclick import images, masks
-from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, inside
+from geoclick import masks
+from geoclick.datasets import windows
+from geoclick.datasets.reading import RASTER_TILE, LeftOut, OnLeftOut, ReadOptions, inside
 from geoclick.datasets.sample import Sample
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.files import whole
 from geoclick.geo import rasters, tiles, vectors
 from geoclick.geo.tiles import Tile, Window
 from geoclick.masks import Rle
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 NAME = "raster"
 SUFFIXES = (".tif", ".tiff")
-TILES = ".tiles"
 
 
 @dataclass(frozen=True)
@@ -87,10 +85,7 @@ def read(root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut) -
 
     Raises GeoClickError if the extra `geo` is not installed.
     """
-    if not 0 <= options.overlap < options.tile:
-        raise UsageError(
-            f"The overlap of tiles must be 0 or more and below their side {options.tile}, not {options.overlap}."
-        )
+    windows.check(RASTER_TILE if options.tile is None else options.tile, options.overlap)
     low, high = options.stretch or (0, 100)
     if not 0 <= low < high <= 100:
         raise UsageError(f"The stretch must be two rising percentiles of 0 to 100, not {low:g} and {high:g}.")
@@ -213,8 +208,8 @@ def _of_raster(
     """The samples of one raster, tile by tile."""
     vectors.check_georeferenced(raster)
     bands = rasters.choose_bands(raster, options.bands)
-    folder = inside(root, f"{split}/{TILES}/{stem}-{_key(raster, bands, options)}")
-    grid = tiles.cut(raster.shape, options.tile, options.overlap)
+    folder = inside(root, f"{split}/{tiles.FOLDER}/{stem}-{_key(raster, bands, options)}")
+    grid = tiles.cut(raster.shape, options.tile or RASTER_TILE, options.overlap)
     by_tile: dict[Tile, list[Instance]] = defaultdict(list)
     for instance in _instances(raster, stem, labels, grid, on_left_out):
         for tile in instance.tiles:
@@ -226,14 +221,14 @@ def _of_raster(
         visible = [piece for piece in pieces if piece is not None]
         if not visible:
             continue
-        path = folder / f"{window.row}-{window.column}-{window.height}x{window.width}.png"
+        path = folder / windows.name_of(window)
         image = path.relative_to(root.resolve()).as_posix()
         try:
             valid = rasters.read_valid(raster, window, bands)
             if not path.is_file():
                 if limits is None:
                     limits = rasters.stretch_limits(raster, bands, options.stretch)
-                _write(path, rasters.read_window(raster, window, bands, limits, valid))
+                windows.write_tile(path, rasters.read_window(raster, window, bands, limits, valid))
         except GeoClickError as error:
             on_left_out(LeftOut(image, "broken image", str(error), len(visible)))
             continue
@@ -318,12 +313,3 @@ def _key(raster: "DatasetReader", bands: tuple[int, ...], options: ReadOptions) 
     facts = Path(raster.name).stat()
     content = [facts.st_size, facts.st_mtime_ns, bands, options.stretch]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    """Write a tile atomically, first under a unique name, since several processes may write it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    own = path.with_name(f".{uuid4().hex}")
-    with whole(own) as partial:
-        images.write_png(partial, image)
-    own.replace(path)

@@ -14,6 +14,9 @@ from geoclick.files import inside
 QUESTIONS = ("all", "first", "random")
 """Which of several questions about one target are asked."""
 
+RASTER_TILE = 1024
+"""Side of the tiles of rasters by default, in pixels."""
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -23,7 +26,8 @@ class ReadOptions:
         min_area: smallest component of a color mask, or piece cut by a tile border, in pixels.
         max_area_fraction: largest component of a color mask, as a share of the image.
         query: query for masks without classes.
-        tile: side of the tiles that a large raster is cut to, in pixels.
+        tile: side of the tiles that large images are cut to, in pixels; None for RASTER_TILE for rasters, and for no
+            cutting of other images.
         overlap: smallest overlap of neighboring tiles, in pixels.
         bands: bands of an image file shown as red, green and blue, counted from 1; a single one is shown in gray; empty
             takes those that the file marks.
@@ -39,7 +43,7 @@ class ReadOptions:
     min_area: int = 256
     max_area_fraction: float = 0.5
     query: str = "the object"
-    tile: int = 1024
+    tile: int | None = None
     overlap: int = 128
     bands: tuple[int, ...] = ()
     stretch: tuple[float, ...] = (2.0, 98.0)

@@ -4,9 +4,13 @@ Windows are in pixels of the raster; a tile is identified by its (row, column) i
 """
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+
+FOLDER = ".tiles"
+"""Folder of the tiles of a split's images; each image has its own folder there."""
 
 
 class Window(NamedTuple):
@@ -75,6 +79,16 @@ def exclusive(grid: Grid, tile: Tile) -> tuple[slice, slice]:
     )
     rows, columns = map(slice, ends)
     return rows, columns
+
+
+def is_tile(image: str) -> bool:
+    """Whether an image, by its path in the dataset, is a tile of a larger one; tiles are written as they are shown."""
+    return FOLDER in PurePosixPath(image).parts
+
+
+def source(image: str) -> str:
+    """What the tiles of one image have in common: their folder; the path of an image that is no tile."""
+    return PurePosixPath(image).parent.as_posix() if is_tile(image) else image
 
 
 def overlap(a: Window, b: Window) -> Window | None:

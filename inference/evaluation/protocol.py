@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick import __version__
+from geoclick.geo.reading import PixelOptions
 from geoclick.inference.evaluation.predictors import ADAPTER_CONFIG
 from geoclick.scoring.modes import MODES
 
@@ -30,6 +31,22 @@ def newest(scan: "DatasetScan", adapter: str | None) -> tuple[float, str]:
     return max(scan.newest, (config.stat().st_mtime, str(config)))
 
 
+def _reading(options: "ResolvedOptions") -> dict[str, Any]:
+    """How images are read where it is not the default, which earlier versions did not record.
+
+    With `scored_on`, the samples and their scores are of windows, not of complete images.
+    """
+    rules: dict[str, Any] = {}
+    if options.tile is not None:
+        rules |= {"tile": options.tile, "overlap": options.overlap}
+        rules["scored_on"] = (
+            f"windows of at most {options.tile} pixels a side, {options.overlap} shared by neighbors"
+        )
+    if options.pixels() != PixelOptions():
+        rules |= {"bands": list(options.bands), "stretch": list(options.stretch)}
+    return rules
+
+
 def describe(options: "ResolvedOptions", scan: "DatasetScan", predictor: "Predictor") -> dict[str, Any]:
     """The content of protocol.json; a run folder is continued only with an equal one."""
     return {
@@ -49,6 +66,7 @@ def describe(options: "ResolvedOptions", scan: "DatasetScan", predictor: "Predic
         "left_out": scan.left_out,
         "mode": options.mode,
         "scored_side": MODES[options.mode].side,
+        **_reading(options),
         "question": options.question,
         "question_seed": options.question_seed if options.question == "random" else None,
         "predictor": options.predictor,

@@ -15,6 +15,7 @@ from geoclick import masks
 from geoclick.datasets.sample import TASKS
 from geoclick.errors import GeoClickError
 from geoclick.files import write_whole
+from geoclick.geo.tiles import source
 from geoclick.scoring import metrics, query_kinds, records, semantic
 from geoclick.scoring.intervals import bootstrap_interval
 from geoclick.scoring.records import Record
@@ -194,7 +195,7 @@ def _score_samples(entries: Iterable[tuple[Record, bool]], mode: str, seed: int)
     total, images = Group(mode), dict[str, int]()
     parts: dict[str, defaultdict[str, Group]] = {part: defaultdict(partial(Group, mode)) for part in PARTS}
     for record, masked in entries:
-        sample, image = agreement(record, masked), images.setdefault(record["image"], len(images))
+        sample, image = agreement(record, masked), images.setdefault(source(record["image"]), len(images))
         total.count_in(image, sample)
         for part, grouping in PARTS.items():
             if group := grouping.group_of(record):
@@ -220,7 +221,7 @@ def _score_set(entries: Iterable[tuple[Record, bool]], mode: str, seed: int) -> 
     """The scores of classes over the complete set."""
     pixels, samples = semantic.SemanticScores(), Counter[str]()
     for record, _ in entries:
-        pixels.count(record["image"], record["category"], record["intersection"], record["union"])
+        pixels.count(source(record["image"]), record["category"], record["intersection"], record["union"])
         samples[record["category"]] += 1
     scores = pixels.result(seed)
     intervals = scores.pop("per_class_interval")
@@ -234,16 +235,17 @@ def _score_set(entries: Iterable[tuple[Record, bool]], mode: str, seed: int) -> 
 def line(summary: Mapping[str, Any]) -> str:
     """The result for the terminal: one line, and in mode semantic a second one for the classes."""
     total = summary["scores"]
+    where = f", scored on {scored_on}" if (scored_on := summary["protocol"].get("scored_on")) else ""
     if "per_class" not in total:
         return (
             f"mIoU {total['miou']:.3f} ({_between(total['miou_interval'])}), oIoU {total['oiou']:.3f}, "
-            f"Pr@0.5 {total['pr@0.5']:.3f}, {total['n']} samples"
+            f"Pr@0.5 {total['pr@0.5']:.3f}, {total['n']} samples{where}"
         )
     foreground = f", foreground IoU {_number(total['foreground_iou'])}" if "foreground_iou" in total else ""
     classes = ", ".join(f"{name} {_number(iou)}" for name, iou in total["per_class"].items())
     return (
         f"mIoU {_number(total['miou'])} ({_between(total['miou_interval'])}){foreground}, "
-        f"{len(total['per_class'])} classes in {total['images']} images\n{classes}"
+        f"{len(total['per_class'])} classes in {total['images']} images{where}\n{classes}"
     )
 
 

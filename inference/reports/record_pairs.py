@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from geoclick.errors import GeoClickError
+from geoclick.geo.tiles import source
 from geoclick.inference.evaluation.results import PARTS
 from geoclick.scoring import records
 from geoclick.scoring.records import Record
@@ -139,7 +140,7 @@ def _add(
     """Add the numbers of one sample to `pairs`; returns its change."""
     for record, numbers in zip((before, after), pairs.numbers, strict=True):
         numbers.extend(_finite(record[key]) for key in NUMBERS)  # type: ignore[literal-required]
-    pairs.images.append(image_numbers.setdefault(before["image"], len(image_numbers)))
+    pairs.images.append(image_numbers.setdefault(source(before["image"]), len(image_numbers)))
     for part, (_, group_of) in PARTS.items():
         if name := group_of(before):
             pairs.groups[part][name].append(position)

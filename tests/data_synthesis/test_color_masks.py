@@ -1,13 +1,14 @@
 """Click stores of color masks: one sample for each class or component, and records of older stores."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from geoclick import images, store
 from geoclick.data_synthesis.run import run
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, UsageError
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.test_run import settings
 
@@ -46,3 +47,20 @@ def test_a_store_of_an_older_version_continues_with_equal_samples_only(tmp_path)
     # Made of components by an older version, whose record does not say so.
     with pytest.raises(GeoClickError, match="The dataset has changed"):
         run(settings(root, tmp_path / "other", min_area=160), DiscSegmenter())
+
+
+def test_images_are_cut_on_request_and_the_record_says_so(tmp_path):
+    root = color_masks(tmp_path / "data")
+    options = settings(root, tmp_path / "out", tile=24, overlap=4)
+    run(options, DiscSegmenter())
+    rows = list(store.read(tmp_path / "out"))
+    assert {(row.height, row.width) for row in rows} == {(24, 24)}
+    assert all((root / row.image).is_file() and "/.tiles/" in row.image for row in rows)
+    manifest = store.read_manifest(tmp_path / "out")
+    assert (manifest["tile"], manifest["overlap"], manifest["windows"]) == (24, 4, True)
+    with pytest.raises(UsageError, match="name another --output"):
+        run(replace(options, tile=None), DiscSegmenter())
+    run(settings(root, tmp_path / "complete"), DiscSegmenter())
+    manifest = store.read_manifest(tmp_path / "complete")
+    # As before images could be cut.
+    assert (manifest["tile"], manifest["overlap"], manifest.get("windows")) == (1024, 128, None)

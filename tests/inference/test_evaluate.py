@@ -334,3 +334,28 @@ def test_the_oracle_scores_the_iou_that_synth_stored(dataset, tiny_segmenter, tm
     stored = {row.sample_id: row.ious[-1] if row.ious else 1.0 for row in store.read(tmp_path / "made")}
     found = {line["sample_id"]: line["iou"] for line in read_lines(tmp_path / "run")}
     assert found == pytest.approx(stored, abs=1e-3)
+
+
+def test_the_scores_of_windows_are_recorded_as_such(dataset, tmp_path, capsys):
+    lines = [json.loads(text) for text in (dataset / "test/samples.jsonl").read_text().splitlines()]
+    lines = [line | {"task": "semantic" if line["category"] else "no_target"} for line in lines]
+    (dataset / "test/samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = [
+        "--root",
+        str(dataset),
+        "--predictor",
+        "noisy",
+        "--noise",
+        "0",
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    assert evaluate.main([*words, "--tile", "40", "--overlap", "8"]) == 0
+    recorded = json.loads((tmp_path / "run/protocol.json").read_text())
+    assert (recorded["tile"], recorded["overlap"]) == (40, 8)
+    assert "scored on windows of at most 40 pixels a side" in capsys.readouterr().out
+    records = read_lines(tmp_path / "run")
+    assert {tuple(line["size"]) for line in records} == {(40, 40)}
+    assert all(line["iou"] == 1 for line in records)
+    assert evaluate.main(words) == 1
+    assert "give another --output" in capsys.readouterr().err

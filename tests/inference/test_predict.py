@@ -207,3 +207,17 @@ def test_an_adapter_of_another_base_model_is_an_error(command, vlm_folder, tile,
     assert "adapter does not fit" in message
     assert "--vlm the-other" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_large_images_are_cut_and_the_record_says_so(command, answers, tile, tmp_path, capsys):
+    answers[0] = "+(500,500)"
+    path, flags = tile("a.png", (40, 60)), ["--text", "building", "--answer-format", "compact"]
+    assert command(path, *flags, "--tile", 40, "--overlap", 8) == 0
+    record = json.loads((tmp_path / "out/a.json").read_text())
+    assert (record["tile"], record["overlap"], record["size"]) == (40, 8, [40, 60])
+    assert [click["x"] for click in record["clicks"]] == [19.5, 39.5]
+    assert images.read_gray(tmp_path / "out/a.mask.png").shape == (40, 60)
+    assert command(path, *flags) == 0
+    assert "tile" not in json.loads((tmp_path / "out/a.json").read_text())
+    assert command(path, *flags, "--tile", 40) == 2
+    assert "--overlap must be below --tile 40, not 128" in capsys.readouterr().err

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geoclick.datasets import ReadOptions, read
-from geoclick.datasets.raster import TILES
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.geo.tiles import FOLDER
 from tests import geotiffs
 
 shapely = geotiffs.shapely
@@ -298,7 +298,7 @@ def test_broken_pixels_fail_the_samples_on_them(tmp_path):
 
 
 def tile_files(root):
-    return {p: p.stat().st_mtime_ns for p in (root / "train" / TILES).rglob("*") if p.is_file()}
+    return {p: p.stat().st_mtime_ns for p in (root / "train" / FOLDER).rglob("*") if p.is_file()}
 
 
 def test_tiles_are_reused_until_the_raster_or_its_display_changes(tmp_path):

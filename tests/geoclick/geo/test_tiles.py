@@ -93,3 +93,12 @@ def test_overlap_is_what_both_windows_hold(a, b):
     if part := tiles.overlap(a, b):
         found[where(part)] = True
     np.testing.assert_array_equal(found, both == 2)
+
+
+def test_the_tiles_of_an_image_have_one_source():
+    first, second, other = (
+        f"test/.tiles/{name}.png" for name in ("a-12/0-0-8x8", "a-12/0-4-8x8", "b-12/0-0-8x8")
+    )
+    assert tiles.source(first) == tiles.source(second) != tiles.source(other)
+    assert tiles.source("test/images/a.png") == "test/images/a.png"
+    assert [tiles.is_tile(name) for name in (first, "test/images/a.tiles.png")] == [True, False]

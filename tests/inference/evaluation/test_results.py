@@ -8,6 +8,7 @@ from geoclick import masks
 from geoclick.errors import GeoClickError
 from geoclick.inference.evaluation import results
 from geoclick.scoring import intervals, metrics
+from tests.inference import evaluated
 
 SIZE = (40, 50)
 
@@ -209,3 +210,20 @@ def test_records_do_not_stay_in_memory(entries, mode, monkeypatch):
 
     few, many = peak(200), peak(2000)
     assert many - few < 1800 * 250
+
+
+@pytest.mark.parametrize("mode", ["native", "semantic"])
+def test_intervals_resample_images_not_their_windows(mode):
+    target = evaluated.square(4, 4, 8)
+    masks = [target] * 6 + [evaluated.square(30, 30, 8)] * 6
+    windows, images = (
+        evaluated.summary(
+            [
+                evaluated.record(str(n), target, mask, image=name(n), category="tank", task="semantic")
+                for n, mask in enumerate(masks)
+            ],
+            mode=mode,
+        )["scores"]
+        for name in (lambda n: f"test/.tiles/{n // 6}-ab/{n}-0-8x8.png", lambda n: f"{n // 6}.png")
+    )
+    assert windows == images
