@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import torch
-from segment_anything.modeling import Sam
 
 from geoclick.errors import GeoClickError
 from geoclick.files import sha256
 from geoclick.segmenters.architectures import OFFICIAL
 from geoclick.segmenters.sam import SamSegmenter, build, first_mismatch
+from geoclick.segmenters.sam_library import Sam
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from segment_anything.modeling import Sam
 
 from geoclick import embedded
 from geoclick.errors import GeoClickError
 from geoclick.files import sha256
 from geoclick.segmenters.architectures import SamConfig
 from geoclick.segmenters.sam import SamSegmenter, build, first_mismatch
+from geoclick.segmenters.sam_library import Sam
 
 
 def load_embedded(

@@ -5,9 +5,10 @@ mostly to add the relative positions. On a CPU that takes half of its time.
 """
 
 import torch
-from segment_anything.modeling import Sam, image_encoder, transformer
 from torch import Tensor
 from torch.nn import functional
+
+from geoclick.segmenters.sam_library import Sam, image_encoder, transformer
 
 MASK_ELEMENTS = {"cpu": 2**24, "cuda": 2**29}
 """Largest attention mask in elements, by device; on a CPU it should not be much larger than the caches."""

@@ -16,14 +16,19 @@ from functools import partial
 
 import numpy as np
 import torch
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
-from geoclick.segmenters import upscaling
+from geoclick.segmenters import resizing, upscaling
 from geoclick.segmenters.architectures import SamConfig
 from geoclick.segmenters.base import Decoded, Embedding, Prompt
 from geoclick.segmenters.fused import fuse
+from geoclick.segmenters.sam_library import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
 
 PROMPTS = 64
 """Prompts per batch on a GPU."""
@@ -138,7 +143,7 @@ class SamSegmenter:
         features = sam.prompt_encoder.embed_dim * math.prod(sam.prompt_encoder.image_embedding_size)
         cached = max(1, CACHED_ELEMENTS // features) if self.device.type == "cpu" else PROMPTS
         self.prompt_batch = prompt_batch or min(PROMPTS, cached)
-        self._transform = ResizeLongestSide(sam.image_encoder.img_size)
+        self._side: int = sam.image_encoder.img_size
         self._positions = sam.prompt_encoder.get_dense_pe()
         self._decode_masks = decode_masks
 
@@ -158,7 +163,7 @@ class SamSegmenter:
         embeddings = []
         for start in range(0, len(images), self.image_batch):
             chunk = images[start : start + self.image_batch]
-            resized = [torch.from_numpy(self._transform.apply_image(image)) for image in chunk]
+            resized = [torch.from_numpy(resizing.resize(image, self._side)) for image in chunk]
             inputs = [self.sam.preprocess(r.to(self.device).permute(2, 0, 1)) for r in resized]
             with self._autocast():
                 features = self.sam.image_encoder(torch.stack(inputs)).float()
@@ -217,7 +222,7 @@ class SamSegmenter:
     def _resized(self, embeddings: list[Embedding], coords: list[list[tuple[float, float]]]) -> torch.Tensor:
         """Points (x, y) of original images in the encoder's input frame, float [N, P, 2]."""
         resized = [
-            self._transform.apply_coords(np.array(own), embedding.size)
+            resizing.resize_points(own, embedding.size, self._side)
             for embedding, own in zip(embeddings, coords, strict=True)
         ]
         return torch.as_tensor(np.stack(resized), dtype=torch.float, device=self.device)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import spearmanr
-from segment_anything.modeling import Sam
 
 from geoclick.clicks import ClickSequence
 from geoclick.data_synthesis.simulation.next_click import next_click
@@ -12,6 +11,7 @@ from geoclick.masks import iou
 from geoclick.segmenters.base import Embedding, Prompt
 from geoclick.segmenters.clicking import Clicking
 from geoclick.segmenters.sam import SamSegmenter
+from geoclick.segmenters.sam_library import Sam
 from geoclick.train.embedded.sam_frames import SMALLEST, Tile, components
 from geoclick.train.embedded.scene_cache import SceneCache
 

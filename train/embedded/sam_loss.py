@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,6 +11,7 @@ from geoclick.clicks import Click
 from geoclick.data_synthesis.simulation.next_click import next_click
 from geoclick.segmenters.clicking import FEEDBACK_LIMIT
 from geoclick.segmenters.sam import decode_masks
+from geoclick.segmenters.sam_library import Sam
 from geoclick.train.embedded.sam_frames import OUTSIDE, Frame
 
 

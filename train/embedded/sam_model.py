@@ -1,10 +1,10 @@
 """The architecture of the embedded SAM, and its initial weights."""
 
 import torch
-from segment_anything.modeling import Sam
 
 from geoclick.segmenters.architectures import SamConfig
 from geoclick.segmenters.sam import build
+from geoclick.segmenters.sam_library import Sam
 
 POSITION_SCALE = 2.0
 """Scale of the prompt encoder's random frequencies; doubled, neighboring tokens get distinct positions."""

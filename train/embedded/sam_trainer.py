@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from segment_anything.modeling import Sam
 
 from geoclick import devices
 from geoclick.scenes import SIZE
 from geoclick.segmenters.embedded import write_folder
+from geoclick.segmenters.sam_library import Sam
 from geoclick.train.embedded.optimizers import matrix_and_other
 from geoclick.train.embedded.sam_frames import Frame, Tile, crop, pick_objects, scene_frame, tile_frame
 from geoclick.train.embedded.sam_loss import Batch, clicking_loss, collate
