@@ -27,6 +27,21 @@ def test_rle_is_cocos_in_both_directions(mask):
     assert np.array_equal(masks.decode_rle(theirs), coco.decode(theirs).astype(bool))
 
 
+@given(planes)
+def test_runs_are_encoded_as_the_mask(mask):
+    rle = masks.encode_rle(mask)
+    size, runs = masks.decode_runs(rle)
+    assert masks.encode_runs(size, runs) == rle
+
+
+@given(st.lists(st.integers(1, 2**29), min_size=1, max_size=12), st.booleans())
+def test_long_runs_are_encoded_as_by_coco(lengths, first):
+    runs = ([0] if first else []) + lengths
+    size = (1, sum(runs))
+    theirs = coco.frPyObjects({"size": list(size), "counts": runs}, *size)
+    assert masks.encode_runs(size, np.array(runs))["counts"].encode() == theirs["counts"]
+
+
 def test_long_runs():
     mask = np.zeros((3000, 4000), bool)
     mask[10:2900, 3:3999] = True
