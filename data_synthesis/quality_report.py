@@ -150,6 +150,7 @@ def _analyze(options: QualityOptions, manifest: Mapping[str, Any], root: Path) -
     from geoclick import store
     from geoclick.data_synthesis.quality import figures, flags, tokens
     from geoclick.data_synthesis.quality.measures import measure
+    from geoclick.segmenters import visibility
 
     count_tokens = tokens.token_counter(tokens.load_tokenizer(options.tokenizer))
     limits = flags.Limits(
@@ -171,6 +172,9 @@ def _analyze(options: QualityOptions, manifest: Mapping[str, Any], root: Path) -
         "max_clicks": max_clicks,
         "tokenizer": options.tokenizer,
         "limits": _limits(options),
+        "small_targets": visibility.count(
+            (row.mask for row in store.read(options.store)), str(manifest.get("segmenter", ""))
+        ),
         "contradictions": contradiction_figures(measures, lambda: store.read(options.store)),
         **figures.all_figures(measures, {**reasons, "any": suspect}, max_clicks),
     }
@@ -320,6 +324,7 @@ def _write_clean(
 def _summary(quality: Mapping[str, Any], output: Path, dropped: bool) -> str:
     """The final lines for the terminal."""
     from geoclick import pages
+    from geoclick.segmenters import visibility
 
     figures = quality["all"]
     flagged = dict(figures["flagged"])
@@ -342,6 +347,8 @@ def _summary(quality: Mapping[str, Any], output: Path, dropped: bool) -> str:
             f"{contradictions['contradicting']} samples contradict others (same image and query, another target): one "
             f"answer to each question reaches a mean IoU of at most {contradictions['ceiling']:.3f}"
         )
+    if small := visibility.text(quality["small_targets"]):
+        lines.append(small)
     reasons = ", ".join(f"{n} {reason}" for reason, n in flagged.items())
     lines.append(f"{count} flagged ({reasons}); see {output / 'flags.jsonl'}")
     if dropped:

@@ -160,6 +160,7 @@ def finish(
     from geoclick import store
     from geoclick.data_synthesis.shards import summary
     from geoclick.data_synthesis.sheet import write_sheet
+    from geoclick.segmenters import visibility
 
     output = Path(options.output)
     of_shards, seconds = summary.read_accounts(output, settings["shards"])
@@ -167,6 +168,8 @@ def finish(
     write_left_out(output, left_out)
     metrics = summary.summarize(store.read(output), options.max_clicks, options.iou_target)
     metrics |= summary.counts(metrics, left_out, seconds)
+    targets = (row.mask for row in store.read(output))
+    metrics["small_targets"] = visibility.count(targets, job.segmenter.name)
     if metrics["samples"] == 0:
         reasons = ", ".join(f"{n} {reason}" for reason, n in metrics["dropped"].items()) or "there is none"
         first = next((item.error.rstrip(".") for item in left_out if item.error), reasons)
@@ -179,6 +182,8 @@ def finish(
     store.write_manifest(output, settings | {"samples": metrics["samples"]})
     unit = " per worker" if options.engine == "ray" else " per process" if processes.count() > 1 else ""
     print(summary.text(metrics, output, unit))
+    if warning := visibility.text(metrics["small_targets"]):
+        print(f"warning: {warning}")
     print_next("quality", output, "--root", options.root, "--output", f"{output}-quality")
 
 

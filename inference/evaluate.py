@@ -57,12 +57,15 @@ def report(output: Path, summary: Mapping[str, Any], *, gallery: int) -> None:
     from geoclick.inference.evaluation import results
     from geoclick.inference.reports import evaluation_report, published_table
     from geoclick.scoring import model_index, records
+    from geoclick.segmenters import visibility
 
     evaluation_report.write(output, summary, output / records.PREDICTIONS, count=gallery)
     model_index.write(output, summary, TITLES)
     print(results.line(summary))
     for message in results.failure_lines(output, summary):
         print(message)
+    if warning := visibility.text(summary.get("small_targets")):
+        print(f"warning: {warning}")
     if table := published_table.text(summary):
         print(f"\n{table}\n")
     print(f"report: {output / evaluation_report.NAME}")

@@ -1,6 +1,10 @@
 """The architectures of segment-anything's models; importing this needs no PyTorch."""
 
+import json
 from dataclasses import dataclass
+from functools import cache
+
+from geoclick import embedded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +39,17 @@ OFFICIAL = {
     ),
 }
 """The released models (segment_anything/build_sam.py) by the names that `--segmenter` accepts."""
+
+
+@cache
+def mask_side(name: str) -> int:
+    """The side of the masks, in pixels, that a segmenter writes: four pixels for each patch of its image encoder.
+
+    Args:
+        name: a key of OFFICIAL, or `embedded`; other names count as SAM.
+    """
+    if name != "embedded":
+        config = OFFICIAL.get(name, OFFICIAL["sam_vit_b"])
+        return 4 * config.image_size // config.patch_size
+    numbers = json.loads((embedded.folder("sam") / "config.json").read_text(encoding="utf-8"))
+    return int(4 * numbers["image_size"] // numbers["patch_size"])

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 from geoclick import masks
 from geoclick.datasets.sample import TASKS
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, single_line
 from geoclick.files import write_whole
 from geoclick.geo.tiles import source
 from geoclick.scoring import metrics, query_kinds, records, semantic
 from geoclick.scoring.intervals import bootstrap_interval
 from geoclick.scoring.records import Record
+from geoclick.segmenters.visibility import SmallTargets
 
 METRICS = "metrics.json"
 SIZE_BOUNDS = (32**2, 96**2)
@@ -155,23 +156,28 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
 
     Returns:
         `scores`; the scores of the groups of each of PARTS; `size_bounds`; `answers`, `no_target`, `mean_clicks`;
-        `protocol`. In mode semantic, which scores the complete set, `by_category` holds the classes and the other
-        groupings are empty.
+        `small_targets` if there is a segmenter; `protocol`. In mode semantic, which scores the complete set,
+        `by_category` holds the classes and the other groupings are empty.
 
     Raises:
         GeoClickError: there are no records.
     """
-    counts = Counts()
+    counts, small = Counts(), SmallTargets(protocol.get("segmenter") or "")
 
     def counted() -> Iterator[tuple[Record, bool]]:
         for record in entries:
             masked = masks.area(record["mask"]) > 0
             counts.count(record, masked)
+            if small.segmenter:
+                small.count(record["target"])
             yield record, masked
 
     score = _score_set if protocol["mode"] == "semantic" else _score_samples
     blocks = score(counted(), protocol["mode"], protocol["seed"])
-    return {**blocks, "size_bounds": list(SIZE_BOUNDS), **counts.result(), "protocol": protocol}
+    result = {**blocks, "size_bounds": list(SIZE_BOUNDS), **counts.result()}
+    if small.segmenter:
+        result["small_targets"] = small.result()
+    return result | {"protocol": protocol}
 
 
 @dataclass
@@ -257,7 +263,9 @@ def failure_lines(output: Path, summary: Mapping[str, Any]) -> list[str]:
     entries = records.read(output / records.PREDICTIONS)
     errors = {entry["image"]: entry.get("error", "") for entry in entries if entry["status"] == "failed"}
     lines = [f"failed and scored 0: {count} samples on {len(errors)} images"]
-    lines += [f"  {image}: {error}" for image, error in islice(errors.items(), MAX_FAILURES)]
+    lines += [
+        f"  {single_line(f'{image}: {error}')}" for image, error in islice(errors.items(), MAX_FAILURES)
+    ]
     return lines + ["  ..."] * (len(errors) > MAX_FAILURES)
 
 

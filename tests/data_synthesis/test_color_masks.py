@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from geoclick import images, store
+from geoclick.data_synthesis import quality_report
 from geoclick.data_synthesis.run import run
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.inference import evaluate
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.test_run import settings
 
@@ -64,3 +66,29 @@ def test_images_are_cut_on_request_and_the_record_says_so(tmp_path):
     manifest = store.read_manifest(tmp_path / "complete")
     # As before images could be cut.
     assert (manifest["tile"], manifest["overlap"], manifest.get("windows")) == (1024, 128, None)
+
+
+def test_targets_too_small_for_the_segmenter_are_counted(tmp_path, capsys):
+    root = tmp_path / "data"
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for name, side in (("a", 3), ("b", 300)):
+        mask = np.zeros((1100, 1100), np.uint8)
+        mask[500 : 500 + side, 500 : 500 + side] = 255
+        images.write_png(root / f"images/{name}.png", np.repeat(mask[..., None], 3, axis=2))
+        images.write_png(root / f"masks/{name}.png", mask)
+    run(settings(root, tmp_path / "out", sheet=0), DiscSegmenter())
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert (metrics["small_targets"]["targets"], metrics["small_targets"]["too_small"]) == (2, 1)
+    line = "1 of 2 targets (50.0 %) are too small for the segmenter"
+    assert f"warning: {line}" in capsys.readouterr().out
+    assert (
+        quality_report.main([str(tmp_path / "out"), "--root", str(root), "--output", str(tmp_path / "q")])
+        == 0
+    )
+    assert line in capsys.readouterr().out
+    assert json.loads((tmp_path / "q/quality.json").read_text())["small_targets"]["too_small"] == 1
+    words = ["--root", root, "--split", "train", "--predictor", "center-point", "--output", tmp_path / "run"]
+    assert evaluate.main([str(word) for word in words]) == 0
+    assert line in capsys.readouterr().out
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["small_targets"]["too_small"] == 1
