@@ -15,10 +15,11 @@ import safetensors.torch
 from geoclick import files, secrets
 from geoclick.errors import GeoClickError, first_line
 from geoclick.prompts import PROMPT_VERSION
+from geoclick.vlms import adapter_patterns
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
 RECORD = "geoclick.json"
@@ -26,6 +27,8 @@ WEIGHTS = "adapter_model.safetensors"
 MERGED = "merged"
 """The `kind` in the record of a merged model; an adapter's record has none."""
 SCHEMA_VERSION = 1
+AGAIN = "copy the adapter folder again or retrain it"
+"""The fix of a broken adapter folder."""
 LIBRARIES = ("geoclick", "torch", "transformers", "peft", "trl", "accelerate")
 
 
@@ -148,40 +151,45 @@ def attach(model: "PreTrainedModel", folder: str | Path) -> "PeftModel":
     """The base model wrapped by PEFT with the folder's LoRA weights, ready for inference.
 
     Names and shapes of all LoRA weights must match exactly: module names change between library versions, and a
+def read_config(folder: Path) -> "LoraConfig":
+    """PEFT's configuration of an adapter; raises GeoClickError if it cannot be read or is not LoRA's."""
+    from peft import LoraConfig, PeftConfig
+
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise GeoClickError(f"Adapter {folder} cannot be read ({first_line(error)}); {AGAIN}.") from error
+    if not isinstance(config, LoraConfig):
+        raise GeoClickError(f"Adapter {folder} is {config.peft_type}, not LoRA; give a LoRA adapter.")
+    return config
+
+
     partly loaded adapter would only seem to be a bad one.
 
     Raises:
         GeoClickError: the folder is no LoRA adapter, its weights are corrupted or not finite, or their names or
             shapes do not match.
     """
-    from peft import (
-        LoraConfig,
-        PeftConfig,
-        get_peft_model,
-        get_peft_model_state_dict,
-        set_peft_model_state_dict,
-    )
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     folder = Path(folder)
-    again = "copy the adapter folder again or retrain it"
+    config = read_config(folder)
     try:
-        config = PeftConfig.from_pretrained(str(folder))
         weights = safetensors.torch.load_file(folder / WEIGHTS)
-    except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
-        raise GeoClickError(f"Adapter {folder} cannot be read ({first_line(error)}); {again}.") from error
-    if not isinstance(config, LoraConfig):
-        raise GeoClickError(f"Adapter {folder} is {config.peft_type}, not LoRA; give a LoRA adapter.")
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise GeoClickError(f"Adapter {folder} cannot be read ({first_line(error)}); {AGAIN}.") from error
     config.inference_mode = True
     # The base is checked with the record; PEFT would only warn that its name differs.
     config.base_model_name_or_path = model.name_or_path
     try:
-        with warnings.catch_warnings():
+        modules = [name for name, _ in model.named_modules()]
+        with warnings.catch_warnings(), adapter_patterns.names_for_patterns(config, modules, folder):
             # Deprecations between PEFT and transformers, which users cannot fix.
             warnings.simplefilter("ignore", FutureWarning)
             wrapped = get_peft_model(model, config)
     except ValueError as error:
         raise GeoClickError(
-            f"Adapter {folder} does not match the model's modules ({first_line(error)}); {again}."
+            f"Adapter {folder} does not match the model's modules ({first_line(error)}); {AGAIN}."
         ) from error
     _check_weights(get_peft_model_state_dict(wrapped, save_embedding_layers=False), weights, folder)
     set_peft_model_state_dict(wrapped, weights)

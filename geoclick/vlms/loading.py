@@ -13,7 +13,7 @@ from geoclick import devices
 from geoclick.codec import Frame
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.vlms import adapter as adapters
-from geoclick.vlms import merged
+from geoclick.vlms import adapter_patterns, merged
 from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.families import family_of
 from geoclick.vlms.merged import MergedRecord
@@ -95,6 +95,9 @@ def load(
         adapters.check_base(record, name=name, family=family, fingerprint=stamp)
     trained = record or own
     if trained is not None:
+    if adapter is not None:
+        # Before the model: a pattern of an untrusted adapter may take for ever.
+        adapter_patterns.check(adapters.read_config(Path(adapter)), module_names(folder), Path(adapter))
         min_pixels = _same_limit("min_pixels", min_pixels, trained.min_pixels)
         max_pixels = _same_limit("max_pixels", max_pixels, trained.max_pixels)
     processor = load_processor(folder, min_pixels=min_pixels, max_pixels=max_pixels)
@@ -186,6 +189,17 @@ def fingerprint(folder: Path) -> str:
 
 def load_processor(
     folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None
+def module_names(folder: Path) -> list[str]:
+    """The names of the modules with weights in a model's folder, and of all modules that contain these."""
+    names = set()
+    for file in folder.glob("*.safetensors"):
+        with safetensors.safe_open(file, framework="pt") as weights:
+            for key in weights.keys():  # noqa: SIM118 (a file handle, not a mapping)
+                while key := key.rpartition(".")[0]:
+                    names.add(key)
+    return sorted(names)
+
+
 ) -> Processor:
     """The processor in a model's folder, padding on the left, with its pixel limits set.
 
