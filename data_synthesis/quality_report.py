@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from geoclick.data_synthesis.quality.flags import Duplicates
     from geoclick.data_synthesis.quality.measures import Measures
+    from geoclick.geo.reading import PixelOptions
     from geoclick.store import Row
 
 EXAMPLE = "geoclick quality runs/synth --root data/scenes --output runs/quality"
@@ -95,6 +96,7 @@ def run(options: QualityOptions) -> None:
     """Measure a store, flag samples, write the report, and the clean store with `--drop`."""
     check(options)
     from geoclick import store
+    from geoclick.geo.reading import recorded_rule
 
     if next(store.read(options.store), None) is None:
         raise GeoClickError(f"{options.store} holds no rows; make it again with 'geoclick synth'.")
@@ -106,7 +108,7 @@ def run(options: QualityOptions) -> None:
         _write_flags(output / "flags.jsonl", store.read(options.store), analysis)
         write_whole(output / "quality.json", json.dumps(analysis.quality, indent=1) + "\n")
         output_folder.write_config(options, output, "quality")
-        _write_page(options, root, analysis)
+        _write_page(options, root, analysis, recorded_rule(manifest))
         if options.drop:
             with progress("Filtering", len(analysis.measures.rows)) as bar:
                 _write_clean(options, manifest, analysis, bar.advance)
@@ -265,7 +267,7 @@ def _flag_line(analysis: Analysis, index: int, row: "Row", ids: Mapping[int, str
     return line
 
 
-def _write_page(options: QualityOptions, root: Path, analysis: Analysis) -> None:
+def _write_page(options: QualityOptions, root: Path, analysis: Analysis, pixels: "PixelOptions") -> None:
     """Draw the selected samples and write quality.html."""
     from geoclick import store
     from geoclick.data_synthesis.quality import gallery, page
@@ -276,7 +278,7 @@ def _write_page(options: QualityOptions, root: Path, analysis: Analysis) -> None
     required = gallery.required_rows(galleries, analysis.duplicates)
     rows = {index: row for index, row in enumerate(store.read(options.store)) if index in required}
     with progress("Drawing", sum(map(len, galleries.values()))) as bar:
-        drawn = gallery.draw_galleries(galleries, rows, root, analysis.duplicates, bar.advance)
+        drawn = gallery.draw_galleries(galleries, rows, root, analysis.duplicates, bar.advance, pixels)
     shown = {group: gallery.largest_groups(analysis.measures, group) for group in GROUPS}
     write_whole(Path(options.output) / "quality.html", page.render(analysis.quality, drawn, shown))
 

@@ -160,6 +160,7 @@ def finish(
     from geoclick import store
     from geoclick.data_synthesis.shards import summary
     from geoclick.data_synthesis.sheet import write_sheet
+    from geoclick.geo.reading import recorded_rule
     from geoclick.segmenters import visibility
 
     output = Path(options.output)
@@ -177,7 +178,8 @@ def finish(
             f"No sample could be used ({first}); fix what {output}/failures.jsonl and dropped.jsonl list."
         )
     if options.sheet:
-        write_sheet(output, str(options.root), job, count=options.sheet)
+        pixels = recorded_rule(settings)
+        write_sheet(output, str(options.root), job, count=options.sheet, pixels=pixels)
     write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     store.write_manifest(output, settings | {"samples": metrics["samples"]})
     unit = " per worker" if options.engine == "ray" else " per process" if processes.count() > 1 else ""

@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from geoclick import masks, store
-from geoclick.datasets.reading import inside
 from geoclick.files import whole
-from geoclick.geo import reading
+from geoclick.geo.reading import DEFAULT, PixelOptions, read_recorded
 from geoclick.pages.click_drawing import (
     BLACK,
     MASK_COLOR,
@@ -37,7 +36,9 @@ HEADER = 40
 PAPER, INK, FAINT = (255, 255, 255), (28, 32, 36), (112, 120, 128)
 
 
-def write_sheet(output: Path, root: str | Path, job: "Job", *, count: int) -> None:
+def write_sheet(
+    output: Path, root: str | Path, job: "Job", *, count: int, pixels: PixelOptions = DEFAULT
+) -> None:
     """Write `sheet.png` into the folder of a store: the image with the target, then with the mask after each click.
 
     The masks are decoded again from the stored clicks.
@@ -47,15 +48,14 @@ def write_sheet(output: Path, root: str | Path, job: "Job", *, count: int) -> No
         root: the folder of its dataset.
         job: that made the store; its seed selects the sequences.
         count: largest number of sequences.
+        pixels: how the images are shown.
     """
     from geoclick.segmenters.clicking import replay
 
     rows = pick((row for row in store.read(output) if row.clicks), count, job.seed)
     if not rows:
         return
-    pictures = [
-        reading.read_image(inside(Path(root), row.image), size=(row.height, row.width)) for row in rows
-    ]
+    pictures = [read_recorded(Path(root), row.image, (row.height, row.width), pixels) for row in rows]
     embeddings = job.segmenter.embed(pictures)
     history = replay(job.segmenter, embeddings, [row.clicks for row in rows], job.prompting)
     sheet = draw_sheet(rows, pictures, history, columns=1 + job.max_clicks)

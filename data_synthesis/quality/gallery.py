@@ -10,8 +10,7 @@ import numpy as np
 from geoclick import masks
 from geoclick.data_synthesis.quality.flags import DUPLICATE, SLIVER, Duplicates
 from geoclick.data_synthesis.quality.measures import GROUPS, Measures
-from geoclick.datasets.reading import inside
-from geoclick.geo import reading
+from geoclick.geo.reading import DEFAULT, PixelOptions, read_recorded
 from geoclick.pages.click_drawing import window_around, window_panel
 from geoclick.pages.figures import Figure, Picture, data_uri
 from geoclick.store import Row
@@ -89,6 +88,7 @@ def draw_galleries(
     root: Path,
     duplicates: Duplicates,
     advance: Callable[[], None],
+    pixels: PixelOptions = DEFAULT,
 ) -> dict[GalleryKey, list[Figure]]:
     """The figures of each gallery.
 
@@ -98,6 +98,7 @@ def draw_galleries(
         root: the dataset's folder.
         duplicates: of the store.
         advance: called once for each sample of each gallery.
+        pixels: how the images are shown.
 
     Raises:
         GeoClickError: an image is missing, broken or of another size.
@@ -112,32 +113,33 @@ def draw_galleries(
                 row = rows[index]
                 if repeats:
                     earlier = rows[int(duplicates.of[index])]
-                    figure = duplicate_figure(row, earlier, root, float(duplicates.iou[index]))
+                    figure = duplicate_figure(row, earlier, root, float(duplicates.iou[index]), pixels)
                 else:
-                    figure = sample_figure(row, root)
+                    figure = sample_figure(row, root, pixels)
                 figures[index, repeats] = figure
             advance()
         drawn[gallery] = [figures[index, repeats] for index in indices]
     return drawn
 
 
-def sample_figure(row: Row, root: Path) -> Figure:
+def sample_figure(row: Row, root: Path, pixels: PixelOptions = DEFAULT) -> Figure:
     """A sample: its target, and the target with the clicks."""
     ious = " → ".join(f"{iou:.2f}" for iou in row.ious) or "no clicks"
-    return _figure(row, root, f"IoU {ious}", None)
+    return _figure(row, root, pixels, f"IoU {ious}", None)
 
 
-def duplicate_figure(row: Row, earlier: Row, root: Path, iou: float) -> Figure:
+def duplicate_figure(
+    row: Row, earlier: Row, root: Path, iou: float, pixels: PixelOptions = DEFAULT
+) -> Figure:
     """A sample that repeats an earlier one: its target, and the target with the earlier mask."""
     query = "the same query" if earlier.query == row.query else "another query"
-    return _figure(
-        row, root, f"IoU {iou:.3f} with {earlier.sample_id}, {query}", masks.decode_rle(earlier.mask)
-    )
+    note = f"IoU {iou:.3f} with {earlier.sample_id}, {query}"
+    return _figure(row, root, pixels, note, masks.decode_rle(earlier.mask))
 
 
-def _figure(row: Row, root: Path, note: str, earlier: np.ndarray | None) -> Figure:
+def _figure(row: Row, root: Path, pixels: PixelOptions, note: str, earlier: np.ndarray | None) -> Figure:
     """A sample with a note; shows the earlier mask, bool [H, W], or the clicks where there is none."""
-    image = reading.read_image(inside(root, row.image), size=(row.height, row.width))
+    image = read_recorded(root, row.image, (row.height, row.width), pixels)
     target = masks.decode_rle(row.mask)
     window = window_around(target, row.clicks)
     clicks = row.clicks if earlier is None else ()

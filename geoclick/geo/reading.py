@@ -7,18 +7,18 @@ and their size is that of the upright image.
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from geoclick import images
+from geoclick import files, images
 from geoclick.errors import GeoClickError, UsageError, first_line
-from geoclick.geo import rasters
+from geoclick.geo import rasters, tiles
 from geoclick.geo.tiles import Window
 
 if TYPE_CHECKING:
@@ -81,6 +81,33 @@ class PixelOptions:
 
 
 DEFAULT = PixelOptions()
+
+
+def recorded_rule(record: Mapping[str, Any]) -> PixelOptions:
+    """How the images of a click store, an evaluation or an adapter were shown; the default where nothing is recorded.
+
+    Args:
+        record: with `bands` and `stretch`, and `dataset`: the tiles of rasters are written as they are shown.
+    """
+    if record.get("dataset") == "raster":
+        return DEFAULT
+    bands, stretch = record.get("bands") or (), record.get("stretch")
+    return PixelOptions(tuple(bands), DEFAULT.stretch if stretch is None else tuple(map(float, stretch)))
+
+
+def read_recorded(
+    root: Path, image: str, size: tuple[int, int], pixels: PixelOptions = DEFAULT
+) -> np.ndarray:
+    """An image of a record as `read_image`; tiles, which are written as they are shown, by the default rule.
+
+    Args:
+        root: the dataset's folder.
+        image: path relative to it; raises GeoClickError if it leads out of it.
+        size: its (height, width).
+        pixels: see `recorded_rule`.
+    """
+    path = files.inside(root, image)
+    return read_image(path, size=size, pixels=DEFAULT if tiles.is_tile(image) else pixels)
 
 
 class NeedsRasterio(GeoClickError):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from geoclick import pages
+from geoclick.geo.reading import DEFAULT, PixelOptions, recorded_rule
 from geoclick.inference.reports import evaluation_report, gallery
 from geoclick.inference.reports.comparison import Comparison
 from geoclick.inference.reports.record_pairs import ChangedPair, RecordPairs
@@ -32,7 +33,7 @@ def render(result: Comparison, protocols: Sequence[Mapping[str, Any]], pairs: Re
         if values.get(part)
     ]
     galleries = [
-        Gallery(heading, _figures(changed, root, semantic=semantic))
+        Gallery(heading, _figures(changed, root, recorded_rule(protocols[0]), semantic=semantic))
         for heading, changed in (("Largest gains", pairs.gained), ("Largest losses", pairs.lost))
         if changed
     ]
@@ -49,15 +50,17 @@ def render(result: Comparison, protocols: Sequence[Mapping[str, Any]], pairs: Re
     )
 
 
-def _figures(changed: Sequence[ChangedPair], root: Path, *, semantic: bool) -> list[Figure]:
+def _figures(
+    changed: Sequence[ChangedPair], root: Path, pixels: PixelOptions, *, semantic: bool
+) -> list[Figure]:
     """The figures of a heap of changed pairs, the largest change first."""
     ordered = sorted(changed, key=lambda pair: pair[:2], reverse=True)
-    return [figure(a, b, root, semantic=semantic) for _, _, a, b in ordered]
+    return [figure(a, b, root, pixels, semantic=semantic) for _, _, a, b in ordered]
 
 
-def figure(a: Record, b: Record, root: Path, *, semantic: bool) -> Figure:
+def figure(a: Record, b: Record, root: Path, pixels: PixelOptions = DEFAULT, *, semantic: bool) -> Figure:
     """A sample: the image, its target, both predictions with their clicks, and both answers."""
-    image, error = gallery.read_image(a, root)
+    image, error = gallery.read_image(a, root, pixels)
     pictures = [
         gallery.picture(image, a, "image", label="image"),
         gallery.picture(image, a, "target", label="target"),

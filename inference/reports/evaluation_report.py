@@ -8,6 +8,7 @@ from typing import Any
 from geoclick import pages
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.files import write_whole
+from geoclick.geo.reading import DEFAULT, PixelOptions, recorded_rule
 from geoclick.inference.reports import gallery, gallery_selection, published_table
 from geoclick.pages import charts, click_drawing
 from geoclick.pages.figures import Figure, Gallery
@@ -64,7 +65,7 @@ def render(name: str, summary: Mapping[str, Any], records: Path, *, count: int) 
         published=_published(summary),
         groups=[] if semantic else _groups(summary),
         histogram=charts.iou_histogram(index.ious[index.targets] if semantic else index.ious),
-        galleries=_galleries(records, index, Path(protocol["root"]), count),
+        galleries=_galleries(records, index, protocol, count),
         colors=click_drawing.COLORS,
     )
 
@@ -155,22 +156,26 @@ def _group_table(groups: Mapping[str, Mapping[str, Any]], name: str) -> tuple[li
 
 
 def _galleries(
-    records: Path, index: gallery_selection.RecordIndex, root: Path, count: int
+    records: Path, index: gallery_selection.RecordIndex, protocol: Mapping[str, Any], count: int
 ) -> Sequence[Gallery]:
     """The galleries that have a record."""
+    root, pixels = Path(protocol["root"]), recorded_rule(protocol)
     return [
         Gallery(
             heading,
-            [figure(record, root) for record in gallery_selection.read_at(records, index.offsets, positions)],
+            [
+                figure(record, root, pixels)
+                for record in gallery_selection.read_at(records, index.offsets, positions)
+            ],
         )
         for heading, positions in gallery_selection.select(index, count).items()
         if positions
     ]
 
 
-def figure(record: Record, root: Path) -> Figure:
+def figure(record: Record, root: Path, pixels: PixelOptions = DEFAULT) -> Figure:
     """A record: its target, and the predicted mask with the clicks."""
-    image, error = gallery.read_image(record, root)
+    image, error = gallery.read_image(record, root, pixels)
     return Figure(
         [
             gallery.picture(image, record, "target", label="target"),

@@ -8,9 +8,8 @@ from PIL import Image
 
 from geoclick import masks
 from geoclick.clicks import Click
-from geoclick.datasets.reading import inside
 from geoclick.errors import GeoClickError
-from geoclick.geo import reading
+from geoclick.geo.reading import DEFAULT, PixelOptions, read_recorded
 from geoclick.pages import click_drawing
 from geoclick.pages.figures import Picture, data_uri
 from geoclick.scoring.records import Record
@@ -22,7 +21,7 @@ MAX_TEXT = 400
 """Characters of a model's text that are shown."""
 
 
-def read_image(record: Record, root: Path) -> tuple[np.ndarray, str]:
+def read_image(record: Record, root: Path, pixels: PixelOptions = DEFAULT) -> tuple[np.ndarray, str]:
     """The image of a record, resized to PICTURE_SIZE; grey, with the reason, if it cannot be read.
 
     Returns:
@@ -31,8 +30,7 @@ def read_image(record: Record, root: Path) -> tuple[np.ndarray, str]:
     image_height, image_width = record["size"]
     height, width = click_drawing.fitted_size((image_height, image_width), PICTURE_SIZE)
     try:
-        path = inside(root, record["image"])
-        image = Image.fromarray(reading.read_image(path, size=(image_height, image_width)))
+        image = Image.fromarray(read_recorded(root, record["image"], (image_height, image_width), pixels))
         return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2)), ""
     except (GeoClickError, OSError) as error:
         return np.full((height, width, 3), GREY, np.uint8), str(error)

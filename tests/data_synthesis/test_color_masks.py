@@ -8,9 +8,11 @@ import pytest
 
 from geoclick import images, store
 from geoclick.data_synthesis import quality_report
+from geoclick.data_synthesis import run as synth
 from geoclick.data_synthesis.run import run
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference import evaluate
+from geoclick.geo import reading
+from geoclick.inference import compare, evaluate
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.test_run import settings
 
@@ -92,3 +94,40 @@ def test_targets_too_small_for_the_segmenter_are_counted(tmp_path, capsys):
     assert evaluate.main([str(word) for word in words]) == 0
     assert line in capsys.readouterr().out
     assert json.loads((tmp_path / "run/metrics.json").read_text())["small_targets"]["too_small"] == 1
+
+
+def test_every_picture_shows_the_recorded_bands(tmp_path, monkeypatch):
+    root = color_masks(tmp_path / "data")
+    rules, read_image = [], reading.read_image
+    monkeypatch.setattr(
+        reading,
+        "read_image",
+        lambda path, **options: rules.append(options["pixels"].bands) or read_image(path, **options),
+    )
+    words = ["--root", str(root), "--bands", "3"]
+    run(settings(root, tmp_path / "out", bands=(3,)), DiscSegmenter())
+    assert (
+        quality_report.main([str(tmp_path / "out"), "--root", str(root), "--output", str(tmp_path / "q")])
+        == 0
+    )
+    runs = [str(tmp_path / name) for name in ("run", "second")]
+    for folder in runs:
+        assert evaluate.main([*words, "--predictor", "center-point", "--output", folder]) == 0
+    assert json.loads((tmp_path / "run/protocol.json").read_text())["bands"] == [3]
+    assert compare.main([*runs, "--output", str(tmp_path / "compared")]) == 0
+    # Synthesis and its sheet, the gallery of quality, answers and report of each evaluation, and the comparison.
+    assert set(rules) == {(3,)}
+    assert len(rules) >= 7
+
+
+def test_tiles_are_shown_as_they_are(tmp_path):
+    root = color_masks(tmp_path / "data")
+    words = ["--root", str(root), "--bands", "3", "--tile", "24", "--overlap", "4", "--split", "train"]
+    assert synth.main([*words, "--output", str(tmp_path / "out"), "--sheet", "2"]) == 0
+    for image in (root / "train/.tiles").rglob("*.png"):
+        shown = reading.read_image(image)
+        np.testing.assert_array_equal(shown[..., 0], shown[..., 2])
+    assert (
+        quality_report.main([str(tmp_path / "out"), "--root", str(root), "--output", str(tmp_path / "q")])
+        == 0
+    )
