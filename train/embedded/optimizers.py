@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import torch
 
+from geoclick.train.embedded.muon import SinglePrecisionMuon
+
 
 def matrix_and_other(
     layers: Iterable[torch.nn.Module],
@@ -11,6 +13,7 @@ def matrix_and_other(
     *,
     learning_rate: float,
     weight_decay: float,
+    single_precision: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of some layers and AdamW for all other parameters.
 
@@ -22,13 +25,15 @@ def matrix_and_other(
         parameters: all trainable parameters.
         learning_rate: of both optimizers.
         weight_decay: of both optimizers.
+        single_precision: whether Muon computes in the precision of the parameters instead of bfloat16.
     """
     matrices = [p for layer in layers for p in layer.parameters() if p.ndim == 2]
     matrix_ids = {id(p) for p in matrices}
     others = [p for p in parameters if id(p) not in matrix_ids]
+    settings = {"lr": learning_rate, "weight_decay": weight_decay}
     return [
-        torch.optim.Muon(
-            matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(others, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.98)),
+        SinglePrecisionMuon(matrices, **settings)
+        if single_precision
+        else torch.optim.Muon(matrices, **settings, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, **settings, betas=(0.9, 0.98)),
     ]
