@@ -33,6 +33,9 @@ def run(options: EvaluateOptions) -> None:
     scan = scan_dataset(resolved)
     if scan.left_out and processes.is_first():
         print("reader: " + ", ".join(f"{count:,} {reason}" for reason, count in scan.left_out.items()))
+    from geoclick.vlms import bitsandbytes_import
+
+    bitsandbytes_import.leave_out(resolved.vlm)
     from geoclick.inference.evaluation import answering, predictors, protocol, results, run_folder
 
     predictor = predictors.load(resolved, scan)

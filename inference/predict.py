@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick import files, output_folder
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import prediction_files
@@ -85,6 +85,9 @@ def run(options: PredictOptions) -> None:
     output_folder.check(folder, "predict", names)
     prediction_files.check(folder, paths, options.text)
 
+    from geoclick.vlms import bitsandbytes_import
+
+    bitsandbytes_import.leave_out(options.vlm)
     from geoclick.inference import pipeline as pipelines
 
     pipeline = pipelines.from_options(options, batch_size=options.batch_size)
@@ -100,6 +103,8 @@ def run(options: PredictOptions) -> None:
         )
     for path, error in errors.items():
         raise GeoClickError(error if str(path) in error else f"{path}: {error}")
+    model = ["--adapter", options.adapter] if options.adapter else ["--vlm", options.vlm]
+    print_next("evaluate", "--root", "DATASET", "--split", "test", *model, "--output", "runs/evaluate")
 
 
 def answer_all(options: PredictOptions, pipeline: "Pipeline", paths: Sequence[Path]) -> dict[Path, str]:

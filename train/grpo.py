@@ -49,14 +49,17 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
     from geoclick.train.loop import run as runs
 
     runs.prepare_process()
-    from geoclick.inference.backends.local import MAX_NEW_TOKENS
-    from geoclick.vlms import adapter, families
+    from geoclick.vlms import adapter, bitsandbytes_import, families
 
     output = Path(options.output)
     record = adapter.read_record(options.adapter)
     trl_options = {"max_completion_length": MAX_NEW_TOKENS[record.answer_format]} | trl_options
     arguments = make_arguments(options, trl_options)
     samples = read_samples(options, arguments)
+    optimizer = str(trl_options.get("optim", ""))
+    bitsandbytes_import.leave_out(options.vlm or record.base, optimizer=optimizer)
+    from geoclick.inference.backends.local import MAX_NEW_TOKENS
+
     vlm = load_vlm(options, record, arguments)
     prompts = make_prompts(options, vlm, samples, record, arguments)
     rewards = make_rewards(options, vlm, samples, record, arguments)

@@ -68,6 +68,7 @@ def run(options: MergeOptions) -> None:
 
     from geoclick.train import card
     from geoclick.train.publishing import hub, merge_check, provenance
+    from geoclick.vlms import bitsandbytes_import
 
     if options.push:
         hub.check_secrets(Path(options.adapter))
@@ -77,6 +78,7 @@ def run(options: MergeOptions) -> None:
         if options.clicks
         else merge_check.from_scenes(options.check_samples)
     )
+    bitsandbytes_import.leave_out(options.vlm or adapter.record.base)
     vlm = load_adapter(options, adapter)
     expected = merge_check.ask(vlm, questions, answer_format=adapter.record.answer_format)
     lock = output.with_name(f".{output.name}{output_folder.LOCK}")

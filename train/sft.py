@@ -40,8 +40,11 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     """
     from geoclick.train.loop import run as runs
 
+    from geoclick.vlms import bitsandbytes_import
     runs.prepare_process()
     from geoclick.train.data import training_data
+    if not options.quantise:
+        bitsandbytes_import.leave_out(options.vlm, optimizer=str(trl_options.get("optim", "")))
     from geoclick.train.loop import checks, dry_run
     from geoclick.train.options.trl_arguments import trl_arguments
     from geoclick.vlms import families
@@ -87,7 +90,6 @@ def train(
     trainable: dict[str, int],
 ) -> None:
     """Train in an open output folder; process 0 says what is trained and what was written."""
-    from geoclick.train.augmentation import sheet
     from geoclick.train.loop import run as runs
 
     output, is_first = Path(options.output), trainer.args.process_index == 0
@@ -107,6 +109,8 @@ def train(
         speed = {"samples_per_second": round(samples / seconds, 2), "seconds": round(seconds, 2)}
         runs.write_metrics(output, metrics(trainer, data, speed, trainable))
         runs.report(output, trainer.state.log_history, "loss", options.root)
+            from geoclick.train.augmentation import sheet
+
 
 
 def load_vlm(options: SftOptions, arguments: "SFTConfig") -> "Vlm":
