@@ -20,6 +20,7 @@ from geoclick import config, files
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.options import DatasetOptions, SegmenterOptions
+from geoclick.progress_bar import track
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
@@ -87,14 +88,12 @@ def read_samples(options: AblationOptions) -> "list[list[Sample]]":
 
 def run(options: AblationOptions) -> None:
     """Simulate the clicks, decode them in both ways, and write the mean IoUs."""
-    from rich.progress import track
-
     from geoclick import segmenters
 
     images = read_samples(options)
     segmenter = segmenters.load(options.segmenter, checkpoint=options.checkpoint, device=options.device)
     ious: Curves = {}
-    for samples in track(images, "Clicking"):
+    for samples in track(images, "click"):
         for signs, positive_only in (("both signs", False), ("positive only", True)):
             by_decoding = curves(segmenter, samples, options.clicks, positive_only=positive_only)
             for decoding, rows in by_decoding.items():

@@ -6,19 +6,24 @@ Both tools read lines of `messages` (`role`, `content`) and `images`, where the 
 
 - LLaMA-Factory: `formatting: sharegpt` with the tags of the OpenAI format, described in `dataset_info.json` next to the
   lines (`data/README.md` and `src/llamafactory/data/converter.py` of hiyouga/LlamaFactory). Train with
-  `dataset_dir: OUTPUT` and `dataset: geoclick`.
+  `dataset_dir: OUTPUT`, `dataset: geoclick` and, with a validation split, `eval_dataset: geoclick_validation`.
 - ms-swift: its standard format (`docs/source_en/Customization/Custom-dataset.md` of modelscope/ms-swift). Train with
-  `--dataset OUTPUT/geoclick.jsonl`.
+  `--dataset OUTPUT/geoclick.jsonl` and `--val_dataset OUTPUT/geoclick_validation.jsonl`.
 
-Image paths are absolute, as ms-swift recommends. `manifest.json` is written last, with all counts.
+Image paths are absolute, as ms-swift recommends, or relative to the dataset's root, so that the export can be used
+elsewhere: LLaMA-Factory looks for them in `media_dir`, ms-swift in the environment variable ROOT_IMAGE_DIR.
+`manifest.json` is written last, with all counts.
 """
 
+import hashlib
 import json
 import math
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -81,6 +86,18 @@ class ExportOptions:
     max_pixels: int | None = option(
         None, help="largest area of the resized image (default: the tool's)", minimum=1
     )
+    paths: str = option(
+        "absolute", help="image paths, absolute or relative to --root", choices=("absolute", "relative")
+    )
+    validation_share: float = option(
+        0.0, help="share of the images whose rows go to a file of their own", minimum=0
+    )
+    seed: int = option(0, help="random seed of the validation split")
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """The names of the files of training and validation."""
+        return f"{self.name}.jsonl", f"{self.name}_validation.jsonl"
 
 
 def run(options: ExportOptions) -> None:
@@ -90,8 +107,10 @@ def run(options: ExportOptions) -> None:
     output = Path(options.output)
     if not re.fullmatch(r"[\w-][\w.-]*", options.name):
         raise UsageError(f"--name must be letters, digits, _, - and dots only, not {options.name!r}.")
+    if not options.validation_share < 1:
+        raise UsageError(f"--validation-share is a share from 0 to below 1, not {options.validation_share}.")
     pixel_limits(options)
-    names = [f"{options.name}.jsonl"]
+    names = list(options.files[: 2 if options.validation_share else 1])
     output_folder.check(output, "export", names)
     check_new(output)
     # Only a complete store has a manifest, so that no part of a store is exported.
@@ -99,6 +118,21 @@ def run(options: ExportOptions) -> None:
     with output_folder.opened(output, "export", names):
         check_new(output)
         write(options, output, manifest)
+    print(f"next: {train_command(options)}")
+
+
+def train_command(options: ExportOptions) -> str:
+    """How the tool trains on the export; placeholders are in capitals."""
+    output, root, relative = Path(options.output), Path(options.root).resolve(), options.paths == "relative"
+    validation = options.files[1] if options.validation_share else ""
+    if options.layout == "llama-factory":
+        data = [f"dataset_dir={output}", f"dataset={options.name}"]
+        data += [f"eval_dataset={Path(validation).stem}"] if validation else []
+        data += [f"media_dir={root}"] if relative else []
+        return shlex.join(["llamafactory-cli", "train", "RECIPE.yaml", *data, "template=TEMPLATE"])
+    words = ["swift", "sft", "--model", "MODEL", "--dataset", str(output / options.files[0])]
+    words += ["--val_dataset", str(output / validation)] if validation else []
+    return (f"ROOT_IMAGE_DIR={shlex.quote(str(root))} " if relative else "") + shlex.join(words)
 
 
 def check_new(output: Path) -> None:
@@ -110,31 +144,66 @@ def check_new(output: Path) -> None:
 def write(options: ExportOptions, output: Path, manifest: dict[str, Any]) -> None:
     """Write the files of an export, its manifest last; `manifest` is that of the store."""
     output_folder.write_config(options, output, "export")
-    path = output / f"{options.name}.jsonl"
     counts: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
-    _write_lines(path, options, counts, left_out)
+    names = options.files[: 2 if options.validation_share else 1]
+    _write_lines([output / name for name in names], options, counts, left_out)
     if options.layout == "llama-factory":
-        entry = {options.name: dataset_info(path.name)}
-        write_whole(output / "dataset_info.json", json.dumps(entry, indent=2) + "\n")
+        entries = {Path(name).stem: dataset_info(name) for name in names}
+        write_whole(output / "dataset_info.json", json.dumps(entries, indent=2) + "\n")
     content = _manifest(options, counts, left_out) | {"store": manifest}
     write_whole(output / "manifest.json", json.dumps(content, indent=2) + "\n")
-    note = "".join(f"; left out: {n} {reason}" for reason, n in left_out.items())
-    print(f"{counts['rows']} rows on {counts['images']} images in {path}{note}")
+    note = f", {counts['validation_rows']} of them in {output / names[1]}" if len(names) > 1 else ""
+    note += "".join(f"; left out: {n} {reason}" for reason, n in left_out.items())
+    print(f"{counts['rows']} rows on {counts['images']} images in {output / names[0]}{note}")
 
 
-def _write_lines(path: Path, options: ExportOptions, counts: Counter[str], left_out: Counter[str]) -> None:
-    """Write all lines; raises GeoClickError when there is none."""
+def _write_lines(
+    paths: list[Path], options: ExportOptions, counts: Counter[str], left_out: Counter[str]
+) -> None:
+    """Write all lines to the file of training or, if there is a second one, of validation.
+
+    Raises:
+        GeoClickError: there is no line, or too few images for a validation split.
+    """
     from geoclick import store
 
-    with whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+    held_out = validation_images(options) if len(paths) > 1 else frozenset()
+    root = Path(options.root).resolve() if options.paths == "absolute" else Path()
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(stack.enter_context(whole(path)).open("w", encoding="utf-8", newline="\n"))
+            for path in paths
+        ]
         for line in lines(options, store.read(options.store), counts, left_out):
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            held = line["images"][0] in held_out
+            counts.update(validation_rows=held)
+            line["images"] = [str(root / image) for image in line["images"]]
+            files[held].write(json.dumps(line, ensure_ascii=False) + "\n")
         if not counts["rows"]:
             reasons = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "it is empty"
             raise GeoClickError(
                 f"{options.store} has no row to export ({reasons}); lower --min-iou or make the store again."
             )
+
+
+def validation_images(options: ExportOptions) -> frozenset[str]:
+    """The images of the validation split: those with the first hashes of seed and name, at least one.
+
+    Raises:
+        GeoClickError: the export has a single image.
+    """
+    from geoclick import store
+
+    found = lines(options, store.read(options.store), Counter(), Counter())
+    images = {line["images"][0] for line in found}
+    if len(images) == 1:
+        raise GeoClickError(
+            f"{options.store} has rows on one image only; drop --validation-share, or export more images."
+        )
+    count = min(max(round(options.validation_share * len(images)), 1), len(images) - 1)
+    ranks = sorted(images, key=lambda image: hashlib.sha256(f"{options.seed}/{image}".encode()).digest())
+    return frozenset(ranks[: max(count, 0)])
 
 
 def _manifest(options: ExportOptions, counts: Counter[str], left_out: Counter[str]) -> dict[str, Any]:
@@ -143,7 +212,11 @@ def _manifest(options: ExportOptions, counts: Counter[str], left_out: Counter[st
     least, most = pixel_limits(options) if options.family == resizing.FAMILY else (None, None)
     return {
         "layout": options.layout,
-        "file": f"{options.name}.jsonl",
+        "file": options.files[0],
+        "validation_file": options.files[1] if options.validation_share else None,
+        "validation_share": options.validation_share,
+        "seed": options.seed,
+        "paths": options.paths,
         **counts,
         "left_out": dict(left_out),
         "family": options.family,
@@ -188,6 +261,8 @@ def lines(
 ) -> Iterator[Line]:
     """The lines of an export: those rows that `geoclick train sft` uses, if the tools can read them.
 
+    Their image paths are relative to the root.
+
     Args:
         options: the options.
         rows: of a click store, in order.
@@ -199,7 +274,8 @@ def lines(
     """
     from geoclick import chat_rows
 
-    images, limits = chat_rows.ImagePaths(options.root), pixel_limits(options)
+    images, root = chat_rows.ImagePaths(options.root), Path(options.root).resolve()
+    limits = pixel_limits(options)
     for one in chat_rows.usable(
         rows, max_clicks=options.max_clicks, min_iou=options.min_iou, left_out=left_out
     ):
@@ -212,7 +288,7 @@ def lines(
             if resized is None:
                 left_out["too narrow for Qwen-VL"] += 1
                 continue
-        image = images[one.row.image]
+        image = Path(images[one.row.image]).relative_to(root).as_posix()
         frame = codec.Frame(options.family, options.answer_format, one.size, resized)
         chat = chat_rows.chat(one.row.query, one.clicks, frame)
         counts.update(rows=1, no_target=not one.clicks, clicks=len(one.clicks))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from geoclick import files, output_folder
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import GeoClickError
 
@@ -199,6 +199,9 @@ def run_pipeline(options: DemoOptions, output: Path) -> None:
     files.write_whole(output / "report.html", page(text, summary))
     print(f"\n{text}\n\n{summary['samples']} held-out samples, {summary['seconds']:.0f} s")
     print(f"report: {output / 'report.html'}")
+    image = next(iter(sorted((output / "scenes" / "test" / "images").glob("*.png"))), "IMAGE")
+    adapter = ["--adapter", output / "adapter", "--output", output / "predict"]
+    print_next("predict", image, "--text", "the largest building", *adapter)
 
 
 main = Command(

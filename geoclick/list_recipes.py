@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geoclick import files, recipes
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import UsageError
 
@@ -56,6 +56,12 @@ def run(options: ConfigsOptions) -> None:
         raise UsageError(f"{options.output} exists; choose another --output.")
     files.write_whole(Path(options.output), text)
     print(f"Copied {options.name} to {options.output}.")
+    if options.name.startswith("sft/"):
+        data = ["--clicks", "STORE", "--root", "DATASET"]
+        print_next("train", "sft", "--config", options.output, *data, "--output", "runs/lora")
+    elif options.name.startswith("grpo/"):
+        data = ["--adapter", "ADAPTER", "--root", "DATASET"]
+        print_next("train", "grpo", "--config", options.output, *data, "--output", "runs/grpo")
 
 
 main = Command(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoclick import output_folder
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import write_whole
@@ -48,7 +48,9 @@ def run(options: CompareOptions) -> None:
     a, b = map(Path, options.runs)
     with output_folder.opened(Path(options.output), "compare"):
         result = compare(a, b, Path(options.output), gallery=options.gallery, seed=options.seed)
-    print(f"{comparison.summary_text(result)}\nreport: {Path(options.output) / PAGE}")
+    output = Path(options.output)
+    print(f"{comparison.summary_text(result)}\nreport: {output / PAGE}\nfigures: {output / NAME}")
+    print_next("card", "MODEL", "--evaluation", b)
 
 
 def compare(a: Path, b: Path, output: Path, *, gallery: int, seed: int) -> "Comparison":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from geoclick import files, output_folder
-from geoclick.command import Command
+from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 
@@ -66,6 +66,10 @@ def run(options: CardOptions) -> None:
     print(f"model card: {folder / CARD}")
     if options.push:
         print(f"pushed: {hub.push(folder, options.push, private=options.private)}")
+    elif model.merged:
+        print_next("predict", "IMAGE", "--text", "TEXT", "--vlm", folder, "--output", "runs/predict")
+    else:
+        print_next("merge", folder, "--output", f"{folder}-merged")
 
 
 def write(
