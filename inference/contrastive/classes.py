@@ -141,7 +141,7 @@ def _entries(text: str, source: str, error: type[GeoClickError]) -> list[tuple[l
     return entries
 
 
-def _json_color(value: object) -> str:
+def _json_color(value: list[int] | str) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -167,9 +167,9 @@ def _build(
         raise error(
             f"{source} has {len(synonyms)} classes, but an index mask holds {MAX_CLASSES}; use fewer."
         )
-    for number, color in enumerate(written):
-        if color is not None and color in written[:number]:
-            first = synonyms[written.index(color)][0]
+    for number, one in enumerate(written):
+        if one is not None and one in written[:number]:
+            first = synonyms[written.index(one)][0]
             raise error(
                 f"{source} has one color for {first!r} and {synonyms[number][0]!r}; change one of them."
             )
@@ -189,14 +189,15 @@ def _parse_color(text: str, name: str, source: str, error: type[GeoClickError]) 
         red, green, blue = map(int, numbers)
         return red, green, blue
     try:
-        # Only the form without an alpha channel has three values.
-        red, green, blue = ImageColor.getrgb(text)
+        rgb = ImageColor.getrgb(text)
+        if len(rgb) != 3:
+            raise ValueError("it has an alpha channel")
     except ValueError as reason:
         raise error(
             f"{source} has an unknown color {text!r} for {name!r}; write #rrggbb, three numbers from 0 to 255, or the "
             "name of a CSS color."
         ) from reason
-    return red, green, blue
+    return rgb
 
 
 def _complete(written: list[Color | None], synonyms: list[tuple[str, ...]]) -> tuple[Color, ...]:
