@@ -158,6 +158,65 @@ def test_a_query_with_a_tag_of_the_tools_is_left_out(tmp_path, tag):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.yaml"]
 
 
+@pytest.mark.parametrize("layout", PIXEL_LIMITS)
+def test_relative_paths_are_those_below_the_root(data, tmp_path, layout, capsys):
+    run(settings(data, tmp_path / "a"))
+    run(settings(data, tmp_path / "r", layout=layout, paths="relative"))
+    absolute, relative = (lines_of(tmp_path / name / "geoclick.jsonl") for name in "ar")
+    for one, two, row in zip(absolute, relative, store.read(data[0]), strict=True):
+        assert two["images"] == [row.image]
+        assert one["images"] == [str(data[1].resolve() / row.image)]
+    command = capsys.readouterr().out.splitlines()[-1]
+    place = {"ms-swift": f"next: ROOT_IMAGE_DIR={data[1].resolve()} swift sft", "llama-factory": "media_dir="}
+    assert f"{place[layout]}" in command
+    assert str(data[1].resolve()) in command
+
+
+@pytest.mark.parametrize("layout", PIXEL_LIMITS)
+def test_a_validation_split_holds_complete_images(data, tmp_path, layout, capsys):
+    changes = {"layout": layout, "validation_share": 0.4, "name": "ours"}
+    run(settings(data, tmp_path / "one", **changes))
+    run(settings(data, tmp_path / "two", paths="relative", **changes))
+    out = tmp_path / "one"
+    train, held = (lines_of(out / name) for name in ("ours.jsonl", "ours_validation.jsonl"))
+    images = [{image for line in lines for image in line["images"]} for lines in (train, held)]
+    assert not images[0] & images[1]
+    assert [len(names) for names in images] == [3, 2]
+    manifest = manifest_of(out)
+    assert (manifest["rows"], manifest["validation_rows"]) == (10, len(held)) == (10, 4)
+    assert manifest["validation_file"] == "ours_validation.jsonl"
+    # The split depends on neither the form of the paths nor the place of the dataset.
+    again = lines_of(tmp_path / "two/ours_validation.jsonl")
+    assert [str(data[1].resolve() / line["images"][0]) for line in again] == [
+        line["images"][0] for line in held
+    ]
+    seeds = []
+    for seed in range(6):
+        run(settings(data, tmp_path / str(seed), seed=seed, **changes))
+        seeds.append((tmp_path / str(seed) / "ours_validation.jsonl").read_bytes())
+    assert len(set(seeds)) > 1
+    assert seeds[0] == (out / "ours_validation.jsonl").read_bytes()
+    if layout == "llama-factory":
+        info = json.loads((out / "dataset_info.json").read_text())
+        assert {name: entry["file_name"] for name, entry in info.items()} == {
+            "ours": "ours.jsonl",
+            "ours_validation": "ours_validation.jsonl",
+        }
+        assert "eval_dataset=ours_validation" in capsys.readouterr().out
+    else:
+        assert f"--val_dataset {out}/ours_validation.jsonl" in capsys.readouterr().out
+
+
+def test_a_validation_split_needs_two_images_and_leaves_one_for_training(data, tmp_path):
+    with pytest.raises(GeoClickError, match="one image only"):
+        run(settings(one_row_store(tmp_path), tmp_path / "out", validation_share=0.5))
+    for share, count in ((0.01, 1), (0.99, 4)):
+        out = tmp_path / str(share)
+        run(settings(data, out, validation_share=share))
+        held = lines_of(out / "geoclick_validation.jsonl")
+        assert len({line["images"][0] for line in held}) == count
+
+
 def test_other_alphabets_stay_readable(tmp_path):
     run(settings(one_row_store(tmp_path, query="道路旁的储罐"), tmp_path / "out"))
     assert "道路旁的储罐" in (tmp_path / "out/geoclick.jsonl").read_text(encoding="utf-8")
@@ -200,6 +259,8 @@ def test_an_image_outside_the_root_is_refused(tmp_path):
         ["--name", "../a"],
         ["--name", "a,b"],
         ["--min-pixels", "9000", "--max-pixels", "5000"],
+        ["--paths", "home"],
+        ["--validation-share", "1"],
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(data, tmp_path, flags, capsys):
