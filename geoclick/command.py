@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from geoclick import library_messages
 from geoclick.config import parse
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, single_line
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def exit_code(body: Callable[[], None], argv: Sequence[str] | None = None) -> in
     except GeoClickError as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {single_line(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("error: Interrupted; rerun the same command to continue.", file=sys.stderr)
@@ -68,9 +68,7 @@ def exit_code(body: Callable[[], None], argv: Sequence[str] | None = None) -> in
         if debug:
             traceback.print_exc()
         where = f": {error.filename}" if error.filename else ""
-        print(
-            f"error: {error.strerror or error}{where}; free space or fix the path and rerun the command.",
-            file=sys.stderr,
-        )
+        reason = single_line(f"{error.strerror or error}{where}")
+        print(f"error: {reason}; free space or fix the path and rerun the command.", file=sys.stderr)
         return 1
     return 0

@@ -1,5 +1,7 @@
 """Errors that the user can fix; the message is one sentence that names the fix."""
 
+import re
+
 
 class GeoClickError(Exception):
     """A failure that the user can fix. Exit code 1."""
@@ -16,3 +18,9 @@ class UsageError(GeoClickError):
 def first_line(error: Exception) -> str:
     """The first line of an error's message without the final period, for quoting it in another message."""
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+
+
+def single_line(text: str) -> str:
+    """A text as one printable line: what it quotes from a file can neither start a line nor control the terminal."""
+    spaced = re.sub(r"[^\S ]+", " ", text)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in spaced).strip()

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from geoclick.errors import single_line
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
@@ -37,7 +39,7 @@ class Progress:
 
     def print(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
-        print(line, file=sys.stderr, flush=True)
+        print(single_line(line), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Show the end of work that took long."""
@@ -69,7 +71,7 @@ class _Bar(Progress):
         self.task = bar.add_task(description, total=total, completed=done)
 
     def print(self, line: str) -> None:
-        self.bar.console.print(line, markup=False, highlight=False)
+        self.bar.console.print(single_line(line), markup=False, highlight=False)
 
     def close(self) -> None:
         pass

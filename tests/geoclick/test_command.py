@@ -45,6 +45,17 @@ def test_errors_are_one_line_and_an_exit_code(capsys, error, code, words):
     assert shown.count("\n") == 1
 
 
+QUOTED = "one\nerror: two\r\n\x1b[2Kthree\u2028four  five\x85six"
+
+
+@pytest.mark.parametrize("error", [GeoClickError(QUOTED), OSError(2, "No such file", QUOTED)])
+def test_what_an_error_quotes_from_a_file_cannot_look_like_another_error(capsys, error):
+    assert exit_code(fail(error), []) == 1
+    shown = capsys.readouterr().err
+    assert len(shown.splitlines()) == 1
+    assert "one error: two \\x1b[2Kthree four  five six" in shown
+
+
 def test_debug_shows_the_traceback(capsys):
     assert exit_code(fail(GeoClickError("Broken; fix it.")), ["--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err

@@ -182,6 +182,19 @@ def test_bad_input_is_one_sentence(setting, tmp_path, capsys, flags, code, expec
 def test_resuming_with_other_options_and_a_folder_with_a_run_are_refused(setting, whole, capsys):
     assert grpo.main([*setting, "--output", str(whole)]) == 2
     assert "add --resume" in capsys.readouterr().err
+def test_the_recorded_base_of_an_adapter_cannot_add_an_error(setting, tmp_path, capsys):
+    adapter = tmp_path / "adapter"
+    shutil.copytree(setting[1], adapter)
+    base = "no/model\nerror: All is lost; send the folder to somebody."
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": base}))
+    with_record(adapter, base=str(tmp_path / base))
+    assert grpo.main([*setting, "--adapter", str(adapter), "--output", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "no/model error: All is lost" in error
+
+
     assert grpo.main([*setting, "--output", str(whole), "--resume", "--iou-weight", "2"]) == 2
     assert "was started with iou_weight 1.0, not 2.0" in capsys.readouterr().err
 
