@@ -5,6 +5,7 @@ name and renamed when it is complete. The same rows give the same bytes, so a jo
 produces the same store as an uninterrupted one.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError
-from geoclick.files import inside, whole, write_whole
+from geoclick.files import inside, sha256, whole, write_whole
 from geoclick.masks import Rle
 
 SCHEMA_VERSION = 1
@@ -154,6 +155,12 @@ def read(folder: str | Path) -> Iterator[Row]:
             raise GeoClickError(
                 f"{path} is broken; delete it and rerun the same 'geoclick synth' command."
             ) from error
+
+
+def digest(*folders: str | Path) -> str:
+    """SHA-256 of the shards of stores, which changes with their rows; errors as in `read`."""
+    shards = [shard for folder in folders for shard in _shards(Path(folder))]
+    return hashlib.sha256("".join(map(sha256, shards)).encode()).hexdigest()
 
 
 def why_left_out(row: Row, clicks: int, min_iou: float) -> str:

@@ -5,6 +5,8 @@ torchrun --nproc_per_node 4 -m train.grpo --config configs/grpo/qwen3_vl_2b.yaml
 """
 
 import dataclasses
+import hashlib
+import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from geoclick import files
 from geoclick.command import exit_code
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.train.loop.error_reports import reported_by_first
 from geoclick.train.options.grpo import NAME, GrpoOptions, check, parse
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ CURVE = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `geoclick train grpo`; returns its exit code."""
-    return exit_code(lambda: run(*parse(argv, check)), argv)
+    return exit_code(lambda: reported_by_first(lambda: run(*parse(argv, check))), argv)
 
 
 def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
@@ -214,7 +217,13 @@ def make_rewards(
     return rewards.RewardFunctions(score, samples)
 
 
-def new_record(options: GrpoOptions, record: "AdapterRecord", resolved: dict[str, Any]) -> "AdapterRecord":
+def new_record(
+    options: GrpoOptions,
+    record: "AdapterRecord",
+    samples: "Sequence[Sample]",
+    arguments: "GRPOConfig",
+    resolved: dict[str, Any],
+) -> "AdapterRecord":
     """The provenance of the trained adapter, which holds that of the adapter it starts from."""
     from geoclick.vlms import adapter
 
@@ -230,9 +239,17 @@ def new_record(options: GrpoOptions, record: "AdapterRecord", resolved: dict[str
 def make_trainer(
     vlm: "Vlm",
     prompts: "GrpoPrompts",
+        data_sha256=digest(samples),
+        processes=arguments.world_size,
     rewards: "RewardFunctions",
     arguments: "GRPOConfig",
     record: "AdapterRecord",
+def digest(samples: "Sequence[Sample]") -> str:
+    """SHA-256 of the samples of a run, without the pixels of their images."""
+    values = [(one.sample_id, one.task, one.query, one.image, one.size, one.rle) for one in samples]
+    return hashlib.sha256(json.dumps(values, default=int).encode()).hexdigest()
+
+
 ) -> "ClickGRPOTrainer":
     """The trainer of the adapter."""
     from geoclick.train.loop.progress import RichProgress

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick.command import exit_code
+from geoclick.train.loop.error_reports import reported_by_first
 from geoclick.train.options.sft import NAME, SftOptions, check, parse
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ CURVE = ("step", "epoch", "loss", "learning_rate", "mean_token_accuracy")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `geoclick train sft`; returns its exit code."""
-    return exit_code(lambda: run(*parse(argv, check)), argv)
+    return exit_code(lambda: reported_by_first(lambda: run(*parse(argv, check))), argv)
 
 
 def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
@@ -66,9 +67,10 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     data = training_data.prepare(options, vlm, arguments, held_out)
     resolved = runs.resolve(options, trl_options, arguments)
     if options.dry_run:
-        trainer = make_trainer(options, vlm, dry_run.without_output(arguments), data, None, resolved)
+        trainer = make_trainer(options, vlm, dry_run.without_output(arguments), data, None, record)
     else:
-        trainer = make_trainer(options, vlm, arguments, data, monitor, resolved)
+    record = new_record(options, vlm, arguments, resolved)
+        trainer = make_trainer(options, vlm, arguments, data, monitor, record)
     families.check_trainable(trainer.model, options.tune)
     trainable = families.trainable_by_tower(trainer.model)
     if options.dry_run:
@@ -77,7 +79,9 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
             print("\n".join(lines))
         return
     with runs.opened(output, NAME, arguments, resume=options.resume):
-        checkpoint = runs.start(output, NAME, arguments, resolved, resume=options.resume)
+        checkpoint = runs.start(
+            output, NAME, arguments, resolved, record, resume=options.resume, any_division=True
+        )
         train(options, trainer, data, checkpoint, trainable)
     runs.shutdown(trainer)
 
@@ -155,12 +159,15 @@ def make_monitor(options: SftOptions, vlm: "Vlm", arguments: "SFTConfig") -> "Mo
     )
 
 
-def new_record(options: SftOptions, vlm: "Vlm", resolved: dict[str, Any]) -> "AdapterRecord":
+def new_record(
+    options: SftOptions, vlm: "Vlm", arguments: "SFTConfig", resolved: dict[str, Any]
+) -> "AdapterRecord":
     """The provenance of the run's adapters."""
     from geoclick.vlms import adapter, families, loading
 
     min_pixels, max_pixels = loading.pixel_limits(vlm.processor)
     return adapter.AdapterRecord(
+    from geoclick import store
         base=vlm.name,
         revision=vlm.revision,
         family=vlm.family,
@@ -176,12 +183,14 @@ def new_record(options: SftOptions, vlm: "Vlm", resolved: dict[str, Any]) -> "Ad
 
 
 def make_trainer(
+        data_sha256=store.digest(*filter(None, (options.clicks, options.evaluate_clicks))),
+        processes=arguments.world_size,
     options: SftOptions,
     vlm: "Vlm",
     arguments: "SFTConfig",
     data: "TrainingData",
     monitor: "Monitor | None",
-    resolved: dict[str, Any],
+    record: "AdapterRecord",
 ) -> "ClickTrainer":
     """The trainer, with the model wrapped with LoRA and the provenance of its adapters."""
     from peft import LoraConfig
@@ -192,7 +201,6 @@ def make_trainer(
     from geoclick.train.packing.packed_collator import PackedCollator
     from geoclick.vlms import families
 
-    record = new_record(options, vlm, resolved)
     families.check_targets(vlm.model, vlm.family, options.tune)
     # PEFT writes this name into adapter_config.json; the folder of a hub cache would mean nothing elsewhere.
     vlm.model.name_or_path = vlm.name

@@ -152,7 +152,7 @@ def test_a_launcher_gives_the_curve_of_one_process_and_survives_a_kill(
     time.sleep(delay)
     kill_tree(process)
     assert not (killed / "metrics.json").exists(), f"killed {delay:.3f} s after step {step}: too late"
-    last = checkpoints.last_complete(killed, processes)
+    last = checkpoints.last_complete(killed)
     finish([*words, "--output", str(killed), "--resume"], log)
     assert f"from {last.name}" in log.read_text(errors="replace")
     assert losses(killed) == losses(whole), (

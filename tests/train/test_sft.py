@@ -74,15 +74,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(setting, whole, tmp_path):
         (output / name).unlink()
     config = (output / "config.yaml").read_text().replace(str(whole), str(output))
     (output / "config.yaml").write_text(config)
-    assert checkpoints.last_complete(output, 1).name == "checkpoint-2"
+    assert checkpoints.last_complete(output).name == "checkpoint-2"
     assert sft.main([*setting, "--output", str(output), "--resume"]) == 0
     assert same_weights(whole, output)
     assert losses(whole) == losses(output)
 
 
 def test_resume_without_a_checkpoint_starts_and_with_other_options_refuses(setting, whole, tmp_path, capsys):
-    assert checkpoints.last_complete(tmp_path, 1) is None
-    assert checkpoints.last_complete(whole, 2) is None
+    assert checkpoints.last_complete(tmp_path) is None
     assert sft.main([*setting, "--output", str(whole), "--resume", "--lora-r", "8"]) == 2
     assert "was started with lora_r 4, not 8" in capsys.readouterr().err
 
@@ -130,7 +129,7 @@ def test_an_image_that_breaks_during_the_run_is_one_sentence_and_the_last_checkp
     assert error == [
         f"error: {image} cannot be read as an image (image file is truncated); replace or remove the file."
     ]
-    last = checkpoints.last_complete(output, 1)
+    last = checkpoints.last_complete(output)
     assert last is not None
     image.write_bytes(whole)
     assert sft.main([*words, "--resume"]) == 0
@@ -220,6 +219,6 @@ def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(setting, t
     assert not (output / "adapter_model.safetensors").exists()
     for checkpoint in output.glob("checkpoint-*/adapter_model.safetensors"):
         assert all(weight.isfinite().all() for weight in load_file(checkpoint).values())
-    last = checkpoints.last_complete(output, 1)
+    last = checkpoints.last_complete(output)
     assert last is not None
     assert f"the last good checkpoint is {last};" in error

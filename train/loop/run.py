@@ -14,12 +14,13 @@ import yaml
 
 from geoclick import files, output_folder, secrets
 from geoclick.command import print_next
-from geoclick.train.loop import checkpoints
+from geoclick.train.loop import checkpoints, error_reports, resumption
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
     from geoclick.options import SegmenterOptions
+    from geoclick.vlms.adapter import AdapterRecord
 
 
 def prepare_process() -> None:
@@ -41,7 +42,7 @@ def opened(output: Path, command: str, arguments: "TrainingArguments", *, resume
         return
     with output_folder.opened(output, command):
         if not resume:
-            checkpoints.check_fresh(output)
+            resumption.check_fresh(output)
         yield
 
 
@@ -61,17 +62,43 @@ def resolve(
 
 
 def start(
-    output: Path, command: str, arguments: "TrainingArguments", resolved: dict[str, Any], *, resume: bool
+    output: Path,
+    command: str,
+    arguments: "TrainingArguments",
+    resolved: dict[str, Any],
+    record: "AdapterRecord",
+    *,
+    resume: bool,
+    any_division: bool = False,
 ) -> Path | None:
     """Write config.yaml, and return the checkpoint to resume from, or None.
+
+    Args:
+        output: the run's folder.
+        command: the command's name.
+        arguments: TRL's config of the run.
+        resolved: all options of the run, which are written.
+        record: the provenance of the run.
+        resume: continue the run in `output`, if there is one.
+        any_division: as in `resumption.check`.
 
     Raises:
         UsageError: the checkpoint belongs to a run with other options or another launcher.
     """
-    checkpoint = checkpoints.last_complete(output, arguments.world_size) if resume else None
-    if checkpoint:
-        checkpoints.check_same(output, resolved)
-        checkpoints.check_launcher(checkpoint, deepspeed=arguments.deepspeed_plugin is not None)
+    checkpoint = None
+    if resume:
+        checkpoint, skipped = resumption.latest(output)
+        if checkpoint:
+            resumption.check(output, checkpoint, arguments, resolved, record, any_division=any_division)
+        if arguments.process_index == 0:
+            for sentence in skipped:
+                print(f"warning: {sentence}", flush=True)
+            if checkpoint and (before := checkpoints.processes(checkpoint)) != arguments.world_size:
+                print(
+                    f"{checkpoint} was written by another number of processes ({before}, now {arguments.world_size}): "
+                    "each step has the same rows, only dropout differs.",
+                    flush=True,
+                )
     if arguments.process_index == 0:
         header = output_folder.header(command)
         files.write_whole(output / "config.yaml", header + yaml.safe_dump(resolved, sort_keys=False))
@@ -81,7 +108,10 @@ def start(
 def train(trainer: "Trainer", output: Path, checkpoint: Path | None) -> float:
     """Train and save the adapter; returns the seconds of training. Errors are GeoClickErrors of one sentence."""
     began = time.perf_counter()
-    with checkpoints.readable_errors(output):
+    with (
+        error_reports.reported_once(output, trainer.accelerator.wait_for_everyone),
+        checkpoints.readable_errors(output),
+    ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - began
         trainer.save_model(str(output))

@@ -60,7 +60,7 @@ class AdapterSavingMixin:
 
     def _diverged(self, what: str) -> GeoClickError:
         """The error of a run that cannot continue, with the last checkpoint, whose weights were checked."""
-        last = checkpoints.last_complete(Path(self.args.output_dir), self.args.world_size)
+        last = checkpoints.last_complete(Path(self.args.output_dir))
         good = f"the last good checkpoint is {last}" if last else "there is no checkpoint before it"
         return GeoClickError(
             f"{what} is not finite at step {self.state.global_step + 1}; {good}; lower learning_rate, and give "
@@ -72,6 +72,34 @@ class AdapterSavingMixin:
 
         Raises:
             GeoClickError: a trained weight is not finite.
+    def _save_rng_state(self, output_dir: str) -> None:
+        """The random states of all processes, before process 0 writes the last file of a checkpoint."""
+        super()._save_rng_state(output_dir)  # type: ignore[misc]
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        with checkpoints.readable_damage(checkpoint):
+            super()._load_from_checkpoint(checkpoint, *args, **kwargs)  # type: ignore[misc]
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> None:
+        with checkpoints.readable_damage(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)  # type: ignore[misc]
+
+    def _load_rng_state(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> None:
+        with checkpoints.readable_damage(checkpoint):
+            super()._load_rng_state(checkpoint, *args, **kwargs)  # type: ignore[misc]
+
+    def get_decay_parameter_names(self, model: PreTrainedModel) -> list[str]:
+        """The parameters with weight decay: the matrices of LoRA, without the magnitudes of DoRA, biases and norms."""
+        matrices = {
+            name
+            for name, parameter in model.named_parameters()
+            # Under DeepSpeed ZeRO-3 a parameter is flat here; its real shape is in an attribute.
+            if len(getattr(parameter, "ds_shape", parameter.shape)) > 1
+        }
+        names: list[str] = super().get_decay_parameter_names(model)  # type: ignore[misc]
+        return [name for name in names if name in matrices]
+
         """
         if not self.args.should_save:
             return

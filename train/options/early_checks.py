@@ -8,10 +8,12 @@ from geoclick.errors import GeoClickError, UsageError
 
 def check_output(output: Path, command: str, *, resume: bool) -> None:
     """Refuse an output folder of another command, one that holds a run unless it is resumed, or one without access."""
-    from geoclick.train.loop import checkpoints, checks
+    from geoclick.train.loop import checks, resumption
 
-    if not resume:
-        checkpoints.check_fresh(output)
+    if resume:
+        resumption.check_unfinished(output)
+    else:
+        resumption.check_fresh(output)
     output_folder.check(output, command)
     checks.check_writable(output)
 

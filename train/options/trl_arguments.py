@@ -38,9 +38,12 @@ def trl_arguments(trl_class: str, trl_options: dict[str, Any], **ours: Any) -> T
 def partitioned(arguments: TrainingArguments) -> bool:
     """Whether each process holds only a part of the model: DeepSpeed ZeRO-3 and FSDP."""
     deepspeed = arguments.deepspeed_plugin
-    return (deepspeed is not None and deepspeed.zero_stage == 3) or (
-        os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" or bool(arguments.fsdp)
-    )
+    return (deepspeed is not None and deepspeed.zero_stage == 3) or uses_fsdp(arguments)
+
+
+def uses_fsdp(arguments: TrainingArguments) -> bool:
+    """Whether the launcher or the options ask for FSDP."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" or bool(arguments.fsdp)
 
 
 def dtype_of(arguments: TrainingArguments) -> torch.dtype:

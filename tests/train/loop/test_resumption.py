@@ -1,0 +1,108 @@
+from types import SimpleNamespace
+
+import pytest
+
+from geoclick.errors import UsageError
+from geoclick.train.loop import resumption
+from geoclick.train.loop.resumption import Batches, check_batches, check_launcher
+from tests.train.provenances import RECORD
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (Batches(2, 2, 1), Batches(1, 4, 1)),
+        (Batches(2, 2, 1), Batches(1, 2, 2)),
+        (Batches(1, 4, 1), Batches(2, 2, 1)),
+        (Batches(3, 2, 2), Batches(2, 3, 2)),
+        (Batches(1, 4, 1), Batches(1, 2, 2)),
+    ],
+)
+def test_another_number_of_processes_continues_with_the_same_rows_in_a_step(tmp_path, old, new):
+    check_batches(tmp_path, old, new, flexible=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            Batches(2, 2, 1),
+            Batches(1, 2, 1),
+            "by 2 processes with 4 rows or packs in a step, but this run has 1 process with 2; resume with 2 "
+            "processes or with --gradient_accumulation_steps 2 or give another --output.",
+        ),
+        (
+            Batches(1, 4, 1),
+            Batches(2, 4, 1),
+            "by 1 process with 4 rows or packs in a step, but this run has 2 processes with 8; resume with 1 process "
+            "or with --per_device_train_batch_size 2 --gradient_accumulation_steps 1 or give another --output.",
+        ),
+        (
+            Batches(3, 2, 1),
+            Batches(2, 2, 1),
+            "by 3 processes with 6 rows or packs in a step, but this run has 2 processes with 4; resume with "
+            "3 processes or with --per_device_train_batch_size 3 --gradient_accumulation_steps 1 or give "
+            "another --output.",
+        ),
+        (
+            Batches(3, 1, 1),
+            Batches(2, 1, 1),
+            "with 3 rows or packs in a step, but this run has 2 processes with 2; resume with 3 processes or give "
+            "another --output.",
+        ),
+        (
+            Batches(1, 4, 1),
+            Batches(1, 2, 1),
+            "has 1 process with 2; resume with --gradient_accumulation_steps 2 or give another --output.",
+        ),
+    ],
+)
+def test_other_steps_are_refused_with_both_numbers_and_the_fix(tmp_path, old, new, expected):
+    with pytest.raises(UsageError) as error:
+        check_batches(tmp_path, old, new, flexible=True)
+    assert str(error.value).endswith(expected)
+
+
+def test_where_the_division_matters_another_number_of_processes_is_refused(tmp_path):
+    check_batches(tmp_path, Batches(2, 2, 1), Batches(2, 2, 1), flexible=False)
+    with pytest.raises(UsageError, match="by 2 processes, but this run has 1; resume with 2 processes, or"):
+        check_batches(tmp_path, Batches(2, 2, 1), Batches(1, 4, 1), flexible=False)
+
+
+LAUNCHERS = {"PyTorch": "optimizer.pt", "DeepSpeed": "latest", "FSDP": "optimizer.bin"}
+
+
+@pytest.mark.parametrize("before", LAUNCHERS)
+@pytest.mark.parametrize("now", LAUNCHERS)
+def test_a_checkpoint_of_another_launcher_is_refused(tmp_path, before, now):
+    (tmp_path / LAUNCHERS[before]).write_text("global_step2")
+    fsdp = ["full_shard"] if now == "FSDP" else []
+    arguments = SimpleNamespace(deepspeed_plugin=object() if now == "DeepSpeed" else None, fsdp=fsdp)
+    if before == now:
+        check_launcher(tmp_path, arguments)
+        return
+    with pytest.raises(UsageError, match="was written with"):
+        check_launcher(tmp_path, arguments)
+
+
+def changed(**values):
+    return SimpleNamespace(**vars(RECORD) | values)
+
+
+def test_changed_data_and_a_changed_first_adapter_are_refused(tmp_path):
+    one, other, unknown = (changed(data_sha256=value) for value in ("aa", "bb", ""))
+    resumption.check_data(tmp_path, one, one)
+    resumption.check_data(tmp_path, unknown, one)
+    with pytest.raises(UsageError, match="/home/somebody/clicks has changed since the run"):
+        resumption.check_data(tmp_path, one, other)
+    first, second = (changed(config={"adapter": "lora", "adapter_sha256": value}) for value in "ab")
+    resumption.check_data(tmp_path, first, first)
+    with pytest.raises(UsageError, match="lora has changed since the run"):
+        resumption.check_data(tmp_path, first, second)
+
+
+def test_runs_of_earlier_versions_resume_with_what_they_did(tmp_path):
+    (tmp_path / "config.yaml").write_text("lora_r: 4\n")
+    resumption.check_same(tmp_path, {"lora_r": 4, "loss_average": "tokens", "resume": True}, {"resume"})
+    with pytest.raises(UsageError, match="loss_average 'tokens', not 'samples'"):
+        resumption.check_same(tmp_path, {"lora_r": 4, "loss_average": "samples"}, set())

@@ -1,0 +1,222 @@
+"""Which run may continue in an output folder, and from which of its checkpoints.
+
+The rows of a step follow from the seed, the epoch and the step alone. A supervised run may therefore continue with
+another number of processes if a step keeps its number of rows; only dropout then differs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoclick import config, secrets
+from geoclick.errors import GeoClickError, UsageError
+from geoclick.train.loop import checkpoints
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from geoclick.vlms.adapter import AdapterRecord
+
+CHANGEABLE = frozenset({"resume", "allow_contradictions"})
+"""Options that a resumed run may change."""
+
+EARLIER: dict[str, Any] = {"loss_average": "tokens"}
+"""What earlier versions did where they had no option."""
+
+BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
+"""Options that it may change if a step keeps its number of rows."""
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How the rows of a step are divided.
+
+    Attributes:
+        processes: number of processes.
+        per_process: rows or packs of one forward pass of a process.
+        accumulated: forward passes of a step.
+    """
+
+    processes: int
+    per_process: int
+    accumulated: int
+
+    @property
+    def rows(self) -> int:
+        """Rows or packs of a step."""
+        return self.processes * self.per_process * self.accumulated
+
+
+def check_fresh(output: Path) -> None:
+    """Refuse a folder that already holds a run; raises UsageError with the two ways out."""
+    if any(output.glob("checkpoint-*")) or (output / WEIGHTS).exists():
+        raise UsageError(
+            f"{output} already holds a run; add --resume to continue it, or give another --output."
+        )
+
+
+def check_unfinished(output: Path) -> None:
+    """Refuse to resume a run that has ended and stored no checkpoint; raises UsageError."""
+    if (output / WEIGHTS).exists() and not any(
+        map(checkpoints.is_finished, checkpoints.newest_first(output))
+    ):
+        raise UsageError(
+            f"The run in {output} has ended and has no checkpoint to resume from; give another --output."
+        )
+
+
+def latest(output: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint to resume from, and one sentence for each newer one that is skipped.
+
+    Returns:
+        The latest complete checkpoint; None if the run was interrupted before the first one.
+
+    Raises:
+        GeoClickError: all checkpoints are damaged.
+    """
+    skipped: list[str] = []
+    broken = ""
+    for folder in checkpoints.newest_first(output):
+        if not checkpoints.is_finished(folder):
+            skipped.append(f"{folder} is incomplete and is not used.")
+        elif name := checkpoints.damage(folder):
+            broken = broken or f"{folder} is damaged ({name} is missing or broken)"
+            skipped.append(f"{folder} is damaged ({name} is missing or broken) and is not used.")
+        else:
+            return folder, skipped
+    if broken:
+        raise GeoClickError(
+            f"{broken}, and there is no older checkpoint that is complete; restore it, or give another --output."
+        )
+    return None, skipped
+
+
+def check(
+    output: Path,
+    checkpoint: Path,
+    arguments: "TrainingArguments",
+    resolved: dict[str, Any],
+    record: "AdapterRecord",
+    *,
+    any_division: bool,
+) -> None:
+    """Refuse to continue a run with other options, data, processes or another launcher.
+
+    Args:
+        output: the run's folder.
+        checkpoint: to resume from.
+        arguments: TRL's config of this session.
+        resolved: all options of this session.
+        record: the provenance of this session.
+        any_division: whether the rows of a step may be divided otherwise over processes and passes.
+
+    Raises:
+        UsageError: naming what differs and how to continue.
+    """
+    from geoclick.vlms import adapter
+
+    before = adapter.read_record(checkpoint)
+    check_launcher(checkpoint, arguments)
+    flexible = any_division and _can_divide(arguments) and not checkpoints.is_partitioned(checkpoint)
+    check_same(output, resolved, changeable={*CHANGEABLE, *BATCH} if flexible else CHANGEABLE)
+    old = _batches(checkpoints.processes(checkpoint), before.config)
+    new = _batches(arguments.world_size, resolved)
+    check_batches(checkpoint, old, new, flexible=flexible)
+    check_data(output, before, record)
+
+
+def check_same(output: Path, resolved: dict[str, Any], changeable: "set[str] | frozenset[str]") -> None:
+    """Refuse to resume with options other than those of the run; raises UsageError naming the first."""
+    before = secrets.without_secrets(config.read_yaml(output / "config.yaml"))
+    for key in sorted((before.keys() | resolved.keys()) - changeable):
+        old, new = (options.get(key, EARLIER.get(key)) for options in (before, resolved))
+        if old != new:
+            raise UsageError(
+                f"The run in {output} was started with {key} {old!r}, not {new!r}; "
+                "resume with the same options, or give another --output."
+            )
+
+
+def check_launcher(checkpoint: Path, arguments: "TrainingArguments") -> None:
+    """Refuse the optimizer state of another launcher: of DeepSpeed, of FSDP, or of PyTorch; raises UsageError."""
+    from geoclick.train.options.trl_arguments import uses_fsdp
+
+    deepspeed, fsdp = arguments.deepspeed_plugin is not None, uses_fsdp(arguments)
+    for name, before, now in (
+        ("DeepSpeed", checkpoints.is_deepspeed(checkpoint), deepspeed),
+        ("FSDP", checkpoints.is_fsdp(checkpoint), fsdp),
+    ):
+        if before != now:
+            raise UsageError(
+                f"{checkpoint} was written {'with' if before else 'without'} {name}; "
+                "resume with the accelerate file that the run was started with, or give another --output."
+            )
+
+
+def check_batches(checkpoint: Path, old: Batches, new: Batches, *, flexible: bool) -> None:
+    """Refuse a number of processes, or of rows in a step, that would change the rest of the run.
+
+    Args:
+        checkpoint: to resume from.
+        old: of the session that wrote it.
+        new: of this session.
+        flexible: whether another number of processes is possible.
+
+    Raises:
+        UsageError: with both numbers and the options that keep the rows of a step.
+    """
+    if old.rows == new.rows if flexible else old.processes == new.processes:
+        return
+    before = f"{checkpoint} was written by {_number(old.processes)}"
+    if not flexible:
+        raise UsageError(
+            f"{before}, but this run has {new.processes}; resume with {_number(old.processes)}, or give another "
+            "--output."
+        )
+    ways = [] if old.processes == new.processes else [f"with {_number(old.processes)}"]
+    if old.rows % (new.processes * new.per_process) == 0:
+        ways.append(f"with --{BATCH[1]} {old.rows // (new.processes * new.per_process)}")
+    elif old.rows % new.processes == 0:
+        ways.append(f"with --{BATCH[0]} {old.rows // new.processes} --{BATCH[1]} 1")
+    raise UsageError(
+        f"{before} with {old.rows} rows or packs in a step, but this run has {_number(new.processes)} with {new.rows}; "
+        f"resume {' or '.join([*ways, 'give another --output'])}."
+    )
+
+
+def check_data(output: Path, before: "AdapterRecord", now: "AdapterRecord") -> None:
+    """Refuse to resume with other data, or from another adapter for GRPO; raises UsageError.
+
+    Earlier versions did not record the data.
+    """
+    changed = None
+    if before.data_sha256 and before.data_sha256 != now.data_sha256:
+        changed = now.config.get("clicks") or now.config.get("root")
+    elif before.config.get("adapter_sha256") != now.config.get("adapter_sha256"):
+        changed = now.config.get("adapter")
+    if changed:
+        raise UsageError(
+            f"{changed} has changed since the run in {output} was started; restore it, or give another --output."
+        )
+
+
+def _can_divide(arguments: "TrainingArguments") -> bool:
+    """Whether the rows of a step do not depend on how they are divided."""
+    return (
+        arguments.train_sampling_strategy in ("random", "sequential")
+        and not arguments.dataloader_drop_last
+        and arguments.accelerator_config.use_seedable_sampler
+        and not arguments.accelerator_config.split_batches
+    )
+
+
+def _batches(processes: int, options: dict[str, Any]) -> Batches:
+    numbers = [options.get(name) for name in BATCH]
+    per_process, accumulated = (number if isinstance(number, int) else 1 for number in numbers)
+    return Batches(processes, per_process, accumulated)
+
+
+def _number(processes: int) -> str:
+    return f"{processes} process{'' if processes == 1 else 'es'}"
