@@ -64,14 +64,16 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
     from geoclick.inference.backends.local import MAX_NEW_TOKENS
 
     vlm = load_vlm(options, record, arguments)
-    prompts = make_prompts(options, vlm, samples, record, arguments)
+    towers = families.FAMILIES[vlm.family].towers_of(record.targets)
+    prompts = make_prompts(options, vlm, samples, record, arguments, towers)
     rewards = make_rewards(options, vlm, samples, record, arguments)
     resolved = runs.resolve(options, trl_options, arguments)
-    trainer = make_trainer(vlm, prompts, rewards, arguments, new_record(options, record, resolved))
-    families.check_trainable(trainer.model)
+    new = new_record(options, record, samples, arguments, resolved)
+    trainer = make_trainer(vlm, prompts, rewards, arguments, new)
+    families.check_trainable(trainer.model, towers)
     trainable = families.trainable_by_tower(trainer.model)
     with runs.opened(output, NAME, arguments, resume=options.resume):
-        checkpoint = runs.start(output, NAME, arguments, resolved, resume=options.resume)
+        checkpoint = runs.start(output, NAME, arguments, resolved, new, resume=options.resume)
         train(options, trainer, prompts, checkpoint, trainable)
     runs.shutdown(trainer)
 
@@ -179,7 +181,8 @@ def make_prompts(
     record: "AdapterRecord",
     arguments: "GRPOConfig",
 ) -> "GrpoPrompts":
-    """The prompts of the samples, with the vision features of their images if these fit in memory."""
+    """The prompts of the samples, with the vision features of their images if these are constant and fit in memory."""
+    towers: Sequence[str],
     from geoclick.train.options.trl_arguments import autocast
     from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
 
@@ -192,6 +195,7 @@ def make_prompts(
         limit=options.feature_memory_gb * 2**30,
     )
 
+        trains_vision=set(towers) != {"language_model"},
 
 def make_rewards(
     options: GrpoOptions,

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
 from geoclick import prompts
@@ -116,6 +115,18 @@ def expand_image(ids: list[int], image_token: int, count: int) -> list[int]:
     return [*ids[:place], *[image_token] * count, *ids[place + 1 :]]
 
 
+def process_images(processor: Processor, images: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+    """The vision tower's inputs, `pixel_values` and `image_grid_thw`, for images, uint8 [H, W, 3].
+
+    Without the order of the axes the processor would take three rows of pixels for three channels.
+    """
+    # PyTorch warns of arrays that are read-only, and refuses negative strides.
+    pixels = [np.require(image, requirements=["C", "W"]) for image in images]
+    return dict(
+        processor.image_processor(images=pixels, return_tensors="pt", input_data_format="channels_last")
+    )
+
+
 def model_inputs(
     vlm: Vlm, images: Sequence[np.ndarray], queries: Sequence[str], *, answer_format: str
 ) -> dict[str, torch.Tensor]:
@@ -132,9 +143,7 @@ def model_inputs(
         that every answer starts at the same position; `pixel_values` and `image_grid_thw` [N, 3].
     """
     processor = vlm.processor
-    pixels = processor.image_processor(
-        images=[Image.fromarray(image) for image in images], return_tensors="pt"
-    )
+    pixels = process_images(processor, images)
     grids, merge = pixels["image_grid_thw"], processor.image_processor.merge_size
     chats = [prompts.messages(query, answer_format=answer_format) for query in queries]
     tokens = [

@@ -1,5 +1,6 @@
 """The Qwen-VL families, and which of their modules LoRA adapts."""
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,6 +48,21 @@ class Family:
             "vision": rf"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.{self.vision_mlp})",
         }
         return "|".join(patterns[tower] for tower in TOWERS if tower in set(towers))
+
+    def towers_of(self, targets: str) -> tuple[str, ...]:
+        """The towers whose modules a pattern of `lora_targets` matches.
+
+        Raises:
+            GeoClickError: it is no such pattern.
+        """
+        for count in range(1, len(TOWERS) + 1):
+            for towers in itertools.combinations(TOWERS, count):
+                if targets == self.lora_targets(towers):
+                    return towers
+        raise GeoClickError(
+            "The adapter's record has LoRA targets that this GeoClick does not know; train the adapter again, or use "
+            "the GeoClick that wrote it."
+        )
 
 
 _QWEN2_MERGER = r"merger\.mlp\.(0|2)"

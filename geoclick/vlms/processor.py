@@ -37,7 +37,11 @@ class ImageProcessor(Protocol):
     size: Any
 
     def __call__(
-        self, images: "Sequence[np.ndarray | Image]", *, return_tensors: str
+        self,
+        images: "Sequence[np.ndarray | Image]",
+        *,
+        return_tensors: str,
+        input_data_format: str | None = None,
     ) -> "Mapping[str, torch.Tensor]":
         """`pixel_values` and `image_grid_thw` (patches in time, height and width) of the images."""
 

@@ -15,6 +15,9 @@ from geoclick.scenes import run
 from geoclick.train import card, grpo
 from geoclick.train.options.grpo import DEFAULTS, parse
 from geoclick.train.reinforcement import rewards
+from geoclick.train.reinforcement.rewards import ScoredCompletion
+from geoclick.vlms import families, loading
+from tests import tiny
 from tests.train.adapters import random_adapter, with_record
 
 
@@ -197,6 +200,37 @@ def test_the_recorded_base_of_an_adapter_cannot_add_an_error(setting, tmp_path, 
 
     assert grpo.main([*setting, "--output", str(whole), "--resume", "--iou-weight", "2"]) == 2
     assert "was started with iou_weight 1.0, not 2.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("family", "towers"),
+    [
+        ("qwen2_5_vl", ["language_model", "projector"]),
+        ("qwen2_vl", ["projector"]),
+        ("qwen3_vl", ["language_model", "projector", "vision"]),
+    ],
+)
+def test_the_towers_of_the_adapter_are_trained(setting, tmp_path, monkeypatch, family, towers):
+    """Each LoRA weight has a gradient, and the adapter keeps its towers."""
+    targets = families.FAMILIES[family].lora_targets(towers)
+    base = tiny.FOLDERS[family](tmp_path / "vlm")
+    adapter = random_adapter(tmp_path / "adapter", base, target_modules=targets)
+    with_record(adapter, targets=targets)
+
+    def scored(vlm, segmenter, embeddings, samples, texts, **options):
+        return [ScoredCompletion("ok", 1, True, len(set(text)) % 7 / 7) for text in texts]
+
+    monkeypatch.setattr(rewards, "score_completions", scored)
+    flags = [*setting, "--adapter", str(adapter), "--max_steps", "1", "--warmup_steps", "0"]
+    flags += ["--optim", "sgd", "--learning_rate", "1", "--max_grad_norm", "0", "--save_strategy", "no"]
+    assert grpo.main([*flags, "--output", str(tmp_path / "run"), "--max_completion_length", "12"]) == 0
+    start, end = weights(adapter), weights(tmp_path / "run")
+    assert start.keys() == end.keys()
+    assert {families.tower_of(name) for name in end} == set(towers)
+    assert [name for name in start if torch.equal(start[name], end[name])] == []
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert {tower for tower, count in metrics["trainable_parameters"].items() if count} == set(towers)
+    assert vlms.load(str(base), adapter=tmp_path / "run").record.targets == targets
 
 
 @pytest.mark.parametrize("recipe", ["embedded", "qwen3_vl_2b"])

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from geoclick.train.augmentation.image_views import shown_images
 from geoclick.train.data.rows import TrainingRow
 from geoclick.train.data.vision_features import VisionFeatures, join
-from geoclick.vlms.encoding import expand_image
+from geoclick.vlms.encoding import expand_image, process_images
 from geoclick.vlms.processor import Processor
 
 IGNORED = -100
@@ -61,4 +61,4 @@ class ClickCollator:
             grid = torch.stack([f.grid for f in chosen])
             return {"image_grid_thw": grid, "mm_encoder_outputs": {"image": join(chosen)}}
         pixels = [image.read() for image in shown]
-        return dict(self.processor.image_processor(images=pixels, return_tensors="pt"))
+        return process_images(self.processor, pixels)

@@ -7,16 +7,30 @@ images fit in memory, no step needs the image files, the processor or the tower.
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers.modeling_outputs import ModelOutput
 
 from geoclick.geo import reading
+from geoclick.geo.reading import PixelOptions
 from geoclick.progress_bar import track
+from geoclick.vlms import encoding
 from geoclick.vlms.loading import Vlm, resized_size
 
 BATCH = 16
+
+
+class ImageInputs(NamedTuple):
+    """What the vision tower takes of one image.
+
+    Attributes:
+        pixel_values: the patches, [patches, channels * time * height * width].
+        grid: patches in time, height and width, int64 [3].
+    """
+
+    pixel_values: torch.Tensor
+    grid: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,7 @@ def compute(
     device: torch.device,
     autocast: AbstractContextManager[object],
     limit: float,
+    pixels: PixelOptions = reading.DEFAULT,
 ) -> dict[str, VisionFeatures] | None:
     """The features of every image, on the CPU, or None if they would take more memory than `limit`.
 
@@ -65,6 +80,7 @@ def compute(
         device: where to compute.
         autocast: the precision that training computes in.
         limit: bytes; the need is estimated from the first batch and the sizes of all images.
+        pixels: how the images are read.
 
     Raises:
         GeoClickError: an image is missing, truncated or of another size.
@@ -72,7 +88,9 @@ def compute(
     if limit <= 0:
         return None
     paths = sorted(sizes)
-    features = of_images(vlm, {path: sizes[path] for path in paths[:BATCH]}, device=device, autocast=autocast)
+    features = of_images(
+        vlm, {path: sizes[path] for path in paths[:BATCH]}, device=device, autocast=autocast, pixels=pixels
+    )
     areas = {path: _area(vlm, sizes[path]) for path in paths}
     per_pixel = sum(f.nbytes for f in features.values()) / sum(areas[path] for path in features)
     if per_pixel * sum(areas.values()) > limit:
@@ -80,7 +98,7 @@ def compute(
     rest = range(BATCH, len(paths), BATCH)
     for start in track(rest, "Vision features", transient=True, shown=len(rest) >= 8):
         some = {path: sizes[path] for path in paths[start : start + BATCH]}
-        features |= of_images(vlm, some, device=device, autocast=autocast)
+        features |= of_images(vlm, some, device=device, autocast=autocast, pixels=pixels)
     return features
 
 
@@ -95,16 +113,38 @@ def of_images(
     *,
     device: torch.device,
     autocast: AbstractContextManager[object],
+    pixels: PixelOptions = reading.DEFAULT,
 ) -> dict[str, VisionFeatures]:
     """The features of some images, computed in one batch; arguments and errors as in `compute`."""
-    pixels = [reading.read_image(path, size=size).copy() for path, size in sizes.items()]
-    inputs = vlm.processor.image_processor(images=pixels, return_tensors="pt")
+    return of_inputs(vlm, image_inputs(vlm, sizes, pixels), device=device, autocast=autocast)
+
+
+def image_inputs(
+    vlm: Vlm, sizes: dict[str, tuple[int, int]], pixels: PixelOptions = reading.DEFAULT
+) -> dict[str, ImageInputs]:
+    """The vision tower's inputs for some images; arguments and errors as in `compute`."""
+    images = [reading.read_image(path, size=size, pixels=pixels).copy() for path, size in sizes.items()]
+    inputs = encoding.process_images(vlm.processor, images)
+    grids = inputs["image_grid_thw"]
+    parts = inputs["pixel_values"].split(grids.prod(dim=1).tolist())
+    return dict(zip(sizes, map(ImageInputs, parts, torch.unbind(grids)), strict=True))
+
+
+def of_inputs(
+    vlm: Vlm,
+    inputs: dict[str, ImageInputs],
+    *,
+    device: torch.device,
+    autocast: AbstractContextManager[object],
+) -> dict[str, VisionFeatures]:
+    """The features of images, given the vision tower's inputs by path; arguments as in `compute`."""
+    pixel_values = torch.cat([one.pixel_values for one in inputs.values()])
+    grids = torch.stack([one.grid for one in inputs.values()])
     with torch.no_grad(), autocast:
         output = vlm.model.model.get_image_features(
-            inputs["pixel_values"].to(device), inputs["image_grid_thw"].to(device), return_dict=True
+            pixel_values.to(device), grids.to(device), return_dict=True
         )
-    features = split(output, inputs["image_grid_thw"])
-    return {path: feature.on_cpu() for path, feature in zip(sizes, features, strict=True)}
+    return {path: feature.on_cpu() for path, feature in zip(inputs, split(output, grids), strict=True)}
 
 
 def split(output: ModelOutput, grids: torch.Tensor) -> list[VisionFeatures]:

@@ -9,6 +9,7 @@ from geoclick.train.augmentation.image_views import shown_images
 from geoclick.train.data.collator import IGNORED
 from geoclick.train.data.rows import TrainingRow
 from geoclick.train.data.vision_features import VisionFeatures, join
+from geoclick.vlms.encoding import process_images
 from geoclick.vlms.processor import Processor
 
 
@@ -78,7 +79,7 @@ class PackedCollator:
             batch = {"mm_encoder_outputs": {"image": join(self.features[image.path] for image in places)}}
         else:
             pixels = [image.read() for image in distinct]
-            batch = dict(self.processor.image_processor(images=pixels, return_tensors="pt"))
+            batch = process_images(self.processor, pixels)
             grid_of = dict(zip(distinct, batch["image_grid_thw"], strict=True))
             order = {image: index for index, image in enumerate(distinct)}
             batch["image_index"] = [order[image] for image in places]

@@ -1,6 +1,6 @@
 """The prompts of GRPO: one for each sample, as inference encodes it, with the vision features of its image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,8 +10,9 @@ from PIL import Image
 
 from geoclick import prompts
 from geoclick.datasets import Sample
+from geoclick.geo import reading
 from geoclick.train.data import vision_features
-from geoclick.train.data.vision_features import VisionFeatures
+from geoclick.train.data.vision_features import ImageInputs, VisionFeatures
 from geoclick.vlms import encoding
 from geoclick.vlms.loading import Vlm
 
@@ -19,8 +20,8 @@ from geoclick.vlms.loading import Vlm
 class GrpoPrompts:
     """The prompts of a run, by the index of their sample.
 
-    If the features of all images fit in memory, the frozen vision tower runs once for each image of the run, else once
-    for each image of a batch of completions.
+    If the features of all images fit in memory, a frozen vision tower runs once for each image of the run, else once
+    for each image of a batch of completions. A trained tower runs in each pass, on pixels.
 
     Args:
         vlm: its complete model must be on `device`.
@@ -29,6 +30,7 @@ class GrpoPrompts:
         device: of the model.
         autocast: the precision that training computes in.
         limit: bytes that the features of all images may take.
+        trains_vision: whether the projector or the vision tower is trained.
 
     Attributes:
         bytes: memory of the features that are cached for the run.
@@ -43,6 +45,7 @@ class GrpoPrompts:
         device: torch.device,
         autocast: AbstractContextManager[object],
         limit: float,
+        trains_vision: bool = False,
     ) -> None:
         self.samples = samples
         self._vlm, self._device, self._autocast = vlm, device, autocast
@@ -51,10 +54,22 @@ class GrpoPrompts:
         chats = [prompts.messages(sample.query, answer_format=answer_format) for sample in samples]
         self._ids = encoding.encode_prompts(vlm.processor, chats)
         self._paths = [str(sample.root / sample.image) for sample in samples]
-        sizes = dict(zip(self._paths, (sample.size for sample in samples), strict=True))
-        self._cached = vision_features.compute(vlm, sizes, device=device, autocast=autocast, limit=limit)
+        self._options = next((sample.pixels for sample in samples if sample.pixels), reading.DEFAULT)
+        self.trains_vision = trains_vision
+        self._inputs: dict[str, ImageInputs] = {}
+        self._cached = vision_features.compute(
+            vlm,
+            self._sizes(range(len(samples))),
+            device=device,
+            autocast=autocast,
+            limit=0 if trains_vision else limit,
+            pixels=self._options,
+        )
         self._features: dict[str, VisionFeatures] = self._cached or {}
         self.bytes = sum(feature.nbytes for feature in self._features.values())
+
+    def _sizes(self, indices: Iterable[int]) -> dict[str, tuple[int, int]]:
+        return {self._paths[i]: self.samples[i].size for i in indices}
 
     def rows(self) -> Dataset:
         """One row per prompt for TRL: `prompt`, the text that its logs show, and `sample`, the index."""
@@ -64,10 +79,12 @@ class GrpoPrompts:
     def load_features(self, indices: Sequence[int]) -> None:
         """Make the features of these samples' images available, until the next call."""
         if self._cached is None:
-            sizes = {self._paths[i]: self.samples[i].size for i in indices}
-            self._features = vision_features.of_images(
-                self._vlm, sizes, device=self._device, autocast=self._autocast
+            inputs = vision_features.image_inputs(self._vlm, self._sizes(indices), self._options)
+            self._features = vision_features.of_inputs(
+                self._vlm, inputs, device=self._device, autocast=self._autocast
             )
+            if self.trains_vision:
+                self._inputs = inputs
 
     def ids(self, indices: Sequence[int]) -> list[list[int]]:
         """The tokens of the prompts, with one image token for each visual token."""
@@ -86,6 +103,14 @@ class GrpoPrompts:
             "mm_token_type_ids": (input_ids == self.image_token).long(),
             "image_grid_thw": torch.stack([feature.grid for feature in chosen]).to(input_ids.device),
             "mm_encoder_outputs": {"image": moved},
+        }
+
+    def pixel_inputs(self, indices: Sequence[int], device: torch.device) -> dict[str, torch.Tensor]:
+        """The vision tower's inputs, so that a pass of the model computes its gradients."""
+        chosen = [self._inputs[self._paths[i]] for i in indices]
+        return {
+            "pixel_values": torch.cat([one.pixel_values for one in chosen]).to(device),
+            "image_grid_thw": torch.stack([one.grid for one in chosen]).to(device),
         }
 
     def images(self, indices: Sequence[int]) -> list[list[Image.Image]]:

@@ -13,6 +13,7 @@ from transformers import Cache, PrinterCallback
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+from geoclick.train.loop.gradient_checkpointing import TowerCheckpointing
 from geoclick.train.loop.trainer import AdapterSavingMixin
 from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
 from geoclick.train.reinforcement.shared_prompts import first_of_each, share
@@ -34,6 +35,7 @@ class ClickGRPOTrainer(AdapterSavingMixin, GRPOTrainer):  # type: ignore[misc]
         self._samples: list[int] = []
         self._completions = 0
         self.remove_callback(PrinterCallback)
+        self.add_callback(TowerCheckpointing())
 
     def count_completions(self) -> int:
         """Completions sampled by all processes in this session; every process must call it."""
@@ -114,7 +116,7 @@ class ClickGRPOTrainer(AdapterSavingMixin, GRPOTrainer):  # type: ignore[misc]
         compute_entropy: bool = False,
         **_: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
-        """As TRL's, for the samples of `_samples`: each prompt is computed once, from features instead of pixels."""
+        """As TRL's, for the samples of `_samples`: each prompt is computed once, with a frozen tower from features."""
         size = batch_size or len(input_ids)
         parts = []
         for start in range(0, len(input_ids), size):
@@ -122,15 +124,19 @@ class ClickGRPOTrainer(AdapterSavingMixin, GRPOTrainer):  # type: ignore[misc]
             shared = share(
                 self._samples[rows], input_ids[rows], attention_mask[rows], logits_to_keep, self._positions
             )
-            vision = self.prompts.vision_inputs(shared.owners, shared.input_ids)
+            if self.prompts.trains_vision:
+                vision = self.prompts.pixel_inputs(shared.owners, shared.input_ids.device)
+            else:
+                features = self.prompts.vision_inputs(shared.owners, shared.input_ids)
+                vision = {"mm_encoder_outputs": features["mm_encoder_outputs"]}
             with self.accelerator.autocast():
                 output = model(
                     input_ids=shared.input_ids,
                     attention_mask=shared.visible,
                     position_ids=shared.position_ids,
-                    mm_encoder_outputs=vision["mm_encoder_outputs"],
                     labels=shared.labels,
                     fused_lm_head=True,
+                    **vision,
                 )
             parts.append([shared.of_completions(values) for values in (output.log_probs, output.entropy)])
         logps, entropies = (torch.cat(values) for values in zip(*parts, strict=True))

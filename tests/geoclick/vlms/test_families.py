@@ -87,3 +87,13 @@ def test_modules_of_other_names_are_refused_before_training(tmp_path, old, new, 
             delattr(parent, last)
     with pytest.raises(GeoClickError, match=expected):
         families.check_targets(model, "qwen3_vl", families.TOWERS)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_the_towers_of_a_record_are_those_of_its_targets(family):
+    rules = families.FAMILIES[family]
+    for towers in (("language_model",), ("projector",), ("language_model", "vision"), families.TOWERS):
+        assert rules.towers_of(rules.lora_targets(towers)) == towers
+    assert rules.towers_of(families.LORA_TARGETS) == ("language_model",)
+    with pytest.raises(GeoClickError, match="LoRA targets that this GeoClick does not know"):
+        rules.towers_of(".*")

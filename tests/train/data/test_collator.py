@@ -1,13 +1,15 @@
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from geoclick import vlms
+from geoclick import images, vlms
 from geoclick.train.data import rows, vision_features
 from geoclick.train.data.collator import ClickCollator
+from geoclick.train.packing.packed_collator import PackedCollator
 from tests import tiny
 from tests.train.texts import with_texts
 
@@ -38,6 +40,18 @@ def test_the_batch_is_the_one_that_trl_makes(case):
         assert torch.equal(found[key], expected[key]), key
 
 
+def test_the_length_of_a_batch_is_a_multiple(case):
+    vlm, batch = case
+    plain, padded = ClickCollator(vlm.processor)(batch), ClickCollator(vlm.processor, multiple=50)(batch)
+    length = plain["input_ids"].shape[1]
+    assert length % 50
+    assert padded["input_ids"].shape[1] == length + -length % 50
+    for name, fill in {"input_ids": vlm.processor.tokenizer.pad_token_id, "labels": -100}.items():
+        assert torch.equal(padded[name][:, :length], plain[name])
+        assert (padded[name][:, length:] == fill).all()
+    assert torch.equal(padded["attention_mask"].sum(1), plain["attention_mask"].sum(1))
+
+
 def test_labels_are_the_answer_and_nothing_else(case):
     vlm, batch = case
     found = ClickCollator(vlm.processor)(batch)
@@ -66,3 +80,20 @@ def test_features_that_do_not_fit_are_not_cached(case):
     assert compute(vlm, batch, limit=size) is not None
     assert compute(vlm, batch, limit=size - 1) is None
     assert compute(vlm, batch, limit=0) is None
+
+
+@pytest.mark.parametrize("way", ["padded", "packed", "features"])
+def test_an_image_of_three_rows_of_pixels_is_read_as_three_rows(case, tmp_path, way):
+    """A processor that guesses the order of the axes takes them for three channels."""
+    vlm, batch = case
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 90, 3), dtype=np.uint8)
+    images.write_png(tmp_path / "strip.png", pixels)
+    row = dict(batch[0]) | {"images": [str(tmp_path / "strip.png")], "size": [3, 90]}
+    expected = vlm.processor.image_processor(images=[Image.fromarray(pixels)], return_tensors="pt")
+    if way == "features":
+        [feature] = compute(vlm, [row]).values()
+        assert torch.equal(feature.grid, expected["image_grid_thw"][0])
+        return
+    found = ClickCollator(vlm.processor)([row]) if way == "padded" else PackedCollator(vlm.processor)([[row]])
+    for name, value in expected.items():
+        assert torch.equal(found[name], value)

@@ -1,7 +1,10 @@
+import dataclasses
+
 import pytest
 import torch
 
 from geoclick import datasets, vlms
+from geoclick.geo.reading import PixelOptions
 from geoclick.prompts import messages
 from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
 from geoclick.vlms.encoding import model_inputs
@@ -25,9 +28,16 @@ def samples(tmp_path_factory):
     return list(datasets.read("folder", root, "train"))
 
 
-def make(vlm, samples, limit=1e9, answer_format="compact"):
-    autocast = torch.autocast("cpu", enabled=False)
-    return GrpoPrompts(vlm, samples, answer_format=answer_format, device=CPU, autocast=autocast, limit=limit)
+def make(vlm, samples, limit=1e9, answer_format="compact", trains_vision=False):
+    return GrpoPrompts(
+        vlm,
+        samples,
+        answer_format=answer_format,
+        device=CPU,
+        autocast=torch.autocast("cpu", enabled=False),
+        limit=limit,
+        trains_vision=trains_vision,
+    )
 
 
 @pytest.mark.parametrize("answer_format", ["compact", "json"])
@@ -62,6 +72,35 @@ def test_features_in_memory_or_not_give_the_logits_of_pixels(vlm, samples):
             vision = prompts.vision_inputs(numbers, ids)
             found = vlm.model(input_ids=ids, attention_mask=inputs["attention_mask"][numbers], **vision)
             torch.testing.assert_close(found.logits[:, -1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_with_a_trained_tower_pixels_give_the_logits_of_features(vlm, samples):
+    numbers = [2, 0, 1]
+    prompts = make(vlm, samples, trains_vision=True)
+    assert not prompts.bytes
+    prompts.load_features(numbers)
+    ids = prompts.ids(numbers)
+    for number, row in zip(numbers, ids, strict=True):
+        row = torch.tensor([row])
+        features, pixels = prompts.vision_inputs([number], row), prompts.pixel_inputs([number], CPU)
+        pixels["mm_token_type_ids"] = features["mm_token_type_ids"]
+        with torch.no_grad():
+            first, second = (vlm.model(input_ids=row, **vision).logits for vision in (features, pixels))
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+
+
+def test_features_and_pixels_are_those_of_the_chosen_bands(vlm, samples):
+    gray = [dataclasses.replace(sample, pixels=PixelOptions(bands=(1,))) for sample in samples]
+    for one, other in ((samples, gray), (gray, gray)):
+        first, second = (make(vlm, some) for some in (one, other))
+        ids = torch.tensor([first.ids([0])[0]])
+        same = torch.equal(
+            *(
+                torch.cat(prompts.vision_inputs([0], ids)["mm_encoder_outputs"]["image"].pooler_output)
+                for prompts in (first, second)
+            )
+        )
+        assert same == (one is gray)
 
 
 def test_the_pictures_are_the_images(vlm, samples):
