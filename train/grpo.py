@@ -102,7 +102,7 @@ def train(
     if is_first:
         speed = {"completions_per_second": round(completions / seconds, 2), "seconds": round(seconds, 2)}
         runs.write_metrics(output, metrics(trainer, speed, trainable))
-        runs.report(output, trainer.state.log_history, "reward", str(options.root))
+        runs.report(trainer, output, "reward", str(options.root))
 
 
 def make_arguments(options: GrpoOptions, trl_options: dict[str, Any]) -> "GRPOConfig":
@@ -160,12 +160,14 @@ def read_samples(options: GrpoOptions, arguments: "GRPOConfig") -> "list[Sample]
 
 def load_vlm(options: GrpoOptions, record: "AdapterRecord", arguments: "GRPOConfig") -> "Vlm":
     """The base model with the adapter, whose weights are trainable."""
+    from geoclick.train.options.trl_arguments import dtype_of
     from geoclick.vlms import loading
 
     vlm = loading.load(
         options.vlm or record.base,
         adapter=options.adapter,
         device=arguments.device,
+        dtype=dtype_of(arguments),
         revision=record.revision or None,
     )
     # PEFT loads adapters frozen, and writes this name; the folder of a hub cache would mean nothing elsewhere.

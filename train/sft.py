@@ -47,6 +47,7 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     if not options.quantise:
         bitsandbytes_import.leave_out(options.vlm, optimizer=str(trl_options.get("optim", "")))
     from geoclick.train.loop import checks, dry_run
+    from geoclick.train.loop.monitor import METRIC
     from geoclick.train.options.trl_arguments import trl_arguments
     from geoclick.vlms import families
 
@@ -59,7 +60,9 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     )
     checks.check_pixels(options.clicks)
     # Before the model: under DeepSpeed ZeRO-3 this makes transformers partition the weights while loading.
-    ours = {"max_length": None, "remove_unused_columns": False, "completion_only_loss": True}
+    ours: dict[str, Any] = {"max_length": None, "remove_unused_columns": False, "completion_only_loss": True}
+    if trl_options["save_strategy"] == "best":
+        ours |= {"metric_for_best_model": METRIC, "greater_is_better": True}
     arguments = trl_arguments("SFTConfig", trl_options, output_dir=options.output, **ours)
     vlm = load_vlm(options, arguments)
     monitor = make_monitor(options, vlm, arguments) if options.evaluate_every else None
@@ -112,7 +115,7 @@ def train(
     if is_first:
         speed = {"samples_per_second": round(samples / seconds, 2), "seconds": round(seconds, 2)}
         runs.write_metrics(output, metrics(trainer, data, speed, trainable))
-        runs.report(output, trainer.state.log_history, "loss", options.root)
+        runs.report(trainer, output, "loss", options.root)
             from geoclick.train.augmentation import sheet
 
 
@@ -156,6 +159,7 @@ def make_monitor(options: SftOptions, vlm: "Vlm", arguments: "SFTConfig") -> "Mo
         partitioned=partitioned(arguments),
         every=options.evaluate_every,
         patience=options.patience,
+        batch_size=arguments.per_device_eval_batch_size,
     )
 
 
@@ -213,10 +217,15 @@ def make_trainer(
         target_modules=record.targets,
         task_type="CAUSAL_LM",
     )
+    collator = (
+        PackedCollator(vlm.processor, data.features)
+        if data.packed
+        else ClickCollator(vlm.processor, data.features, multiple=arguments.pad_to_multiple_of or 1)
+    )
     return ClickTrainer(
         vlm.model,
         arguments,
-        data_collator=(PackedCollator if data.packed else ClickCollator)(vlm.processor, data.features),
+        data_collator=collator,
         train_dataset=data.rows,
         processing_class=vlm.processor,
         record=record,

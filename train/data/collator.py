@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from geoclick.train.augmentation.image_views import shown_images
@@ -22,10 +23,14 @@ class ClickCollator:
     Args:
         processor: the VLM's.
         features: vision features by image path, or None to process the images of every batch.
+        multiple: the length of a batch is a multiple of it.
     """
 
-    def __init__(self, processor: Processor, features: dict[str, VisionFeatures] | None = None) -> None:
+    def __init__(
+        self, processor: Processor, features: dict[str, VisionFeatures] | None = None, *, multiple: int = 1
+    ) -> None:
         self.processor = processor
+        self.multiple = multiple
         self.features = features
         self.image_token = processor.image_token_id
         self.merge = processor.image_processor.merge_size**2
@@ -45,13 +50,17 @@ class ClickCollator:
             answer = row["completion_ids"]
             ids.append(torch.tensor(prompt + answer))
             labels.append(torch.tensor([IGNORED] * len(prompt) + answer))
-        input_ids = pad_sequence(ids, batch_first=True, padding_value=self.processor.tokenizer.pad_token_id)
         lengths = torch.tensor([len(row) for row in ids])
+        more = -int(lengths.max()) % self.multiple
+        input_ids = pad_sequence(ids, batch_first=True, padding_value=self.processor.tokenizer.pad_token_id)
+        input_ids = pad(input_ids, (0, more), value=self.processor.tokenizer.pad_token_id)
         return batch | {
             "input_ids": input_ids,
             "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
             "mm_token_type_ids": (input_ids == self.image_token).long(),
-            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+            "labels": pad(
+                pad_sequence(labels, batch_first=True, padding_value=IGNORED), (0, more), value=IGNORED
+            ),
         }
 
     def _images(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from geoclick.train.augmentation.augment import Augmentation
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset
 from geoclick.train.data import rows as rows_module
 from geoclick.train.data import vision_features
+from geoclick.train.data.length_groups import LengthGroups
 from geoclick.train.data.vision_features import VisionFeatures
 from geoclick.train.loop import checks
 from geoclick.train.options.sft import SftOptions
@@ -32,6 +33,7 @@ class TrainingData:
         augmentation: of the rows, or None.
         features: cached vision features by image path, or None.
         packed: the rows in packs, or None.
+        grouped: the rows in an order by length, or None.
     """
 
     rows: Dataset
@@ -39,13 +41,14 @@ class TrainingData:
     augmentation: Augmentation | None
     features: dict[str, VisionFeatures] | None
     packed: PackedDataset | None
+    grouped: LengthGroups | None = None
 
     @property
-    def train_on(self) -> PackedDataset | AugmentedDataset | None:
+    def train_on(self) -> PackedDataset | AugmentedDataset | LengthGroups | None:
         """The dataset that replaces the rows during training, or None."""
         if self.packed is None and self.augmentation is not None:
             return AugmentedDataset(self.rows, self.augmentation)
-        return self.packed
+        return self.packed or self.grouped
 
 
 def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Container[str]) -> TrainingData:
@@ -78,7 +81,12 @@ def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Con
     seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
     augmentation = make_augmentation(options, vlm, seed) if options.augments else None
     features = cached_features(options, vlm, sizes, arguments)
-    packed = None
+    packed = grouped = None
+    step = arguments.world_size * arguments.gradient_accumulation_steps
+    if arguments.train_sampling_strategy == "group_by_length":
+        lengths = packed_dataset.token_lengths(rows, vlm.processor)
+        per_step = step * arguments.per_device_train_batch_size
+        grouped = LengthGroups(rows, lengths, seed=seed, per_step=per_step)
     if options.packing_tokens:
         packed_forward.prepare(vlm.model)
         packed = packed_dataset.build(
@@ -86,12 +94,11 @@ def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Con
             vlm.processor,
             budget=options.packing_tokens,
             seed=seed,
-            per_step=arguments.world_size * arguments.gradient_accumulation_steps,
-            share_images=features is None,
+            per_step=step,
             augmentation=augmentation,
         )
         left_out["too_long"] = packed.plan.too_long
-    return TrainingData(rows, left_out, augmentation, features, packed)
+    return TrainingData(rows, left_out, augmentation, features, packed, grouped)
 
 
 def make_augmentation(options: SftOptions, vlm: Vlm, seed: int) -> Augmentation:

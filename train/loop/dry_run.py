@@ -122,6 +122,7 @@ def without_output(arguments: "SFTConfig") -> "SFTConfig":
     arguments.output_dir = arguments.logging_dir = folder
     arguments.report_to = []
     arguments.save_strategy = SaveStrategy.NO
+    arguments.eval_on_start = False
     return arguments
 
 

@@ -27,7 +27,6 @@ SHOWN = 8
 """Samples in the panel."""
 CELL = 256
 CAPTION = 34
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Monitor:
         partitioned: whether each process holds only a part of the model, so that all must generate in step.
         every: steps between evaluations.
         patience: evaluations without a better mIoU after which the run stops; 0 never.
+        batch_size: answers that a process generates at once.
     """
 
     vlm: Vlm
@@ -51,6 +51,7 @@ class Monitor:
     partitioned: bool
     every: int
     patience: int
+    batch_size: int = 16
 
     def evaluate(self, model: PreTrainedModel, rank: int, processes: int) -> list[Record]:
         """The records of all samples, as `geoclick evaluate` writes them; every process must call it.
@@ -65,14 +66,14 @@ class Monitor:
         own = [self.samples[(rank * share + i) % len(self.samples)] for i in range(share)]
         vlm = replace(self.vlm, model=model, device=model.device)
         records: list[Record] = []
-        for start in range(0, share, BATCH):
-            batch = own[start : start + BATCH]
+        for start in range(0, share, self.batch_size):
+            batch = own[start : start + self.batch_size]
             predictions = generative.predict(
                 vlm,
                 self.segmenter,
                 [sample.read_image() for sample in batch],
                 [sample.query for sample in batch],
-                generative.Generation(answer_format=self.answer_format, batch_size=BATCH),
+                generative.Generation(answer_format=self.answer_format, batch_size=self.batch_size),
                 in_step=self.partitioned,
             )
             records += [scoring.score_sample(s, p, "native") for s, p in zip(batch, predictions, strict=True)]

@@ -123,10 +123,11 @@ def write_metrics(output: Path, metrics: dict[str, Any]) -> None:
     files.write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
-def report(output: Path, log: list[dict[str, float]], metric: str, root: str) -> None:
-    """Print the last value of a metric or its best evaluation, what was written, and the next command."""
+def report(trainer: "Trainer", output: Path, metric: str, root: str) -> None:
+    """Print the last value of a metric or its best evaluation, what was written, and the next commands."""
     from geoclick.train.loop.monitor import METRIC
 
+    log = trainer.state.log_history
     evaluations = [entry for entry in log if METRIC in entry]
     logged = [entry[metric] for entry in log if metric in entry]
     if evaluations:
@@ -137,8 +138,10 @@ def report(output: Path, log: list[dict[str, float]], metric: str, root: str) ->
     elif logged:
         print(f"{metric}: {float(logged[0]):.3f} at first, {float(logged[-1]):.3f} at last")
     print(f"adapter: {output}\ncurves: {output / 'metrics.json'}")
-    data = ["--root", root, "--split", "test"]
-    print_next("evaluate", *data, "--adapter", output, "--output", f"{output}-evaluated")
+    data, evaluated = ["--root", root, "--split", "test"], f"{output}-evaluated"
+    print_next("evaluate", *data, "--adapter", output, "--output", evaluated)
+    if trainer.args.hub_model_id:
+        print_next("card", output, "--evaluation", evaluated, "--push", trainer.args.hub_model_id)
 
 
 def shutdown(trainer: "Trainer") -> None:

@@ -22,6 +22,7 @@ from trl import SFTTrainer
 from geoclick import files
 from geoclick.errors import GeoClickError
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, EpochSampler
+from geoclick.train.data.length_groups import LengthGroups
 from geoclick.train.loop import checkpoints
 from geoclick.train.loop import monitor as monitors
 from geoclick.train.loop.answer_loss import AnswerLossMixin, AnswerSmoother, sample_count
@@ -123,13 +124,13 @@ class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ig
     Args:
         record: provenance, written next to every adapter that is saved.
         monitor: the evaluation during training, or None.
-        train_on: the rows of `train_dataset` in packs or augmented, to train on instead; None trains on batches of
-            the rows as they are.
+        train_on: the rows of `train_dataset` in packs, augmented or by length, to train on instead; None trains on
+            batches of the rows as they are.
         tower_lr: learning rates of towers; towers without one have the run's.
         loss_average: what the loss is the mean over, `tokens` or `samples`.
     """
 
-    train_dataset: Rows | PackedDataset | AugmentedDataset
+    train_dataset: Rows | PackedDataset | AugmentedDataset | LengthGroups
     control: TrainerControl
 
     def __init__(
@@ -137,7 +138,7 @@ class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ig
         *args: Any,
         record: AdapterRecord,
         monitor: Monitor | None = None,
-        train_on: PackedDataset | AugmentedDataset | None = None,
+        train_on: PackedDataset | AugmentedDataset | LengthGroups | None = None,
         tower_lr: dict[str, float] | None = None,
         loss_average: str = "tokens",
         **kwargs: Any,
@@ -175,7 +176,7 @@ class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ig
         return int(self.accelerator.gather(count).sum())
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any] | None:
-        if isinstance(self.train_dataset, PackedDataset | AugmentedDataset):
+        if isinstance(self.train_dataset, PackedDataset | AugmentedDataset | LengthGroups):
             return EpochSampler(self.train_dataset)
         return super()._get_train_sampler(train_dataset)
 
@@ -221,6 +222,13 @@ class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ig
             self._save_best()
         if monitors.stalled(self.state.log_history, self.monitor.patience):
             self.control.should_training_stop = True
+        return figures
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """An evaluation of the run; the one before the first step is not repeated when the run is resumed."""
+        if kwargs.get("skip_scheduler") and self.state.global_step:
+            return {}
+        figures: dict[str, float] = super()._evaluate(*args, **kwargs)
         return figures
 
     def _save_best(self) -> None:

@@ -19,7 +19,7 @@ EXAMPLE = (
 DESCRIPTION = (
     "Train an adapter that writes clicks with GRPO, rewarded for the masks that the frozen segmenter makes of them.\n"
     "Any option of TRL's GRPOConfig (learning_rate, num_generations, temperature, beta, max_steps, ...) may be given\n"
-    "too, in the file or as a flag."
+    "too, in the file or as a flag; docs/training_options.md says which ones work, differ here or are refused."
 )
 
 
@@ -71,24 +71,6 @@ Rewards are not divided by their standard deviation within a group: if all masks
 form would weigh as much as right and wrong in other groups.
 """
 
-SET_BY_GEOCLICK = {
-    "output_dir": "output",
-    "resume_from_checkpoint": "resume",
-    "model_init_kwargs": "vlm",
-    "reward_weights": "iou_weight, format_weight, economy_weight and no_target_weight",
-    "chat_template_kwargs": None,
-    "trust_remote_code": None,
-    "remove_unused_columns": None,
-    "use_transformers_continuous_batching": None,
-    "sync_ref_model": None,
-    "log_multimodal": None,
-    "do_train": None,
-    "do_eval": None,
-    "eval_strategy": None,
-    "push_to_hub": None,
-}
-"""Options of GRPOConfig that GeoClick sets itself or does not support, and the option to use instead."""
-
 
 def check(options: GrpoOptions) -> None:
     """Refuse an output, an adapter or a dataset before the model libraries are imported."""
@@ -100,7 +82,7 @@ def check(options: GrpoOptions) -> None:
         early_checks.check_root(root)
 
 
-COMMAND = TrlCommand(GrpoOptions, "GRPOConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, SET_BY_GEOCLICK)
+COMMAND = TrlCommand(GrpoOptions, "GRPOConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, DEFAULTS)
 
 
 def parse(

@@ -10,7 +10,11 @@ AT_LEAST_ONE = (
     *("gradient_accumulation_steps", "per_device_train_batch_size", "num_iterations"),
     *("steps_per_generation", "generation_batch_size"),
 )
-NOT_NEGATIVE = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "beta")
+NOT_NEGATIVE = (
+    *("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "beta", "seed", "data_seed"),
+    *("dataloader_num_workers", "neftune_noise_alpha", "label_smoothing_factor"),
+)
+BELOW_ONE = ("label_smoothing_factor",)
 
 
 def check(options: Mapping[str, Any]) -> None:
@@ -24,6 +28,8 @@ def check(options: Mapping[str, Any]) -> None:
             raise UsageError(f"{name} must be 1 or more, not {value}.")
         if name in NOT_NEGATIVE and value < 0:
             raise UsageError(f"{name} must be 0 or more, not {value}.")
+        if name in BELOW_ONE and value >= 1:
+            raise UsageError(f"{name} must be below 1, not {value:g}.")
         if name == "num_train_epochs" and value <= 0:
             raise UsageError(f"num_train_epochs must be above 0, not {value:g}.")
         if name == "max_steps" and value != -1 and value < 1:

@@ -18,7 +18,8 @@ EXAMPLE = (
 )
 DESCRIPTION = (
     "LoRA-tune a Qwen-VL to write clicks. Any option of TRL's SFTConfig (learning_rate, num_train_epochs,\n"
-    "per_device_train_batch_size, save_steps, report_to, ...) may be given too, in the file or as a flag."
+    "per_device_train_batch_size, save_steps, report_to, ...) may be given too, in the file or as a flag;\n"
+    "docs/training_options.md says which ones work, differ here or are refused."
 )
 
 
@@ -136,29 +137,6 @@ DEFAULTS: dict[str, Any] = {
 }
 """GeoClick's defaults where they differ from those of SFTConfig; a file or a flag overrides them."""
 
-SET_BY_GEOCLICK = {
-    "output_dir": "output",
-    "resume_from_checkpoint": "resume",
-    "model_init_kwargs": "vlm",
-    "max_length": "max_pixels",
-    "chat_template_path": None,
-    "trust_remote_code": None,
-    "remove_unused_columns": None,
-    "completion_only_loss": None,
-    "assistant_only_loss": None,
-    "dataset_kwargs": None,
-    "packing": None,
-    "padding_free": None,
-    "do_train": None,
-    "do_eval": None,
-    "eval_strategy": "evaluate_every",
-    "eval_steps": "evaluate_every",
-    "load_best_model_at_end": "evaluate_every",
-    "metric_for_best_model": "evaluate_every",
-    "push_to_hub": None,
-}
-"""Options of SFTConfig that GeoClick sets itself, and the option to use instead."""
-
 
 def check(options: SftOptions) -> None:
     """Refuse an output, a store or a dataset before the model libraries are imported."""
@@ -168,7 +146,7 @@ def check(options: SftOptions) -> None:
     early_checks.check_root(options.root)
 
 
-COMMAND = TrlCommand(SftOptions, "SFTConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, SET_BY_GEOCLICK)
+COMMAND = TrlCommand(SftOptions, "SFTConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, DEFAULTS)
 
 
 def parse(

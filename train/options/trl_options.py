@@ -7,11 +7,14 @@ from typing import Any, Generic, NoReturn, TypeVar
 from geoclick import config
 from geoclick.config import unknown_key
 from geoclick.errors import UsageError
-from geoclick.train.options import ranges
+from geoclick.train.options import ranges, trl_rules
+from geoclick.train.options.trl_table import RULES
 
 T = TypeVar("T")
 
 _NOT_GIVEN = object()
+
+COMMAND_LINE = "the command line"
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class TrlCommand(Generic[T]):
         prog: the command as the user types it.
         description: for `--help`.
         example: a command line that works, for `--help`.
-        set_by_geoclick: TRL's options that the command sets itself, and the option to use instead, or None.
+        defaults: GeoClick's defaults of TRL's options.
     """
 
     options: type[T]
@@ -32,7 +35,7 @@ class TrlCommand(Generic[T]):
     prog: str
     description: str
     example: str
-    set_by_geoclick: Mapping[str, str | None]
+    defaults: Mapping[str, Any]
 
     def parse(
         self, argv: Sequence[str] | None, check: Callable[[T], None] | None = None
@@ -51,11 +54,19 @@ class TrlCommand(Generic[T]):
         )
         if check:
             check(options)
+        flags, rules = trl_rules.of_flags(rest.flags), RULES[self.trl_class]
+        others = vars(options) | dict(self.defaults) | rest.values | flags
+        for values, where in ((rest.values, str(rest.path)), (flags, COMMAND_LINE)):
+            trl_rules.check(rules, values, others, where)
         # Empty and nested values of a file have their types already; the parser takes text.
         typed = {k: v for k, v in rest.values.items() if v is None or isinstance(v, dict | list)}
         words = [f"--{key}={value}" for key, value in rest.values.items() if key not in typed]
         from_file = self._trl_values(words, typed, str(rest.path))
-        given = from_file | self._trl_values(rest.flags, {}, "the command line")
+        given = from_file | self._trl_values(rest.flags, {}, COMMAND_LINE)
+        # Again, because the parser knows more spellings, such as `--no_bf16`.
+        trl_rules.check(rules, given, others | given, "the options")
+        # A refused option has the value that changes nothing.
+        given = {name: value for name, value in given.items() if rules[name].status != trl_rules.REFUSED}
         ranges.check(given | vars(options))
         return options, given
 
@@ -76,14 +87,12 @@ class TrlCommand(Generic[T]):
         namespace, rest = parser.parse_known_args(words)
         given = {key: value for key, value in vars(namespace).items() if value is not _NOT_GIVEN} | typed
         flags = [word.removeprefix("--") for word in rest if word.startswith("--")]
+        rules = RULES[self.trl_class]
         for key in [*given, *(flag.partition("=")[0].replace("-", "_") for flag in flags)]:
-            if key in self.set_by_geoclick:
-                instead = self.set_by_geoclick[key]
-                fix = f"use {instead} instead" if instead else "remove it"
-                raise UsageError(f"{key} in {where} is set by GeoClick; {fix}.")
-            if key not in names:
+            if key not in rules or key not in names:
                 own = [field.name for field in fields(self.options)]  # type: ignore[arg-type]
-                raise unknown_key(key, [*own, *(names - set(self.set_by_geoclick))], where)
+                usable = [name for name, rule in rules.items() if rule.status != trl_rules.REFUSED]
+                raise unknown_key(key, [*own, *usable], where)
         if rest:
             raise UsageError(
                 f"{rest[0]!r} is one value too many: a flag takes one value; see '{self.prog} --help'."

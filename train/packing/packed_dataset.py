@@ -42,7 +42,7 @@ def build(
     budget: int,
     seed: int,
     per_step: int,
-    share_images: bool,
+    share_images: bool = True,
     augmentation: Augmentation | None = None,
 ) -> "PackedDataset":
     """The rows in packs.
@@ -53,8 +53,8 @@ def build(
         budget: largest number of tokens of a pack.
         seed: of the run.
         per_step: packs of a step, over all processes and accumulated ones.
-        share_images: put the queries of an image into one pack, so that one pass of the vision tower serves them.
-            With cached features there is nothing to share, and a random order mixes better.
+        share_images: put the queries of an image into one pack, so that one pass of the vision tower serves them. Runs
+            always do, also with cached features: packs must not depend on the memory of a machine.
         augmentation: of the rows, whose lengths are then the largest that it may give them.
 
     Raises:

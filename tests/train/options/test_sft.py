@@ -53,6 +53,10 @@ def test_file_and_flags_join_and_flags_win(tmp_path):
         (["--max_steps", "0"], "max_steps must be 1 or more, or -1"),
         (["--gradient_accumulation_steps", "-1"], "gradient_accumulation_steps must be 1 or more, not -1"),
         (["--quantise", "int3"], "invalid choice: 'int3'"),
+        (["--label_smoothing_factor", "1"], "label_smoothing_factor must be below 1, not 1"),
+        (["--dataloader_num_workers", "-1"], "dataloader_num_workers must be 0 or more, not -1"),
+        (["--seed", "-1"], "seed must be 0 or more, not -1"),
+        (["--loss-average", "rows"], "invalid choice: 'rows'"),
     ],
 )
 def test_a_wrong_flag_is_one_sentence(words, expected):
