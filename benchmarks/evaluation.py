@@ -144,6 +144,8 @@ def cost(folder: Path, options: EvaluationOptions) -> dict[str, Any]:
         steps[name] = round(1000 * (last - before) / options.samples, 3)
 
     with run_folder.EvaluationFolder(folder, protocol).open() as claims:
+        if claims is None:
+            raise SystemExit(f"{folder} holds a finished evaluation; remove it.")
         run_folder.answer(folder, split, claims, batch_size=BATCH, ask=lines, advance=lambda count: None)
         lap("records, written")
         run_folder.finish(folder, options.samples)

@@ -117,7 +117,10 @@ def click_with_geoclick(job: "Job", samples: "Sequence[Sample]") -> list[Result]
     """The same clicks by the job of `geoclick synth`."""
     from geoclick.data_synthesis.shards.make import make
 
-    return [([tuple(click) for click in row.clicks], row.ious[-1]) for row in make(job, samples).rows]
+    return [
+        ([(int(click.x), int(click.y), click.positive) for click in row.clicks], row.ious[-1])
+        for row in make(job, samples).rows
+    ]
 
 
 def build_sam(options: SpeedOptions) -> "Sam":

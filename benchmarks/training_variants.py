@@ -27,6 +27,7 @@ from geoclick.train.packing import packed_dataset, packed_forward
 from geoclick.train.packing.packed_collator import PackedCollator
 from geoclick.train.packing.packed_dataset import PackedDataset
 from geoclick.vlms import families
+from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.loading import Vlm
 
 
@@ -92,15 +93,28 @@ def _trl_trainer(setup: Setup) -> Trainer:
     tokenizer = setup.vlm.processor.tokenizer
 
     def texts(row: TrainingRow) -> dict[str, str]:
-        return {
-            "prompt": tokenizer.decode(row["prompt_ids"]),
-            "completion": tokenizer.decode(row["completion_ids"]),
-        }
+        prompt, completion = tokenizer.batch_decode([row["prompt_ids"], row["completion_ids"]])
+        return {"prompt": prompt, "completion": completion}
 
     rows = setup.rows.map(texts, remove_columns=["size", "prompt_ids", "completion_ids"])
     rows = rows.cast_column("images", datasets.Sequence(datasets.Image()))
     model = copy.deepcopy(setup.vlm.model)
     return SFTTrainer(model, train_dataset=rows, **_common_arguments(setup, "trl", setup.options.batch))
+
+
+def _record(setup: Setup) -> AdapterRecord:
+    """The provenance of an adapter that is not saved."""
+    vlm = setup.vlm
+    return AdapterRecord(
+        base=vlm.name,
+        revision=vlm.revision,
+        family=vlm.family,
+        fingerprint=vlm.fingerprint,
+        answer_format="compact",
+        min_pixels=1,
+        max_pixels=1,
+        targets=families.LORA_TARGETS,
+    )
 
 
 def _geoclick_trainer(setup: Setup, name: str) -> Trainer:
@@ -116,7 +130,7 @@ def _geoclick_trainer(setup: Setup, name: str) -> Trainer:
         model,
         train_dataset=setup.rows,
         data_collator=collator(setup.vlm.processor, features),
-        record=None,
+        record=_record(setup),
         train_on=packs,
         **_common_arguments(setup, name, 1 if packed else setup.options.batch),
     )

@@ -18,7 +18,9 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def resize_points(points: Sequence[tuple[float, float]], size: tuple[int, int], side: int) -> np.ndarray:
+def resize_points(
+    points: Sequence[tuple[float, float]] | np.ndarray, size: tuple[int, int], side: int
+) -> np.ndarray:
     """Points (x, y) of an image of `size` (height, width) in the resized image, float64 [P, 2]."""
     height, width = resized_size(size, side)
     return np.array(points, float) * np.array([width / size[1], height / size[0]])

@@ -1,0 +1,184 @@
+"""The time of each command until its first line, compared with another checkout.
+
+    python -m benchmarks.startup --baseline ../other-checkout --output runs/startup
+
+The two checkouts run in turns, on inputs that the current one makes. A command is stopped at its first line that is
+not a library's. CPU seconds depend less on the load of the machine than wall-clock seconds. Writes startup.json and
+prints a table.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from geoclick import config, files
+from geoclick.command import Command
+from geoclick.config import option
+from geoclick.errors import GeoClickError
+
+REPO = Path(__file__).parents[1]
+COMMANDS = (
+    *("scenes", "synth", "quality", "export", "train sft", "train grpo"),
+    *("merge", "card", "predict", "evaluate", "compare"),
+)
+LIBRARIES = ("[WARNING]", "UserWarning", "warnings.warn", "it/s]", "kernels-community")
+"""Parts of the lines that libraries print."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartupOptions:
+    """Options of `python -m benchmarks.startup`."""
+
+    output: str = option(help="folder for startup.json and the inputs")
+    baseline: str | None = option(None, help="another checkout, measured in turns with this one")
+    commands: tuple[str, ...] = option(COMMANDS, help="commands to measure", choices=COMMANDS)
+    runs: int = option(5, help="runs of each command", minimum=1)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a command took until its first line.
+
+    Attributes:
+        cpu_seconds: CPU time of its processes.
+        seconds: wall-clock time.
+        line: the line.
+    """
+
+    cpu_seconds: float
+    seconds: float
+    line: str
+
+
+def arguments(command: str, inputs: Path, output: Path) -> list[str]:
+    """A command line on tiny inputs."""
+    scenes, clicks = inputs / "scenes", inputs / "clicks"
+    image = inputs / "scenes" / "train" / "images" / "000000.png"
+    words: dict[str, list[object]] = {
+        "scenes": [output, "--count", 3],
+        "synth": ["--root", scenes, "--split", "train", "--output", output],
+        "quality": [clicks, "--root", scenes, "--output", output],
+        "export": [clicks, "--root", scenes, "--layout", "ms-swift", "--output", output],
+        "train sft": [
+            *("--config", REPO / "configs" / "sft" / "embedded.yaml", "--clicks", clicks, "--root", scenes),
+            *("--max_steps", 1, "--output", output),
+        ],
+        "train grpo": [
+            *("--config", REPO / "configs" / "grpo" / "embedded.yaml", "--adapter", inputs / "adapter"),
+            *("--root", scenes, "--max_steps", 1, "--output", output),
+        ],
+        "merge": [inputs / "adapter", "--check-samples", 1, "--output", output],
+        "card": [inputs / "adapter"],
+        "predict": [image, "--text", "tank", "--adapter", inputs / "adapter", "--output", output],
+        "evaluate": [
+            *("--root", scenes, "--split", "train", "--adapter", inputs / "adapter", "--output", output)
+        ],
+        "compare": [inputs / "a", inputs / "b", "--output", output],
+    }
+    return [*command.split(), *map(str, words[command])]
+
+
+def make_inputs(folder: Path) -> None:
+    """Scenes, a click store, an adapter and two evaluations; those that exist are used again."""
+    scenes, clicks = folder / "scenes", folder / "clicks"
+    points = ["evaluate", "--root", scenes, "--split", "train", "--predictor", "center-point", "--output"]
+    made: Mapping[Path, Sequence[object]] = {
+        scenes: ["scenes", scenes, "--count", 6],
+        clicks: ["synth", "--root", scenes, "--split", "train", "--output", clicks],
+        folder / "adapter": [
+            *("train", "sft", "--config", "sft/embedded", "--clicks", clicks, "--root", scenes),
+            *("--allow-contradictions", "--max-steps", 1, "--output", folder / "adapter"),
+        ],
+        folder / "a": [*points, folder / "a"],
+        folder / "b": [*points, folder / "b"],
+    }
+    for path, words in made.items():
+        if not path.exists():
+            subprocess.run([sys.executable, "-m", "geoclick.cli", *map(str, words)], check=True, cwd=REPO)
+
+
+def start(checkout: Path, words: Sequence[str]) -> Start:
+    """Run a command of a checkout until its first line.
+
+    Raises:
+        GeoClickError: it ends without a line, or with an error.
+    """
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    if checkout != REPO:
+        environment["PYTHONPATH"] = str(checkout)
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geoclick.cli", *words],
+        cwd=checkout,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    shown = psutil.Process(process.pid)
+    try:
+        for line in process.stdout or ():
+            if line.strip() and not any(part in line for part in LIBRARIES):
+                used = [one.cpu_times() for one in (shown, *shown.children(recursive=True))]
+                cpu = sum(sum(times[:4]) for times in used)  # with those of ended children
+                if line.startswith("error:"):
+                    raise GeoClickError(f"{' '.join(words)} in {checkout} fails: {line.strip()}")
+                return Start(cpu, time.monotonic() - began, line.strip())
+    finally:
+        for one in (*shown.children(recursive=True), shown):
+            one.kill()
+        process.wait()
+    raise GeoClickError(f"{' '.join(words)} in {checkout} prints nothing; run it there to see why.")
+
+
+def run(options: StartupOptions) -> None:
+    """Measure the commands in turns, print the table and write the figures."""
+    folder = Path(options.output)
+    inputs = folder / "inputs"
+    make_inputs(inputs)
+    checkouts = {"here": REPO} | ({"baseline": Path(options.baseline).resolve()} if options.baseline else {})
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    print(f"{'':<12}{'CPU s':>8}{'s':>8}{'baseline':>10}{'ratio':>7}  first line")
+    for command in options.commands:
+        starts: dict[str, list[Start]] = {name: [] for name in checkouts}
+        for number in range(options.runs):
+            for name, checkout in checkouts.items():
+                output = folder / "outputs" / f"{command}-{name}-{number}-{time.time_ns()}"
+                starts[name].append(start(checkout, arguments(command, inputs, output)))
+        figures[command] = {name: medians(measured) for name, measured in starts.items()}
+        here, other = figures[command]["here"], figures[command].get("baseline")
+        cpu = here["cpu_seconds"]
+        ratio = f"{other['cpu_seconds']:>10.2f}{cpu / other['cpu_seconds']:>7.2f}" if other else ""
+        row = f"{command:<12}{cpu:>8.2f}{here['seconds']:>8.2f}{ratio:>17}"
+        print(f"{row}  {starts['here'][0].line[:60]}", flush=True)
+        files.write_whole(folder / "startup.json", json.dumps(figures, indent=2) + "\n")
+    config.write_config(options, folder)
+
+
+def medians(starts: Sequence[Start]) -> dict[str, float]:
+    """The medians of some starts."""
+    return {
+        "cpu_seconds": statistics.median(one.cpu_seconds for one in starts),
+        "seconds": statistics.median(one.seconds for one in starts),
+    }
+
+
+main = Command(
+    prog="python -m benchmarks.startup",
+    options=StartupOptions,
+    run=run,
+    description="Measure the time of each command until its first line.",
+    example="python -m benchmarks.startup --baseline ../other-checkout --output runs/startup",
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
