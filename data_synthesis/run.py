@@ -55,7 +55,7 @@ def run(options: SynthOptions, segmenter: "Segmenter | None" = None) -> None:
     settings = describe(options, job.segmenter, samples)
     folder = progress.StoreFolder(Path(options.output), settings)
     if not folder.is_complete():
-        check_contradictions(samples, allowed=options.allow_contradictions)
+        check_contradictions(samples, options)
     with folder.open() as held:
         if held is None:
             if processes.is_first():

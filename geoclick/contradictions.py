@@ -83,12 +83,13 @@ def count(questions: np.ndarray, targets: np.ndarray) -> Contradictions:
     return Contradictions(len(rows), int(np.count_nonzero(rows)), len(np.unique(questions[rows])))
 
 
-def check(contradictions: Contradictions, *, allowed: bool) -> None:
-    """Raise GeoClickError if more than LIMIT of the rows contradict others, unless that is allowed."""
+def check(
+    contradictions: Contradictions, *, allowed: bool, fix: str = "Ask a different question for each target"
+) -> None:
+    """Raise GeoClickError, with the fix, if more than LIMIT of the rows contradict others, unless that is allowed."""
     if contradictions.share > LIMIT and not allowed:
         raise GeoClickError(
-            f"{contradictions}; at most {100 * LIMIT:g} % are accepted. Ask a different question for each target, or "
-            "add --allow-contradictions."
+            f"{contradictions}; at most {100 * LIMIT:g} % are accepted. {fix}, or add --allow-contradictions."
         )
 
 

@@ -81,6 +81,11 @@ class DatasetOptions(PixelRule):
     components: bool = option(
         False, help="make each connected component of a color mask a sample (default: each class of an image)"
     )
+    by_class: bool = option(
+        False,
+        help="make each class of an image a sample, the union of its COCO annotations or of the polygons on a GeoTIFF "
+        "(default: each annotation or polygon is a sample, and those of a class ask the same question)",
+    )
     crowds: bool = option(
         False, help="use COCO annotations with iscrowd, such as CVAT's brush masks, as targets"
     )

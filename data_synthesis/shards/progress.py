@@ -29,7 +29,7 @@ DATA = {
 """Recorded settings that are no options, with the beginning of the sentence that they differ."""
 
 
-LATER_OPTIONS = ("components", "crowds", "empty_images")
+LATER_OPTIONS = ("components", "by_class", "crowds", "empty_images")
 """Options that records of older stores lack. If their samples are others, the record's samples_sha256 differs."""
 
 

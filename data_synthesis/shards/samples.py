@@ -46,16 +46,25 @@ def _check_ids(samples: list[Sample], sequences: int) -> None:
             )
 
 
-def check_contradictions(samples: Iterable[Sample], *, allowed: bool) -> None:
+def fix_contradictions(options: SynthOptions) -> str:
+    """What an error about contradictions suggests for the layout of the data."""
+    if options.dataset in ("coco", "raster") and not options.by_class:
+        return "Add --by-class, which makes each class of an image one sample"
+    if options.components:
+        return "Leave out --components, so that each class of an image is one sample"
+    return "Ask a different question for each target"
+
+
+def check_contradictions(samples: Iterable[Sample], options: SynthOptions) -> None:
     """Print how many samples have the same image and query as others, and another target.
 
     Raises:
-        GeoClickError: there are too many, and that is not `allowed`.
+        GeoClickError: there are too many, without --allow-contradictions.
     """
     rows = contradictions.QuestionTargets()
     for sample in samples:
         rows.add(sample.image, sample.query, sample.rle)
     result = rows.count()
-    contradictions.check(result, allowed=allowed)
+    contradictions.check(result, allowed=options.allow_contradictions, fix=fix_contradictions(options))
     if result.contradicting and processes.is_first():
         print(f"warning: {result}")

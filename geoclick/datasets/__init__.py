@@ -84,7 +84,8 @@ def read(
     from geoclick.datasets import windows
 
     windows.check(options.tile, options.overlap)
-    return windows.cut(samples, options, report)
+    instances = options.components or (dataset == "coco" and not options.by_class)
+    return windows.cut(samples, options, report, instances=instances)
 
 
 def _shown(samples: Iterator[Sample], options: ReadOptions) -> Iterator[Sample]:

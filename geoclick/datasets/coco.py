@@ -12,8 +12,10 @@ case. A segmentation is a list of polygons or an RLE, compressed or not; polygon
 others are ignored and counted. Ids may be numbers or texts: 1, 1.0 and "1" are the same id.
 
 Annotations with `iscrowd` are no targets: as in COCO's own scoring, their pixels are not scored for queries of their
-category, except those of the target. `--crowds` makes them targets, which CVAT's brush masks need. With
-`--empty-images`, an image without annotations is a sample without target for each category.
+category, except those of the target. `--crowds` makes them targets, which CVAT's brush masks need. Annotations of a
+category in an image ask the same question and have different targets, so they contradict each other; with `--by-class`,
+a sample is an image and a category, and its target is the union of the annotations. With `--empty-images`, an image
+without annotations is a sample without target for each category.
 
 Format: https://cocodataset.org/#format-data. Polygons are rasterized by pycocotools.
 """
@@ -191,6 +193,8 @@ def _samples(
         sample = partial(Sample, dataset=NAME, split=split, root=root, image=image, size=size)
         if annotations:
             targets, crowds = _decode(annotations, index.categories, image, size, options.crowds, on_left_out)
+            if options.by_class:
+                targets = _united(targets, record["id"], index.categories)
             yield from _of_image(targets, crowds, sample)
         else:
             yield from _without_target(record["id"], index.categories, size, sample)
@@ -204,6 +208,24 @@ def _without_target(
     for category, name in categories.items():
         sample_id = f"image-{number}-category-{category}"
         yield sample(sample_id=sample_id, task="no_target", query=name.lower(), rle=empty, category=name)
+
+
+def _united(
+    targets: list[tuple[str, str, Rle]], number: int | str, categories: dict[int | str, str]
+) -> list[tuple[str, str, Rle]]:
+    """The targets of an image, one for each of its categories, in the file's order."""
+    from pycocotools import mask as pycoco
+
+    united = []
+    # Several categories may have one name.
+    ids = {name: category for category, name in reversed(categories.items())}
+    for name, category in reversed(ids.items()):
+        if rles := [rle for _, own, rle in targets if own == name]:
+            rle = pycoco.merge(rles)
+            counts = rle["counts"].decode("ascii")
+            sample_id = f"image-{number}-category-{category}"
+            united.append((sample_id, name, Rle(size=rles[0]["size"], counts=counts)))
+    return united
 
 
 def _image(root: Path, split: str, record: Json) -> tuple[str, tuple[int, int]]:

@@ -11,7 +11,9 @@ A raster is cut to overlapping tiles, see `--tile` and `--overlap`. An instance 
 tile only: the one among those that contain it in which it is nearest the center. The overlap should therefore be the
 size of a typical instance. A larger instance becomes a sample in each of the tiles that are needed to show all of it;
 its mask there is the visible part, and pieces of less than `--min-area` pixels are left out. The pixels that tile
-borders cut off are counted, and the visible share is reported.
+borders cut off are counted, and the visible share is reported. Polygons of a class in a tile ask the same question and
+have different targets, so they contradict each other; with `--by-class`, a sample is a tile and a class that it shows,
+and its target is all that the tile shows of the class.
 
 Tiles are written as PNGs to `ROOT/SPLIT/.tiles` when a sample first needs them, and reused later; the folder's name
 changes with the raster's size, its modification time and the display options. Pixels without data are not scored,
@@ -30,6 +32,7 @@ import numpy as np
 
 from geoclick import masks
 from geoclick.datasets import windows
+from geoclick.datasets.color_masks import slug
 from geoclick.datasets.reading import RASTER_TILE, LeftOut, OnLeftOut, ReadOptions, inside
 from geoclick.datasets.sample import Sample
 from geoclick.errors import GeoClickError, UsageError
@@ -211,14 +214,17 @@ def _of_raster(
     folder = inside(root, f"{split}/{tiles.FOLDER}/{stem}-{_key(raster, bands, options)}")
     grid = tiles.cut(raster.shape, options.tile or RASTER_TILE, options.overlap)
     by_tile: dict[Tile, list[Instance]] = defaultdict(list)
-    for instance in _instances(raster, stem, labels, grid, on_left_out):
+    for instance in _instances(raster, stem, labels, grid, on_left_out, by_class=options.by_class):
         for tile in instance.tiles:
             by_tile[tile].append(instance)
     limits = None
     for tile in sorted(by_tile):
         window = tiles.window(grid, tile)
-        pieces = (_piece(instance, window, options, on_left_out) for instance in by_tile[tile])
-        visible = [piece for piece in pieces if piece is not None]
+        if options.by_class:
+            visible = list(_of_classes(stem, by_tile[tile], window))
+        else:
+            pieces = (_piece(instance, window, options, on_left_out) for instance in by_tile[tile])
+            visible = [piece for piece in pieces if piece is not None]
         if not visible:
             continue
         path = folder / windows.name_of(window)
@@ -252,6 +258,21 @@ def _of_raster(
             )
 
 
+def _of_classes(stem: str, instances: list[Instance], window: Window) -> Iterator[tuple[str, str, Rle]]:
+    """The id, the name and the RLE of each class in a tile, in the order in which the classes first appear."""
+    shown: dict[str, np.ndarray] = {}
+    for instance in instances:
+        mask = vectors.rasterize(instance.shape, instance.box, window)
+        if instance.category in shown:
+            shown[instance.category] |= mask
+        else:
+            shown[instance.category] = mask
+    for category, mask in shown.items():
+        if mask.any():
+            name = f"{stem}/{slug(category) or 'target'}-r{window.row}c{window.column}"
+            yield name, category, masks.encode_rle(mask)
+
+
 def _piece(
     instance: Instance, window: Window, options: ReadOptions, on_left_out: OnLeftOut
 ) -> tuple[str, str, Rle] | None:
@@ -275,9 +296,15 @@ def _piece(
 
 
 def _instances(
-    raster: "DatasetReader", stem: str, labels: Labels, grid: tiles.Grid, on_left_out: OnLeftOut
+    raster: "DatasetReader",
+    stem: str,
+    labels: Labels,
+    grid: tiles.Grid,
+    on_left_out: OnLeftOut,
+    *,
+    by_class: bool,
 ) -> Iterator[Instance]:
-    """The polygons on a raster, with the tiles that show them; fills `labels.seen`."""
+    """The polygons on a raster, with the tiles that show them, by class all of these; fills `labels.seen`."""
     import shapely
 
     features = labels.features
@@ -302,9 +329,9 @@ def _instances(
         if box is None:
             on_left_out(LeftOut(name, "no pixel's center in it"))
             continue
-        shown = tiles.showing(grid, box)
+        shown = tiles.touching(grid, box) if by_class else tiles.showing(grid, box)
         category = "" if features.classes is None else features.classes[number]
-        area = vectors.area(shape, box) if len(shown) > 1 else None
+        area = vectors.area(shape, box) if len(shown) > 1 and not by_class else None
         yield Instance(name, category, shape, box, shown, area)
 
 

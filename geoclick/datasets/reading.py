@@ -36,6 +36,7 @@ class ReadOptions:
         question: which of several questions about one target is asked, one of QUESTIONS.
         question_seed: seed of `random`; the choice depends on it and on the sample only.
         components: whether each connected component of a color mask is a sample of its own.
+        by_class: whether all COCO annotations, or polygons of rasters, of a class in an image are one sample.
         crowds: whether COCO annotations with `iscrowd` are targets.
         empty_images: whether COCO images without annotations become samples without target.
     """
@@ -50,6 +51,7 @@ class ReadOptions:
     question: str = "all"
     question_seed: int = 0
     components: bool = False
+    by_class: bool = False
     crowds: bool = False
     empty_images: bool = False
 

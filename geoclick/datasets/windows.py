@@ -5,10 +5,10 @@ sample first needs them, and reused later; the folder's name changes with the im
 display options.
 
 Every query of an image is asked of each of its windows, where the target is the visible part of the image's target; a
-window without any of it has no target. With `--components`, a target that fits a window is a sample of one window only,
-and a larger one of the fewest windows that show it, as for the polygons of GeoTIFFs: pieces of less than `--min-area`
-pixels are left out, and the pixels that are cut off are counted. Sentences (the tasks `referring` and `reasoning`)
-are about complete images, so that their images are not cut.
+window without any of it has no target. A COCO annotation (without `--by-class`) or a component (`--components`) that
+fits a window is a sample of one window only, and a larger one of the fewest windows that show it, as for the polygons
+of GeoTIFFs; pieces of less than `--min-area` pixels are left out, and the pixels that are cut off are counted.
+Sentences (the tasks `referring` and `reasoning`) are about complete images, so that their images are not cut.
 """
 
 import hashlib
@@ -64,13 +64,16 @@ def name_of(window: Window) -> str:
     return f"{window.row}-{window.column}-{window.height}x{window.width}.png"
 
 
-def cut(samples: Iterator[Sample], options: ReadOptions, on_left_out: OnLeftOut) -> Iterator[Sample]:
+def cut(
+    samples: Iterator[Sample], options: ReadOptions, on_left_out: OnLeftOut, *, instances: bool
+) -> Iterator[Sample]:
     """The samples of windows, image by image, window by window, row by row.
 
     Args:
         samples: those of one image follow one another.
         options: with `tile` and `overlap`.
         on_left_out: called with everything that is not yielded.
+        instances: whether several samples of an image may have the same query, each with a target of its own.
 
     Raises:
         UsageError: a sentence is asked about an image that would be cut, or the options are out of range.
@@ -84,7 +87,8 @@ def cut(samples: Iterator[Sample], options: ReadOptions, on_left_out: OnLeftOut)
         if max(size) <= side:
             yield from group
         else:
-            yield from _of_image(list(group), tiles.cut(size, side, options.overlap), options, on_left_out)
+            grid = tiles.cut(size, side, options.overlap)
+            yield from _of_image(list(group), grid, options, on_left_out, instances)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class Target:
         return int(np.count_nonzero(self.mask))
 
 
-def _target(sample: Sample, grid: tiles.Grid, *, components: bool) -> Target:
+def _target(sample: Sample, grid: tiles.Grid, *, one_window: bool) -> Target:
     """The target of a sample; raises GeoClickError if its mask is broken."""
     mask = sample.mask
     slices = masks.bounding_box(mask)
@@ -128,12 +132,16 @@ def _target(sample: Sample, grid: tiles.Grid, *, components: bool) -> Target:
         return Target(sample, None, np.zeros((0, 0), bool), None)
     rows, columns = slices
     box = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-    shown = frozenset(tiles.showing(grid, box)) if components else None
+    shown = frozenset(tiles.showing(grid, box)) if one_window else None
     return Target(sample, box, mask[slices].copy(), shown)
 
 
 def _of_image(
-    samples: Sequence[Sample], grid: tiles.Grid, options: ReadOptions, on_left_out: OnLeftOut
+    samples: Sequence[Sample],
+    grid: tiles.Grid,
+    options: ReadOptions,
+    on_left_out: OnLeftOut,
+    instances: bool,
 ) -> Iterator[Sample]:
     """The samples of the windows of one image."""
     for sample in samples:
@@ -146,7 +154,7 @@ def _of_image(
     folder = _folder(first, options)
     image: list[np.ndarray] = []
     try:
-        targets = [_target(sample, grid, components=options.components) for sample in samples]
+        targets = [_target(sample, grid, one_window=instances) for sample in samples]
         valid = {
             rle["counts"]: masks.decode_rle(rle)
             for sample in samples

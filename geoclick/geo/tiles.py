@@ -104,6 +104,11 @@ def all_tiles(grid: Grid) -> list[Tile]:
     return [(row, column) for row in range(len(grid.rows)) for column in range(len(grid.columns))]
 
 
+def touching(grid: Grid, box: Window) -> list[Tile]:
+    """All tiles that show a part of a box, row by row."""
+    return [tile for tile in all_tiles(grid) if overlap(window(grid, tile), box)]
+
+
 def showing(grid: Grid, box: Window) -> list[Tile]:
     """The fewest tiles that together show a box, row by row.
 

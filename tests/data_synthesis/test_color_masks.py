@@ -15,6 +15,7 @@ from geoclick.geo import reading
 from geoclick.inference import compare, evaluate
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.test_run import settings
+from tests.geoclick.datasets import test_coco
 
 
 def color_masks(root):
@@ -131,3 +132,23 @@ def test_tiles_are_shown_as_they_are(tmp_path):
         quality_report.main([str(tmp_path / "out"), "--root", str(root), "--output", str(tmp_path / "q")])
         == 0
     )
+
+
+def test_contradictions_of_coco_name_the_option_and_by_class_has_none(tmp_path, capsys):
+    root = test_coco.make(
+        tmp_path / "data",
+        *(
+            test_coco.annotation(n, segmentation=[[x, 2, x + 6, 2, x + 6, 9, x, 9]])
+            for n, x in ((1, 2), (2, 15))
+        ),
+    )
+    words = ["--dataset", "coco", "--root", str(root), "--split", "val", "--sheet", "0"]
+    assert synth.main([*words, "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "2 of 2 rows (100.0 %) contradict others" in error
+    assert (
+        "Add --by-class, which makes each class of an image one sample, or add --allow-contradictions."
+        in error
+    )
+    assert synth.main([*words, "--output", str(tmp_path / "out"), "--by-class"]) == 0
+    assert [row.sample_id for row in store.read(tmp_path / "out")] == ["image-5-category-1"]

@@ -363,3 +363,52 @@ def test_brush_masks_of_cvat_are_targets_on_request_and_the_sentence_names_the_o
     samples = list(read("coco", root, "train", options=ReadOptions(crowds=True)))
     assert len(samples) == 6
     assert all(sample.mask.any() and sample.valid is None for sample in samples)
+
+
+def test_by_class_the_annotations_of_a_category_are_one_target(tmp_path):
+    right = [[12, 2, 20, 2, 20, 6, 12, 6]]
+    root = make(
+        tmp_path,
+        annotation(1),
+        annotation(2, category_id=7),
+        annotation(3, segmentation=right),
+        annotation(4, segmentation=[[0, 10, 5, 10, 5, 15, 0, 15]], iscrowd=1),
+    )
+    tanks, ship = taken(root, ReadOptions(by_class=True))[0]
+    assert (tanks.sample_id, tanks.query) == ("image-5-category-1", "storage tank")
+    np.testing.assert_array_equal(tanks.mask, box_mask() | box_mask(12, 2, 20, 6))
+    np.testing.assert_array_equal(~tanks.valid, box_mask(0, 10, 5, 15))
+    assert (ship.sample_id, ship.valid) == ("image-5-category-7", None)
+    assert [s.sample_id for s in taken(root)[0]] == ["1", "2", "3"]
+
+
+@needs_cases
+@pytest.mark.realdata
+def test_turned_pictures_have_the_masks_and_the_score_of_the_upright_ones(tmp_path):
+    from geoclick.inference import evaluate
+
+    turned = list(read("coco", CASES / "coco_exif_square", "train"))
+    upright = list(read("coco", CASES / "coco_cvat_brush", "train", options=ReadOptions(crowds=True)))
+    for sample, expected in zip(turned, upright, strict=True):
+        np.testing.assert_array_equal(sample.mask, expected.mask)
+        # JPEG against PNG; upside down the mean difference is above 20.
+        assert np.abs(sample.read_image().astype(int) - expected.read_image()).mean() < 5
+    scores = {}
+    for name, *flags in (["coco_exif_square"], ["coco_cvat_brush", "--crowds"], ["coco_backslash"]):
+        words = [
+            "--dataset",
+            "coco",
+            "--root",
+            CASES / name,
+            "--split",
+            "train",
+            "--predictor",
+            "center-point",
+        ]
+        assert evaluate.main([*map(str, words), *flags, "--output", str(tmp_path / name)]) == 0
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        scores[name] = metrics["scores"]["miou"]
+    assert scores["coco_cvat_brush"] == pytest.approx(0.785, abs=5e-4)
+    assert scores["coco_backslash"] == pytest.approx(0.785, abs=5e-4)
+    # The same pictures and masks, compressed as JPEG.
+    assert scores["coco_exif_square"] == pytest.approx(0.785, abs=0.02)

@@ -8,7 +8,7 @@ import pytest
 from geoclick.datasets import ReadOptions, read
 from geoclick.errors import GeoClickError
 from tests import geotiffs
-from tests.geoclick.datasets.test_raster import BOXES, HEIGHT, WIDTH, boxed, make, places, taken
+from tests.geoclick.datasets.test_raster import BOXES, HEIGHT, WIDTH, boxed, in_raster, make, places, taken
 
 shapely = geotiffs.shapely
 
@@ -61,3 +61,25 @@ def test_a_class_that_is_a_list_of_several_is_one_sentence(tmp_path):
 def test_a_class_that_is_a_list_of_one_is_its_entry(tmp_path):
     with_class(tmp_path, ["a"])
     assert {sample.query for sample in taken(tmp_path, ReadOptions())[0]} == {"a"}
+
+
+def test_by_class_a_tile_shows_all_of_a_class(tmp_path):
+    second = (60, 30, 75, 50)
+    make(tmp_path, labels="")
+    shapes = [*places(), geotiffs.place(geotiffs.shapely.box(*second))]
+    geotiffs.write_vectors(tmp_path / "train/a.gpkg", shapes, **{"class": [*BOXES, "Hangar"]})
+    whole = {name.lower(): boxed(*box) for name, box in BOXES.items()}
+    whole["hangar"] |= boxed(*second)
+    samples, left = taken(tmp_path, ReadOptions(tile=50, overlap=20, by_class=True))
+    assert left == []
+    assert len({(s.image, s.query) for s in samples}) == len(samples) == len({s.sample_id for s in samples})
+    together = {query: np.zeros((HEIGHT, WIDTH), bool) for query in whole}
+    for sample in samples:
+        shown = in_raster(sample, np.ones(sample.size, bool))
+        np.testing.assert_array_equal(in_raster(sample, sample.mask), whole[sample.query] & shown)
+        together[sample.query] |= in_raster(sample, sample.mask)
+    for query, mask in whole.items():
+        np.testing.assert_array_equal(together[query], mask)
+    (hangar, *_) = taken(tmp_path, ReadOptions(tile=1000, by_class=True))[0]
+    assert hangar.sample_id == "a/hangar-r0c0"
+    np.testing.assert_array_equal(hangar.mask, whole["hangar"])

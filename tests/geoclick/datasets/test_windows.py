@@ -149,8 +149,10 @@ def test_coco_is_cut_too(tmp_path):
     from tests.geoclick.datasets.test_coco import annotation, make
 
     root = make(tmp_path, annotation(1))
-    samples = list(read("coco", root, "val", options=ReadOptions(tile=16, overlap=2)))
-    assert sum(int(s.mask.sum()) > 0 for s in samples) == 2
+    (sample,) = read("coco", root, "val", options=ReadOptions(tile=16, overlap=2))
+    assert sample.mask.sum() == 24
+    samples = list(read("coco", root, "val", options=ReadOptions(tile=16, overlap=2, by_class=True)))
+    assert [int(s.mask.sum()) for s in samples] == [24, 0, 12, 0]
     assert {s.size for s in samples} == {(16, 16)}
     assert json.dumps([s.image for s in samples]).count("/.tiles/a-") == len(samples)
 
