@@ -110,6 +110,11 @@ KINDS = {
         keys=("scenes", "questions"),
         marks=("state.pt",),
     ),
+    "embedded clip": Kind(
+        ("config.yaml", "state.pt", "state.partial", "log.jsonl", "metrics.json", "model"),
+        keys=("scenes", "views"),
+        marks=("state.pt",),
+    ),
 }
 """Every command that writes a folder, and the trainings of the embedded models."""
 

@@ -29,7 +29,7 @@ OLD_FOLDERS = {
 IN_PLACE = ("configs", "card")
 """Commands that write one file, with checks of their own."""
 
-EMBEDDED = {"embedded sam": "train.embedded.sam", "embedded vlm": "train.embedded.vlm"}
+EMBEDDED = {f"embedded {name}": f"train.embedded.{name}" for name in ("sam", "vlm", "clip")}
 """The modules that train the embedded models; they are no commands of `geoclick`."""
 
 MODULES = {name: COMMANDS[name][0] if name in COMMANDS else f"geoclick.{EMBEDDED[name]}" for name in KINDS}
@@ -55,6 +55,7 @@ def arguments(command, folder, tmp_path):
         "compare": ["no-run", "no-run", "--output", folder],
         "embedded sam": ["--output", folder],
         "embedded vlm": ["--output", folder],
+        "embedded clip": ["--output", folder],
     }
     return [str(word) for word in words[command]]
 
