@@ -77,3 +77,8 @@ def test_a_wrong_request_is_refused_before_a_model_library_is_imported(words, tm
     code = f"from geoclick.cli import main; assert main({argv}) in (1, 2)"
     assert not {"torch", "transformers", "trl"} & set(loaded_by(code, ("torch", "transformers", "trl")))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_segmenter_loads_without_torchvision():
+    code = "from geoclick import segmenters; segmenters.load()"
+    assert loaded_by(code, ("torchvision", "torch._dynamo", "transformers", "skimage")) == []
