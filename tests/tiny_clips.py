@@ -35,7 +35,7 @@ def random_weights(model: torch.nn.Module, seed: int = 0) -> None:
     """Weights of a size at which attention differs between tokens, and biases that are not zero."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
-        spread = 0.2 if parameter.ndim < 2 else 1.5 * parameter.shape[-1] ** -0.5
+        spread = 0.2 if parameter.ndim < 2 else 1.5 * parameter[0].numel() ** -0.5
         parameter.data = torch.randn(parameter.shape, generator=generator) * spread
     for module in model.modules():
         if isinstance(module, torch.nn.LayerNorm):
