@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,11 @@ class AblationOptions(DatasetOptions, SegmenterOptions):
     split: str = option("test", help="name of the split")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
     clicks: int = option(6, help="clicks per sequence", minimum=1)
-    limit: int | None = option(None, help="use only the first LIMIT samples of the split", minimum=1)
+    limit: int | None = option(
+        None, help="size of a random pick of the split's samples, which depends on --seed", minimum=1
+    )
+    first: int | None = option(None, help="only the first samples of the split", minimum=1)
+    seed: int = option(0, help="random seed (--limit)", minimum=0)
 
 
 Curves = dict[str, list[list[float]]]
@@ -79,10 +83,12 @@ def curves(
 def read_samples(options: AblationOptions) -> "list[list[Sample]]":
     """The samples with a target, grouped by image."""
     from geoclick import datasets
+    from geoclick.datasets import selection
 
     root = datasets.root_of(options.dataset, options.root)
     samples = datasets.read(options.dataset, root, options.split, options=options.reading())
-    targets = [sample for sample in islice(samples, options.limit) if sample.task != "no_target"]
+    selected = selection.select(samples, limit=options.limit, first=options.first, seed=options.seed)
+    targets = [sample for sample in selected if sample.task != "no_target"]
     return [list(group) for _, group in groupby(targets, key=lambda sample: sample.image)]
 
 

@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +55,13 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
 
     output = Path(options.output)
     record = adapter.read_record(options.adapter)
-    trl_options = {"max_completion_length": MAX_NEW_TOKENS[record.answer_format]} | trl_options
-    arguments = make_arguments(options, trl_options)
-    samples = read_samples(options, arguments)
     optimizer = str(trl_options.get("optim", ""))
     bitsandbytes_import.leave_out(options.vlm or record.base, optimizer=optimizer)
     from geoclick.inference.backends.local import MAX_NEW_TOKENS
 
+    trl_options = {"max_completion_length": MAX_NEW_TOKENS[record.answer_format]} | trl_options
+    arguments = make_arguments(options, trl_options)
+    samples = read_samples(options, arguments)
     vlm = load_vlm(options, record, arguments)
     towers = families.FAMILIES[vlm.family].towers_of(record.targets)
     prompts = make_prompts(options, vlm, samples, record, arguments, towers)
@@ -145,10 +144,11 @@ def check_generations(arguments: "GRPOConfig") -> None:
 def read_samples(options: GrpoOptions, arguments: "GRPOConfig") -> "list[Sample]":
     """The samples of the dataset; raises GeoClickError if they do not fill one batch."""
     from geoclick import datasets
+    from geoclick.datasets import selection
 
     root = datasets.root_of(options.dataset, options.root)
     stream = datasets.read(options.dataset, root, options.split, options=options.reading())
-    samples = list(islice(stream, options.limit))
+    samples = selection.select(stream, limit=options.limit, first=options.first, seed=arguments.seed)
     prompts = arguments.generation_batch_size // arguments.num_generations
     if len(samples) < prompts:
         raise GeoClickError(
@@ -182,9 +182,9 @@ def make_prompts(
     samples: "Sequence[Sample]",
     record: "AdapterRecord",
     arguments: "GRPOConfig",
+    towers: Sequence[str],
 ) -> "GrpoPrompts":
     """The prompts of the samples, with the vision features of their images if these are constant and fit in memory."""
-    towers: Sequence[str],
     from geoclick.train.options.trl_arguments import autocast
     from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
 
@@ -195,9 +195,9 @@ def make_prompts(
         device=arguments.device,
         autocast=autocast(arguments),
         limit=options.feature_memory_gb * 2**30,
+        trains_vision=set(towers) != {"language_model"},
     )
 
-        trains_vision=set(towers) != {"language_model"},
 
 def make_rewards(
     options: GrpoOptions,
@@ -239,23 +239,23 @@ def new_record(
         versions=adapter.library_versions(),
         git_commit=adapter.git_commit(),
         config=resolved | {"adapter_sha256": files.sha256(weights), "start": record.config},
+        data_sha256=digest(samples),
+        processes=arguments.world_size,
     )
 
 
-def make_trainer(
-    vlm: "Vlm",
-    prompts: "GrpoPrompts",
-        data_sha256=digest(samples),
-        processes=arguments.world_size,
-    rewards: "RewardFunctions",
-    arguments: "GRPOConfig",
-    record: "AdapterRecord",
 def digest(samples: "Sequence[Sample]") -> str:
     """SHA-256 of the samples of a run, without the pixels of their images."""
     values = [(one.sample_id, one.task, one.query, one.image, one.size, one.rle) for one in samples]
     return hashlib.sha256(json.dumps(values, default=int).encode()).hexdigest()
 
 
+def make_trainer(
+    vlm: "Vlm",
+    prompts: "GrpoPrompts",
+    rewards: "RewardFunctions",
+    arguments: "GRPOConfig",
+    record: "AdapterRecord",
 ) -> "ClickGRPOTrainer":
     """The trainer of the adapter."""
     from geoclick.train.loop.progress import RichProgress

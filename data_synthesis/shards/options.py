@@ -6,6 +6,7 @@ from typing import get_args
 
 from geoclick.config import option
 from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, Tie
+from geoclick.datasets import selection
 from geoclick.datasets.reading import RASTER_TILE
 from geoclick.errors import UsageError
 from geoclick.jobs import processes
@@ -67,7 +68,10 @@ class SynthOptions(SegmenterOptions, DatasetOptions):
     feedback: bool = option(True, help="feed the logits of the last mask back with the next click")
     batch: int = option(32, help="prompts decoded together; changes rounding only", minimum=1)
     image_batch: int = option(4, help="images embedded together; changes rounding only", minimum=1)
-    limit: int | None = option(None, help="use the first samples only, at most this many", minimum=1)
+    limit: int | None = option(
+        None, help="size of a random pick of the split's samples, which depends on --seed", minimum=1
+    )
+    first: int | None = option(None, help="only the first samples of the split", minimum=1)
     shards: int | None = option(
         None, help=f"number of files of the store (default: one per {SHARD_SAMPLES} samples)", minimum=1
     )
@@ -107,6 +111,7 @@ class SynthOptions(SegmenterOptions, DatasetOptions):
             )
         if not 0 < self.iou_target <= 1:
             raise UsageError(f"--iou-target must be above 0 and at most 1, not {self.iou_target}.")
+        selection.check(self.limit, self.first)
         self.reading()
         self._check_engine()
 

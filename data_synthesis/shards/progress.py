@@ -44,6 +44,9 @@ class StoreFolder(RunFolder):
         recorded = store.read_manifest(self.path) if self.is_complete() else super().recorded()
         if recorded is None:
             return None
+        if "first" not in recorded:
+            # The --limit of earlier versions took the first samples.
+            recorded |= {"first": recorded.get("limit"), "limit": None}
         recorded = {key: value for key, value in recorded.items() if key in self.settings}
         return {**{key: False for key in LATER_OPTIONS if key in self.settings}, **recorded}
 
@@ -58,8 +61,10 @@ class StoreFolder(RunFolder):
             return UsageError(
                 f"{what} changed since {self.path} was started; restore it, or name another --output."
             )
+        # In earlier versions --limit took the first samples.
+        hint = " (--limit is a random pick, --first takes the first samples)" if key == "limit" else ""
         return UsageError(
-            f"{self.path} was started with {key} {recorded!r}, not {self.settings.get(key)!r}; "
+            f"{self.path} was started with {key} {recorded!r}, not {self.settings.get(key)!r}{hint}; "
             "rerun the command with the same options, or name another --output."
         )
 

@@ -1,13 +1,12 @@
 """The samples that a click store is made of."""
 
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 
 from geoclick import contradictions, datasets
 from geoclick.data_synthesis.shards.job import row_id
 from geoclick.data_synthesis.shards.options import SynthOptions
-from geoclick.datasets import LeftOut, Sample, scenes_v1
+from geoclick.datasets import LeftOut, Sample, scenes_v1, selection
 from geoclick.errors import UsageError
 from geoclick.jobs import processes
 
@@ -31,7 +30,7 @@ def read_samples(options: SynthOptions) -> tuple[list[Sample], list[LeftOut]]:
     stream = datasets.read(
         options.dataset, root, options.split, options=options.reading(), on_left_out=left_out.append
     )
-    samples = list(islice(stream, options.limit))
+    samples = selection.select(stream, limit=options.limit, first=options.first, seed=options.seed)
     _check_ids(samples, options.sequences)
     return samples, left_out
 

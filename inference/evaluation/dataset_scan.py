@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from geoclick.datasets.selection import pick
 from geoclick.errors import GeoClickError
 from geoclick.files import sha256
-from geoclick.inference.evaluation.samples import pick, read_samples, with_counter
+from geoclick.inference.evaluation.samples import read_samples, with_counter
 
 if TYPE_CHECKING:
     from geoclick.datasets import LeftOut, Sample

@@ -65,12 +65,12 @@ class ResolvedOptions(EvaluateOptions):
 def resolve(options: EvaluateOptions) -> ResolvedOptions:
     """Set what the dataset and the mode decide; raises UsageError for options that do not fit them."""
     from geoclick import datasets
+    from geoclick.datasets import selection
     from geoclick.datasets.benchmarks import BENCHMARKS
 
     if options.noise > 1:
         raise UsageError(f"--noise is a probability, at most 1, not {options.noise}.")
-    if options.limit and options.first:
-        raise UsageError("--limit and --first exclude each other; give one of them.")
+    selection.check(options.limit, options.first)
     benchmark = BENCHMARKS.get(options.dataset)
     semantic = benchmark is not None and benchmark.task == "semantic"
     mode = options.mode or ("semantic" if semantic else "native")

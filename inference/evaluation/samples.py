@@ -1,7 +1,5 @@
 """The samples of an evaluation, read from the dataset."""
 
-import hashlib
-import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def read_samples(options: "ResolvedOptions", left_out: "list[LeftOut] | None" = None) -> "Iterator[Sample]":
-    """The samples of the split, in the dataset's order; of `--limit`, `pick` picks among them.
+    """The samples of the split, in the dataset's order; `--limit` picks among them.
 
     Args:
         options: with `first`, only the first samples; with `skip_broken`, those that cannot be read are skipped.
@@ -38,21 +36,6 @@ def read_samples(options: "ResolvedOptions", left_out: "list[LeftOut] | None" = 
         options.dataset, options.root, options.split, options=options.reading(), on_left_out=on_left_out
     )
     return islice(stream, options.first)
-
-
-def pick(samples: "Iterable[Sample]", limit: int, seed: int) -> "list[Sample]":
-    """A random pick of `limit` samples, in the dataset's order.
-
-    Each sample has a rank that depends on the seed and on its id only, so that the same samples are picked in whatever
-    order the dataset lists them.
-    """
-
-    def rank(item: "tuple[int, Sample]") -> tuple[bytes, int]:
-        position, sample = item
-        return hashlib.sha256(f"{seed}\0{sample.sample_id}".encode()).digest(), position
-
-    picked = heapq.nsmallest(limit, enumerate(samples), key=rank)
-    return [sample for _, sample in sorted(picked, key=lambda item: item[0])]
 
 
 def with_counter(samples: "Iterable[Sample]") -> "Iterator[Sample]":

@@ -13,6 +13,7 @@ from geoclick.data_synthesis.run import run
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo import reading
 from geoclick.inference import compare, evaluate
+from tests.data_synthesis import test_run
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.test_run import settings
 from tests.geoclick.datasets import test_coco
@@ -152,3 +153,23 @@ def test_contradictions_of_coco_name_the_option_and_by_class_has_none(tmp_path, 
     )
     assert synth.main([*words, "--output", str(tmp_path / "out"), "--by-class"]) == 0
     assert [row.sample_id for row in store.read(tmp_path / "out")] == ["image-5-category-1"]
+
+
+def test_limit_is_a_random_pick_and_an_older_store_took_the_first(tmp_path):
+    root = test_run.make_root(tmp_path / "data", 24)
+
+    def ids(name, **changes):
+        run(settings(root, tmp_path / name, sheet=0, **changes), DiscSegmenter())
+        return [row.sample_id for row in store.read(tmp_path / name)]
+
+    assert ids("first", first=3) == ["s00", "s01", "s02"]
+    picks = {seed: ids(f"seed{seed}", limit=3, seed=seed) for seed in range(3)}
+    assert len({tuple(pick) for pick in picks.values()}) == 3
+    assert all(pick == sorted(pick) and len(pick) == 3 for pick in picks.values())
+    path = tmp_path / "first/manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["first"]
+    path.write_text(json.dumps(manifest | {"limit": 3}))
+    with pytest.raises(UsageError, match="--first takes the first samples"):
+        run(settings(root, tmp_path / "first", limit=3), DiscSegmenter())
+    run(settings(root, tmp_path / "first", first=3), DiscSegmenter())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from geoclick.config import option
-from geoclick.datasets import BUILT_IN, root_of
+from geoclick.datasets import BUILT_IN, root_of, selection
 from geoclick.options import DatasetOptions, DecodingOptions
 from geoclick.train.options import early_checks
 from geoclick.train.options.trl_options import TrlCommand
@@ -30,7 +30,10 @@ class GrpoOptions(DecodingOptions, DatasetOptions):
     adapter: str = option(help="adapter folder of geoclick train to start from")
     output: str = option(help="folder for the adapter, checkpoints, config.yaml and metrics.json")
     split: str = option("train", help="split of the dataset")
-    limit: int | None = option(None, help="use the first samples of the split only", minimum=1)
+    limit: int | None = option(
+        None, help="size of a random pick of the split's samples, which depends on --seed", minimum=1
+    )
+    first: int | None = option(None, help="only the first samples of the split", minimum=1)
     vlm: str | None = option(None, help="the adapter's base model, if it has moved since training")
     iou_weight: float = option(1.0, help="weight of the mask's IoU with the target", minimum=0)
     format_weight: float = option(0.1, help="weight of an answer that needs no repair", minimum=0)
@@ -76,6 +79,7 @@ def check(options: GrpoOptions) -> None:
     """Refuse an output, an adapter or a dataset before the model libraries are imported."""
     early_checks.check_output(Path(options.output), NAME, resume=options.resume)
     early_checks.check_adapter(options.adapter)
+    selection.check(options.limit, options.first)
     options.reading()
     root = root_of(options.dataset, options.root)
     if options.dataset != BUILT_IN:
