@@ -67,7 +67,7 @@ def run(options: MergeOptions) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
     from geoclick.train import card
-    from geoclick.train.publishing import hub, merge_check, provenance
+    from geoclick.train.publishing import hub, merge_check, merged_config, provenance
     from geoclick.vlms import bitsandbytes_import
 
     if options.push:
@@ -92,7 +92,10 @@ def run(options: MergeOptions) -> None:
         merged = provenance.read(folder)
         card.write(folder, merged, [], name=name, hub_name=options.push, license=options.license)
     print(merge_check.summary(check))
-    print(f"merged model ({options.dtype}): {output}; use it with --vlm {output}")
+    print(
+        f"merged model ({options.dtype}, for transformers {merged_config.OLDEST} or later): {output}; "
+        f"use it with --vlm {output}"
+    )
     if not options.push:
         print_next("predict", "IMAGE", "--text", "TEXT", "--vlm", output, "--output", "runs/predict")
     if options.push:
@@ -130,7 +133,9 @@ def load_adapter(options: MergeOptions, adapter: "Provenance") -> "Vlm":
 
 
 def save(vlm: "Vlm", folder: Path, dtype: str) -> None:
-    """Write the model with its adapter merged, and its processor with the pixel limits of the training.
+    """Write the model with its adapter merged, and the base's own processor with the pixel limits of the training.
+
+    The files load in transformers 4.57 and later.
 
     Args:
         vlm: the base with its adapter.
@@ -143,14 +148,19 @@ def save(vlm: "Vlm", folder: Path, dtype: str) -> None:
     import safetensors
     import torch
 
-    adapted = cast(Any, vlm.model)  # a PeftModel
+    from geoclick.train.publishing import merged_config
+    from geoclick.vlms import loading, processor_files
+
+    adapted, base = cast(Any, vlm.model), cast(Path, vlm.folder)  # a PeftModel
     try:
         model = adapted.merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
     except ValueError as error:
         raise GeoClickError(f"The adapter cannot be merged ({first_line(error)}); train it again.") from error
     try:
         model.save_pretrained(folder)
-        vlm.processor.save_pretrained(folder)
+        least, most = loading.pixel_limits(vlm.processor)
+        processor_files.copy(base, folder, min_pixels=least, max_pixels=most)
+        merged_config.write(base, folder, dtype)
     except safetensors.SafetensorError as error:  # not an OSError, even on a full disk
         raise GeoClickError(
             f"The model cannot be written to {folder.parent} ({first_line(error)}); free space and rerun the command."
@@ -161,10 +171,11 @@ def write_record(folder: Path, adapter: "Provenance", dtype: str) -> "MergedReco
     """Write geoclick.json of the merged model, still without the check."""
     from geoclick.train.publishing import hub
     from geoclick.vlms import adapter as adapters
-    from geoclick.vlms import loading, merged
+    from geoclick.vlms import loading, merged, weights
 
     record = merged.MergedRecord(
         fingerprint=loading.fingerprint(folder),
+        weights_sha256=weights.weights_sha256(folder),
         dtype=dtype,
         adapter=adapters.AdapterRecord(**hub.without_paths(vars(adapter.record))),
         adapter_sha256=adapter.adapter_sha256,

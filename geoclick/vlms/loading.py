@@ -40,6 +40,7 @@ class Vlm:
         device: where the model is.
         fingerprint: of the base's weights, see `fingerprint`.
         record: the adapter's or the merged model's, or None; its `answer_format` is the one to use.
+        folder: with the base's files; None for a model that was not loaded from one.
     """
 
     model: "PreTrainedModel | PeftModel"
@@ -50,6 +51,7 @@ class Vlm:
     device: torch.device
     fingerprint: str
     record: AdapterRecord | MergedRecord | None = None
+    folder: Path | None = None
 
     def frame(self, image_size: tuple[int, int], answer_format: str) -> Frame:
         """How the clicks of an image of `image_size` (height, width) are written in an answer format."""
@@ -90,7 +92,7 @@ def load(
     family = read_family(folder)
     stamp = fingerprint(folder)
     if own is not None:
-        merged.check(own, name=name, fingerprint=stamp)
+        merged.check(own, folder, name=name, fingerprint=stamp)
     if record is not None:
         adapters.check_base(record, name=name, family=family, fingerprint=stamp)
     trained = record or own
@@ -109,7 +111,7 @@ def load(
         model = adapters.attach(model, adapter)
     if device.type != "cpu":
         model = model.to(device)
-    return Vlm(model.eval(), processor, family, name, commit, device, stamp, trained)
+    return Vlm(model.eval(), processor, family, name, commit, device, stamp, trained, folder)
 
 
 def locate(name: str, revision: str | None = None) -> tuple[Path, str]:

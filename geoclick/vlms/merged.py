@@ -9,7 +9,7 @@ from typing import Any
 from geoclick import files, secrets
 from geoclick.errors import GeoClickError
 from geoclick.prompts import INSTRUCTIONS, PROMPT_VERSION
-from geoclick.vlms import adapter
+from geoclick.vlms import adapter, weights
 from geoclick.vlms.adapter import RECORD, AdapterRecord
 
 KIND = adapter.MERGED
@@ -29,6 +29,7 @@ class MergedRecord:
         training: figures of the training run; empty if they were not available.
         check: how the answers compare with the adapter's, see `geoclick.train.publishing.merge_check`.
         versions: library name to version, at the time of merging.
+        weights_sha256: of all merged weights, from `geoclick.vlms.weights`; empty in records of earlier versions.
     """
 
     fingerprint: str
@@ -41,6 +42,7 @@ class MergedRecord:
     versions: dict[str, str] = field(default_factory=dict)
     kind: str = KIND
     schema_version: int = SCHEMA_VERSION
+    weights_sha256: str = ""
 
     @property
     def answer_format(self) -> str:
@@ -94,18 +96,20 @@ def read_record(folder: Path) -> MergedRecord | None:
     )
 
 
-def check(record: MergedRecord, *, name: str, fingerprint: str) -> None:
+def check(record: MergedRecord, folder: Path, *, name: str, fingerprint: str) -> None:
     """Refuse a merged model whose weights are not the recorded ones, or that was trained with other prompts.
 
     Args:
         record: the model's.
+        folder: of the model.
         name: the model as the user names it.
         fingerprint: of the weights next to the record.
 
     Raises:
         GeoClickError: with the reason and the fix.
     """
-    if fingerprint != record.fingerprint:
+    expected = record.weights_sha256
+    if fingerprint != record.fingerprint or (expected and weights.weights_sha256(folder) != expected):
         raise GeoClickError(
             f"The weights of {name} are not those that its {RECORD} describes; copy or merge the model again, or "
             f"remove its {RECORD} to use it as any other model."

@@ -132,6 +132,26 @@ def test_other_weights_than_the_recorded_ones_are_refused(merged, tmp_path):
     assert vlms.load(str(copy)).record is None
 
 
+def test_weights_that_changed_in_a_single_value_of_any_row_are_refused(merged, tmp_path):
+    copy = shutil.copytree(merged, tmp_path / "copy")
+    before = loading.fingerprint(copy)
+    weights = load_file(copy / "model.safetensors")
+    largest = max(weights.values(), key=lambda weight: weight.numel())
+    largest[-1, -1] += 1
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert loading.fingerprint(copy) == before
+    with pytest.raises(GeoClickError, match="are not those that its geoclick"):
+        vlms.load(str(copy))
+
+
+def test_a_merged_model_of_an_earlier_version_loads(merged, tmp_path):
+    copy = shutil.copytree(merged, tmp_path / "copy")
+    record = json.loads((copy / "geoclick.json").read_text())
+    del record["weights_sha256"]
+    (copy / "geoclick.json").write_text(json.dumps(record))
+    assert vlms.load(str(copy)).record.weights_sha256 == ""
+
+
 def test_an_adapter_on_a_merged_model_has_its_own_record(merged, quick, tmp_path):
     second = random_adapter(tmp_path / "second", merged)
     vlm = vlms.load(str(merged), adapter=second, device="cpu")
@@ -233,6 +253,20 @@ def test_wrong_requests_are_errors(tuned, base, store, tmp_path, capsys):
     other = tiny.qwen3_vl_folder(tmp_path / "other", seed=1)
     assert "not those that it was trained on" in failure(capsys, [tuned, *output, "--vlm", other])
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("name", ["geoclick.json", "metrics.json", "README.md"])
+def test_an_adapter_with_a_token_in_a_file_is_not_pushed(tuned, tmp_path, capsys, name):
+    copy = shutil.copytree(tuned, tmp_path / "copy")
+    if name == "README.md":
+        (copy / name).write_text("push with hf_abcdefghijklmnopqrst")
+    else:
+        values = json.loads((copy / name).read_text()) | {"hub_token": "hf_abcdefghijklmnopqrst"}
+        (copy / name).write_text(json.dumps(values))
+    message = failure(capsys, [copy, "--output", tmp_path / "merged", "--push", "me/clicks"], 2)
+    assert f"{copy / name} holds a secret" in message
+    assert "abcdefgh" not in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
 
 
 def test_the_result_is_pushed_when_it_is_complete(tuned, quick, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """The text of a model card, in Markdown; whatever comes from a file is escaped."""
 
 import html
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
@@ -9,6 +10,7 @@ from typing import Any
 from geoclick import secrets
 from geoclick.scoring.model_index import METRICS, Evaluation
 from geoclick.train.publishing.hub import without_paths
+from geoclick.train.publishing.merged_config import OLDEST
 from geoclick.train.publishing.provenance import Provenance, supervised_options
 from geoclick.vlms.merged import MergedRecord
 
@@ -120,8 +122,47 @@ def usage(provenance: Provenance, name: str, hub_name: str | None) -> str:
     return (
         f"{block}\n\nThe prompt (version {escape(record.prompt_version)}), the answer format "
         f"({escape(record.answer_format)}) and the pixel limits ({record.min_pixels} to {record.max_pixels}) are read "
-        f"from geoclick.json.{advice}"
+        f"from geoclick.json.{advice}\n\n{libraries(provenance, hub_name or name)}"
     )
+
+
+def libraries(provenance: Provenance, name: str) -> str:
+    """How transformers and PEFT load the model without GeoClick; `name` is its folder or repository."""
+    name = json.dumps(name)
+    processor = f"processor = AutoProcessor.from_pretrained({name})"
+    if provenance.merged:
+        lines = [
+            "from transformers import AutoModelForImageTextToText, AutoProcessor",
+            "",
+            f"model = AutoModelForImageTextToText.from_pretrained({name})",
+            processor,
+        ]
+        return _code(f"With transformers {OLDEST} or later, without GeoClick:", lines)
+    if provenance.record.base == "embedded":
+        lines = [
+            "from geoclick.vlms.loading import EMBEDDED  # the folder of the base in this installation",
+            "from peft import PeftModel",
+            "from transformers import AutoModelForImageTextToText, AutoProcessor",
+            "",
+            "base = AutoModelForImageTextToText.from_pretrained(EMBEDDED)",
+            f"model = PeftModel.from_pretrained(base, {name})",
+            processor,
+        ]
+        return _code("With PEFT and transformers, where GeoClick is installed:", lines)
+    lines = [
+        "from peft import AutoPeftModel",
+        "from transformers import AutoProcessor",
+        "",
+        f"model = AutoPeftModel.from_pretrained({name})",
+        processor,
+    ]
+    place = "" if provenance.record.revision else "; adapter_config.json names the base's folder"
+    return _code(f"With PEFT and transformers, without GeoClick{place}:", lines)
+
+
+def _code(introduction: str, lines: Sequence[str]) -> str:
+    """Lines of code below a sentence; indented, so that nothing in them is Markdown."""
+    return f"{introduction}\n\n" + "\n".join(f"    {line}".rstrip() for line in lines)
 
 
 def base_model(provenance: Provenance) -> str:
@@ -180,7 +221,11 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def merging(record: MergedRecord) -> str:
     """The check of the merged model."""
-    values = {"dtype": record.dtype, "SHA-256 of the adapter": record.adapter_sha256}
+    values = {
+        "dtype": record.dtype,
+        "transformers": f"{OLDEST} or later",
+        "SHA-256 of the adapter": record.adapter_sha256,
+    }
     values |= {key.replace("_", " "): value for key, value in record.check.items()}
     introduction = "The greedy answers of the merged model, compared with those of the base with its adapter:"
     return f"{introduction}\n\n{key_value_table(values)}"

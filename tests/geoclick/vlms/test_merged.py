@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -94,9 +95,9 @@ def test_a_record_of_another_schema_is_refused(folder):
 
 
 def test_weights_and_prompts_are_checked_with_the_record():
-    merged.check(RECORD, name="m", fingerprint="bb")
+    merged.check(RECORD, Path(), name="m", fingerprint="bb")
     with pytest.raises(GeoClickError, match="The weights of m are not"):
-        merged.check(RECORD, name="m", fingerprint="zz")
+        merged.check(RECORD, Path(), name="m", fingerprint="zz")
     old = dataclasses.replace(RECORD, adapter=dataclasses.replace(ADAPTER, prompt_version="v0"))
     with pytest.raises(GeoClickError, match="m was trained with prompts v0"):
-        merged.check(old, name="m", fingerprint="bb")
+        merged.check(old, Path(), name="m", fingerprint="bb")

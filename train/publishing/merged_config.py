@@ -1,0 +1,55 @@
+"""The config.json of a merged model: the base's own, in a form that transformers 4.57 and 5 read alike."""
+
+from pathlib import Path
+
+from geoclick.vlms.processor_files import Json, read_json, write_json
+
+NAME = "config.json"
+GENERATION = "generation_config.json"
+OLDEST = "4.57"
+"""The oldest version of transformers that loads a merged model; it is the first one with Qwen3-VL."""
+
+
+def write(base: Path, folder: Path, dtype: str) -> None:
+    """Write the config, and copy that of generation, of a base model to the folder of its merged weights.
+
+    Args:
+        base: folder of the base model.
+        folder: of the merged model.
+        dtype: of the merged weights.
+    """
+    write_json(folder / NAME, readable_config(read_json(base / NAME), dtype))
+    if (base / GENERATION).is_file():
+        (folder / GENERATION).write_bytes((base / GENERATION).read_bytes())
+
+
+def readable_config(values: "dict[str, Json]", dtype: str) -> "dict[str, Json]":
+    """The config of a base for weights of a dtype, with what only transformers 4.57 reads next to its newer form.
+
+    Version 4.57 does not read `rope_parameters`: it would take another rotary base without an error. It reads
+    whether the head is tied to the embeddings from the text model's part only.
+    """
+    values = {key: value for key, value in values.items() if key != "quantization_config"}
+    tied = values.get("tie_word_embeddings")
+    text = values.get("text_config")
+    if isinstance(text, dict):
+        text = with_older_rope(text)
+        if tied is not None:
+            text.setdefault("tie_word_embeddings", tied)
+        values["text_config"] = text
+    values = with_older_rope(values)
+    values["torch_dtype"] = dtype
+    for part in (values, values.get("text_config"), values.get("vision_config")):
+        if isinstance(part, dict):
+            part |= {key: dtype for key in ("dtype", "torch_dtype") if key in part}
+    return values
+
+
+def with_older_rope(values: "dict[str, Json]") -> "dict[str, Json]":
+    """A copy of a text model's config in which `rope_parameters` stand also as `rope_theta` and `rope_scaling`."""
+    values, rope = dict(values), values.get("rope_parameters")
+    if isinstance(rope, dict):
+        values["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+        if "rope_theta" in rope:
+            values["rope_theta"] = rope["rope_theta"]
+    return values
