@@ -151,10 +151,6 @@ def check_base(record: AdapterRecord, *, name: str, family: str, fingerprint: st
     raise GeoClickError(f"The adapter does not fit: {reason}; use --vlm {record.base}{at}.")
 
 
-def attach(model: "PreTrainedModel", folder: str | Path) -> "PeftModel":
-    """The base model wrapped by PEFT with the folder's LoRA weights, ready for inference.
-
-    Names and shapes of all LoRA weights must match exactly: module names change between library versions, and a
 def read_config(folder: Path) -> "LoraConfig":
     """PEFT's configuration of an adapter; raises GeoClickError if it cannot be read or is not LoRA's."""
     from peft import LoraConfig, PeftConfig
@@ -168,6 +164,10 @@ def read_config(folder: Path) -> "LoraConfig":
     return config
 
 
+def attach(model: "PreTrainedModel", folder: str | Path) -> "PeftModel":
+    """The base model wrapped by PEFT with the folder's LoRA weights, ready for inference.
+
+    Names and shapes of all LoRA weights must match exactly: module names change between library versions, and a
     partly loaded adapter would only seem to be a bad one.
 
     Raises:

@@ -95,11 +95,11 @@ def load(
         merged.check(own, folder, name=name, fingerprint=stamp)
     if record is not None:
         adapters.check_base(record, name=name, family=family, fingerprint=stamp)
-    trained = record or own
-    if trained is not None:
     if adapter is not None:
         # Before the model: a pattern of an untrusted adapter may take for ever.
         adapter_patterns.check(adapters.read_config(Path(adapter)), module_names(folder), Path(adapter))
+    trained = record or own
+    if trained is not None:
         min_pixels = _same_limit("min_pixels", min_pixels, trained.min_pixels)
         max_pixels = _same_limit("max_pixels", max_pixels, trained.max_pixels)
     processor = load_processor(folder, min_pixels=min_pixels, max_pixels=max_pixels)
@@ -189,8 +189,6 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def load_processor(
-    folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None
 def module_names(folder: Path) -> list[str]:
     """The names of the modules with weights in a model's folder, and of all modules that contain these."""
     names = set()
@@ -202,6 +200,8 @@ def module_names(folder: Path) -> list[str]:
     return sorted(names)
 
 
+def load_processor(
+    folder: Path, *, min_pixels: int | None = None, max_pixels: int | None = None
 ) -> Processor:
     """The processor in a model's folder, padding on the left, with its pixel limits set.
 

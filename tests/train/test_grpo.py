@@ -82,7 +82,7 @@ def test_a_run_changes_the_adapter_and_writes_one_that_loads_with_its_provenance
         assert (record.answer_format, record.config["num_generations"]) == ("json", 4)
         assert record.config["start"]["clicks"] == "/somewhere/clicks"
         config = json.loads((folder / "adapter_config.json").read_text())
-        assert config["base_model_name_or_path"] == "embedded"
+        assert config["base_model_name_or_path"] == str(loading.EMBEDDED)
     assert not list(whole.rglob("*.bin"))
 
 
@@ -182,9 +182,6 @@ def test_bad_input_is_one_sentence(setting, tmp_path, capsys, flags, code, expec
     assert not (tmp_path / "run").exists()
 
 
-def test_resuming_with_other_options_and_a_folder_with_a_run_are_refused(setting, whole, capsys):
-    assert grpo.main([*setting, "--output", str(whole)]) == 2
-    assert "add --resume" in capsys.readouterr().err
 def test_the_recorded_base_of_an_adapter_cannot_add_an_error(setting, tmp_path, capsys):
     adapter = tmp_path / "adapter"
     shutil.copytree(setting[1], adapter)
@@ -198,6 +195,9 @@ def test_the_recorded_base_of_an_adapter_cannot_add_an_error(setting, tmp_path, 
     assert "no/model error: All is lost" in error
 
 
+def test_resuming_with_other_options_and_a_folder_with_a_run_are_refused(setting, whole, capsys):
+    assert grpo.main([*setting, "--output", str(whole)]) == 2
+    assert "add --resume" in capsys.readouterr().err
     assert grpo.main([*setting, "--output", str(whole), "--resume", "--iou-weight", "2"]) == 2
     assert "was started with iou_weight 1.0, not 2.0" in capsys.readouterr().err
 

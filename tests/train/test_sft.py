@@ -8,11 +8,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from peft import AutoPeftModel
 from safetensors.torch import load_file
+from transformers import AutoProcessor
 
 from geoclick import masks, store, vlms
 from geoclick.train import sft
 from geoclick.train.loop import checkpoints
+from geoclick.train.publishing import card_text
 from tests import tiny
 
 
@@ -60,6 +63,17 @@ def test_a_run_writes_an_adapter_that_loads_with_its_provenance(setting, whole):
         assert vlm.record.config["lora_r"] == 4
         assert vlm.record.config["learning_rate"] == 0.01
     assert not list(whole.rglob("*.bin"))
+
+
+def test_the_folder_of_a_run_is_complete_for_other_tools(setting, whole):
+    assert AutoPeftModel.from_pretrained(str(whole)).peft_config["default"].r == 4
+    assert AutoProcessor.from_pretrained(whole).image_token == "<|image_pad|>"
+    text = (whole / "README.md").read_text()
+    assert card_text.MARK in text
+    assert "| steps | 4 |" in text
+    assert str(whole.parent) not in text
+    assert not (whole / "checkpoint-2" / "README.md").exists()
+    assert not (whole / "checkpoint-2" / "tokenizer.json").exists()
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(setting, whole, tmp_path):

@@ -83,7 +83,8 @@ def start(
         any_division: as in `resumption.check`.
 
     Raises:
-        UsageError: the checkpoint belongs to a run with other options or another launcher.
+        GeoClickError: all checkpoints are damaged.
+        UsageError: the run in `output` cannot be continued with these options, data or processes.
     """
     checkpoint = None
     if resume:
@@ -119,8 +120,11 @@ def train(trainer: "Trainer", output: Path, checkpoint: Path | None) -> float:
 
 
 def write_metrics(output: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics.json."""
+    """Write metrics.json, and its figures to the model card."""
+    from geoclick.train.publishing import adapter_folder
+
     files.write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    adapter_folder.write_card(output, output.name)
 
 
 def report(trainer: "Trainer", output: Path, metric: str, root: str) -> None:

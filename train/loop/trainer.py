@@ -17,6 +17,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTTrainer
 
 from geoclick import files
@@ -29,8 +30,10 @@ from geoclick.train.loop.answer_loss import AnswerLossMixin, AnswerSmoother, sam
 from geoclick.train.loop.gradient_checkpointing import TowerCheckpointing
 from geoclick.train.loop.monitor import Monitor
 from geoclick.train.packing.packed_dataset import PackedDataset
-from geoclick.vlms.adapter import AdapterRecord, write_record
+from geoclick.train.publishing import adapter_folder
+from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.families import TOWERS, tower_of
+from geoclick.vlms.processor import Processor
 
 BEST = "best"
 """Folder of the best adapter inside a run's output."""
@@ -47,6 +50,7 @@ class AdapterSavingMixin:
     args: TrainingArguments
     accelerator: Accelerator
     model: PreTrainedModel
+    processing_class: Processor
     state: TrainerState
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
@@ -68,27 +72,22 @@ class AdapterSavingMixin:
             "another --output."
         )
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-        """PEFT's files and, last, geoclick.json; no copy of the processor and no pickled arguments.
-
-        Raises:
-            GeoClickError: a trained weight is not finite.
     def _save_rng_state(self, output_dir: str) -> None:
         """The random states of all processes, before process 0 writes the last file of a checkpoint."""
         super()._save_rng_state(output_dir)  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
 
-    def _load_from_checkpoint(self, checkpoint: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_checkpoint(self, checkpoint: str, model: torch.nn.Module | None = None) -> None:
         with checkpoints.readable_damage(checkpoint):
-            super()._load_from_checkpoint(checkpoint, *args, **kwargs)  # type: ignore[misc]
+            super()._load_from_checkpoint(checkpoint, model)  # type: ignore[misc]
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> None:
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with checkpoints.readable_damage(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)  # type: ignore[misc]
+            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
 
-    def _load_rng_state(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> None:
+    def _load_rng_state(self, checkpoint: str | None) -> None:
         with checkpoints.readable_damage(checkpoint):
-            super()._load_rng_state(checkpoint, *args, **kwargs)  # type: ignore[misc]
+            super()._load_rng_state(checkpoint)  # type: ignore[misc]
 
     def get_decay_parameter_names(self, model: PreTrainedModel) -> list[str]:
         """The parameters with weight decay: the matrices of LoRA, without the magnitudes of DoRA, biases and norms."""
@@ -101,6 +100,11 @@ class AdapterSavingMixin:
         names: list[str] = super().get_decay_parameter_names(model)  # type: ignore[misc]
         return [name for name in names if name in matrices]
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """The adapter with its provenance and, unless it is a checkpoint, its processor and card.
+
+        Raises:
+            GeoClickError: a trained weight is not finite.
         """
         if not self.args.should_save:
             return
@@ -110,12 +114,11 @@ class AdapterSavingMixin:
         weights = list(state_dict.values()) if state_dict else trained
         if not all(weight.isfinite().all() for weight in weights):
             raise self._diverged("A trained weight")
-        # LoRA does not change the vocabulary. To check that, PEFT would request the base model from the hub.
-        # With beta above 0 GRPO holds a reference adapter, too, which is not part of the result.
-        model.save_pretrained(
-            folder, state_dict=state_dict, save_embedding_layers=False, selected_adapters=["default"]
-        )
-        write_record(folder, self.record)
+        adapter_folder.save(model, folder, self.record, state_dict)
+        if not folder.name.startswith(PREFIX_CHECKPOINT_DIR):
+            run = Path(self.args.output_dir)
+            name = run.name if folder == run else f"{run.name}/{BEST}"
+            adapter_folder.complete(folder, self.processing_class, name)
 
 
 class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ignore[misc]
