@@ -45,6 +45,7 @@ def option(
     aliases: tuple[str, ...] = (),
     deprecated: tuple[str, ...] = (),
     named: Mapping[str, tuple["Value", ...]] | None = None,
+    bare: str | None = None,
 ) -> Any:
     """A dataclass field that is also a flag; it is required if it has no default.
 
@@ -61,11 +62,12 @@ def option(
         aliases: further names that are accepted.
         deprecated: those aliases that print a warning.
         named: sequences by a name that may be given instead.
+        bare: value of a flag without a value; a file may then have true or false, too.
     """
     metadata = {
         **{"help": help, "choices": choices, "positional": positional, "minimum": minimum},
         "repeated": repeated,
-        **{"name": name, "aliases": aliases, "deprecated": deprecated, "named": named or {}},
+        **{"name": name, "aliases": aliases, "deprecated": deprecated, "named": named or {}, "bare": bare},
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -311,6 +313,8 @@ def _add_argument(parser: argparse.ArgumentParser, field: Field, kind: Kind) -> 
             "nargs": "+" if kind.many and not field.metadata["repeated"] else None,
             "choices": choices,
         }
+        if field.metadata["bare"]:
+            common |= {"nargs": "?", "const": field.metadata["bare"]}
         # A flag that is given twice adds to its values.
         several: dict[str, Any] = (
             {"action": "append" if field.metadata["repeated"] else "extend"} if kind.many else {}
@@ -352,6 +356,8 @@ def _checked(value: Yaml, field: Field, kind: Kind) -> Value:
     for name, meaning in field.metadata["named"].items():
         if value in (name, [name]):
             value = list(meaning)
+    if field.metadata["bare"] and isinstance(value, bool):
+        value = field.metadata["bare"] if value else None
     converted = _convert(value, kind, _name(field))
     for one in converted if isinstance(converted, tuple) else (converted,):
         if one is None:

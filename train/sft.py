@@ -77,7 +77,9 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     families.check_trainable(trainer.model, options.tune)
     trainable = families.trainable_by_tower(trainer.model)
     if options.dry_run:
-        lines = dry_run.report(trainer, data, trainable, output=output, arguments=arguments)
+        lines = dry_run.report(
+            trainer, data, trainable, options=options, arguments=arguments, monitor=monitor
+        )
         if arguments.process_index == 0:
             print("\n".join(lines))
         return
@@ -122,13 +124,16 @@ def train(
 
 def load_vlm(options: SftOptions, arguments: "SFTConfig") -> "Vlm":
     """The base model: on the CPU, or quantized on the run's device."""
+    import torch
+
     from geoclick.train.loop import quantization
     from geoclick.train.options.trl_arguments import dtype_of, partitioned
     from geoclick.vlms import loading
 
-    dtype = dtype_of(arguments)
+    # Of a model that is not run here only the shapes matter.
+    dtype = torch.bfloat16 if options.estimates else dtype_of(arguments)
     quantized = None
-    if options.quantise:
+    if options.quantise and not options.estimates:
         quantized = quantization.loading(
             options.quantise, dtype, arguments.device, partitioned=partitioned(arguments)
         )

@@ -188,3 +188,27 @@ def test_a_flag_of_several_values_that_is_given_twice_adds_to_them():
     assert read().sizes == (1, 2)
     options = read("--text", "a", "one.png", "--text", "b c")
     assert (options.text, options.images) == (("a", "b c"), ("one.png",))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bare:
+    trial: str | None = option(None, help="trial", choices=("here", "there"), bare="here")
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "expected"),
+    [
+        ([], "", None),
+        (["--trial"], "", "here"),
+        (["--trial", "there"], "", "there"),
+        ([], "trial: true", "here"),
+        ([], "trial: false", None),
+        ([], "trial: there", "there"),
+        (["--trial"], "trial: there", "here"),
+    ],
+)
+def test_a_flag_may_have_a_value_or_none(tmp_path, flags, text, expected):
+    file = tmp_path / "options.yaml"
+    file.write_text(text)
+    words = ["--config", str(file), *flags]
+    assert config.parse(Bare, words, prog="p", description="d", example="e") == Bare(trial=expected)

@@ -128,5 +128,5 @@ def cached_features(
         sizes,
         device=arguments.device,
         autocast=autocast(arguments),
-        limit=options.feature_memory_gb * 2**30 if options.constant_features else 0,
+        limit=options.feature_memory_gb * 2**30 if options.constant_features and not options.estimates else 0,
     )

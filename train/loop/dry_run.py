@@ -1,11 +1,14 @@
 """`geoclick train sft --dry-run`: a few steps of the run, to measure what it needs and to fail early.
 
-The trainer is that of the run, under any launcher. It takes one step on the longest rows or packs, where memory peaks,
-and some steps on random ones, whose median is the time of a step. All output goes to a temporary folder.
+The trainer is that of the run, under any launcher. It takes two steps on the longest rows or packs, where memory peaks:
+in the second one the optimizer's state is there, too. The median of some steps on random ones is the time of a step.
+Then it evaluates some held-out samples, if the run does. All output goes to a temporary folder. For a card that is not
+here, memory and time are estimated instead.
 """
 
 import atexit
 import copy
+import dataclasses
 import shutil
 import statistics
 import tempfile
@@ -22,18 +25,24 @@ from transformers.trainer_utils import SaveStrategy
 
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, Key
 from geoclick.train.data.training_data import TrainingData
-from geoclick.train.loop import checks
+from geoclick.train.loop import checks, dry_run_estimate
+from geoclick.train.loop.dry_run_estimate import Counts, clock, giga
 from geoclick.train.packing.packed_dataset import PackedDataset, token_lengths
 
 if TYPE_CHECKING:
     from trl import SFTConfig
 
+    from geoclick.train.loop.monitor import Monitor
     from geoclick.train.loop.trainer import ClickTrainer
+    from geoclick.train.options.sft import SftOptions
 
 T = TypeVar("T")
 
 MEASURED = 4
 """Steps that are timed."""
+
+LONGEST = 2
+"""Steps on the longest rows or packs, which are not timed."""
 
 
 class FixedPacks(PackedDataset):
@@ -60,24 +69,20 @@ class OrderedDataset(AugmentedDataset):
         return [(0, index) for index in range(len(self))]
 
 
-class StepMeasurement(TrainerCallback):  # type: ignore[misc]
-    """Measures the time of each step and the memory of the first one.
+class PeakMemory:
+    """The largest memory of a while.
 
     Attributes:
-        seconds: of each step, with loading its data.
-        peak: largest number of bytes during the first step, on the GPU or, on the CPU, of this process.
-        before: bytes in use before the first step.
+        peak: largest number of bytes, on the GPU or, on the CPU, of this process.
+        before: bytes in use at its start.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.seconds: list[float] = []
         self.peak = self.before = 0
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Start the measurement."""
+    def start(self) -> None:
+        """Begin to measure."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             self.before = torch.cuda.memory_allocated(self.device)
@@ -86,27 +91,51 @@ class StepMeasurement(TrainerCallback):  # type: ignore[misc]
             self.done = threading.Event()
             self.thread = threading.Thread(target=self._sample, daemon=True)
             self.thread.start()
+
+    def stop(self) -> None:
+        """Set the peak."""
+        if self.device.type == "cuda":
+            self.peak = torch.cuda.max_memory_allocated(self.device)
+        else:
+            self.done.set()
+            self.thread.join()
+
+    def _sample(self) -> None:
+        while not self.done.wait(0.005):
+            self.peak = max(self.peak, process_memory())
+
+
+class StepMeasurement(TrainerCallback):  # type: ignore[misc]
+    """Measures the time of each step and the memory of those on the longest rows.
+
+    Attributes:
+        seconds: of each step, with loading its data.
+        memory: of the first `LONGEST` steps.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: list[float] = []
+        self.memory = PeakMemory(device)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the measurement."""
+        self.memory.start()
         self.began = time.perf_counter()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Record the time of the step and, after the first one, its peak."""
+        """Record the time of the step and, after the longest ones, their peak."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
         self.seconds.append(now - self.began)
-        if len(self.seconds) == 1:
-            if self.device.type == "cuda":
-                self.peak = torch.cuda.max_memory_allocated(self.device)
-            else:
-                self.done.set()
-                self.thread.join()
+        if len(self.seconds) == LONGEST:
+            self.memory.stop()
         self.began = time.perf_counter()
-
-    def _sample(self) -> None:
-        while not self.done.wait(0.005):
-            self.peak = max(self.peak, process_memory())
 
 
 def process_memory() -> int:
@@ -131,17 +160,19 @@ def report(
     data: TrainingData,
     trainable: dict[str, int],
     *,
-    output: Path,
+    options: "SftOptions",
     arguments: "SFTConfig",
+    monitor: "Monitor | None",
 ) -> list[str]:
-    """Run the steps, and return the lines of the report.
+    """Run the steps, or estimate them for a card, and return the lines of the report.
 
     Args:
         trainer: the run's, not yet started, with the config of `without_output`.
         data: of the run.
         trainable: number of trained weights by tower.
-        output: the run's folder; nothing is written to it.
+        options: GeoClick's, of the run; nothing is written to its output folder.
         arguments: the run's own config.
+        monitor: the evaluation during training, or None.
 
     Raises:
         GeoClickError: an image is broken, or the disk of the output folder is too full.
@@ -152,26 +183,76 @@ def report(
     _, epoch_steps, _, _, step_size, _, steps = trainer.set_initial_training_values(
         arguments, trainer.get_train_dataloader()
     )
-    checkpoints = checkpoints_on_disk(arguments, epoch_steps, steps)
-    needed, free = checks.check_space(output, weights=weights, checkpoints=checkpoints)
-    measured = measure_steps(trainer, data, lengths, step_size)
-    step = statistics.median(measured.seconds[1:])
+    evaluations = evaluations_of(arguments, monitor, steps)
+    checkpoints = checkpoints_on_disk(arguments, epoch_steps, steps, evaluations)
+    needed, free = checks.check_space(Path(options.output), weights=weights, checkpoints=checkpoints)
     lines = {"rows": rows_line(data), "tokens a row": quantiles(lengths)}
     if data.packed:
         lines["packs"] = f"{len(data.packed):,} an epoch, {data.packed.plan.filled:.0%} filled"
     lines |= {
         "trainable": trainable_line(trainer.model, trainable),
         "steps": f"{epoch_steps:,} an epoch, {steps:,} in all, on {arguments.world_size} process(es)",
-        "memory": f"base weights {giga(base_bytes(trainer.model))}; "
-        f"LoRA gradients and optimizer {giga(12 * weights)}, estimated; "
-        f"the step on the longest {'pack' if data.packed else 'rows'} adds "
-        f"{giga(measured.peak - measured.before)} to {giga(measured.before)}: {giga(measured.peak)} "
-        f"of {giga(total_memory(arguments.device))}",
-        "time": f"{step:.2f} s a step on {arguments.device.type} (median of {MEASURED}), "
-        f"{clock(step * steps)} in all",
-        "disk": f"up to {giga(needed)} for checkpoints and adapter, {giga(free)} free",
     }
+    counts = Counts(steps, step_size, evaluations)
+    if options.estimates:
+        lines |= dry_run_estimate.lines(trainer, data, lengths, counts, options, arguments, monitor)
+    else:
+        lines |= measured_lines(trainer, data, lengths, counts, monitor)
+    lines["disk"] = f"up to {giga(needed)} for checkpoints and adapter, {giga(free)} free"
     return [f"{name:<13} {value}" for name, value in lines.items()]
+
+
+def measured_lines(
+    trainer: "ClickTrainer",
+    data: TrainingData,
+    lengths: Sequence[int],
+    counts: Counts,
+    monitor: "Monitor | None",
+) -> dict[str, str]:
+    """Memory and time of training and evaluation, measured on this machine."""
+    measured = measure_steps(trainer, data, lengths, counts.step_size)
+    device, memory = trainer.args.device, measured.memory
+    step = statistics.median(measured.seconds[LONGEST:])
+    lines = {
+        "memory": f"measured: base weights {giga(base_bytes(trainer.model))}; two steps on the longest "
+        f"{'pack' if data.packed else 'rows'}, the optimizer's state included, add "
+        f"{giga(memory.peak - memory.before)} to {giga(memory.before)}: {giga(memory.peak)} "
+        f"of {giga(total_memory(device))}",
+        "time": f"measured: {step:.2f} s a step on {device.type} (median of {MEASURED}), "
+        f"{clock(step * counts.steps)} for all steps",
+    }
+    if monitor is not None:
+        some, seconds, peak = measure_evaluation(trainer, monitor)
+        each = seconds * len(monitor.samples) / some
+        lines["evaluation"] = (
+            f"measured on {some} of {len(monitor.samples)} samples: {each:.1f} s each with the answers of a model that "
+            f"has just started, {clock(each * counts.evaluations)} for all {counts.evaluations}; peak {giga(peak)}"
+        )
+        lines["in all"] = clock(step * counts.steps + each * counts.evaluations)
+    return lines
+
+
+def measure_evaluation(trainer: "ClickTrainer", monitor: "Monitor") -> tuple[int, float, int]:
+    """Evaluate one batch of samples in each process: their number, the seconds, and the peak of the memory in bytes."""
+    count = min(len(monitor.samples), monitor.batch_size * trainer.args.world_size)
+    part = dataclasses.replace(monitor, samples=monitor.samples[:count])
+    memory = PeakMemory(trainer.args.device)
+    trainer.model.eval()
+    memory.start()
+    began = time.perf_counter()
+    with trainer.accelerator.autocast():
+        part.evaluate(trainer.model, trainer.args.process_index, trainer.args.world_size)
+    seconds = time.perf_counter() - began
+    memory.stop()
+    return count, seconds, memory.peak
+
+
+def evaluations_of(arguments: "SFTConfig", monitor: "Monitor | None", steps: int) -> int:
+    """The number of evaluations of a run that does not stop early."""
+    if monitor is None:
+        return 0
+    first = -(-max(int(arguments.eval_delay), 1) // monitor.every)
+    return max(steps // monitor.every - first + 1, 0) + int(arguments.eval_on_start)
 
 
 def rows_line(data: TrainingData) -> str:
@@ -198,7 +279,7 @@ def total_memory(device: torch.device) -> int:
 def measure_steps(
     trainer: "ClickTrainer", data: TrainingData, lengths: Sequence[int], step_size: int
 ) -> StepMeasurement:
-    """Train one step on the longest rows or packs and `MEASURED + 1` steps on others; the weights are discarded.
+    """Train on the longest rows or packs, and on others; the weights are discarded.
 
     Args:
         trainer: the run's.
@@ -206,7 +287,7 @@ def measure_steps(
         lengths: tokens of each row.
         step_size: rows, or packs, of a step.
     """
-    batches = 2 + MEASURED
+    batches = LONGEST + MEASURED
     if data.packed:
         units = data.packed.plan.packs(0)
         total = [sum(lengths[index] for index in unit) for unit in units]
@@ -215,8 +296,8 @@ def measure_steps(
         units = [[index] for index in order.tolist()]
         total = [lengths[unit[0]] for unit in units]
     longest = sorted(range(len(units)), key=lambda index: -total[index])[:step_size]
-    chosen = [units[index] for index in cycled(longest, step_size)]
-    chosen += cycled(units, step_size * (batches - 1))
+    chosen = [units[index] for index in cycled(longest, step_size)] * LONGEST
+    chosen += cycled(units, step_size * MEASURED)
     if data.packed:
         trainer.train_dataset = FixedPacks(data.packed, chosen)
     elif data.augmentation:
@@ -229,8 +310,6 @@ def measure_steps(
     measured = StepMeasurement(trainer.args.device)
     trainer.add_callback(measured)
     trainer.train()
-    # The second step, too, may compile or allocate for the later ones.
-    measured.seconds = [measured.seconds[0], *measured.seconds[2:]]
     return measured
 
 
@@ -239,16 +318,18 @@ def cycled(values: Sequence[T], count: int) -> list[T]:
     return [values[index % len(values)] for index in range(count)]
 
 
-def checkpoints_on_disk(arguments: "SFTConfig", epoch_steps: int, steps: int) -> int:
+def checkpoints_on_disk(arguments: "SFTConfig", epoch_steps: int, steps: int, evaluations: int = 0) -> int:
     """The largest number of checkpoints at once: one more than the limit, until the oldest is removed."""
     strategy = str(getattr(arguments.save_strategy, "value", arguments.save_strategy))
+    limit = arguments.save_total_limit
+    if strategy == "best":
+        return min(evaluations, limit + 1) if limit else evaluations
     every = {"no": steps + 1, "epoch": epoch_steps}.get(strategy)
     if every is None:
         every = (
             arguments.save_steps if arguments.save_steps >= 1 else max(1, int(arguments.save_steps * steps))
         )
     saved = steps // int(every)
-    limit = arguments.save_total_limit
     return min(saved, limit + 1) if limit else saved
 
 
@@ -267,15 +348,3 @@ def quantiles(lengths: Sequence[int]) -> str:
     ordered = sorted(lengths)
     middle, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.5, 0.9))
     return f"least {ordered[0]:,}, median {middle:,}, 90 % within {high:,}, most {ordered[-1]:,}"
-
-
-def giga(count: float) -> str:
-    """Bytes as text."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as text."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

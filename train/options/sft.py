@@ -8,10 +8,13 @@ from typing import Any
 from geoclick.config import option
 from geoclick.errors import UsageError
 from geoclick.options import SegmenterOptions, VlmOptions
+from geoclick.train.loop.cards import CARDS
 from geoclick.train.options import early_checks
 from geoclick.train.options.trl_options import TrlCommand
 
 NAME = "train sft"
+HERE = "here"
+"""The dry run on this machine."""
 EXAMPLE = (
     "geoclick train sft --config configs/sft/embedded.yaml "
     "--clicks runs/clicks --root runs/scenes --output runs/lora"
@@ -91,9 +94,12 @@ class SftOptions(VlmOptions, SegmenterOptions):
         0, help="stop after this many evaluations without a better mIoU; 0 never", minimum=0
     )
     resume: bool = option(False, help="resume from the last complete checkpoint in output, if there is one")
-    dry_run: bool = option(
-        False,
-        help="check everything, run a few steps, print what the run would need, and write nothing",
+    dry_run: str | None = option(
+        None,
+        help="check everything, print what the run would need, and write nothing: here, after a few steps, or "
+        "estimated for a card",
+        choices=(HERE, *CARDS),
+        bare=HERE,
     )
 
     def __post_init__(self) -> None:
@@ -110,6 +116,11 @@ class SftOptions(VlmOptions, SegmenterOptions):
         """The learning rates of towers with their own."""
         given = {"projector": self.projector_lr, "vision": self.vision_lr}
         return {tower: lr for tower, lr in given.items() if lr is not None}
+
+    @property
+    def estimates(self) -> bool:
+        """Whether the dry run is for a card that is not here."""
+        return self.dry_run in CARDS
 
     @property
     def constant_features(self) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from geoclick import images
 from geoclick.geo import reading
 from geoclick.train import sft
+from geoclick.train.data import vision_features
 from geoclick.train.loop import dry_run
 from geoclick.train.loop.trainer import ClickTrainer
 from tests import tiny
@@ -60,8 +61,26 @@ def test_it_reports_steps_and_weights_and_writes_nothing(flags, way, tmp_path, c
     assert ("packs" in found) == ("--packing-tokens" in way)
     if "packs" in found:
         assert found["packs"].startswith(f"{metrics['packs']} an epoch")
-    assert "adds" in found["memory"]
-    assert float(found["time"].split()[0]) >= 0
+    assert found["memory"].startswith("measured: ")
+    assert "the optimizer's state included" in found["memory"]
+    assert re.match(r"measured: [0-9.]+ s a step on cpu", found["time"])
+    assert ("evaluation" in found) == ("in all" in found) == ("--evaluate-every" in way)
+    if "evaluation" in found:
+        count = len(metrics["evaluations"])
+        assert re.match(r"measured on [0-9]+ of [0-9]+ samples: [0-9.]+ s each", found["evaluation"])
+        assert f"for all {count}; peak " in found["evaluation"]
+
+
+@pytest.mark.parametrize("way", [[], PACKED, WATCHED])
+def test_a_card_is_estimated_without_a_step(flags, way, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ClickTrainer, "training_step", None)
+    monkeypatch.setattr(vision_features, "of_images", None)
+    assert sft.main([*flags, *way, "--output", str(tmp_path / "run"), "--dry-run", "h100-80gb"]) == 0
+    assert not (tmp_path / "run").exists()
+    found = said(capsys)
+    assert re.match(r"estimated from shapes for h100-80gb: .* of 80.0 GB, fits$", found["memory"])
+    assert "35% of 989 TFLOP/s (assumed)" in found["time"]
+    assert ("evaluation" in found) == ("--evaluate-every" in way)
 
 
 def test_the_longest_rows_come_first(flags, tmp_path, monkeypatch):
@@ -74,9 +93,10 @@ def test_the_longest_rows_come_first(flags, tmp_path, monkeypatch):
     monkeypatch.setattr(ClickTrainer, "train", watched)
     assert sft.main([*flags, "--output", str(tmp_path / "run"), "--dry-run"]) == 0
     ((rows, steps),) = seen
-    assert len(rows) == 4 * steps == 4 * (2 + dry_run.MEASURED)
+    assert len(rows) == 4 * steps == 4 * (dry_run.LONGEST + dry_run.MEASURED)
     lengths = [len(row) for row in rows]
-    assert min(lengths[:4]) >= sorted(lengths[4:])[-4]
+    assert min(lengths[:4]) >= sorted(lengths[8:])[-4]
+    assert rows[:4] == rows[4:8]
 
 
 @pytest.mark.parametrize(
@@ -114,10 +134,24 @@ def arguments(**changes):
         ({"save_steps": 0.5}, 2),
         ({"save_strategy": "no"}, 0),
         ({"save_strategy": "epoch", "save_total_limit": 9}, 4),
+        ({"save_strategy": "best"}, 3),
+        ({"save_strategy": "best", "save_total_limit": None}, 7),
     ],
 )
 def test_checkpoints_are_counted_as_the_trainer_stores_them(changes, expected):
-    assert dry_run.checkpoints_on_disk(arguments(**changes), epoch_steps=25, steps=100) == expected
+    assert (
+        dry_run.checkpoints_on_disk(arguments(**changes), epoch_steps=25, steps=100, evaluations=7)
+        == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("every", "delay", "on_start", "expected"),
+    [(10, 0, False, 10), (10, 0, True, 11), (30, 0, False, 3), (10, 25, False, 8), (101, 0, False, 0)],
+)
+def test_evaluations_are_counted_as_the_trainer_makes_them(every, delay, on_start, expected):
+    monitor, run = SimpleNamespace(every=every), SimpleNamespace(eval_delay=delay, eval_on_start=on_start)
+    assert dry_run.evaluations_of(run, monitor, steps=100) == expected
 
 
 def test_figures_as_text():
