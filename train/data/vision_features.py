@@ -18,6 +18,9 @@ from geoclick.progress_bar import track
 from geoclick.vlms import encoding
 from geoclick.vlms.loading import Vlm, resized_size
 
+Precision = AbstractContextManager[object]
+"""What the model computes in: a `torch.autocast`."""
+
 BATCH = 16
 
 
@@ -68,7 +71,7 @@ def compute(
     sizes: dict[str, tuple[int, int]],
     *,
     device: torch.device,
-    autocast: AbstractContextManager[object],
+    autocast: Precision,
     limit: float,
     pixels: PixelOptions = reading.DEFAULT,
 ) -> dict[str, VisionFeatures] | None:
@@ -112,7 +115,7 @@ def of_images(
     sizes: dict[str, tuple[int, int]],
     *,
     device: torch.device,
-    autocast: AbstractContextManager[object],
+    autocast: Precision,
     pixels: PixelOptions = reading.DEFAULT,
 ) -> dict[str, VisionFeatures]:
     """The features of some images, computed in one batch; arguments and errors as in `compute`."""
@@ -126,7 +129,7 @@ def image_inputs(
     images = [reading.read_image(path, size=size, pixels=pixels).copy() for path, size in sizes.items()]
     inputs = encoding.process_images(vlm.processor, images)
     grids = inputs["image_grid_thw"]
-    parts = inputs["pixel_values"].split(grids.prod(dim=1).tolist())
+    parts = torch.split(inputs["pixel_values"], grids.prod(dim=1).tolist())
     return dict(zip(sizes, map(ImageInputs, parts, torch.unbind(grids)), strict=True))
 
 
@@ -135,7 +138,7 @@ def of_inputs(
     inputs: dict[str, ImageInputs],
     *,
     device: torch.device,
-    autocast: AbstractContextManager[object],
+    autocast: Precision,
 ) -> dict[str, VisionFeatures]:
     """The features of images, given the vision tower's inputs by path; arguments as in `compute`."""
     pixel_values = torch.cat([one.pixel_values for one in inputs.values()])

@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import safetensors
 
@@ -94,7 +93,7 @@ def _check_state(folder: Path) -> None:
         state = TrainerState.load_from_json(str(folder / STATE))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(STATE) from error
-    history: Any = state.log_history
+    history = state.log_history
     if f"checkpoint-{state.global_step}" != folder.name or not (
         isinstance(history, list) and all(isinstance(entry, dict) for entry in history)
     ):

@@ -4,9 +4,10 @@ The rows of a step follow from the seed, the epoch and the step alone. A supervi
 another number of processes if a step keeps its number of rows; only dropout then differs.
 """
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geoclick import config, secrets
 from geoclick.errors import GeoClickError, UsageError
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 
     from geoclick.vlms.adapter import AdapterRecord
 
+Options = Mapping[str, str | float | list[str] | None]
+"""The options of a run as values of YAML; those of the libraries may be nested."""
+
 CHANGEABLE = frozenset({"resume", "allow_contradictions"})
 """Options that a resumed run may change."""
 
-EARLIER: dict[str, Any] = {"loss_average": "tokens"}
+EARLIER = {"loss_average": "tokens"}
 """What earlier versions did where they had no option."""
 
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
@@ -97,7 +101,7 @@ def check(
     output: Path,
     checkpoint: Path,
     arguments: "TrainingArguments",
-    resolved: dict[str, Any],
+    resolved: Options,
     record: "AdapterRecord",
     *,
     any_division: bool,
@@ -127,7 +131,7 @@ def check(
     check_data(output, before, record)
 
 
-def check_same(output: Path, resolved: dict[str, Any], changeable: "set[str] | frozenset[str]") -> None:
+def check_same(output: Path, resolved: Options, changeable: Set[str]) -> None:
     """Refuse to resume with options other than those of the run; raises UsageError naming the first."""
     before = secrets.without_secrets(config.read_yaml(output / "config.yaml"))
     for key in sorted((before.keys() | resolved.keys()) - changeable):
@@ -212,7 +216,7 @@ def _can_divide(arguments: "TrainingArguments") -> bool:
     )
 
 
-def _batches(processes: int, options: dict[str, Any]) -> Batches:
+def _batches(processes: int, options: Options) -> Batches:
     numbers = [options.get(name) for name in BATCH]
     per_process, accumulated = (number if isinstance(number, int) else 1 for number in numbers)
     return Batches(processes, per_process, accumulated)

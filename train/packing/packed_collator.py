@@ -79,7 +79,7 @@ class PackedCollator:
             batch = {"mm_encoder_outputs": {"image": join(self.features[image.path] for image in places)}}
         else:
             pixels = [image.read() for image in distinct]
-            batch = process_images(self.processor, pixels)
+            batch = {**process_images(self.processor, pixels)}
             grid_of = dict(zip(distinct, batch["image_grid_thw"], strict=True))
             order = {image: index for index, image in enumerate(distinct)}
             batch["image_index"] = [order[image] for image in places]

@@ -1,7 +1,6 @@
 """The prompts of GRPO: one for each sample, as inference encodes it, with the vision features of its image."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from geoclick import prompts
 from geoclick.datasets import Sample
 from geoclick.geo import reading
 from geoclick.train.data import vision_features
-from geoclick.train.data.vision_features import ImageInputs, VisionFeatures
+from geoclick.train.data.vision_features import ImageInputs, Precision, VisionFeatures
 from geoclick.vlms import encoding
 from geoclick.vlms.loading import Vlm
 
@@ -43,7 +42,7 @@ class GrpoPrompts:
         *,
         answer_format: str,
         device: torch.device,
-        autocast: AbstractContextManager[object],
+        autocast: Precision,
         limit: float,
         trains_vision: bool = False,
     ) -> None:
