@@ -17,7 +17,7 @@ class ChatRow:
 
     Attributes:
         row: the row.
-        clicks: its first clicks, those of the answer.
+        clicks: those of the answer, as `answer_clicks` cuts them.
     """
 
     row: Row
@@ -29,6 +29,14 @@ class ChatRow:
         return self.row.height, self.row.width
 
 
+def answer_clicks(row: Row, max_clicks: int) -> ClickSequence:
+    """The clicks that a model is taught for a row: its first `max_clicks`.
+
+    Training, export and the count of contradictions cut a sequence here and nowhere else.
+    """
+    return row.clicks[:max_clicks]
+
+
 def usable(
     rows: Iterable[Row], *, max_clicks: int, min_iou: float, left_out: Counter[str]
 ) -> Iterator[ChatRow]:
@@ -36,12 +44,12 @@ def usable(
 
     Args:
         rows: of a click store.
-        max_clicks: clicks of an answer at most; the first ones are used.
+        max_clicks: clicks of an answer at most; see `answer_clicks`.
         min_iou: smallest IoU of the mask after those clicks; rows without a target are always used.
         left_out: receives the number of rows left out, by reason.
     """
     for row in rows:
-        clicks = row.clicks[:max_clicks]
+        clicks = answer_clicks(row, max_clicks)
         if reason := store.why_left_out(row, len(clicks), min_iou):
             left_out[reason] += 1
         else:

@@ -23,6 +23,17 @@ def test_usable_rows_come_in_order_and_the_others_are_counted(data):
     assert left_out == {"below min_iou": len(rows) - len(expected)}
 
 
+def test_answers_are_cut_in_one_place(data, monkeypatch):
+    """A row is judged by the IoU of the clicks that are kept."""
+    monkeypatch.setattr(chat_rows, "answer_clicks", lambda row, most: row.clicks[: most - 1])
+    left_out = Counter()
+    usable = list(chat_rows.usable(store.read(data[0]), max_clicks=3, min_iou=0.55, left_out=left_out))
+    assert usable
+    for one in usable:
+        assert one.clicks == one.row.clicks[:2]
+        assert not one.clicks or one.row.ious[len(one.clicks) - 1] >= 0.55
+
+
 def test_a_target_without_clicks_is_left_out(data):
     rows, left_out = list(store.read(data[0])), Counter()
     row = replace(next(row for row in rows if row.clicks), clicks=(), ious=())

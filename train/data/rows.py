@@ -77,7 +77,7 @@ def build(
         root: folder that the store's image paths are relative to.
         vlm: its processor encodes the chats, and its family writes the clicks.
         answer_format: `json` or `compact`.
-        max_clicks: clicks of an answer at most; the first ones are used.
+        max_clicks: clicks of an answer at most; see `chat_rows.answer_clicks`.
         min_iou: smallest IoU of the mask after those clicks; rows without a target are always used.
         held_out: images, as the store names them, whose rows are left out.
         raw: add the columns that augmentation needs.
