@@ -40,12 +40,12 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
         trl_options: keyword arguments of TRL's SFTConfig.
     """
     from geoclick.train.loop import run as runs
-
     from geoclick.vlms import bitsandbytes_import
+
     runs.prepare_process()
-    from geoclick.train.data import training_data
     if not options.quantise:
         bitsandbytes_import.leave_out(options.vlm, optimizer=str(trl_options.get("optim", "")))
+    from geoclick.train.data import training_data
     from geoclick.train.loop import checks, dry_run
     from geoclick.train.loop.monitor import METRIC
     from geoclick.train.options.trl_arguments import trl_arguments
@@ -69,10 +69,10 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     held_out = {sample.image for sample in monitor.samples} if monitor else set()
     data = training_data.prepare(options, vlm, arguments, held_out)
     resolved = runs.resolve(options, trl_options, arguments)
+    record = new_record(options, vlm, arguments, resolved)
     if options.dry_run:
         trainer = make_trainer(options, vlm, dry_run.without_output(arguments), data, None, record)
     else:
-    record = new_record(options, vlm, arguments, resolved)
         trainer = make_trainer(options, vlm, arguments, data, monitor, record)
     families.check_trainable(trainer.model, options.tune)
     trainable = families.trainable_by_tower(trainer.model)
@@ -111,6 +111,8 @@ def train(
             flush=True,
         )
         if data.augmentation:
+            from geoclick.train.augmentation import sheet
+
             sheet.write(output / "augmented.png", data.rows, data.augmentation)
     seconds = runs.train(trainer, output, checkpoint)
     samples = trainer.count_samples()
@@ -118,8 +120,6 @@ def train(
         speed = {"samples_per_second": round(samples / seconds, 2), "seconds": round(seconds, 2)}
         runs.write_metrics(output, metrics(trainer, data, speed, trainable))
         runs.report(trainer, output, "loss", options.root)
-            from geoclick.train.augmentation import sheet
-
 
 
 def load_vlm(options: SftOptions, arguments: "SFTConfig") -> "Vlm":
@@ -172,11 +172,11 @@ def new_record(
     options: SftOptions, vlm: "Vlm", arguments: "SFTConfig", resolved: dict[str, Any]
 ) -> "AdapterRecord":
     """The provenance of the run's adapters."""
+    from geoclick import store
     from geoclick.vlms import adapter, families, loading
 
     min_pixels, max_pixels = loading.pixel_limits(vlm.processor)
     return adapter.AdapterRecord(
-    from geoclick import store
         base=vlm.name,
         revision=vlm.revision,
         family=vlm.family,
@@ -188,12 +188,12 @@ def new_record(
         versions=adapter.library_versions(),
         git_commit=adapter.git_commit(),
         config=resolved,
+        data_sha256=store.digest(*filter(None, (options.clicks, options.evaluate_clicks))),
+        processes=arguments.world_size,
     )
 
 
 def make_trainer(
-        data_sha256=store.digest(*filter(None, (options.clicks, options.evaluate_clicks))),
-        processes=arguments.world_size,
     options: SftOptions,
     vlm: "Vlm",
     arguments: "SFTConfig",
