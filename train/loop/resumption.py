@@ -27,6 +27,9 @@ CHANGEABLE = frozenset({"resume", "allow_contradictions"})
 EARLIER = {"loss_average": "tokens"}
 """What earlier versions did where they had no option."""
 
+EARLIER_TILE = 1024
+"""The default of `tile` in earlier versions, which now has none."""
+
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 """Options that it may change if a step keeps its number of rows."""
 
@@ -133,14 +136,27 @@ def check(
 
 def check_same(output: Path, resolved: Options, changeable: Set[str]) -> None:
     """Refuse to resume with options other than those of the run; raises UsageError naming the first."""
-    before = secrets.without_secrets(config.read_yaml(output / "config.yaml"))
+    before = _translated(secrets.without_secrets(config.read_yaml(output / "config.yaml")))
+    resolved = _translated(resolved)
     for key in sorted((before.keys() | resolved.keys()) - changeable):
-        old, new = (options.get(key, EARLIER.get(key)) for options in (before, resolved))
-        if old != new:
+        old, new = before.get(key), resolved.get(key)
+        # An option that an earlier version did not have is off.
+        if old != new and (key in before or new):
             raise UsageError(
                 f"The run in {output} was started with {key} {old!r}, not {new!r}; "
                 "resume with the same options, or give another --output."
             )
+
+
+def _translated(options: Options) -> Options:
+    """Options of this or an earlier version, in those of this version."""
+    translated = {**EARLIER, **options}
+    if options.get("tile") == EARLIER_TILE:
+        translated["tile"] = None
+    if "limit" in options and "first" not in options:
+        # A limit was the number of the first samples.
+        translated |= {"first": options["limit"], "limit": None}
+    return translated
 
 
 def check_launcher(checkpoint: Path, arguments: "TrainingArguments") -> None:

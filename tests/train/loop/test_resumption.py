@@ -106,3 +106,13 @@ def test_runs_of_earlier_versions_resume_with_what_they_did(tmp_path):
     resumption.check_same(tmp_path, {"lora_r": 4, "loss_average": "tokens", "resume": True}, {"resume"})
     with pytest.raises(UsageError, match="loss_average 'tokens', not 'samples'"):
         resumption.check_same(tmp_path, {"lora_r": 4, "loss_average": "samples"}, set())
+
+
+def test_options_whose_meaning_has_changed_are_compared_by_what_they_do(tmp_path):
+    (tmp_path / "config.yaml").write_text("limit: 5\ntile: 1024\n")
+    for tile in (None, 1024):
+        now = {"limit": None, "first": 5, "tile": tile, "by_class": False}
+        resumption.check_same(tmp_path, now, set())
+    for changed in ({"limit": 5, "first": None}, {"first": 6}, {"tile": 512}, {"by_class": True}):
+        with pytest.raises(UsageError, match="resume with the same options"):
+            resumption.check_same(tmp_path, now | changed, set())
