@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geoclick.devices import BatchSize
 from geoclick.segmenters import resizing, upscaling
 from geoclick.segmenters.architectures import SamConfig
 from geoclick.segmenters.base import Decoded, Embedding, Prompt
 from geoclick.segmenters.fused import fuse
+from geoclick.segmenters.grid_decoder import GridDecoder
 from geoclick.segmenters.sam_library import (
     ImageEncoderViT,
     MaskDecoder,
@@ -143,6 +145,7 @@ class SamSegmenter:
         features = sam.prompt_encoder.embed_dim * math.prod(sam.prompt_encoder.image_embedding_size)
         cached = max(1, CACHED_ELEMENTS // features) if self.device.type == "cpu" else PROMPTS
         self.prompt_batch = prompt_batch or min(PROMPTS, cached)
+        self.click_batch = BatchSize(self.prompt_batch, "clicks of the segmenter")
         self._side: int = sam.image_encoder.img_size
         self._positions = sam.prompt_encoder.get_dense_pe()
         self._decode_masks = decode_masks
@@ -227,14 +230,28 @@ class SamSegmenter:
         ]
         return torch.as_tensor(np.stack(resized), dtype=torch.float, device=self.device)
 
+    def grid_decoder(self, embedding: Embedding) -> GridDecoder:
+        """A decoder of many single clicks on one image; its points are those of `input_points`."""
+        with torch.inference_mode(), self._autocast():
+            return GridDecoder(self.sam, embedding.features, self._positions, self._autocast)
+
+    def input_points(self, points: np.ndarray, embedding: Embedding) -> torch.Tensor:
+        """Points (x, y) of the original image in the encoder's input frame, float64 [P, 2]."""
+        side = self.sam.image_encoder.img_size
+        return torch.as_tensor(resizing.resize_points(points, embedding.size, side), device=self.device)
+
+    def axes(self, low_res: Sequence[int], embedding: Embedding) -> tuple[upscaling.Axis, upscaling.Axis]:
+        """The interpolation of rows and of columns from logits of size `low_res` (h, w) to the original image."""
+        rows, columns = (
+            upscaling.axis(low, self.sam.image_encoder.img_size, inside, size, self.device)
+            for low, inside, size in zip(low_res, embedding.input_size, embedding.size, strict=True)
+        )
+        return rows, columns
+
     @torch.inference_mode()
     def masks(self, low_res: torch.Tensor, embedding: Embedding) -> torch.Tensor:
         """Logits [N, h, w] as masks, bool [N, H, W], at the size of the original image."""
-        rows, columns = (
-            upscaling.axis(low, self.sam.image_encoder.img_size, inside, size, self.device)
-            for low, inside, size in zip(low_res.shape[1:], embedding.input_size, embedding.size, strict=True)
-        )
-        return upscaling.masks(low_res, rows, columns)
+        return upscaling.masks(low_res, *self.axes(low_res.shape[1:], embedding))
 
 
 def first_mismatch(sam: Sam, state: dict[str, Tensor]) -> str | None:
