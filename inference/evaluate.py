@@ -33,9 +33,13 @@ def run(options: EvaluateOptions) -> None:
     scan = scan_dataset(resolved)
     if scan.left_out and processes.is_first():
         print("reader: " + ", ".join(f"{count:,} {reason}" for reason, count in scan.left_out.items()))
-    from geoclick.vlms import bitsandbytes_import
+    if scan.broken and processes.is_first():
+        counts = ", ".join(f"{count:,} ({reason})" for reason, count in scan.broken.items())
+        print(f"skipped as broken: {counts}")
+    from geoclick.vlms import bitsandbytes_import, quantization
 
-    bitsandbytes_import.leave_out(resolved.vlm)
+    if not quantization.kind_of(resolved.quantise, resolved.adapter):
+        bitsandbytes_import.leave_out(resolved.vlm)
     from geoclick.inference.evaluation import answering, predictors, protocol, results, run_folder
 
     predictor = predictors.load(resolved, scan)

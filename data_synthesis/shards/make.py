@@ -18,6 +18,7 @@ from geoclick.data_synthesis.shards import progress
 from geoclick.data_synthesis.shards.job import Job, row_id
 from geoclick.data_synthesis.simulation.simulate import Simulated, simulate
 from geoclick.datasets import LeftOut, Sample
+from geoclick.datasets.reading import check_aspect
 from geoclick.errors import GeoClickError
 from geoclick.segmenters.base import Embedding
 from geoclick.store import Row
@@ -226,6 +227,7 @@ def _ahead(
 def _read(sample: Sample) -> np.ndarray | GeoClickError:
     """The image of a sample, or the error of reading it."""
     try:
+        check_aspect(sample.size)
         return sample.read_image()
     except GeoClickError as error:
         return error

@@ -14,6 +14,9 @@ from geoclick.files import inside
 QUESTIONS = ("all", "first", "random")
 """Which of several questions about one target are asked."""
 
+MAX_ASPECT = 200
+"""Largest ratio of an image's sides that Qwen-VL takes."""
+
 RASTER_TILE = 1024
 """Side of the tiles of rasters by default, in pixels."""
 
@@ -98,6 +101,15 @@ class Reader(Protocol):
             GeoClickError: an index file is broken; `on_left_out` decides about broken images, masks and records.
         """
         ...
+
+
+def check_aspect(size: tuple[int, int]) -> None:
+    """Raise GeoClickError for an image of `size` (height, width) that is too narrow for the models."""
+    if max(size) > MAX_ASPECT * min(size):
+        raise GeoClickError(
+            f"An image of {size[1]}x{size[0]} pixels is too narrow: one side is more than {MAX_ASPECT} times "
+            "the other; cut it into pieces."
+        )
 
 
 def raise_failures(left_out: LeftOut) -> None:

@@ -41,7 +41,11 @@ class EvaluateOptions(GenerationOptions, DatasetOptions):
         choices=tuple(MODES),
         help="scoring rules (default: semantic for datasets of land cover classes, else native)",
     )
-    skip_broken: bool = option(False, help="skip samples that cannot be read and count them in the protocol")
+    skip_broken: bool = option(
+        False,
+        help="skip samples that cannot be read, and those of images that the models cannot take, and count them in the "
+        "protocol; every image is decoded once more",
+    )
     temperature: float = option(0.0, help="sampling temperature; 0 takes the most likely token", minimum=0)
     batch_size: int = option(16, help="samples in one batch", minimum=1)
     limit: int | None = option(

@@ -1,9 +1,10 @@
 """The samples of an evaluation, read from the dataset."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
+from geoclick.errors import GeoClickError
 from geoclick.jobs import processes
 from geoclick.progress_bar import track
 
@@ -35,7 +36,25 @@ def read_samples(options: "ResolvedOptions", left_out: "list[LeftOut] | None" = 
     stream = datasets.read(
         options.dataset, options.root, options.split, options=options.reading(), on_left_out=on_left_out
     )
+    if options.skip_broken:
+        stream = _usable(stream, on_left_out)
     return islice(stream, options.first)
+
+
+def _usable(samples: "Iterator[Sample]", on_left_out: "Callable[[LeftOut], None]") -> "Iterator[Sample]":
+    """The samples whose images can be read and are not too narrow for the models."""
+    from geoclick.datasets import LeftOut
+    from geoclick.datasets.reading import check_aspect
+
+    for image, group in groupby(samples, key=lambda sample: sample.image):
+        of_image = list(group)
+        try:
+            check_aspect(of_image[0].size)
+            of_image[0].read_image()
+        except GeoClickError as error:
+            on_left_out(LeftOut(image, "image that cannot be used", f"{image}: {error}", len(of_image)))
+        else:
+            yield from of_image
 
 
 def with_counter(samples: "Iterable[Sample]") -> "Iterator[Sample]":

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from geoclick import images
+from geoclick.data_synthesis import run as synth
 from geoclick.inference import evaluate
 from tests.inference.test_evaluate import read_lines
+from tests.paths import SHARED
 
 
 def evaluate_noisy(dataset, output, *flags):
@@ -114,3 +116,48 @@ def test_the_settings_of_an_adapter_are_part_of_the_protocol(tmp_path):
     os.utime(config, (time + 5, time + 5))
     with pytest.raises(GeoClickError, match=r"did not record the contents of .*adapter_config\.json"):
         check(rules)
+
+
+def add_unusable_images(dataset):
+    """Add a strip and a truncated image, with a sample each."""
+    size = (8, 2000)
+    images.write_png(dataset / "test/images/strip.png", np.zeros((*size, 3), np.uint8))
+    complete = (dataset / "test/images/0.png").read_bytes()
+    (dataset / "test/images/cut.png").write_bytes(complete[: len(complete) // 2])
+    lines = [json.loads(line) for line in (dataset / "test/samples.jsonl").read_text().splitlines()]
+    lines.append(
+        {"sample_id": "strip", "task": "no_target", "query": "x", "image": "images/strip.png", "size": size}
+    )
+    lines.append(lines[0] | {"sample_id": "cut", "image": "images/cut.png"})
+    (dataset / "test/samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_images_that_cannot_be_used_stop_the_run_or_are_skipped_and_counted(
+    dataset, tiny_segmenter, tmp_path, capsys
+):
+    add_unusable_images(dataset)
+    words = ["--root", str(dataset), "--predictor", "center-point", "--output"]
+    assert evaluate.main([*words, str(tmp_path / "all")]) == 1
+    assert "images/cut.png cannot be read" in capsys.readouterr().err
+    assert evaluate.main([*words, str(tmp_path / "usable"), "--skip-broken"]) == 0
+    protocol = json.loads((tmp_path / "usable/protocol.json").read_text())
+    assert (protocol["n"], protocol["broken_and_skipped"]) == (4, {"image that cannot be used": 2})
+    assert "skipped as broken: 2 (image that cannot be used)" in capsys.readouterr().out
+
+
+CASES = SHARED / "cases"
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not next to the checkout")
+def test_the_strip_among_the_cases_is_recorded_by_name_and_the_rest_goes_on(tmp_path, capsys):
+    flags = ["--root", str(CASES / "strip"), "--split", "train"]
+    assert synth.main([*flags, "--output", str(tmp_path / "clicks")]) == 0
+    failures = [json.loads(line) for line in (tmp_path / "clicks/failures.jsonl").read_text().splitlines()]
+    assert [failure["item"] for failure in failures] == ["strip"]
+    assert "2000x8 pixels is too narrow" in failures[0]["error"]
+    assert json.loads((tmp_path / "clicks/metrics.json").read_text())["samples"] == 3
+    words = [*flags, "--predictor", "center-point", "--skip-broken", "--output", str(tmp_path / "run")]
+    assert evaluate.main(words) == 0
+    protocol = json.loads((tmp_path / "run/protocol.json").read_text())
+    assert (protocol["n"], protocol["broken_and_skipped"]) == (3, {"image that cannot be used": 1})
