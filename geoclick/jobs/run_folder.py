@@ -25,6 +25,7 @@ class RunFolder(ABC):
         WORK: subfolder with what only an interrupted job needs.
         RECORD: file with the settings, relative to the folder.
         RESULT: file that is written last: the folder is complete when it exists.
+        OF_DATA: settings that follow from the data, not from the command's options.
         JOB: what the job is called in messages.
         COMMAND: the command that makes such folders, a key of `output_folder.KINDS`.
         path: the folder.
@@ -34,6 +35,7 @@ class RunFolder(ABC):
     WORK: ClassVar[str]
     RECORD: ClassVar[str]
     RESULT: ClassVar[str]
+    OF_DATA: ClassVar[tuple[str, ...]] = ()
     JOB: ClassVar[str] = "job"
     COMMAND: ClassVar[str]
 
@@ -78,9 +80,11 @@ class RunFolder(ABC):
         if recorded is None:
             self.check_new()
             return False
-        for key in self.settings | recorded:
-            if self.settings.get(key) != recorded.get(key):
-                raise self.refusal(key, recorded.get(key))
+        differing = [key for key in self.settings | recorded if self.settings.get(key) != recorded.get(key)]
+        if differing:
+            # An option that differs is the reason for other data.
+            key = next((key for key in differing if key not in self.OF_DATA), differing[0])
+            raise self.refusal(key, recorded.get(key))
         return True
 
     def record(self) -> None:

@@ -9,6 +9,24 @@ from geoclick.jobs.run_folder import RunFolder
 from geoclick.prepare import JOBS, manifest, tile_writer
 from geoclick.prepare.manifest import Identity, Manifest
 
+WHAT = {
+    "job": "another dataset",
+    "version": "another version of geoclick",
+    "split": "another --split",
+    "tile": "another version of geoclick",
+    "overlap": "another version of geoclick",
+    "images": "other raw images",
+}
+"""What differs, by the key of the identity."""
+
+FIX = {
+    "version": "delete it and prepare it again",
+    "tile": "delete it and prepare it again",
+    "overlap": "delete it and prepare it again",
+    "images": "restore the raw images and --only as they were",
+}
+"""The fix, by the key of the identity."""
+
 
 class PreparedFolder(RunFolder):
     """The output folder of a job, whose manifest is written last; `identity` decides its bytes."""
@@ -28,9 +46,35 @@ class PreparedFolder(RunFolder):
             return None
         return {key: value for key, value in recorded.items() if key in self.settings}
 
+    def check(self) -> bool:
+        """As `RunFolder.check`; raises UsageError also for an output with the folders of an earlier version."""
+        if not super().check():
+            return False
+        written = manifest.read(self.path)
+        records = [tile_writer.read_record(self.path, name) for name in self.identity["images"]]
+        files = (
+            written["files"]
+            if written
+            else {name for record in records if record for name in record["files"]}
+        )
+        expected = {Path(name).parent for name in self._places()}
+        if other := sorted(
+            {Path(name).parent.as_posix() for name in files if Path(name).parent not in expected}
+        ):
+            now = ", ".join(sorted(folder.as_posix() for folder in expected))
+            raise UsageError(
+                f"{self.path} was prepared by an earlier version, with {', '.join(other)} in place of {now} and other "
+                "label values; name another --output, or delete that folder."
+            )
+        return True
+
+    def _places(self) -> tuple[str, str]:
+        """An image and a label of the job, relative to the output."""
+        return JOBS[self.identity["job"]].output(self.identity["split"], "", Window(0, 0, 0, 0))
+
     def check_new(self) -> None:
         """Raise UsageError if the folder, which has no record, holds images that no job has written."""
-        for name in JOBS[self.identity["job"]].output(self.identity["split"], "", Window(0, 0, 0, 0)):
+        for name in self._places():
             folder = (self.path / name).parent
             if folder.is_dir() and any(folder.iterdir()):
                 raise UsageError(f"{folder} holds files of another origin; name another --output.")
@@ -38,7 +82,7 @@ class PreparedFolder(RunFolder):
     def refusal(self, key: str, recorded: Any) -> UsageError:
         """The error for the output of another job."""
         return UsageError(
-            f"{self.path} was started with another {key}; give the same options and raw files again, or name another "
+            f"{self.path} was started with {WHAT[key]}; {FIX.get(key, 'give the same options')}, or name another "
             "--output."
         )
 

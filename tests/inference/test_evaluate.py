@@ -358,4 +358,4 @@ def test_the_scores_of_windows_are_recorded_as_such(dataset, tmp_path, capsys):
     assert {tuple(line["size"]) for line in records} == {(40, 40)}
     assert all(line["iou"] == 1 for line in records)
     assert evaluate.main(words) == 1
-    assert "give another --output" in capsys.readouterr().err
+    assert "with tile 40, not None" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import fields
 
 import numpy as np
@@ -263,3 +264,17 @@ def test_the_same_seed_draws_the_same_copy(tmp_path):
     )
     assert a == b
     assert a != c
+
+
+def test_an_output_with_the_folders_of_an_earlier_version_is_noticed(prepared, tmp_path, capsys):
+    raw, output = prepared("inria")
+    old = tmp_path / "old"
+    shutil.copytree(output, old)
+    (old / "ann_dir/split_test").rename(old / "ann_dir/test")
+    path = old / "prepared.json"
+    path.write_text(path.read_text().replace("ann_dir/split_test", "ann_dir/test"))
+    words = ["inria", "--root", str(raw), "--output", str(old), "--only", *ONLY["inria"]]
+    assert run.main(words) == 2
+    error = capsys.readouterr().err
+    assert "was prepared by an earlier version, with ann_dir/test in place of" in error
+    assert "ann_dir/split_test" in error

@@ -227,7 +227,7 @@ def test_an_output_is_of_one_job(raw, complete, tmp_path, capsys):
     assert run.main(words(raw, tmp_path)) == 0
     assert "complete already" in capsys.readouterr().out
     assert run.main(words(raw, tmp_path)[:-1]) == 2
-    assert "was started with another images" in error_of(capsys)
+    assert "was started with other raw images; restore the raw images" in error_of(capsys)
     assert contents(tmp_path) == complete
     (tmp_path / "prepared.json").unlink()
     assert run.main(words(raw, tmp_path)) == 2
