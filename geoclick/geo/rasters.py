@@ -147,9 +147,12 @@ def to_bytes(pixels: np.ndarray, limits: np.ndarray | None) -> np.ndarray:
     """Values [bands, H, W] as uint8, scaled linearly between the limits of each band and clipped; NaN becomes 0."""
     if limits is None:
         return pixels.astype(np.uint8)
-    low, high = (limits[:, side, None, None] for side in (0, 1))
-    span = np.where(high > low, high - low, 1)
-    scaled = np.clip((pixels.astype(np.float64) - low) / span, 0, 1)
+    # Halves, since the difference of two large floats can overflow; halving is exact.
+    low, high = (limits[:, side, None, None] / 2 for side in (0, 1))
+    span = np.where(high > low, high - low, 0.5)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A pixel far beyond the limits becomes infinite, and is clipped.
+        scaled = np.clip((pixels.astype(np.float64) / 2 - low) / span, 0, 1)
     return (np.nan_to_num(scaled) * 255 + 0.5).astype(np.uint8)
 
 

@@ -1,4 +1,5 @@
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -204,3 +205,13 @@ def test_without_the_extra_there_is_one_sentence(monkeypatch, library):
         GeoClickError, match=rf"{library}, which is not installed; run 'pip install geoclick\[geo\]'"
     ):
         rasters.check_installed()
+
+
+@pytest.mark.parametrize("limits", [(-1.7e308, 1.7e308), (0.0, 1e-300), (0.0, 0.0), (-3e38, 3e38)])
+def test_no_value_overflows(limits):
+    values = np.array([[[-1.7e308, -np.inf, 0, np.inf, np.nan, 1.7e308]]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shown = rasters.to_bytes(values, np.array([limits]))[0, 0]
+    assert [int(shown[i]) for i in (0, 1, 3, 4, 5)] == [0, 0, 255, 0, 255]
+    assert shown[2] == (128 if limits[0] < 0 else 0)
