@@ -100,7 +100,8 @@ class DatasetOptions(PixelRule):
                 f"--max-area-fraction must be above 0 and at most 1, not {self.max_area_fraction}."
             )
         self.pixels()
-        values = {field.name: getattr(self, field.name) for field in fields(ReadOptions)}
+        # Only evaluations have a mode.
+        values = {field.name: getattr(self, field.name, None) for field in fields(ReadOptions)}
         return ReadOptions(**{name: value for name, value in values.items() if value is not None})
 
 
@@ -154,6 +155,11 @@ class GenerationOptions(VlmOptions, DecodingOptions):
         None, help="maximum length of an answer in tokens (default: depends on the answer format)", minimum=1
     )
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
+    quantise: str = option(
+        "auto",
+        choices=("auto", "nf4", "none"),
+        help="nf4 loads the VLM in 4 bits with bitsandbytes; auto does if the adapter was trained so",
+    )
 
     def load_segmenter(self) -> "Segmenter":
         """The frozen segmenter."""

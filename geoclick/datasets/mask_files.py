@@ -21,11 +21,26 @@ def read_mask(path: Path, above: int = 0) -> np.ndarray:
     Raises:
         GeoClickError: the file is missing, truncated or no image.
     """
+    return np.asarray(_channels(path).max(axis=2) > above)
+
+
+def read_first_channel(path: Path) -> np.ndarray:
+    """The pixels of a mask file whose first channel is not 0, bool [H, W]; errors as `read_mask`."""
+    return np.asarray(_channels(path)[..., 0] > 0)
+
+
+def read_white(path: Path) -> np.ndarray:
+    """The white pixels of a mask file that is converted to gray, bool [H, W]; errors as `read_mask`."""
+    return np.asarray(images.read_gray(path) == 255)
+
+
+def _channels(path: Path) -> np.ndarray:
+    """The stored values of a file without alpha, [H, W, C]."""
     with images.opened(path) as image:
         bands, values = image.getbands(), np.asarray(image)
-    if values.ndim == 3:
-        values = values[..., [band not in "Aa" for band in bands]].max(axis=2)
-    return values > above
+    if values.ndim == 2:
+        return values[..., None]
+    return values[..., [band not in "Aa" for band in bands]]
 
 
 def is_near(size: object, image_size: tuple[int, int]) -> TypeGuard[tuple[int, int]]:

@@ -5,18 +5,21 @@
     RefSegRS   ROOT/images/NAME.tif   ROOT/masks/NAME.tif   NAME is a number; masks are gray or RGB
     RISBench   ROOT/img_rgb/NAME      ROOT/mask/NAME        NAME is such as test_0_0.png; those of val are train_*.png
 
-The splits are `train`, `val` and `test`. In a mask of RefSegRS, values above 50 are the target, as in the loaders of
-published evaluations; in one of RISBench, values above 0.
+The splits are `train`, `val` and `test`. In a mask of RISBench, values above 0 are the target. Published loaders of
+RefSegRS differ: values above 50 (default), those of the first channel above 0 (`geoclick evaluate --mode think2seg`),
+or white after conversion to gray (`--mode segearth-r1`).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from geoclick import masks
 from geoclick.datasets import question_selection
-from geoclick.datasets.mask_files import encode_resized, read_mask
+from geoclick.datasets.mask_files import encode_resized, read_first_channel, read_mask, read_white
 from geoclick.datasets.reading import (
     LeftOut,
     OnLeftOut,
@@ -42,6 +45,7 @@ class Layout:
         masks: folder of masks, which have the names of the images.
         suffix: file suffix that the names in the phrase list lack.
         above: mask values above it are the target.
+        by_mode: how masks are read in the scoring modes of published evaluations with another rule.
     """
 
     name: str
@@ -49,9 +53,16 @@ class Layout:
     masks: str
     suffix: str
     above: int
+    by_mode: Mapping[str, Callable[[Path], np.ndarray]] = field(default_factory=dict)
+
+    def read_mask(self, path: Path, mode: str) -> np.ndarray:
+        """The target in a mask file, bool [H, W]; raises GeoClickError if it cannot be read."""
+        return self.by_mode[mode](path) if mode in self.by_mode else read_mask(path, self.above)
 
 
-REFSEGRS = Layout("refsegrs", "images", "masks", ".tif", 50)
+REFSEGRS = Layout(
+    "refsegrs", "images", "masks", ".tif", 50, {"think2seg": read_first_channel, "segearth-r1": read_white}
+)
 RISBENCH = Layout("risbench", "img_rgb", "mask", "", 0)
 
 
@@ -97,7 +108,7 @@ def _samples(
         try:
             size = image_size(file_in(root, image))
             mask = file_in(root, f"{layout.masks}/{name}{layout.suffix}")
-            rle = encode_resized(image, read_mask(mask, layout.above), size)
+            rle = encode_resized(image, layout.read_mask(mask, options.mode), size)
         except GeoClickError as error:
             on_left_out(LeftOut(image, "broken image or mask", str(error), len(texts)))
             continue

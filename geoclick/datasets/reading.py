@@ -42,6 +42,7 @@ class ReadOptions:
         by_class: whether all COCO annotations, or polygons of rasters, of a class in an image are one sample.
         crowds: whether COCO annotations with `iscrowd` are targets.
         empty_images: whether COCO images without annotations become samples without target.
+        mode: scoring mode, a key of geoclick.scoring.modes; published loaders of RefSegRS differ in the mask's values.
     """
 
     min_area: int = 256
@@ -57,6 +58,7 @@ class ReadOptions:
     by_class: bool = False
     crowds: bool = False
     empty_images: bool = False
+    mode: str = "native"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from PIL import Image
 from geoclick import masks
 from geoclick.datasets import ReadOptions, read
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.inference.evaluation.options import EvaluateOptions, resolve
 from geoclick.scenes.copies import LAYOUTS
 
 FOLDERS = {"refsegrs": ("images", "masks", ".tif"), "risbench": ("img_rgb", "mask", "")}
@@ -167,3 +168,23 @@ def test_a_split_that_is_not_there(copies, name):
         read(name, copies[name], "dev")
     with pytest.raises(GeoClickError, match="leads out of"):
         read(name, copies[name], "/../../../secret")
+
+
+def test_masks_of_refsegrs_are_read_as_the_loader_of_the_mode(copies, tmp_path):
+    root = shutil.copytree(copies["refsegrs"], tmp_path / "root")
+    mask = np.zeros((512, 512, 3), np.uint8)
+    mask[:10] = 255
+    mask[10:30] = (0, 80, 0)
+    mask[30:60] = (40, 40, 40)
+    Image.fromarray(mask).save(root / "masks/5.tif")
+
+    def rows(**options):
+        sample = taken("refsegrs", root, **options)[0][0]
+        return [int(row) for row in np.flatnonzero(sample.mask.any(axis=1))]
+
+    assert rows() == rows(mode="native") == rows(mode="rmsin") == list(range(30))
+    assert rows(mode="think2seg") == [*range(10), *range(30, 60)]
+    assert rows(mode="segearth-r1") == list(range(10))
+    for mode in ("native", "think2seg", "segearth-r1"):
+        options = resolve(EvaluateOptions(output="out", root=str(root), dataset="refsegrs", mode=mode))
+        assert options.reading().mode == mode
