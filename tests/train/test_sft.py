@@ -15,6 +15,7 @@ from transformers import AutoProcessor
 from geoclick import masks, store, vlms
 from geoclick.train import sft
 from geoclick.train.loop import checkpoints
+from geoclick.train.options.sft import parse
 from geoclick.train.publishing import card_text
 from tests import tiny
 
@@ -209,13 +210,18 @@ def test_a_store_that_contradicts_itself_is_refused_before_the_model_is_loaded(s
 TOKEN = "hf_abcdefghijklmnopqrst"
 
 
-def test_a_token_reaches_the_trainer_and_no_file(setting, tmp_path, capsys, monkeypatch):
+def test_a_token_is_refused_and_if_given_in_python_reaches_the_trainer_and_no_file(
+    setting, tmp_path, capsys, monkeypatch
+):
     given = []
     make = sft.make_trainer
     monkeypatch.setattr(sft, "make_trainer", lambda *words: given.append(words[2].hub_token) or make(*words))
     output = tmp_path / "run"
-    flags = [*setting, "--hub_token", TOKEN, "--max_steps", "2", "--output", str(output)]
-    assert sft.main(flags) == 0
+    flags = [*setting, "--max_steps", "2", "--output", str(output)]
+    assert sft.main([*flags, "--hub_token", TOKEN]) == 2
+    assert not output.exists()
+    options, trl_options = parse(flags)
+    sft.run(options, trl_options | {"hub_token": TOKEN})
     assert given == [TOKEN]
     assert (output / "checkpoint-2").is_dir()
     for path in filter(os.path.isfile, output.rglob("*")):
