@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from geoclick import segmenters, vlms
+from geoclick import devices, segmenters, vlms
 from geoclick.errors import GeoClickError
 from geoclick.geo.reading import from_pillow, read_image
 from geoclick.inference import generative
@@ -22,7 +22,8 @@ from geoclick.inference.generative import Generation
 from geoclick.inference.prediction import Prediction
 from geoclick.options import GenerationOptions
 from geoclick.segmenters.base import Segmenter
-from geoclick.vlms import Vlm
+from geoclick.vlms import Vlm, quantization
+from geoclick.vlms.loading import default_dtype
 
 ImageSource = str | Path | Image.Image | np.ndarray
 """A file, an open PIL image, or uint8 [H, W, 3] RGB."""
@@ -84,6 +85,7 @@ def load(
     decode: str = "replay",
     pixels: tuple[int | None, int | None] = (None, None),
     generation: Generation | None = None,
+    quantise: str = "auto",
 ) -> Pipeline:
     """Load both models.
 
@@ -95,6 +97,7 @@ def load(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         decode: `replay` or `joint`, see `generative.DECODE`.
         pixels: smallest and largest area of the resized image; None takes the model's.
+        quantise: `nf4` loads the VLM in 4 bits, `auto` does if the adapter was trained so, `none` does not.
         generation: how answers are generated; None takes the most likely tokens, in the model's answer format.
 
     Raises:
@@ -102,7 +105,17 @@ def load(
         UsageError: an unknown name or device, or pixel limits other than those of the training.
     """
     frozen = segmenters.load(segmenter, checkpoint=checkpoint, device=device)
-    model = vlms.load(vlm, adapter=adapter, device=device, min_pixels=pixels[0], max_pixels=pixels[1])
+    placed = devices.choose(device)
+    kind = quantization.kind_of(quantise, adapter)
+    quantized = quantization.loading(kind, default_dtype(placed), placed, partitioned=False) if kind else None
+    model = vlms.load(
+        vlm,
+        adapter=adapter,
+        device=placed,
+        min_pixels=pixels[0],
+        max_pixels=pixels[1],
+        quantized=quantized,
+    )
     generation = generation or Generation()
     answer_format = generation.answer_format or generative.default_format(model)
     complete = replace(
@@ -123,6 +136,7 @@ def from_options(options: GenerationOptions, *, batch_size: int, temperature: fl
         options.device,
         decode=options.decode,
         pixels=(options.min_pixels, options.max_pixels),
+        quantise=options.quantise,
         generation=Generation(
             answer_format=options.answer_format,
             max_new_tokens=options.max_new_tokens,

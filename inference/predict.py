@@ -85,12 +85,14 @@ def run(options: PredictOptions) -> None:
     output_folder.check(folder, "predict", names)
     prediction_files.check(folder, paths, options.text)
 
-    from geoclick.vlms import bitsandbytes_import
+    from geoclick.vlms import bitsandbytes_import, quantization
 
-    bitsandbytes_import.leave_out(options.vlm)
+    if not quantization.kind_of(options.quantise, options.adapter):
+        bitsandbytes_import.leave_out(options.vlm)
     from geoclick.inference import pipeline as pipelines
 
     pipeline = pipelines.from_options(options, batch_size=options.batch_size)
+    pipelines.warn_of_pixels(pipeline, options.pixels())
     with output_folder.opened(folder, "predict", names):
         prediction_files.check(folder, paths, options.text)
         output_folder.write_config(options, folder, "predict")

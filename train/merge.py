@@ -42,8 +42,19 @@ class MergeOptions:
     )
     dtype: str = option(
         "float32",
+        choices=("float32", "float16", "bfloat16", "auto"),
+        help="dtype of the merged weights, auto: that of the base; 16 bits take half the space, but round the weights",
+    )
+    compute_dtype: str = option(
+        "float32",
         choices=("float32", "float16", "bfloat16"),
-        help="dtype of the merged weights; 16 bits take half the space, but round the weights",
+        help="dtype in which the models are loaded and compared; 16 bits take half the memory, but rounding alone may "
+        "change answers, see --min-same",
+    )
+    quantise: str = option(
+        "auto",
+        choices=("auto", "nf4", "none"),
+        help="merge into the base rounded to 4 bits, as QLoRA trains; auto does if the adapter was trained so",
     )
     check_samples: int = option(24, help="questions for the comparison with the adapter", minimum=1)
     clicks: str | None = option(
@@ -68,7 +79,7 @@ def run(options: MergeOptions) -> None:
 
     from geoclick.train import card
     from geoclick.train.publishing import hub, merge_check, merged_config, provenance
-    from geoclick.vlms import bitsandbytes_import
+    from geoclick.vlms import bitsandbytes_import, quantization
 
     if options.push:
         hub.check_secrets(Path(options.adapter))
@@ -78,22 +89,26 @@ def run(options: MergeOptions) -> None:
         if options.clicks
         else merge_check.from_scenes(options.check_samples)
     )
-    bitsandbytes_import.leave_out(options.vlm or adapter.record.base)
-    vlm = load_adapter(options, adapter)
+    kind = quantization.kind_of(options.quantise, options.adapter)
+    if not kind:
+        bitsandbytes_import.leave_out(options.vlm or adapter.record.base)
+    vlm = load_adapter(options, adapter, kind)
     expected = merge_check.ask(vlm, questions, answer_format=adapter.record.answer_format)
     lock = output.with_name(f".{output.name}{output_folder.LOCK}")
     with output_folder.locked(lock, output, "merge"), fresh_folder(output) as folder:
-        save(vlm, folder, options.dtype)
+        vlm = unquantized(vlm, options.adapter)
+        dtype = weights_dtype(options.dtype, vlm)
+        save(vlm, folder, dtype)
         del vlm
-        record = write_record(folder, adapter, options.dtype)
+        record = write_record(folder, adapter, dtype)
         check = check_answers(folder, expected, questions, options)
         add_check(folder, record, check)
         name = (options.push or output.resolve().name).rpartition("/")[2]
         merged = provenance.read(folder)
         card.write(folder, merged, [], name=name, hub_name=options.push, license=options.license)
-    print(merge_check.summary(check))
+    print(merge_check.summary(check, options.compute_dtype))
     print(
-        f"merged model ({options.dtype}, for transformers {merged_config.OLDEST} or later): {output}; "
+        f"merged model ({dtype}, for transformers {merged_config.OLDEST} or later): {output}; "
         f"use it with --vlm {output}"
     )
     if not options.push:
@@ -118,18 +133,47 @@ def check_free(output: Path) -> None:
         raise UsageError(f"{output} is not empty; give another --output, or remove it.")
 
 
-def load_adapter(options: MergeOptions, adapter: "Provenance") -> "Vlm":
-    """The base with its adapter, in float32: in 16 bits, rounding alone changes answers, merged or not."""
+def load_adapter(options: MergeOptions, adapter: "Provenance", kind: str | None) -> "Vlm":
+    """The base with its adapter; says first how much memory it takes.
+
+    Args:
+        options: the options.
+        adapter: the adapter's provenance.
+        kind: of quantization in which the adapter was trained, or None.
+    """
     import torch
 
-    from geoclick.vlms import loading
+    from geoclick import devices
+    from geoclick.train.publishing import merged_config
+    from geoclick.vlms import loading, quantization
 
-    record = adapter.record
+    record, dtype = adapter.record, getattr(torch, options.compute_dtype)
     base = options.vlm or record.base
     revision = options.revision or (record.revision if base == record.base else "") or None
+    folder, _ = loading.locate(base, revision)
+    print(merged_config.memory(folder, options.compute_dtype), flush=True)
+    device = devices.choose(options.device)
+    quantized = quantization.loading(kind, dtype, device, partitioned=False) if kind else None
     return loading.load(
-        base, adapter=options.adapter, revision=revision, device=options.device, dtype=torch.float32
+        base, adapter=options.adapter, revision=revision, device=device, dtype=dtype, quantized=quantized
     )
+
+
+def unquantized(vlm: "Vlm", adapter: str) -> "Vlm":
+    """The VLM with the values of its quantized weights in full precision, so that LoRA can be added to them exactly."""
+    if not vlm.quantized:
+        return vlm
+    from geoclick.vlms import adapter as adapters
+
+    base = cast(Any, vlm.model).unload().dequantize()
+    return replace(vlm, model=adapters.attach(base, adapter), quantized="")
+
+
+def weights_dtype(dtype: str, vlm: "Vlm") -> str:
+    """The dtype of the merged weights; `auto` is that of the base's files."""
+    from geoclick.train.publishing import merged_config
+
+    return merged_config.stored_dtype(cast(Path, vlm.folder)) if dtype == "auto" else dtype
 
 
 def save(vlm: "Vlm", folder: Path, dtype: str) -> None:
@@ -201,9 +245,11 @@ def check_answers(
     from geoclick.train.publishing import merge_check
     from geoclick.vlms import loading
 
-    vlm = loading.load(str(folder), device=options.device, dtype=torch.float32)
+    compute = options.compute_dtype
+    vlm = loading.load(str(folder), device=options.device, dtype=getattr(torch, compute))
     answers = merge_check.ask(vlm, questions, answer_format=default_format(vlm))
-    return merge_check.compare(expected, answers, questions, min_same=options.min_same, dtype=options.dtype)
+    dtype = cast("MergedRecord", vlm.record).dtype if compute == "float32" else compute
+    return merge_check.compare(expected, answers, questions, min_same=options.min_same, dtype=dtype)
 
 
 def add_check(folder: Path, record: "MergedRecord", check: "Check") -> None:

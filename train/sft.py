@@ -126,9 +126,8 @@ def load_vlm(options: SftOptions, arguments: "SFTConfig") -> "Vlm":
     """The base model: on the CPU, or quantized on the run's device."""
     import torch
 
-    from geoclick.train.loop import quantization
     from geoclick.train.options.trl_arguments import dtype_of, partitioned
-    from geoclick.vlms import loading
+    from geoclick.vlms import loading, quantization
 
     # Of a model that is not run here only the shapes matter.
     dtype = torch.bfloat16 if options.estimates else dtype_of(arguments)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import safetensors
 import torch
@@ -22,6 +22,8 @@ from geoclick.vlms.processor import Processor
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+    from geoclick.vlms.quantization import Quantized
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "vlm"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
@@ -41,6 +43,7 @@ class Vlm:
         fingerprint: of the base's weights, see `fingerprint`.
         record: the adapter's or the merged model's, or None; its `answer_format` is the one to use.
         folder: with the base's files; None for a model that was not loaded from one.
+        quantized: kind of the base's quantization, of `quantization.KINDS`; empty if it is not quantized.
     """
 
     model: "PreTrainedModel | PeftModel"
@@ -52,6 +55,7 @@ class Vlm:
     fingerprint: str
     record: AdapterRecord | MergedRecord | None = None
     folder: Path | None = None
+    quantized: str = ""
 
     def frame(self, image_size: tuple[int, int], answer_format: str) -> Frame:
         """How the clicks of an image of `image_size` (height, width) are written in an answer format."""
@@ -67,7 +71,7 @@ def load(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     revision: str | None = None,
-    quantized: dict[str, Any] | None = None,
+    quantized: "Quantized | None" = None,
 ) -> Vlm:
     """Load a VLM.
 
@@ -105,13 +109,19 @@ def load(
     processor = load_processor(folder, min_pixels=min_pixels, max_pixels=max_pixels)
     device = devices.choose(device)
     if dtype is None:
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        dtype = default_dtype(device)
     model = load_model(folder, dtype, quantized)
     if adapter is not None:
         model = adapters.attach(model, adapter)
-    if device.type != "cpu":
+    if device.type != "cpu" and not quantized:
         model = model.to(device)
-    return Vlm(model.eval(), processor, family, name, commit, device, stamp, trained, folder)
+    kind = quantized["quantization_config"].bnb_4bit_quant_type if quantized else ""
+    return Vlm(model.eval(), processor, family, name, commit, device, stamp, trained, folder, kind)
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """The dtype of the weights for inference on a device."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def locate(name: str, revision: str | None = None) -> tuple[Path, str]:
@@ -233,9 +243,7 @@ def load_processor(
     return processor
 
 
-def load_model(
-    folder: Path, dtype: torch.dtype, quantized: dict[str, Any] | None = None
-) -> "PreTrainedModel":
+def load_model(folder: Path, dtype: torch.dtype, quantized: "Quantized | None" = None) -> "PreTrainedModel":
     """The conditional-generation model in a folder, on the CPU (or partitioned, under DeepSpeed ZeRO-3).
 
     Args:

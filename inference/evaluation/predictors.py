@@ -76,6 +76,8 @@ class Generative:
         models = pipeline.from_options(
             _on_device(options), batch_size=options.batch_size, temperature=options.temperature
         )
+        if processes.is_first():
+            pipeline.warn_of_pixels(models, options.pixels())
         return cls(models, options.adapter)
 
     def describe(self) -> dict[str, Any]:
@@ -99,6 +101,8 @@ class Generative:
             "max_pixels": max_pixels,
             "max_new_tokens": generation.max_new_tokens,
             "temperature": generation.temperature,
+            # Only then, so that the other folders of earlier versions can be continued.
+            **({"quantise": vlm.quantized} if vlm.quantized else {}),
             **_describe_segmenter(self.pipeline.segmenter, self.pipeline.decode),
         }
 

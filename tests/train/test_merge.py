@@ -170,6 +170,26 @@ def test_weights_are_written_in_the_requested_dtype(base, quick, tmp_path, dtype
     assert json.loads((output / "geoclick.json").read_text())["dtype"] == dtype
 
 
+def test_auto_writes_the_dtype_of_the_base(base, quick, tmp_path, capsys):
+    half = shutil.copytree(base, tmp_path / "half")
+    weights = {key: value.bfloat16() for key, value in load_file(half / "model.safetensors").items()}
+    save_file(weights, half / "model.safetensors", {"format": "pt"})
+    config = json.loads((half / "config.json").read_text())
+    config["dtype"] = config["text_config"]["dtype"] = "bfloat16"
+    (half / "config.json").write_text(json.dumps(config))
+    tuned = random_adapter(tmp_path / "lora", half)
+    flags = ["--dtype", "auto", "--compute-dtype", "bfloat16"]
+    assert merge.main([str(tuned), "--output", str(tmp_path / "merged"), *flags]) == 0
+    written = load_file(tmp_path / "merged" / "model.safetensors")
+    assert {weight.dtype for weight in written.values()} == {torch.bfloat16}
+    count = sum(weight.numel() for weight in weights.values())
+    output = capsys.readouterr().out
+    assert output.startswith(f"memory: the model has {count / 1e9:.3g} billion weights")
+    assert "GiB in bfloat16" in output
+    assert "2 of 2 answers in bfloat16 equal" in output
+    assert "merged model (bfloat16, for transformers 4.57 or later)" in output
+
+
 def test_different_answers_leave_no_output(tuned, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(merge_check, "from_scenes", lambda count: QUESTIONS)
     answers = [["+(1,1)", "none"], ["+(1,1)", "+(2,2)"]]

@@ -132,7 +132,7 @@ def compare(adapter: Answers, merged: Answers, questions: Questions, *, min_same
         merged: answers of the merged model, loaded from disk.
         questions: the questions of both.
         min_same: smallest share of equal texts.
-        dtype: of the merged weights.
+        dtype: of the merged weights or, if it is not float32, of the computation.
 
     Raises:
         GeoClickError: the share of equal texts is below `min_same`.
@@ -142,7 +142,11 @@ def compare(adapter: Answers, merged: Answers, questions: Questions, *, min_same
     share = 1 - len(different) / len(pairs)
     if share < min_same:
         query, before, after = different[0]
-        exact = "" if dtype == "float32" else "merge with --dtype float32, which rounds less, or "
+        exact = (
+            ""
+            if dtype == "float32"
+            else "merge with --dtype float32 and --compute-dtype float32, which round less, or "
+        )
         raise GeoClickError(
             f"{len(different)} of {len(pairs)} answers differ from the adapter's, for example {after!r} instead of "
             f"{before!r} for {query!r}, so nothing was written; {exact}accept this with "
@@ -157,10 +161,10 @@ def compare(adapter: Answers, merged: Answers, questions: Questions, *, min_same
     }
 
 
-def summary(check: Check) -> str:
-    """The result in one line for the terminal."""
+def summary(check: Check, dtype: str) -> str:
+    """The result in one line for the terminal; `dtype` is that of the computation."""
     return (
-        f"{check['same_answers']} of {check['questions']} answers in float32 equal the adapter's "
+        f"{check['same_answers']} of {check['questions']} answers in {dtype} equal the adapter's "
         f"({check['different_texts']} different texts); the logits of first tokens differ by at most "
         f"{check['largest_logit_difference']:.2g} ({check['source']})"
     )

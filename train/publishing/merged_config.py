@@ -1,13 +1,39 @@
 """The config.json of a merged model: the base's own, in a form that transformers 4.57 and 5 read alike."""
 
+import math
 from pathlib import Path
+
+import safetensors
 
 from geoclick.vlms.processor_files import Json, read_json, write_json
 
 NAME = "config.json"
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 GENERATION = "generation_config.json"
 OLDEST = "4.57"
 """The oldest version of transformers that loads a merged model; it is the first one with Qwen3-VL."""
+
+
+def stored_dtype(base: Path) -> str:
+    """The dtype in which a base model is stored, by its config; float32 if it does not say."""
+    values = read_json(base / NAME)
+    text = values.get("text_config")
+    parts = [values, *([text] if isinstance(text, dict) else [])]
+    names = [part.get(key) for part in parts for key in ("dtype", "torch_dtype")]
+    return next((name for name in names if isinstance(name, str) and name in BYTES), "float32")
+
+
+def memory(base: Path, dtype: str) -> str:
+    """How much memory the weights of a model take in a dtype, in one line; only the headers of its files are read."""
+    count = 0
+    for path in base.glob("*.safetensors"):
+        with safetensors.safe_open(path, framework="np") as weights:
+            # A file handle, not a mapping.
+            count += sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
+    return (
+        f"memory: the model has {count / 1e9:.3g} billion weights, which take {count * BYTES[dtype] / 2**30:.3g} GiB "
+        f"in {dtype}; it is loaded twice, one after the other"
+    )
 
 
 def write(base: Path, folder: Path, dtype: str) -> None:

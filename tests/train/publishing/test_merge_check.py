@@ -53,7 +53,7 @@ def test_a_comparison_counts():
         "largest_logit_difference": 0.25,
         "source": "made up",
     }
-    assert "2 of 3 answers in float32" in merge_check.summary(check)
+    assert "2 of 3 answers in float32" in merge_check.summary(check, "float32")
 
 
 @pytest.mark.parametrize(("same", "total"), [(2, 3), (0, 1), (23, 24), (999, 1000), (1, 7)])

@@ -4,20 +4,52 @@ Source: QLoRA (Dettmers et al., 2023): NormalFloat, double quantization of the s
 """
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from geoclick.errors import GeoClickError
+from geoclick.vlms import adapter as adapters
 
 if TYPE_CHECKING:
     import torch
+    from transformers import BitsAndBytesConfig
 
 KINDS = ("nf4",)
+
+CHOICES = ("auto", *KINDS, "none")
+"""How a trained adapter's base is loaded: as in the training, in 4 bits, or as it is."""
 
 SKIPPED = ("model.visual", "lm_head")
 """Modules that are not quantized: the vision tower is small, and the head is tied to the embeddings."""
 
 
-def loading(kind: str, dtype: "torch.dtype", device: "torch.device", *, partitioned: bool) -> dict[str, Any]:
+class Quantized(TypedDict):
+    """Keyword arguments of transformers' `from_pretrained` that quantize while loading."""
+
+    quantization_config: "BitsAndBytesConfig"
+    device_map: "dict[str, torch.device]"
+
+
+def kind_of(choice: str, adapter: str | Path | None) -> str | None:
+    """The kind of quantization for a choice of `CHOICES`; `auto` takes that of the adapter's training, if any.
+
+    Raises:
+        GeoClickError: the adapter has no valid record, or was trained so and bitsandbytes is not installed.
+    """
+    if choice != "auto":
+        return None if choice == "none" else choice
+    kind = adapters.read_record(adapter).config.get("quantise") if adapter is not None else None
+    if kind not in KINDS:
+        return None
+    if find_spec("bitsandbytes") is None:
+        raise GeoClickError(
+            f"Adapter {adapter} was trained on a base in 4 bits, which needs bitsandbytes; pip install bitsandbytes "
+            "(or geoclick[qlora]), or load the base as it is with --quantise none."
+        )
+    return str(kind)
+
+
+def loading(kind: str, dtype: "torch.dtype", device: "torch.device", *, partitioned: bool) -> Quantized:
     """Keyword arguments of transformers' `from_pretrained` that quantize while loading.
 
     Args:
