@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from geoclick.vlms.adapter import AdapterRecord
 
-Options = Mapping[str, str | float | list[str] | None]
+Value = str | float | list[str] | None
+Options = Mapping[str, Value]
 """The options of a run as values of YAML; those of the libraries may be nested."""
 
 CHANGEABLE = frozenset({"resume", "allow_contradictions"})
@@ -150,7 +151,7 @@ def check_same(output: Path, resolved: Options, changeable: Set[str]) -> None:
 
 def _translated(options: Options) -> Options:
     """Options of this or an earlier version, in those of this version."""
-    translated = {**EARLIER, **options}
+    translated: dict[str, Value] = {**EARLIER, **options}
     if options.get("tile") == EARLIER_TILE:
         translated["tile"] = None
     if "limit" in options and "first" not in options:
