@@ -15,7 +15,7 @@ from PIL import Image
 
 from geoclick import devices, segmenters, vlms
 from geoclick.errors import GeoClickError
-from geoclick.geo.reading import from_pillow, read_image
+from geoclick.geo.reading import PixelOptions, from_pillow, read_image, recorded_rule
 from geoclick.inference import generative
 from geoclick.inference.backends.local import MAX_NEW_TOKENS
 from geoclick.inference.generative import Generation
@@ -24,6 +24,7 @@ from geoclick.options import GenerationOptions
 from geoclick.segmenters.base import Segmenter
 from geoclick.vlms import Vlm, quantization
 from geoclick.vlms.loading import default_dtype
+from geoclick.vlms.merged import MergedRecord
 
 ImageSource = str | Path | Image.Image | np.ndarray
 """A file, an open PIL image, or uint8 [H, W, 3] RGB."""
@@ -144,6 +145,21 @@ def from_options(options: GenerationOptions, *, batch_size: int, temperature: fl
             batch_size=batch_size,
         ),
     )
+
+
+def warn_of_pixels(pipeline: Pipeline, pixels: PixelOptions) -> None:
+    """Print one line if the adapter was trained on images that were shown by another rule than `pixels`."""
+    record = pipeline.vlm.record
+    adapter = record.adapter if isinstance(record, MergedRecord) else record
+    recorded = adapter.pixels if adapter else {}
+    trained = recorded_rule(recorded)
+    if recorded and trained != pixels:
+        bands = f"--bands {' '.join(map(str, trained.bands))}" if trained.bands else "the default bands"
+        stretch = " ".join(f"{value:g}" for value in trained.stretch) or "none"
+        print(
+            f"warning: the adapter was trained on images shown with {bands} and --stretch {stretch}; give the "
+            "same options, unless these images are shown so already."
+        )
 
 
 def as_array(image: ImageSource) -> np.ndarray:

@@ -239,6 +239,7 @@ def new_record(
         versions=adapter.library_versions(),
         git_commit=adapter.git_commit(),
         config=resolved | {"adapter_sha256": files.sha256(weights), "start": record.config},
+        pixels={"bands": list(options.bands), "stretch": list(options.stretch)},
         data_sha256=digest(samples),
         processes=arguments.world_size,
     )

@@ -172,6 +172,7 @@ def new_record(
 ) -> "AdapterRecord":
     """The provenance of the run's adapters."""
     from geoclick import store
+    from geoclick.train.loop import checks
     from geoclick.vlms import adapter, families, loading
 
     min_pixels, max_pixels = loading.pixel_limits(vlm.processor)
@@ -187,6 +188,7 @@ def new_record(
         versions=adapter.library_versions(),
         git_commit=adapter.git_commit(),
         config=resolved,
+        pixels=checks.pixel_rule(options.clicks),
         data_sha256=store.digest(*filter(None, (options.clicks, options.evaluate_clicks))),
         processes=arguments.world_size,
     )

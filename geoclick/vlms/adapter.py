@@ -49,6 +49,7 @@ class AdapterRecord:
         versions: library name to version.
         git_commit: of the checkout that trained it, empty outside one.
         config: the resolved options of the run.
+        pixels: `bands` and `stretch` by which its images were shown; empty if not recorded.
         data_sha256: hash of the data of the run: its click stores or, for GRPO, its samples; empty if not recorded.
         processes: number of processes of the run; 0 if not recorded.
     """
@@ -65,6 +66,7 @@ class AdapterRecord:
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    pixels: dict[str, Any] = field(default_factory=dict)
     data_sha256: str = ""
     processes: int = 0
     schema_version: int = SCHEMA_VERSION

@@ -1,6 +1,7 @@
 """The Python interface: `load`, `predict` and `predict_batch`."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from PIL import Image
 from geoclick import images
 from geoclick.clicks import Click
 from geoclick.errors import GeoClickError
+from geoclick.geo.reading import PixelOptions
 from geoclick.inference import pipeline as pipelines
 from geoclick.inference import predict
 from geoclick.inference.backends import local
 from geoclick.inference.generative import Generation
 from geoclick.scenes.drawing import sample_scene
+from geoclick.vlms.adapter import AdapterRecord
 
 ANSWERS = {"the tank": "+(250,500) -(900,100)", "the road": "+(500,500)"}
 
@@ -124,3 +127,24 @@ def test_small_images_are_not_transposed(tiny_pipeline, size):
 def test_defaults_come_from_the_model(tiny_segmenter, vlm_folder):
     generation = pipelines.load(str(vlm_folder), device="cpu").generation
     assert generation == Generation(answer_format="json", max_new_tokens=local.MAX_NEW_TOKENS["json"])
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given", "warned"),
+    [
+        ({"bands": [4, 3, 2], "stretch": [2, 98]}, PixelOptions(), True),
+        ({"bands": [4, 3, 2], "stretch": [2, 98]}, PixelOptions((4, 3, 2)), False),
+        ({"bands": [], "stretch": []}, PixelOptions(), True),
+        ({"bands": [], "stretch": [2.0, 98.0]}, PixelOptions(), False),
+        ({}, PixelOptions((1,)), False),
+    ],
+)
+def test_another_rule_than_that_of_the_adapter_is_one_line(tiny_pipeline, recorded, given, warned, capsys):
+    record = AdapterRecord(
+        **dict.fromkeys(("base", "revision", "family", "fingerprint", "targets"), ""),
+        **{"answer_format": "compact", "min_pixels": 1, "max_pixels": 2, "pixels": recorded},
+    )
+    pipelines.warn_of_pixels(replace(tiny_pipeline, vlm=replace(tiny_pipeline.vlm, record=record)), given)
+    assert ("was trained on images shown with " in capsys.readouterr().out) == warned
+    pipelines.warn_of_pixels(tiny_pipeline, given)
+    assert capsys.readouterr().out == ""

@@ -5,6 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from geoclick import chat_rows, contradictions, store
 from geoclick.errors import GeoClickError, UsageError
@@ -60,6 +61,14 @@ def check_pixels(clicks: str | Path) -> None:
         "the defaults; write them as 8-bit RGB files, for example with 'gdal_translate -ot Byte -scale', and make the "
         "click store from those."
     )
+
+
+def pixel_rule(clicks: str | Path) -> dict[str, Any]:
+    """The `bands` and `stretch` by which the images of a click store were shown; empty if it has no manifest."""
+    if not Path(clicks, "manifest.json").is_file():
+        return {}
+    manifest = store.read_manifest(clicks)
+    return {key: manifest[key] for key in ("bands", "stretch") if key in manifest}
 
 
 def check_contradictions(clicks: str | Path, *, max_clicks: int, min_iou: float, allowed: bool) -> None:

@@ -131,3 +131,9 @@ def test_rows_that_are_left_out_contradict_nothing(tmp_path, capsys):
     # Of the three only the last remains.
     check_contradictions(clicks, min_iou=0.615)
     assert capsys.readouterr().out == ""
+
+
+def test_the_pixel_rule_is_that_of_the_manifest(tmp_path):
+    assert checks.pixel_rule(tmp_path) == {}
+    store.write_manifest(tmp_path, {"bands": [4, 3, 2], "stretch": [2.0, 98.0], "dataset": "raster"})
+    assert checks.pixel_rule(tmp_path) == {"bands": [4, 3, 2], "stretch": [2.0, 98.0]}
