@@ -7,14 +7,18 @@ not depend on how samples are packed, padded, accumulated or distributed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from geoclick.train.data.collator import IGNORED
 
-Batch = Mapping[str, Any]
+if TYPE_CHECKING:
+    from transformers.modeling_outputs import ModelOutput
+
+Batch = dict[str, torch.Tensor]
+Count = torch.Tensor | int | None
 
 
 def sample_count(batch: Batch) -> int:
@@ -53,7 +57,7 @@ class AnswerSmoother:
         labels: torch.Tensor,
         *,
         shift_labels: bool,
-        num_items_in_batch: torch.Tensor | int | None = None,
+        num_items_in_batch: Count = None,
     ) -> torch.Tensor:
         """The smoothed loss of the outputs of `AnswerModel`, which hold their own labels and weights."""
         logs = outputs["logits"].float().log_softmax(-1)
@@ -79,13 +83,14 @@ class AnswerModel:
     labels: torch.Tensor
     weights: torch.Tensor | None
 
-    def __call__(self, *, fused_lm_head: bool = False, **inputs: Any) -> Any:
+    def __call__(self, *, fused_lm_head: bool = False, **inputs: torch.Tensor) -> "ModelOutput | Batch":
         """The outputs of TRL's fused head, weighted; without that head, what `AnswerSmoother` takes."""
         if fused_lm_head:
             outputs = self.model(fused_lm_head=True, **inputs)
             if self.weights is not None:
                 outputs.log_probs = outputs.log_probs * self.weights
-            return outputs
+            fused: ModelOutput = outputs
+            return fused
         inputs.pop("shift_labels", None)
         next_labels, weights = self.labels[:, 1:], self.weights
         kept = inputs.get("logits_to_keep")
@@ -112,17 +117,24 @@ class AnswerLossMixin:
     loss_average: str = "tokens"
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Count = None,
     ) -> torch.Tensor:
         """TRL's loss and metrics, with the weights of the average."""
         weights = sample_weights(inputs) if self.loss_average == "samples" else None
         answers = AnswerModel(model, inputs["labels"], weights)
-        loss: torch.Tensor = super().compute_loss(answers, inputs, *args, **kwargs)  # type: ignore[misc]
+        loss: torch.Tensor = super().compute_loss(  # type: ignore[misc]
+            answers, inputs, return_outputs, num_items_in_batch
+        )
         return loss
 
-    def _get_num_items_in_batch(self, batch_samples: list[Batch], *args: Any) -> Any:
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Count:
         """What the sum of a step's losses is divided by: answer tokens, or samples, over all processes."""
         if self.loss_average == "samples":
             counts = [torch.zeros(sample_count(batch)) for batch in batch_samples]
             batch_samples = [{"labels": count, "shift_labels": count} for count in counts]
-        return super()._get_num_items_in_batch(batch_samples, *args)  # type: ignore[misc]
+        count: Count = super()._get_num_items_in_batch(batch_samples, device)  # type: ignore[misc]
+        return count

@@ -2,15 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from importlib.util import find_spec
-from typing import Any
 
 from geoclick.errors import UsageError
+from geoclick.yaml_file import Yaml
 
 WORKS, DIFFERS, REFUSED = "works", "differs", "refused"
 
-NEVER = object()
-"""The accepted value of options that are refused with any value."""
+
+class Never(Enum):
+    """The accepted value of options that are refused with any value."""
+
+    NEVER = "never"
+
+
+NEVER = Never.NEVER
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Rule:
     status: str
     note: str = ""
     instead: str = ""
-    accepted: object = NEVER
+    accepted: Yaml | Never = NEVER
     condition: Condition = Condition()
     values: Mapping[str, Condition] = field(default_factory=dict)
 
@@ -69,12 +76,12 @@ def differs(
     return Rule(DIFFERS, note, condition=Condition(needs, without), values=values or {})
 
 
-def refused(reason: str = "is set by GeoClick", *, instead: str = "", unless: object = NEVER) -> Rule:
+def refused(reason: str = "is set by GeoClick", *, instead: str = "", unless: Yaml | Never = NEVER) -> Rule:
     """An option that may not be given, unless with the value that changes nothing."""
     return Rule(REFUSED, reason, instead, unless)
 
 
-def equals(value: object, expected: object) -> bool:
+def equals(value: Yaml, expected: Yaml) -> bool:
     """Whether a value, as it is in a file or as text of a flag, is an expected one."""
     text = str(value).strip().lower()
     if expected is None:
@@ -89,9 +96,9 @@ def equals(value: object, expected: object) -> bool:
     return text == str(expected).lower()
 
 
-def is_unset(value: object) -> bool:
+def is_unset(value: Yaml) -> bool:
     """Whether a value turns an option off."""
-    return any(equals(value, one) for one in (None, False, 0, ()))
+    return any(equals(value, one) for one in (None, False, 0, "()"))
 
 
 def of_flags(words: Iterable[str]) -> dict[str, str]:
@@ -110,7 +117,7 @@ def of_flags(words: Iterable[str]) -> dict[str, str]:
 
 
 def check(
-    rules: Mapping[str, Rule], given: Mapping[str, object], others: Mapping[str, Any], where: str
+    rules: Mapping[str, Rule], given: Mapping[str, Yaml], others: Mapping[str, Yaml], where: str
 ) -> None:
     """Refuse options that may not be given.
 
@@ -139,7 +146,7 @@ def check(
                 _check_condition(condition, f"{name} {value}", others, where)
 
 
-def _check_condition(condition: Condition, what: str, others: Mapping[str, Any], where: str) -> None:
+def _check_condition(condition: Condition, what: str, others: Mapping[str, Yaml], where: str) -> None:
     if condition.reason:
         raise UsageError(f"{what} in {where} {condition.reason}; give another value.")
     if condition.package and find_spec(condition.package) is None:
@@ -159,7 +166,7 @@ def _flag(expression: str) -> str:
     return expression.replace("=", " ")
 
 
-def _holds(expression: str, others: Mapping[str, Any]) -> bool:
+def _holds(expression: str, others: Mapping[str, Yaml]) -> bool:
     """Whether an option is set, for `NAME`, or has a value, for `NAME=VALUE`."""
     name, has_value, value = expression.partition("=")
     return equals(others.get(name), value) if has_value else not is_unset(others.get(name))
