@@ -74,7 +74,7 @@ KINDS = {
     "synth": Kind(
         (
             *("config.yaml", "clicks-*.parquet", "manifest.json", "metrics.json", "failures.jsonl"),
-            *("dropped.jsonl", "sheet.png", "progress"),
+            *("dropped.jsonl", "sheet.png", "progress", ".huggingface.yaml"),
         ),
         keys=("iou_target", "policy"),
         marks=("clicks-*-of-*.parquet", "progress/claims", _JOB),

@@ -1,8 +1,8 @@
 """The click store: Parquet shards of click sequences with a manifest, written atomically and read as a stream.
 
-`datasets.load_dataset("parquet", data_files="STORE/*.parquet")` reads it too. A shard is written under a temporary
-name and renamed when it is complete. The same rows give the same bytes, so a job that is interrupted and rerun
-produces the same store as an uninterrupted one.
+`datasets.load_dataset("STORE")` reads it, too, and so does `pd.read_parquet(sorted(glob("STORE/*.parquet")))`. A shard
+is written under a temporary name and renamed when it is complete. The same rows give the same bytes, so a job that is
+interrupted and rerun produces the same store as an uninterrupted one.
 """
 
 import hashlib
@@ -48,6 +48,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+DATASET_CONFIG = ".huggingface.yaml"
+"""File in which `datasets` looks for the data files of a folder."""
 _SHARD = re.compile(r"clicks-([0-9]{5})-of-([0-9]{5})\.parquet")
 _BATCH = 256
 
@@ -111,7 +113,13 @@ def finished_shards(folder: str | Path, count: int) -> set[int]:
 
 
 def write_manifest(folder: str | Path, manifest: dict[str, Any]) -> None:
-    """Write `manifest.json`, with the schema version added; it is written last and marks a complete store."""
+    """Write `manifest.json`, with the schema version added; it is written last and marks a complete store.
+
+    Before it, a hidden file names the shards for `datasets.load_dataset(FOLDER)`, which else reads other files, too.
+    """
+    write_whole(
+        Path(folder) / DATASET_CONFIG, "configs:\n- config_name: default\n  data_files: clicks-*.parquet\n"
+    )
     content = {"schema_version": SCHEMA_VERSION, **manifest}
     write_whole(Path(folder) / "manifest.json", json.dumps(content, indent=2) + "\n")
 

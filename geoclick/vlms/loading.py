@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import safetensors
 import torch
@@ -267,7 +267,7 @@ def load_model(folder: Path, dtype: torch.dtype, quantized: "Quantized | None" =
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
-            **quantized or {},
+            **cast("Quantized", quantized or {}),
         )
     except Exception as error:  # shape mismatches, missing shards and config errors have no common type
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")

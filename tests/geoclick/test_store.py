@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from geoclick import store
 from geoclick.clicks import Click
 from geoclick.errors import GeoClickError
+from tests import tiny
 
 TEXTS = [
     "sample_id",
@@ -202,6 +203,18 @@ def test_manifest(tmp_path):
         path.write_text(broken)
         with pytest.raises(GeoClickError):
             store.read_manifest(tmp_path)
+
+
+def test_datasets_reads_a_store_among_the_other_files_of_its_job(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    clicks, _ = tiny.click_store(tmp_path, rows=5)
+    for name in ("dropped.jsonl", "failures.jsonl"):
+        (clicks / name).touch()
+    (clicks / "metrics.json").write_text('{"samples": 5}')
+    (clicks / "config.yaml").write_text("seed: 0\n")
+    table = datasets.load_dataset(str(clicks), cache_dir=str(tmp_path / "cache"))["train"]
+    assert table["sample_id"] == [row.sample_id for row in store.read(clicks)]
+    assert store.read_manifest(clicks)["rows"] == 5
 
 
 def test_rows_are_frozen():
