@@ -124,7 +124,7 @@ def test_a_semantic_run_has_a_score_for_each_class(tmp_path, root):
     page = page_of(
         tmp_path, root, classes(), dataset="loveda", split="val", mode="semantic", predictor="noisy"
     )
-    found = section(page, "By class, over the complete test set")
+    found = section(page, "By class, over all scored images")
     assert "<td>road</td><td>0.500</td><td>0.000 to 1.000</td>" in found
     assert '<i style="width:50.0%"></i>' in found
     assert f"<td>barren</td><td>{DASH}</td><td>{DASH}</td>" in found
