@@ -9,7 +9,6 @@ continues after the last command that finished.
 
 import json
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import TypedDict
 from geoclick import files, output_folder
 from geoclick.command import Command, print_next
 from geoclick.config import option
+from geoclick.demo_steps import StepRunner, step_runner
 from geoclick.errors import GeoClickError
 
 EXAMPLE = "geoclick demo --output runs/demo"
@@ -88,27 +88,28 @@ def commands(options: DemoOptions) -> Steps:
     return steps
 
 
-def run_step(number: str, words: Sequence[str]) -> None:
+def run_step(runner: StepRunner, number: str, words: Sequence[str]) -> None:
     """Print a command and run it; raises GeoClickError if it fails, after the command's own message."""
     print(f"\n[{number}] $ geoclick {shlex.join(words)}", flush=True)
-    # -P: a train.py or datasets.py in the working folder must not be imported in place of an installed package.
-    result = subprocess.run([sys.executable, "-P", "-m", "geoclick.cli", *words], check=False)
-    if result.returncode:
+    if code := runner.run(words):
         raise GeoClickError(
-            f"Step {number} failed with exit code {result.returncode}; fix the error shown above and rerun the "
+            f"Step {number} failed with exit code {code}; fix the error shown above and rerun the "
             "demo, which continues from there."
         )
 
 
 def run_steps(steps: Steps, log: Path, seconds: dict[str, float]) -> None:
     """Run the steps without an entry in `seconds`, and record the seconds of each there and in the log."""
-    for number, (name, words) in enumerate(steps.items(), start=1):
-        if name in seconds:
-            continue
-        start = time.perf_counter()
-        run_step(f"{number}/{len(steps)}", words)
-        seconds[name] = time.perf_counter() - start
-        files.write_whole(log, json.dumps({"config": steps, "seconds": seconds}, indent=2))
+    if seconds.keys() >= steps.keys():
+        return
+    with step_runner() as runner:
+        for number, (name, words) in enumerate(steps.items(), start=1):
+            if name in seconds:
+                continue
+            start = time.perf_counter()
+            run_step(runner, f"{number}/{len(steps)}", words)
+            seconds[name] = time.perf_counter() - start
+            files.write_whole(log, json.dumps({"config": steps, "seconds": seconds}, indent=2))
 
 
 def finished_steps(log: Path, steps: Steps) -> dict[str, float]:
