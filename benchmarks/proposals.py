@@ -4,9 +4,9 @@
     python -m benchmarks.proposals --output runs/proposals --model vit_b --side 1024
     python -m benchmarks.proposals --output runs/large --model vit_b --side 3000 --methods geoclick --window 1024
 
-Both have the same weights, settings and images. They run in turns, image by image (on a GPU after a warm-up), so that the load of
-the machine affects both; the CPU time depends less on it than the wall-clock time. Every mask of the generator must
-have a partner of IoU 0.99 or more. Peak memory is that of a process with one method and one image.
+Both have the same weights, settings and images. They run in turns, image by image, so that the load of the machine
+affects both; the CPU time depends less on it than the wall-clock time. On a GPU there is a warm-up. Every mask of the
+generator must have a partner of IoU 0.99 or more. Peak memory is that of a process with one method and one image.
 
 `vit_b` and the other architectures have random weights. Their predicted IoUs are shifted so that `--passing` of the
 masks are above the limit, and their logits are scaled so that masks are stable: real weights pass about half.

@@ -22,9 +22,7 @@ def without_small_regions(mask: np.ndarray, minimum: int) -> np.ndarray:
     Returns:
         bool [H, W]; the same object if nothing has changed.
     """
-    box = masks.bounding_box(mask)
-    if box is None:
-        return mask
+    box = masks.bounding_box(mask) or (slice(0, 0), slice(0, 0))
     # Background that reaches further than this around the mask has `minimum` pixels in any case.
     margin = max(math.isqrt(minimum) + 1, math.ceil(minimum / min(mask.shape)))
     window = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in box)

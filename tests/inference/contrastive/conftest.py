@@ -56,16 +56,17 @@ def scene():
     return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
+def components(mask, connectivity):
+    """OpenCV's connectedComponentsWithStats, as far as segment-anything uses it."""
+    assert connectivity == 8
+    numbers, count = ndimage.label(mask, np.ones((3, 3)))
+    sizes = np.bincount(numbers.ravel(), minlength=count + 1)
+    return count + 1, numbers, sizes[:, None], None
+
+
 @pytest.fixture
 def opencv(monkeypatch):
     """A module `cv2` with the one function that segment-anything's generator takes from it."""
-
-    def components(mask, connectivity):
-        assert connectivity == 8
-        numbers, count = ndimage.label(mask, np.ones((3, 3)))
-        sizes = np.bincount(numbers.ravel(), minlength=count + 1)
-        return count + 1, numbers, sizes[:, None], None
-
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(connectedComponentsWithStats=components))
 
 
