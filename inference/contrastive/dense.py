@@ -34,8 +34,8 @@ CPU_BATCH, GPU_BATCH = 3, 32
 CHUNK = 2**22
 """Logits that become labels at once."""
 
-Classes = ClassList | Sequence[int] | np.ndarray | Tensor
-"""The class of each query: a list of classes, or whole numbers [Q]."""
+Classes = ClassList | Sequence[int] | np.ndarray | Tensor | int
+"""The class of each query: a list of classes, or whole numbers [Q]; or the number of classes that have a query each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +276,8 @@ def labels(
 
 
 def _class_index(classes: Classes, logits: Tensor) -> Tensor:
+    if isinstance(classes, int):
+        classes = range(classes)
     numbers = classes.query_classes if isinstance(classes, ClassList) else classes
     index = torch.as_tensor(numbers, dtype=torch.int64, device=logits.device)
     if len(index) != len(logits):

@@ -126,7 +126,7 @@ def test_synonyms_take_the_largest_probability_or_the_sum():
 def test_a_threshold_of_at_most_one_in_the_number_of_queries_never_applies():
     logits = torch.randn(4, 20, 20, generator=torch.Generator().manual_seed(1)) * 0.001
     assert np.array_equal(
-        dense.labels(logits, range(4), threshold=0.25), dense.labels(logits, range(4), threshold=0)
+        dense.labels(logits, 4, threshold=0.25), dense.labels(logits, range(4), threshold=0)
     )
 
 
