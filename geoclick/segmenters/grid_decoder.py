@@ -142,7 +142,8 @@ class GridDecoder:
         weights = torch.stack([networks[i](tokens[:, 1 + i]) for i in range(1, len(networks))], dim=1)
         at_once = CACHED_TOKENS if image.device.type == "cpu" else image.shape[1]
         parts = [
-            self._pixels(part) @ weights[:, None].transpose(-1, -2) for part in image.split(at_once, dim=1)
+            self._pixels(part) @ weights[:, None].transpose(-1, -2)
+            for part in torch.split(image, at_once, dim=1)
         ]
         height, width = self.grid
         # Pixels lie in the order (y, x) of the grid, then (y, x) of each of the two convolutions.
@@ -164,12 +165,12 @@ def _gelu(values: Tensor) -> Tensor:
 
 def _heads(projected: Tensor, attention: transformer.Attention) -> Tensor:
     """[..., N, heads * c] as [..., heads, N, c]."""
-    return projected.unflatten(-1, (attention.num_heads, -1)).transpose(-3, -2)
+    return torch.unflatten(projected, -1, (attention.num_heads, -1)).transpose(-3, -2)
 
 
 def _by_head(weight: Tensor, attention: transformer.Attention) -> Tensor:
     """The weight of a projection to heads, [heads * c, C], as [heads, c, C]."""
-    return weight.unflatten(0, (attention.num_heads, -1))
+    return torch.unflatten(weight, 0, (attention.num_heads, -1))
 
 
 def _attend_to_tokens(layer: transformer.TwoWayAttentionBlock, tokens: Tensor, prompt: Tensor) -> Tensor:
@@ -191,9 +192,9 @@ def _attend_to_image(
         inside = (q @ _by_head(attention.k_proj.weight, attention)).flatten(1, 2)
         scores = (q @ shared.positions.transpose(-1, -2)).flatten(1, 2)
         scores = torch.baddbmm(scores, inside, image.transpose(1, 2)).softmax(-1)
-        context = (scores @ image).unflatten(1, (attention.num_heads, -1))
+        context = torch.unflatten(scores @ image, 1, (attention.num_heads, -1))
         mixed = context @ _by_head(attention.v_proj.weight, attention).transpose(-1, -2)
-        mixed = mixed + attention.v_proj.bias.unflatten(0, (attention.num_heads, 1, -1))
+        mixed = mixed + attention.v_proj.bias.reshape(attention.num_heads, 1, -1)
     return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
@@ -208,7 +209,8 @@ def _image_attends(
     else:
         inside = (k @ _by_head(attention.q_proj.weight, attention)).flatten(1, 2)
         placed = (k @ shared.positions.transpose(-1, -2)).flatten(1, 2)
-        scores = torch.baddbmm(placed, inside, image.transpose(1, 2)).unflatten(1, (attention.num_heads, -1))
+        scores = torch.baddbmm(placed, inside, image.transpose(1, 2))
+        scores = torch.unflatten(scores, 1, (attention.num_heads, -1))
     # A softmax over few tokens is fast only along columns, where it is vectorized over the image.
     weights = scores.softmax(2).flatten(1, 2)
     v = _heads(attention.v_proj(values), attention)
@@ -223,4 +225,4 @@ def _transposed_convolution(pixels: Tensor, convolution: torch.nn.ConvTranspose2
     """A transposed convolution of kernel and stride 2 of pixels [..., C]: [..., 4, C'], the four pixels of each."""
     weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 2)
     bias = None if convolution.bias is None else convolution.bias.repeat(4)
-    return functional.linear(pixels, weight, bias).unflatten(-1, (4, -1))
+    return torch.unflatten(functional.linear(pixels, weight, bias), -1, (4, -1))

@@ -70,7 +70,7 @@ class FullPlanes:
 
     def measure(self, low_res: Tensor, offset: float) -> Measures:
         """See Planes."""
-        parts = [self._measure(chunk, offset) for chunk in low_res.split(self.at_once)]
+        parts = [self._measure(chunk, offset) for chunk in torch.split(low_res, self.at_once)]
         return Measures(*(torch.cat(own) for own in zip(*parts, strict=True)))
 
     def _measure(self, low_res: Tensor, offset: float) -> Measures:
@@ -85,7 +85,7 @@ class FullPlanes:
 
     def runs(self, low_res: Tensor) -> list[np.ndarray]:
         """See Planes."""
-        chunks = low_res.split(self.at_once)
+        chunks = torch.split(low_res, self.at_once)
         return [
             runs
             for chunk in chunks
@@ -143,8 +143,8 @@ def _side(axis: Axis) -> _Side:
     weights = dense[pixels.clamp(max=len(dense) - 1)[:, None], low[None]]
     weights = weights.masked_fill(missing[:, None], float("nan"))
     device = axis.weights.device
-    places = (torch.as_tensor(values, device=device) for values in (first, start, count))
-    return _Side(*places, weights.contiguous().to(device))
+    firsts, starts, counts = (torch.as_tensor(values, device=device) for values in (first, start, count))
+    return _Side(firsts, starts, counts, weights.contiguous().to(device))
 
 
 class _Block(NamedTuple):
@@ -200,7 +200,9 @@ class BlockPlanes:
     def runs(self, low_res: Tensor) -> list[np.ndarray]:
         """See Planes."""
         return [
-            runs for chunk in low_res.split(self.masks_at_once) for runs in _column_runs(self._columns(chunk))
+            runs
+            for chunk in torch.split(low_res, self.masks_at_once)
+            for runs in _column_runs(self._columns(chunk))
         ]
 
     def _columns(self, low_res: Tensor) -> Tensor:
@@ -235,11 +237,13 @@ class BlockPlanes:
         numbers = chosen.nonzero()
         height, width = padded.shape[1:]
         flat = padded.reshape(-1)
-        for mask, row, column in (part.unbind(1) for part in numbers.split(self.blocks_at_once)):
+        for mask, row, column in (part.unbind(1) for part in torch.split(numbers, self.blocks_at_once)):
             corner = (mask * height + self.rows.first[row]) * width + self.columns.first[column]
             of_rows = self.rows.weights[:, :, row]
             by_row = [
-                sum(of_rows[:, k] * flat[corner + k * width + j] for k in range(self.rows.reach))
+                torch.stack(
+                    [of_rows[:, k] * flat[corner + k * width + j] for k in range(self.rows.reach)]
+                ).sum(0)
                 for j in range(self.columns.reach)
             ]
             of_columns = self.columns.weights[:, :, column]

@@ -29,7 +29,7 @@ def key(segmenter: Segmenter, image: np.ndarray, settings: ProposalSettings) -> 
         "dtype": str(dtype),
         "settings": dataclasses.asdict(settings),
         "shape": image.shape,
-        "pixels": hashlib.sha256(np.ascontiguousarray(image)).hexdigest(),
+        "pixels": hashlib.sha256(image.tobytes()).hexdigest(),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
