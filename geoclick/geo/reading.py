@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -81,6 +81,13 @@ class PixelOptions:
 
 
 DEFAULT = PixelOptions()
+
+
+class RecordedRule(TypedDict, total=False):
+    """Bands and stretch as records hold them; empty where images were read by the default rule."""
+
+    bands: list[int]
+    stretch: list[float]
 
 
 def recorded_rule(record: Mapping[str, Any]) -> PixelOptions:

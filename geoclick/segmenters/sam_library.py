@@ -16,7 +16,7 @@ NAME = "segment_anything"
 class _LazyPackage(ModuleType):
     """A package whose submodules can be imported before its __init__.py has run."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         self.__class__ = ModuleType  # type: ignore[assignment]
         if self.__spec__ and self.__spec__.loader:
             self.__spec__.loader.exec_module(self)

@@ -4,9 +4,9 @@ A segmenter resizes an image to its own side and writes a mask of fewer pixels t
 whose largest connected part covers only a few of these pixels can hardly be segmented, wherever one clicks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -25,6 +25,17 @@ TILE = 512
 """Side of windows that the message suggests, in pixels."""
 
 EIGHT = np.ones((3, 3), bool)
+
+
+class SmallTargetCounts(TypedDict):
+    """What a record holds of `SmallTargets`: the counts, and the sides that decide."""
+
+    targets: int
+    too_small: int
+    share: float
+    fewer_pixels_than: int
+    of_a_mask_side: int
+    largest_image: int
 
 
 def is_too_small(rle: RleLike, side: int) -> bool:
@@ -71,7 +82,7 @@ class SmallTargets:
             self.too_small += is_too_small(rle, mask_side(self.segmenter))
             self.largest = max(self.largest, *rle["size"])
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> SmallTargetCounts:
         """The counts for a record: `targets`, `too_small`, its `share`, and the sides that decide."""
         return {
             "targets": self.targets,
@@ -83,7 +94,7 @@ class SmallTargets:
         }
 
 
-def count(targets: Iterable[RleLike], segmenter: str) -> dict[str, Any]:
+def count(targets: Iterable[RleLike], segmenter: str) -> SmallTargetCounts:
     """The counts of some targets, as `SmallTargets.result`; `segmenter` is its name."""
     small = SmallTargets(segmenter)
     for target in targets:
@@ -91,7 +102,7 @@ def count(targets: Iterable[RleLike], segmenter: str) -> dict[str, Any]:
     return small.result()
 
 
-def text(result: Mapping[str, Any] | None) -> str:
+def text(result: SmallTargetCounts | None) -> str:
     """One line about the targets that are too small, from `SmallTargets.result`; empty if there is none."""
     if not result or not result["too_small"]:
         return ""

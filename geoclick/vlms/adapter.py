@@ -14,6 +14,7 @@ import safetensors.torch
 
 from geoclick import files, secrets
 from geoclick.errors import GeoClickError, first_line
+from geoclick.geo.reading import RecordedRule
 from geoclick.prompts import PROMPT_VERSION
 from geoclick.vlms import adapter_patterns
 
@@ -66,7 +67,7 @@ class AdapterRecord:
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str = ""
     config: dict[str, Any] = field(default_factory=dict)
-    pixels: dict[str, Any] = field(default_factory=dict)
+    pixels: RecordedRule = field(default_factory=RecordedRule)
     data_sha256: str = ""
     processes: int = 0
     schema_version: int = SCHEMA_VERSION

@@ -80,7 +80,7 @@ def _pattern(config: "LoraConfig", field: str) -> str:
     return value if isinstance(value, str) and value.lower() != _SHORTHAND else ""
 
 
-def _texts(value: object) -> list[str]:
+def _texts(value: str | Iterable[str] | None) -> list[str]:
     if isinstance(value, str):
         return [value]
     return [str(item) for item in value] if isinstance(value, Iterable) else []

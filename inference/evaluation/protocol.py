@@ -31,12 +31,12 @@ def newest(scan: "DatasetScan", adapter: str | None) -> tuple[float, str]:
     return max(scan.newest, (config.stat().st_mtime, str(config)))
 
 
-def _reading(options: "ResolvedOptions") -> dict[str, Any]:
+def _reading(options: "ResolvedOptions") -> dict[str, int | str | list[int] | list[float]]:
     """How images are read where it is not the default, which earlier versions did not record.
 
     With `scored_on`, the samples and their scores are of windows, not of complete images.
     """
-    rules: dict[str, Any] = {}
+    rules: dict[str, int | str | list[int] | list[float]] = {}
     if options.tile is not None:
         rules |= {"tile": options.tile, "overlap": options.overlap}
         rules["scored_on"] = (

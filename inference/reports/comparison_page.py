@@ -69,8 +69,8 @@ def figure(a: Record, b: Record, root: Path, pixels: PixelOptions = DEFAULT, *, 
     ]
     more = []
     if semantic:
-        pixels = a["size"][0] * a["size"][1]
-        shares = [100 * (record["union"] - record["intersection"]) / pixels for record in (a, b)]
+        count = a["size"][0] * a["size"][1]
+        shares = [100 * (record["union"] - record["intersection"]) / count for record in (a, b)]
         more.append(f"wrong pixels {shares[0]:.1f} % in A, {shares[1]:.1f} % in B")
     gain = b["iou"] - a["iou"]
     return Figure(

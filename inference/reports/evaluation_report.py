@@ -65,7 +65,7 @@ def render(name: str, summary: Mapping[str, Any], records: Path, *, count: int) 
         published=_published(summary),
         groups=[] if semantic else _groups(summary),
         histogram=charts.iou_histogram(index.ious[index.targets] if semantic else index.ious),
-        galleries=_galleries(records, index, protocol, count),
+        galleries=_galleries(records, index, Path(protocol["root"]), recorded_rule(protocol), count),
         colors=click_drawing.COLORS,
     )
 
@@ -156,10 +156,9 @@ def _group_table(groups: Mapping[str, Mapping[str, Any]], name: str) -> tuple[li
 
 
 def _galleries(
-    records: Path, index: gallery_selection.RecordIndex, protocol: Mapping[str, Any], count: int
+    records: Path, index: gallery_selection.RecordIndex, root: Path, pixels: PixelOptions, count: int
 ) -> Sequence[Gallery]:
     """The galleries that have a record."""
-    root, pixels = Path(protocol["root"]), recorded_rule(protocol)
     return [
         Gallery(
             heading,

@@ -5,11 +5,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from geoclick import chat_rows, contradictions, store
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo import reading
+from geoclick.geo.reading import RecordedRule
 from geoclick.jobs import processes
 
 DECODED = 32
@@ -63,12 +64,13 @@ def check_pixels(clicks: str | Path) -> None:
     )
 
 
-def pixel_rule(clicks: str | Path) -> dict[str, Any]:
+def pixel_rule(clicks: str | Path) -> RecordedRule:
     """The `bands` and `stretch` by which the images of a click store were shown; empty if it has no manifest."""
     if not Path(clicks, "manifest.json").is_file():
         return {}
     manifest = store.read_manifest(clicks)
-    return {key: manifest[key] for key in ("bands", "stretch") if key in manifest}
+    rule = {key: manifest[key] for key in ("bands", "stretch") if key in manifest}
+    return cast(RecordedRule, rule)
 
 
 def check_contradictions(clicks: str | Path, *, max_clicks: int, min_iou: float, allowed: bool) -> None:
