@@ -6,7 +6,7 @@ from geoclick.errors import GeoClickError
 
 
 def folder(name: str) -> Path:
-    """The folder of an embedded model, "sam" or "vlm"; raises GeoClickError if it is missing."""
+    """The folder of an embedded model, "sam", "vlm" or "clip"; raises GeoClickError if it is missing."""
     path = Path(__file__).parent / name
     if not path.is_dir():
         raise GeoClickError(f"This installation lacks the embedded model {path}; install the package again.")

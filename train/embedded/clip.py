@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 KIND = "embedded clip"
 """The training's key in `output_folder.KINDS`."""
 
-HELD_OUT_SCENES, HELD_OUT_VIEWS = 200, 400
+HELD_OUT_SCENES, HELD_OUT_VIEWS, DENSE_IMAGES = 200, 400, 16
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,12 @@ def run(options: EmbeddedClipOptions) -> None:
     output = Path(options.output)
     with output_folder.opened(output, KIND):
         import torch
+        from transformers.utils import logging
 
         from geoclick.train.embedded.clip_processor import build_processor
         from geoclick.train.embedded.clip_trainer import ClipTrainer
 
+        logging.disable_progress_bar()
         torch.set_num_threads(options.threads)
         output_folder.write_config(options, output, KIND)
         data = load_data(options)
@@ -98,11 +100,14 @@ def log(trainer: "ClipTrainer", by_name: dict[str, float], data: TrainingData) -
 
 def write_results(trainer: "ClipTrainer", data: TrainingData) -> None:
     """Write metrics.json and the model card."""
-    from geoclick.train.embedded.clip_card import model_card
+    from geoclick.train.embedded.clip_card import Measured, model_card
+    from geoclick.train.embedded.clip_dense_scores import dense_scores
 
-    scores, minutes = trainer.evaluate(data.held_out), trainer.seconds / 60
-    metrics = scores | {"steps": trainer.step, "minutes": round(minutes, 1)}
-    card = model_card(trainer.options, trainer.model, scores, views=HELD_OUT_VIEWS, minutes=minutes)
+    scores, minutes = trainer.evaluate(data.held_out), round(trainer.seconds / 60, 1)
+    dense = dense_scores(trainer.folder / "model", DENSE_IMAGES)
+    metrics = {**scores, "dense_miou": dense, "steps": trainer.step, "minutes": minutes}
+    measured = Measured(scores, HELD_OUT_VIEWS, dense, DENSE_IMAGES, minutes)
+    card = model_card(trainer.options, trainer.model, measured)
     files.write_whole(trainer.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     files.write_whole(trainer.folder / "model" / "README.md", card)
     print(json.dumps(metrics))

@@ -20,7 +20,7 @@ from geoclick.train.embedded.clip_captions import (
 from geoclick.train.embedded.clip_model import image_and_patch_features, text_features
 from geoclick.train.embedded.clip_processor import SIDE
 from geoclick.train.embedded.clip_views import Scenes, View, random_view
-from geoclick.train.embedded.clip_words import CATEGORIES, NAMES
+from geoclick.train.embedded.clip_words import NAMES, named
 
 BATCH = 50
 """Views in one batch."""
@@ -61,8 +61,8 @@ def evaluate(model: CLIPModel, tokenizer: PreTrainedTokenizerBase, held_out: Hel
         `color`, `kind` and `count`: the share of views that are closer to their caption than to the one in which this
         is changed; chance is 0.5. `count` is the mean over the first numbers that the captions name, of which the
         majority is one. `caption`: the share that are closest to their own caption of CANDIDATES, those of
-        other views that may hold left out. `region`: the share of regions that are closest to a name of their kind, of
-        one for each kind of object and ground, by MaskCLIP's patch features.
+        other views that may hold left out. `region`: the share of regions that are closest to a word that names them,
+        of one word for each kind of object and ground, by MaskCLIP's patch features.
     """
     features = [
         image_and_patch_features(model, pixel_values(held_out.views[i : i + BATCH]).to(model.device))
@@ -119,11 +119,10 @@ def _regions_named(
     model: CLIPModel, tokenizer: PreTrainedTokenizerBase, patches: torch.Tensor, views: list[View]
 ) -> float:
     """The figure `region`, from patch features [views, patches, D]."""
-    kinds = list(NAMES)
-    names = _embed(model, tokenizer, [phrase(Claim(names[0])) for names in NAMES.values()])
-    cosines = (patches @ names.T).cpu().numpy()
-    guesses = np.concatenate(
-        [(view.weights @ cosine).argmax(1) for view, cosine in zip(views, cosines, strict=True)]
-    )
-    truth = [kinds.index(CATEGORIES[i][0]) for view in views for i in view.categories]
-    return float(np.mean(guesses == truth))
+    words = [names[0] for names in NAMES.values()]
+    right = np.stack([named(word, None)[0] for word in words])
+    embedded = _embed(model, tokenizer, [phrase(Claim(word)) for word in words])
+    cosines = (patches @ embedded.T).cpu().numpy()
+    guesses = [(view.weights @ cosine).argmax(1) for view, cosine in zip(views, cosines, strict=True)]
+    categories = np.concatenate([view.categories for view in views])
+    return float(right[np.concatenate(guesses), categories].mean())

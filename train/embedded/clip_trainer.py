@@ -3,10 +3,9 @@
 import copy
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from transformers import CLIPProcessor
 
 from geoclick import devices
@@ -57,11 +56,11 @@ class ClipTrainer:
         if (self.folder / "state.pt").exists():
             self._resume()
 
-    def _stateful(self) -> dict[str, Any]:
+    def _stateful(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer | LRScheduler]:
         """Everything with a state to save, by its key in state.pt."""
-        parts: dict[str, Any] = {"model": self.model}
-        parts |= {f"optimizer{i}": optimizer for i, optimizer in enumerate(self.optimizers)}
-        return parts | {f"schedule{i}": schedule for i, schedule in enumerate(self.schedules)}
+        optimizers = {f"optimizer{i}": optimizer for i, optimizer in enumerate(self.optimizers)}
+        schedules = {f"schedule{i}": schedule for i, schedule in enumerate(self.schedules)}
+        return {"model": self.model, **optimizers, **schedules}
 
     def _resume(self) -> None:
         state = torch.load(self.folder / "state.pt", map_location="cpu", weights_only=True)
