@@ -5,7 +5,7 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
-from geoclick import masks
+from geoclick import masks, segmenters
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference.contrastive import proposals
 from geoclick.inference.contrastive.proposals import ProposalSettings, propose, propose_with
@@ -173,3 +173,14 @@ def test_tiny_images(pair, size):
     image = np.full((*size, 3), 128, np.uint8)
     for proposal in propose(segmenter, image, points_per_side=2, predicted_iou=0, stability=0, crop_layers=1):
         assert proposal.mask.shape == size
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_masks_of_the_cpu(scene):
+    on_cpu, on_gpu = (
+        propose(segmenters.load("embedded", device=device), scene, crop_layers=1, minimum_area=30, **LOOSE)
+        for device in ("cpu", "cuda")
+    )
+    assert len(on_cpu) == len(on_gpu) > 1
+    for a, b in zip(on_cpu, on_gpu, strict=True):
+        assert masks.iou(a.mask, b.mask) > 0.99
