@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from geoclick import codec, output_folder, prompts
+from geoclick.clicks import ANSWER_ENDS
 from geoclick.command import Command
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
@@ -77,6 +78,11 @@ class ExportOptions:
     )
     answer_format: str = option("compact", help="format of the answers", choices=("compact", "json"))
     max_clicks: int = option(6, help="clicks of an answer at most", minimum=1)
+    answer_end: str = option(
+        "best",
+        help="click of the store that ends an answer: best, after which the IoU is highest, or last",
+        choices=ANSWER_ENDS,
+    )
     min_iou: float = option(0.0, help="leave out rows whose stored mask has a lower IoU", minimum=0)
     min_pixels: int | None = option(
         None,
@@ -222,6 +228,7 @@ def _manifest(options: ExportOptions, counts: Counter[str], left_out: Counter[st
         "family": options.family,
         "answer_format": options.answer_format,
         "max_clicks": options.max_clicks,
+        "answer_end": options.answer_end,
         "min_iou": options.min_iou,
         "min_pixels": least,
         "max_pixels": most,
@@ -277,7 +284,11 @@ def lines(
     images, root = chat_rows.ImagePaths(options.root), Path(options.root).resolve()
     limits = pixel_limits(options)
     for one in chat_rows.usable(
-        rows, max_clicks=options.max_clicks, min_iou=options.min_iou, left_out=left_out
+        rows,
+        max_clicks=options.max_clicks,
+        min_iou=options.min_iou,
+        left_out=left_out,
+        answer_end=options.answer_end,
     ):
         if any(tag in one.row.query for tag in TAGS):
             left_out["a tag of the tools in the query"] += 1

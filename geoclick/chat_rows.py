@@ -29,16 +29,28 @@ class ChatRow:
         return self.row.height, self.row.width
 
 
-def answer_clicks(row: Row, max_clicks: int) -> ClickSequence:
-    """The clicks that a model is taught for a row: its first `max_clicks`.
+def answer_clicks(row: Row, max_clicks: int, answer_end: str = "best") -> ClickSequence:
+    """The clicks that a model is taught for a row: of its first `max_clicks`, those up to `answer_end`.
 
     Training, export and the count of contradictions cut a sequence here and nowhere else.
+
+    Args:
+        row: of a click store.
+        max_clicks: clicks at most.
+        answer_end: a key of ANSWER_ENDS.
     """
-    return row.clicks[:max_clicks]
+    ious = row.ious[:max_clicks]
+    end = ious.index(max(ious)) + 1 if answer_end == "best" and ious else max_clicks
+    return row.clicks[:end]
 
 
 def usable(
-    rows: Iterable[Row], *, max_clicks: int, min_iou: float, left_out: Counter[str]
+    rows: Iterable[Row],
+    *,
+    max_clicks: int,
+    min_iou: float,
+    left_out: Counter[str],
+    answer_end: str = "best",
 ) -> Iterator[ChatRow]:
     """The rows that are worth training on, in order.
 
@@ -47,9 +59,10 @@ def usable(
         max_clicks: clicks of an answer at most; see `answer_clicks`.
         min_iou: smallest IoU of the mask after those clicks; rows without a target are always used.
         left_out: receives the number of rows left out, by reason.
+        answer_end: a key of ANSWER_ENDS.
     """
     for row in rows:
-        clicks = answer_clicks(row, max_clicks)
+        clicks = answer_clicks(row, max_clicks, answer_end)
         if reason := store.why_left_out(row, len(clicks), min_iou):
             left_out[reason] += 1
         else:

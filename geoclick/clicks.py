@@ -16,3 +16,7 @@ class Click(NamedTuple):
 
 ClickSequence = tuple[Click, ...]
 """Clicks in order; an empty sequence means that the query has no target."""
+
+ANSWER_ENDS = ("best", "last")
+"""Where an answer to train on ends: at the click after which the IoU is highest (the first of equal ones), or at the
+last one."""

@@ -56,6 +56,7 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
         options.clicks,
         max_clicks=options.max_clicks,
         min_iou=options.min_iou,
+        answer_end=options.answer_end,
         allowed=options.allow_contradictions,
     )
     checks.check_pixels(options.clicks)

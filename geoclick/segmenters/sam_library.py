@@ -8,7 +8,6 @@ names is asked for, so that `from segment_anything import SamPredictor` still wo
 import importlib.util
 import sys
 from types import ModuleType
-from typing import Any
 
 NAME = "segment_anything"
 

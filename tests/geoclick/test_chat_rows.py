@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from geoclick import chat_rows, codec, prompts, store
+from geoclick.clicks import Click
 from geoclick.errors import GeoClickError
 from tests import tiny
 
@@ -25,13 +26,31 @@ def test_usable_rows_come_in_order_and_the_others_are_counted(data):
 
 def test_answers_are_cut_in_one_place(data, monkeypatch):
     """A row is judged by the IoU of the clicks that are kept."""
-    monkeypatch.setattr(chat_rows, "answer_clicks", lambda row, most: row.clicks[: most - 1])
+    monkeypatch.setattr(chat_rows, "answer_clicks", lambda row, most, end: row.clicks[: most - 1])
     left_out = Counter()
     usable = list(chat_rows.usable(store.read(data[0]), max_clicks=3, min_iou=0.55, left_out=left_out))
     assert usable
     for one in usable:
         assert one.clicks == one.row.clicks[:2]
         assert not one.clicks or one.row.ious[len(one.clicks) - 1] >= 0.55
+
+
+@pytest.mark.parametrize(
+    ("ious", "max_clicks", "best"),
+    [
+        ([0.5, 0.7, 0.6], 6, 2),
+        ([0.7, 0.7, 0.6], 6, 1),
+        ([0.5, 0.7, 0.9], 2, 2),
+        ([0.8, 0.7, 0.9], 2, 1),
+        ([0.1], 1, 1),
+        ([], 6, 0),
+    ],
+)
+def test_an_answer_ends_at_its_best_click_or_at_the_last_one(data, ious, max_clicks, best):
+    clicks = tuple(Click(x, 0) for x in range(len(ious)))
+    row = replace(next(store.read(data[0])), clicks=clicks, ious=tuple(ious))
+    assert chat_rows.answer_clicks(row, max_clicks) == clicks[:best]
+    assert chat_rows.answer_clicks(row, max_clicks, "last") == clicks[:max_clicks]
 
 
 def test_a_target_without_clicks_is_left_out(data):

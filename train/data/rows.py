@@ -65,6 +65,7 @@ def build(
     answer_format: str,
     max_clicks: int,
     min_iou: float,
+    answer_end: str = "best",
     held_out: Container[str] = (),
     raw: bool = False,
 ) -> tuple[Dataset, dict[str, int]]:
@@ -79,6 +80,7 @@ def build(
         answer_format: `json` or `compact`.
         max_clicks: clicks of an answer at most; see `chat_rows.answer_clicks`.
         min_iou: smallest IoU of the mask after those clicks; rows without a target are always used.
+        answer_end: see `chat_rows.answer_clicks`.
         held_out: images, as the store names them, whose rows are left out.
         raw: add the columns that augmentation needs.
 
@@ -90,7 +92,9 @@ def build(
     """
     left_out: Counter[str] = Counter()
     stored = _without(held_out, store.read(clicks), left_out)
-    usable = chat_rows.usable(stored, max_clicks=max_clicks, min_iou=min_iou, left_out=left_out)
+    usable = chat_rows.usable(
+        stored, max_clicks=max_clicks, min_iou=min_iou, left_out=left_out, answer_end=answer_end
+    )
     paths = ImagePaths(root)
     columns: dict[str, list[object]] = defaultdict(list)
     while block := list(islice(usable, BLOCK)):

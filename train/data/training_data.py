@@ -70,6 +70,7 @@ def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Con
         answer_format=options.answer_format,
         max_clicks=options.max_clicks,
         min_iou=options.min_iou,
+        answer_end=options.answer_end,
         held_out=held_out,
         raw=options.augments,
     )

@@ -73,20 +73,29 @@ def pixel_rule(clicks: str | Path) -> RecordedRule:
     return cast(RecordedRule, rule)
 
 
-def check_contradictions(clicks: str | Path, *, max_clicks: int, min_iou: float, allowed: bool) -> None:
+def check_contradictions(
+    clicks: str | Path, *, max_clicks: int, min_iou: float, answer_end: str, allowed: bool
+) -> None:
     """Print how many rows of a click store have the same image and query as others, and another target.
 
     Args:
         clicks: folder of the click store.
         max_clicks: as in `chat_rows.usable`.
         min_iou: as in `chat_rows.usable`.
+        answer_end: as in `chat_rows.usable`.
         allowed: accept any number of them.
 
     Raises:
         GeoClickError: there are too many, or the store is missing or broken.
     """
     rows = contradictions.QuestionTargets()
-    usable = chat_rows.usable(store.read(clicks), max_clicks=max_clicks, min_iou=min_iou, left_out=Counter())
+    usable = chat_rows.usable(
+        store.read(clicks),
+        max_clicks=max_clicks,
+        min_iou=min_iou,
+        left_out=Counter(),
+        answer_end=answer_end,
+    )
     for one in usable:
         rows.add(one.row.image, one.row.query, one.row.mask)
     result = rows.count()

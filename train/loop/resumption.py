@@ -25,7 +25,7 @@ Options = Mapping[str, Value]
 CHANGEABLE = frozenset({"resume", "allow_contradictions"})
 """Options that a resumed run may change."""
 
-EARLIER = {"loss_average": "tokens"}
+EARLIER = {"loss_average": "tokens", "answer_end": "last"}
 """What earlier versions did where they had no option."""
 
 EARLIER_TILE = 1024

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from geoclick.clicks import ANSWER_ENDS
 from geoclick.config import option
 from geoclick.errors import UsageError
 from geoclick.options import SegmenterOptions, VlmOptions
@@ -36,6 +37,11 @@ class SftOptions(VlmOptions, SegmenterOptions):
     revision: str | None = option(None, help="branch, tag or commit of a hub model")
     answer_format: str = option("compact", help="format of the answers", choices=("compact", "json"))
     max_clicks: int = option(6, help="largest number of clicks of an answer", minimum=1)
+    answer_end: str = option(
+        "best",
+        help="click of the store that ends an answer: best, after which the IoU is highest, or last",
+        choices=ANSWER_ENDS,
+    )
     min_iou: float = option(0.0, help="leave out rows whose stored mask has a lower IoU", minimum=0)
     allow_contradictions: bool = option(
         False, help="train although many rows have the same image and query, and different targets"
