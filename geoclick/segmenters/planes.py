@@ -2,11 +2,13 @@
 
 Bilinear interpolation stays between the logits that it mixes. A block of pixels that depends on a few logits is thus
 inside the mask if all of these are above zero, and outside if none is. Pixels are computed only in the blocks that an
-outline passes. A segmenter without known interpolation makes its masks at full size, a few at a time.
+outline passes, or in all blocks of a mask whose outline is everywhere (bands.py). A segmenter without known
+interpolation makes its masks at full size, a few at a time.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from geoclick.segmenters.bands import Bands
 from geoclick.segmenters.base import Embedding, Segmenter
 from geoclick.segmenters.sam import SamSegmenter
 from geoclick.segmenters.upscaling import Axis
@@ -23,6 +26,10 @@ PIXELS = {"cpu": 2**17, "cuda": 2**25}
 
 PLANE_PIXELS = {"cpu": 2**23, "cuda": 2**28}
 """Pixels of the masks that are made at once, by device."""
+
+
+CROWDED = 0.1
+"""Share of blocks on outlines above which all pixels of a mask are computed."""
 
 
 class Measures(NamedTuple):
@@ -167,6 +174,7 @@ class BlockPlanes:
 
     def __init__(self, rows: Axis, columns: Axis, low_res: tuple[int, int]) -> None:
         self.rows, self.columns = _side(rows), _side(columns)
+        self.bands = Bands(rows, columns)
         self.size = len(rows.weights), len(columns.weights)
         device = rows.weights.device
         self.blocks_at_once = _at_once(PIXELS, device, len(self.rows.weights) * len(self.columns.weights))
@@ -175,6 +183,27 @@ class BlockPlanes:
     def measure(self, low_res: Tensor, offset: float) -> Measures:
         """See Planes."""
         padded, smallest, largest = self._bounds(low_res)
+        crowded = self._crowded(smallest, largest, offset)
+        other = ~crowded
+        parts = [
+            self._measure_blocks(padded[other], smallest[other], largest[other], offset),
+            self._measure_bands(low_res[crowded], offset),
+        ]
+        order = torch.cat([other.nonzero()[:, 0], crowded.nonzero()[:, 0]]).argsort()
+        return Measures(*(torch.cat(own)[order] for own in zip(*parts, strict=True)))
+
+    def _crowded(self, smallest: Tensor, largest: Tensor, offset: float) -> Tensor:
+        """Masks with so many blocks on outlines that it is faster to compute all pixels, bool [N]."""
+        mixed = (largest > -offset) & (smallest <= offset)
+        return mixed.flatten(1).float().mean(1) > CROWDED
+
+    def _measure_bands(self, low_res: Tensor, offset: float) -> Measures:
+        high, low, in_rows, in_columns = self.bands.measure(low_res, offset)
+        (top, bottom), (left, right) = _extent(in_rows), _extent(in_columns)
+        boxes = torch.stack([left, top, right, bottom], dim=1) * in_rows.any(1)[:, None]
+        return Measures(high.int() / low.int(), boxes)
+
+    def _measure_blocks(self, padded: Tensor, smallest: Tensor, largest: Tensor, offset: float) -> Measures:
         mixed = torch.zeros_like(smallest, dtype=torch.bool)
         column_counts, counts = self.columns.count.float(), []
         for threshold in (offset, -offset, 0.0):
@@ -182,7 +211,7 @@ class BlockPlanes:
             mixed |= (largest > threshold) & ~inside
             # Exact: the pixels of one row of blocks are far below 2**24.
             counts.append((inside.float() @ column_counts).long() @ self.rows.count)
-        # `inside` is now that of zero. Rows and columns of pixels that it covers, as (first, last + 1).
+        # `inside` is now that of zero.
         edges = [_Edges(inside.any(other), side) for other, side in ((1, self.columns), (2, self.rows))]
         for block in self._pixels(padded, mixed):
             for count, threshold in zip(counts, (offset, -offset), strict=False):
@@ -208,6 +237,8 @@ class BlockPlanes:
     def _columns(self, low_res: Tensor) -> Tensor:
         """The masks, bool [N, W, H]."""
         padded, smallest, largest = self._bounds(low_res)
+        if self._crowded(smallest, largest, 0.0).any():
+            return self.bands.masks(low_res)
         inside = smallest > 0
         masks = inside.transpose(1, 2).repeat_interleave(self.columns.count, 1)
         masks = masks.repeat_interleave(self.rows.count, 2)
@@ -223,14 +254,17 @@ class BlockPlanes:
         """The logits with room for the last blocks, and the smallest and largest logit of each block [N, B, B']."""
         below, right = self.rows.reach - 1, self.columns.reach - 1
         padded = functional.pad(low_res[:, None], (0, right, 0, below), mode="replicate")[:, 0]
-        window = (self.rows.reach, self.columns.reach)
-        largest, smallest = (
-            functional.max_pool2d(sign * padded[:, None], window, stride=1)[:, 0]
-            .index_select(1, self.rows.first)
-            .index_select(2, self.columns.first)
-            for sign in (1, -1)
-        )
-        return padded, -smallest, largest
+        height, width = low_res.shape[1:]
+        bounds = []
+        for extreme in (torch.minimum, torch.maximum):
+            values = padded
+            for sides, length, dim in ((self.rows, height, 1), (self.columns, width, 2)):
+                parts = (values.narrow(dim, k, length) for k in range(sides.reach))
+                values = reduce(extreme, parts)
+                if len(sides.first) != length:
+                    values = values.index_select(dim, sides.first)
+            bounds.append(values)
+        return padded, bounds[0], bounds[1]
 
     def _pixels(self, padded: Tensor, chosen: Tensor) -> Iterator[_Block]:
         """The pixels of the blocks chosen in bool [N, B, B'], some at a time."""

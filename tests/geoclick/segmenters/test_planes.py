@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from geoclick import masks
-from geoclick.segmenters import upscaling
+from geoclick.segmenters import bands, planes, upscaling
 from geoclick.segmenters.planes import BlockPlanes, FullPlanes
 
 DEVICE = torch.device("cpu")
@@ -24,8 +24,11 @@ def logits(number=6, low=32):
     return fine
 
 
+@pytest.mark.parametrize("crowded", [-1.0, 0.3, 2.0], ids=["bands", "both", "blocks"])
 @pytest.mark.parametrize("size", [(128, 128), (90, 200), (333, 97), (20, 31), (7, 5)])
-def test_blocks_equal_full_size(size):
+def test_masks_equal_full_size(size, crowded, monkeypatch):
+    monkeypatch.setattr(planes, "CROWDED", crowded)
+    monkeypatch.setitem(bands.BAND_PIXELS, "cpu", 2000)
     inside = [round(128 * length / max(size)) or 1 for length in size]
     rows, columns = (upscaling.axis(32, 128, i, s, DEVICE) for i, s in zip(inside, size, strict=True))
     low_res = logits()
@@ -55,7 +58,7 @@ def test_full_planes_equal_blocks():
     )
     full = FullPlanes(segmenter, SimpleNamespace(size=size))
     blocks = BlockPlanes(rows, columns, (32, 32))
-    a, b = (planes.measure(logits(), 1.0) for planes in (full, blocks))
+    a, b = (way.measure(logits(), 1.0) for way in (full, blocks))
     torch.testing.assert_close(a.stability, b.stability, atol=1e-3, rtol=0, equal_nan=True)
     assert a.boxes.tolist() == b.boxes.tolist()
     for ours, theirs in zip(full.runs(logits()), blocks.runs(logits()), strict=True):
@@ -64,6 +67,6 @@ def test_full_planes_equal_blocks():
 
 def test_no_logits_have_no_masks():
     axis = upscaling.axis(32, 128, 128, 64, DEVICE)
-    planes = BlockPlanes(axis, axis, (32, 32))
-    assert planes.runs(torch.zeros(0, 32, 32)) == []
-    assert planes.measure(torch.zeros(0, 32, 32), 1.0).boxes.shape == (0, 4)
+    blocks = BlockPlanes(axis, axis, (32, 32))
+    assert blocks.runs(torch.zeros(0, 32, 32)) == []
+    assert blocks.measure(torch.zeros(0, 32, 32), 1.0).boxes.shape == (0, 4)
