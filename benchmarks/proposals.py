@@ -248,9 +248,12 @@ def peak_memory(options: ProposalSpeedOptions, method: str) -> float:
 
 def run(options: ProposalSpeedOptions) -> None:
     """Measure, and print and write the results."""
+    # First, since the peak of a process counts that of the process which starts it.
+    names = options.methods if options.memory else ()
+    peaks = {name: round(peak_memory(options, name)) for name in names}
     result = measure(options)
-    if options.memory:
-        result["peak_mb"] = {name: round(peak_memory(options, name)) for name in options.methods}
+    if peaks:
+        result["peak_mb"] = peaks
     config.write_config(options, Path(options.output))
     files.write_whole(Path(options.output) / "proposals.json", json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
