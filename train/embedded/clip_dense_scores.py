@@ -45,4 +45,4 @@ def _count(scores: SemanticScores, image: str, predicted: np.ndarray, truth: np.
     valid = truth != IGNORED
     for number, name in enumerate(BENCHMARKS[DATASET].names):
         one, other = (predicted == number) & valid, (truth == number) & valid
-        scores.count(image, name, np.count_nonzero(one & other), np.count_nonzero(one | other))
+        scores.count(image, name, int((one & other).sum()), int((one | other).sum()))

@@ -25,7 +25,7 @@ def losses(model: CLIPModel, batch: Batch) -> dict[str, torch.Tensor]:
     """
     images, ways = image_and_patch_features(model, batch["pixel_values"])
     texts = text_features(model, torch.cat(_same_length(batch["captions"], batch["phrases"])))
-    captions, phrases = texts.split([len(batch["captions"]), len(batch["phrases"])])
+    captions, phrases = texts[: len(batch["captions"])], texts[len(batch["captions"]) :]
     scale = model.logit_scale.exp().clamp(max=LARGEST_SCALE)
     logits = [scale * _region_cosines(patches, phrases, batch) for patches in ways]
     return {

@@ -70,8 +70,8 @@ class ClipTrainer:
 
     def save(self) -> None:
         """Write the state, to a temporary name and then renamed, and the model (half precision) with its processor."""
-        state = {"step": self.step, "seconds": self.seconds}
-        state |= {name: part.state_dict() for name, part in self._stateful().items()}
+        parts = {name: part.state_dict() for name, part in self._stateful().items()}
+        state = {"step": self.step, "seconds": self.seconds, **parts}
         torch.save(state, self.folder / "state.partial")
         (self.folder / "state.partial").replace(self.folder / "state.pt")
         copy.deepcopy(self.model).half().save_pretrained(self.folder / "model")

@@ -30,10 +30,12 @@ def matrix_and_other(
     matrices = [p for layer in layers for p in layer.parameters() if p.ndim == 2]
     matrix_ids = {id(p) for p in matrices}
     others = [p for p in parameters if id(p) not in matrix_ids]
-    settings = {"lr": learning_rate, "weight_decay": weight_decay}
-    return [
-        SinglePrecisionMuon(matrices, **settings)
-        if single_precision
-        else torch.optim.Muon(matrices, **settings, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, **settings, betas=(0.9, 0.98)),
-    ]
+    muon: torch.optim.Optimizer
+    if single_precision:
+        muon = SinglePrecisionMuon(matrices, lr=learning_rate, weight_decay=weight_decay)
+    else:
+        muon = torch.optim.Muon(
+            matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+    adamw = torch.optim.AdamW(others, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.98))
+    return [muon, adamw]
