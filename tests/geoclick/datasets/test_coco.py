@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from geoclick import images, masks
 from geoclick.datasets import ReadOptions, coco, read
 from geoclick.errors import GeoClickError, UsageError
-from tests.paths import SHARED
 
 SIZE = (20, 30)
 CATEGORIES = [{"id": 1, "name": "Storage Tank"}, {"id": 7, "name": "ship"}]
@@ -342,29 +341,6 @@ def test_images_without_annotations_have_no_target_on_request(tmp_path):
     assert left == []
 
 
-CASES = SHARED / "cases"
-needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not next to the checkout")
-
-
-@needs_cases
-def test_windows_paths_of_a_file_are_found():
-    left = []
-    samples = list(read("coco", CASES / "coco_backslash", "train", on_left_out=left.append))
-    assert len(samples) == 6
-    assert left == []
-
-
-@needs_cases
-def test_brush_masks_of_cvat_are_targets_on_request_and_the_sentence_names_the_option():
-    root, left = CASES / "coco_cvat_brush", []
-    assert list(read("coco", root, "train", on_left_out=left.append)) == []
-    assert {item.reason for item in left} == {coco.CROWD}
-    assert "--crowds" in coco.CROWD
-    samples = list(read("coco", root, "train", options=ReadOptions(crowds=True)))
-    assert len(samples) == 6
-    assert all(sample.mask.any() and sample.valid is None for sample in samples)
-
-
 def test_by_class_the_annotations_of_a_category_are_one_target(tmp_path):
     right = [[12, 2, 20, 2, 20, 6, 12, 6]]
     root = make(
@@ -380,35 +356,3 @@ def test_by_class_the_annotations_of_a_category_are_one_target(tmp_path):
     np.testing.assert_array_equal(~tanks.valid, box_mask(0, 10, 5, 15))
     assert (ship.sample_id, ship.valid) == ("image-5-category-7", None)
     assert [s.sample_id for s in taken(root)[0]] == ["1", "2", "3"]
-
-
-@needs_cases
-@pytest.mark.realdata
-def test_turned_pictures_have_the_masks_and_the_score_of_the_upright_ones(tmp_path):
-    from geoclick.inference import evaluate
-
-    turned = list(read("coco", CASES / "coco_exif_square", "train"))
-    upright = list(read("coco", CASES / "coco_cvat_brush", "train", options=ReadOptions(crowds=True)))
-    for sample, expected in zip(turned, upright, strict=True):
-        np.testing.assert_array_equal(sample.mask, expected.mask)
-        # JPEG against PNG; upside down the mean difference is above 20.
-        assert np.abs(sample.read_image().astype(int) - expected.read_image()).mean() < 5
-    scores = {}
-    for name, *flags in (["coco_exif_square"], ["coco_cvat_brush", "--crowds"], ["coco_backslash"]):
-        words = [
-            "--dataset",
-            "coco",
-            "--root",
-            CASES / name,
-            "--split",
-            "train",
-            "--predictor",
-            "center-point",
-        ]
-        assert evaluate.main([*map(str, words), *flags, "--output", str(tmp_path / name)]) == 0
-        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
-        scores[name] = metrics["scores"]["miou"]
-    assert scores["coco_cvat_brush"] == pytest.approx(0.785, abs=5e-4)
-    assert scores["coco_backslash"] == pytest.approx(0.785, abs=5e-4)
-    # The same pictures and masks, compressed as JPEG.
-    assert scores["coco_exif_square"] == pytest.approx(0.785, abs=0.02)
