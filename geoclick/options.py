@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from geoclick.clips.templates import TEMPLATES
 from geoclick.config import option
 from geoclick.datasets import BUILT_IN, OWN_DATA, ReadOptions
 from geoclick.datasets.benchmarks import BENCHMARKS
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 STRETCHES = {"percentile": (2.0, 98.0), "minmax": (0.0, 100.0), "none": ()}
 """Names of percentiles; the last one shows the values as they are, clipped to 0 to 255."""
+
+
+DENSE_METHODS = ("clip", "maskclip", "sclip", "gem", "clearclip", "segearth-ov")
+"""How CLIP labels pixels."""
+
+METHODS = ("contrastive", *DENSE_METHODS)
+"""Classes of SAM's proposals, or CLIP's labels alone."""
+
+SELECTIONS = ("vote", "soft-vote", "pool")
+"""How a proposal takes its class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +151,61 @@ class VlmOptions:
     )
     max_pixels: int | None = option(
         None, help="largest area of a resized image in pixels (default: the checkpoint's)", minimum=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipOptions:
+    """CLIP, how it labels pixels, and how the proposals of a segmenter take their classes."""
+
+    clip: str = option(
+        "embedded",
+        help="CLIP or SigLIP: embedded, a local folder, a hub id, or with --clip-checkpoint an architecture of "
+        "open_clip, such as ViT-B-32",
+    )
+    clip_checkpoint: str | None = option(
+        None, help="weight file of open_clip, such as RemoteCLIP-ViT-B-32.pt"
+    )
+    templates: str | None = option(
+        None,
+        choices=tuple(TEMPLATES),
+        help="sentences around the class names (default: aerial for the embedded CLIP, else imagenet)",
+    )
+    features: str | None = option(
+        None,
+        choices=DENSE_METHODS,
+        help="features of the method contrastive (default: clearclip for the embedded CLIP, else segearth-ov)",
+    )
+    class_bias: float | None = option(
+        None,
+        help="factor of the class token's cosines, which are added to those of the patches (default: -0.3 for "
+        "segearth-ov with a CLIP of your own, else 0)",
+    )
+    upsample: str | None = option(
+        None, help="weights of SegEarth-OV's feature upsampler (xclip_jbu_one_million_aid.ckpt)"
+    )
+    threshold: float = option(
+        0.0, help="pixels become background if no class has at least this probability, from 0 to 1", minimum=0
+    )
+    select: str = option(
+        "vote",
+        choices=SELECTIONS,
+        help="how a proposal takes its class: most pixel labels (vote), highest mean probability (soft-vote), or "
+        "nearest to its mean feature (pool)",
+    )
+    points_per_side: int = option(
+        29, help="clicks along each side of an image, from which proposals are made", minimum=1
+    )
+    predicted_iou: float | None = option(
+        None,
+        help="IoU that proposals must exceed by the segmenter's estimate (default: 0.2 for the embedded SAM, else "
+        "0.88)",
+        minimum=0,
+    )
+    stability_score: float | None = option(
+        None,
+        help="stability that proposals need (default: 0.8 for the embedded SAM, else 0.95)",
+        minimum=0,
     )
 
 

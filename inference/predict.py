@@ -1,6 +1,9 @@
 """Masks of images from a sentence: writes a mask, an overlay with the clicks, and a JSON record for each image.
 
 geoclick predict tile.png --text "the largest building" --output runs/predict
+geoclick predict tile.png --classes "building, roof; road; water" --output runs/map
+
+With `--classes` CLIP and SAM make a map of all classes instead, and the overlay has a legend.
 
 With `--tile N`, images with a larger side are cut to overlapping windows of N pixels, each window is asked on its own,
 and the masks are put together. With several texts (`--text building --text road`) the names of the outputs end with the
@@ -9,8 +12,8 @@ text. An image that fails is reported at the end, with exit code 1; the others a
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +22,7 @@ from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import prediction_files
-from geoclick.options import GenerationOptions, PixelRule
+from geoclick.options import METHODS, ClipOptions, GenerationOptions, PixelRule
 from geoclick.progress_bar import progress
 
 if TYPE_CHECKING:
@@ -28,31 +31,55 @@ if TYPE_CHECKING:
     from geoclick.inference.pipeline import Pipeline
     from geoclick.inference.prediction import Prediction
 
-EXAMPLE = 'geoclick predict tile.png --text "the largest building" --output runs/predict'
+EXAMPLE = (
+    'geoclick predict tile.png --text "the largest building" --output runs/predict\n'
+    '  geoclick predict tile.png --classes "building, roof; road; water" --output runs/map'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(PixelRule, GenerationOptions):
+class PredictOptions(PixelRule, ClipOptions, GenerationOptions):
     """Options of `geoclick predict`."""
 
     images: tuple[str, ...] = option(help="image files", positional=True)
     text: tuple[str, ...] = option(
+        (),
         help="what to segment, as a phrase or a sentence; give it several times for several masks of each image",
         repeated=True,
+    )
+    classes: str | None = option(
+        None,
+        help="instead of --text: classes, of which each pixel gets one, such as 'building, roof; road; water: blue' "
+        "(synonyms after commas, color after a colon), or a file with a class in each line",
+    )
+    method: str = option(
+        "contrastive",
+        choices=METHODS,
+        help="what makes the map of --classes: CLIP and the proposals of the segmenter (contrastive), or CLIP alone "
+        "by one of the other methods",
     )
     output: str = option("runs/predict", help="folder for the masks, overlays and records")
     batch_size: int = option(8, help="images in one call of the model", minimum=1)
     tile: int | None = option(
         None,
         help="side in pixels of the windows that larger images are cut to; each is asked on its own and the masks are "
-        "put together, which suits 'building', not 'the largest building' (default: images are not cut)",
+        "put together, which suits 'building', not 'the largest building' (default: images are not cut; 1024 with "
+        "--classes)",
         minimum=1,
     )
     overlap: int = option(128, help="smallest overlap of neighboring windows in pixels", minimum=0)
 
 
 def check(options: PredictOptions) -> list[Path]:
-    """The images as paths; raises UsageError for an empty text and GeoClickError for a missing file."""
+    """The images as paths; raises UsageError for wrong options and GeoClickError for a missing file."""
+    if options.classes is not None:
+        check_classes(options)
+    elif not options.text:
+        raise UsageError(
+            "Missing --text or --classes; give one on the command line or in --config (see 'geoclick predict --help')."
+        )
+    else:
+        _refuse(options, ("classes", "method", *(field.name for field in fields(ClipOptions))), "--classes")
     if not all(text.strip() for text in options.text):
         raise UsageError("--text is empty; name the target, such as --text 'the largest building'.")
     options.pixels()
@@ -63,6 +90,34 @@ def check(options: PredictOptions) -> list[Path]:
         if not path.is_file():
             raise GeoClickError(f"{path} does not exist or is not a file; fix the path.")
     return paths
+
+
+def check_classes(options: PredictOptions) -> None:
+    """Raise UsageError for a wrong class list and for options that have no meaning with it."""
+    from geoclick.inference.contrastive import classes
+
+    if options.text:
+        raise UsageError("--text and --classes exclude each other; give one of them.")
+    _refuse(options, ("vlm", "adapter", "answer_format", "max_new_tokens"), "--text")
+    given = classes.from_option(options.classes or "")
+    listed = classes.with_background(given)
+    if not 0 <= options.threshold <= 1:
+        raise UsageError(f"--threshold must be from 0 to 1, not {options.threshold}.")
+    if options.threshold and listed.background is None:
+        raise UsageError(
+            "--threshold gives pixels to the class `background`, which --classes lacks; add it, such as "
+            "'background; building; road'."
+        )
+    if listed is not given:
+        print(f"The class `background` is added to {given.names[0]!r}, since --classes names no other.")
+
+
+def _refuse(options: PredictOptions, names: Iterable[str], flag: str) -> None:
+    """Raise UsageError if one of the options is given, since it goes with `flag`."""
+    defaults = {field.name: field.default for field in fields(options)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise UsageError(f"--{name.replace('_', '-')} goes with {flag}; remove it, or give {flag}.")
 
 
 def write(
@@ -81,22 +136,15 @@ def write(
 def run(options: PredictOptions) -> None:
     """Check the request, load the models, then predict and write batch by batch."""
     paths, folder = check(options), Path(options.output)
-    names = prediction_files.output_names(paths, options.text)
+    questions = options.text if options.classes is None else (options.classes,)
+    names = prediction_files.output_names(paths, questions)
     output_folder.check(folder, "predict", names)
-    prediction_files.check(folder, paths, options.text)
-
-    from geoclick.vlms import bitsandbytes_import, quantization
-
-    if not quantization.kind_of(options.quantise, options.adapter):
-        bitsandbytes_import.leave_out(options.vlm)
-    from geoclick.inference import pipeline as pipelines
-
-    pipeline = pipelines.from_options(options, batch_size=options.batch_size)
-    pipelines.warn_of_pixels(pipeline, options.pixels())
+    prediction_files.check(folder, paths, questions)
+    predict = load_maps(options) if options.classes is not None else load_answers(options)
     with output_folder.opened(folder, "predict", names):
-        prediction_files.check(folder, paths, options.text)
+        prediction_files.check(folder, paths, questions)
         output_folder.write_config(options, folder, "predict")
-        errors = answer_all(options, pipeline, paths)
+        errors = predict(paths)
     print(f"masks, overlays and records: {folder}")
     if len(errors) > 1:
         raise GeoClickError(
@@ -105,8 +153,50 @@ def run(options: PredictOptions) -> None:
         )
     for path, error in errors.items():
         raise GeoClickError(error if str(path) in error else f"{path}: {error}")
-    model = ["--adapter", options.adapter] if options.adapter else ["--vlm", options.vlm]
-    print_next("evaluate", "--root", "DATASET", "--split", "test", *model, "--output", "runs/evaluate")
+    if options.classes is None:
+        model = ["--adapter", options.adapter] if options.adapter else ["--vlm", options.vlm]
+        print_next("evaluate", "--root", "DATASET", "--split", "test", *model, "--output", "runs/evaluate")
+
+
+Predict = Callable[[Sequence[Path]], dict[Path, str]]
+"""Predicts and writes; returns the error of each image that failed."""
+
+
+def load_answers(options: PredictOptions) -> Predict:
+    """The generative pipeline of `--text`."""
+    from geoclick.vlms import bitsandbytes_import, quantization
+
+    if not quantization.kind_of(options.quantise, options.adapter):
+        bitsandbytes_import.leave_out(options.vlm)
+    from geoclick.inference import pipeline as pipelines
+
+    pipeline = pipelines.from_options(options, batch_size=options.batch_size)
+    pipelines.warn_of_pixels(pipeline, options.pixels())
+    return lambda paths: answer_all(options, pipeline, paths)
+
+
+def load_maps(options: PredictOptions) -> Predict:
+    """The contrastive pipeline of `--classes`."""
+    from geoclick.inference.contrastive import map_files, pipeline
+
+    query = options.classes or ""
+    loaded = pipeline.load(
+        query,
+        options.method,
+        clip=options.clip,
+        clip_checkpoint=options.clip_checkpoint,
+        segmenter=options.segmenter,
+        checkpoint=options.checkpoint,
+        device=options.device,
+        settings=pipeline.settings_of(options, tile=options.tile, overlap=options.overlap),
+    )
+    folder, pixels = Path(options.output), options.pixels()
+
+    def predict(paths: Sequence[Path]) -> dict[Path, str]:
+        named = list(zip(paths, prediction_files.output_stems(paths), strict=True))
+        return map_files.predict_all(loaded, named, folder, pixels, query)
+
+    return predict
 
 
 def answer_all(options: PredictOptions, pipeline: "Pipeline", paths: Sequence[Path]) -> dict[Path, str]:
@@ -210,7 +300,8 @@ main = Command(
     prog="geoclick predict",
     options=PredictOptions,
     run=run,
-    description="Masks of images from a sentence; writes a mask, an overlay and a record for each image.",
+    description="Masks of images from a sentence, or maps of classes; writes a mask, an overlay and a record for each "
+    "image.",
     example=EXAMPLE,
 )
 

@@ -87,8 +87,9 @@ def _recorded_stems(config: Path, texts: Sequence[str]) -> set[str]:
     except UsageError:
         return set()
     images = options.get("images")
-    # Earlier versions recorded a single text.
-    if options.get("text") not in ([*texts], *texts) or not isinstance(images, list):
+    # A class list is a single question. Earlier versions recorded a single text.
+    asked = options.get("classes") or options.get("text")
+    if asked not in ([*texts], *texts) or not isinstance(images, list):
         return set()
     return set(chain.from_iterable(answer_stems([Path(str(image)) for image in images], texts)))
 
@@ -99,5 +100,6 @@ def _read_answer(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    names = {"query", "vlm", "segmenter", "status", "mask"}
-    return record if isinstance(record, dict) and names <= record.keys() else None
+    if not isinstance(record, dict) or not {"query", "segmenter", "mask"} <= record.keys():
+        return None
+    return record if {"vlm", "status"} <= record.keys() or {"clip", "classes"} <= record.keys() else None

@@ -126,6 +126,20 @@ def read(path: Path) -> ClassList:
     return _build(entries, str(path), GeoClickError)
 
 
+def with_background(classes: ClassList) -> ClassList:
+    """The list, with `background` as its first class if it has one class only.
+
+    Raises:
+        UsageError: that class is the background itself.
+    """
+    if len(classes.names) > 1:
+        return classes
+    if classes.background is not None:
+        raise UsageError("The class list has no class besides the background; add one, such as 'building'.")
+    synonyms = [(BACKGROUND,), *classes.synonyms]
+    return ClassList(tuple(synonyms), _complete([None, *classes.colors], synonyms))
+
+
 def _entries(text: str, source: str, error: type[GeoClickError]) -> list[tuple[list[str], str | None]]:
     """The names and the color of each class as they are written; empty lines and a last semicolon are left out."""
     entries = []

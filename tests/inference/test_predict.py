@@ -165,7 +165,8 @@ def test_bad_input_is_one_sentence(command, answers, tile, tmp_path, capsys):
     assert error(good, "--text", "  ")[0] == 2
     assert error(good) == (
         2,
-        "error: Missing --text; give it on the command line or in --config (see 'geoclick predict --help').",
+        "error: Missing --text or --classes; give one on the command line or in --config (see 'geoclick predict "
+        "--help').",
     )
     assert error("--text", "a")[1].startswith("error: Missing IMAGES")
     assert error(tmp_path / "none.png", "--text", "a") == (

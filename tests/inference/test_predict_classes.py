@@ -1,0 +1,184 @@
+"""`geoclick predict --classes` on the embedded models."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from geoclick import images
+from geoclick.inference import predict
+from geoclick.scenes.copies.semantic import paint
+
+CLASSES = "background; building, roof; road; water: blue; field; tree, forest"
+
+
+@pytest.fixture(autouse=True)
+def single_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """A picture of a pond between trees."""
+    path = tmp_path_factory.mktemp("scene") / "scene.png"
+    images.write_png(path, np.ascontiguousarray(np.asarray(paint("loveda", 0, 1)[0])[:512:2, :512:2]))
+    return path
+
+
+@pytest.fixture
+def run(scene, tmp_path, capsys):
+    """Runs predict and returns its exit code, its lines and the last of them, the error."""
+
+    def call(*words, more=()):
+        code = predict.main([*map(str, (scene, *more, "--output", tmp_path / "out", *words))])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        lines = (captured.out + captured.err).strip().splitlines()
+        return code, lines, lines[-1]
+
+    return call
+
+
+def test_index_mask_overlay_and_record(run, scene, tmp_path):
+    words = ("--classes", CLASSES, "--points-per-side", 8)
+    code, lines, _ = run(*words)
+    assert code == 0
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.yaml",
+        "scene.json",
+        "scene.mask.png",
+        "scene.overlay.png",
+    ]
+    record = json.loads((out / "scene.json").read_text())
+    with Image.open(out / "scene.mask.png") as image:
+        assert image.mode == "P"
+        mask = np.asarray(image)
+        palette = np.array(image.getpalette()).reshape(-1, 3)
+    assert mask.shape == (256, 256) == tuple(record["size"])
+    rows = record["classes"]
+    assert [row["name"] for row in rows] == ["background", "building", "road", "water", "field", "tree"]
+    assert rows[1]["synonyms"] == ["roof"]
+    assert rows[3]["color"] == [0, 0, 255]
+    for row in rows:
+        assert row["share"] == pytest.approx((mask == row["index"]).mean(), abs=1e-6)
+        assert palette[row["index"]].tolist() == row["color"]
+        assert (row["confidence"] is None) == (row["share"] == 0)
+    assert sum(row["share"] for row in rows) == pytest.approx(1, abs=1e-5)
+    assert rows[3]["share"] > 0.1
+    assert 0 < record["coverage"] <= 1
+    expected = {
+        "query": CLASSES,
+        "image": str(scene),
+        "method": "contrastive",
+        "features": "clearclip",
+        "class_bias": 0.0,
+        "templates": "aerial",
+        "select": "vote",
+        "points_per_side": 8,
+        "predicted_iou": 0.2,
+        "stability": 0.8,
+        "overlaps": "small-on-top",
+        "uncovered": "dense",
+        "clip": "embedded",
+        "segmenter": "embedded",
+        "bands": [],
+        "mask": "scene.mask.png",
+    }
+    assert record | expected == record
+    assert len(record["segmenter_sha256"]) == 64
+    assert len(record["clip_fingerprint"]) > 64
+    assert any(f"{record['proposals']} proposals cover" in line for line in lines)
+    # The same list again replaces its own files, another one does not.
+    before = (out / "scene.mask.png").read_bytes()
+    assert run(*words)[0] == 0
+    assert (out / "scene.mask.png").read_bytes() == before
+    code, _, error = run("--classes", "building; road")
+    assert (code, "answers another text" in error) == (2, True)
+    assert run("--text", "a road")[0] == 2
+    (out / "scene.json").unlink()
+    assert run(*words)[0] == 0
+
+
+def test_dense_method_with_a_class_file_threshold_and_tiles(run, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("background: white\nwater, pond: blue\n")
+    words = ("--classes", path, "--method", "maskclip", "--threshold", 0.6, "--tile", 150, "--overlap", 30)
+    assert run(*words)[0] == 0
+    record = json.loads((tmp_path / "out/scene.json").read_text())
+    assert (record["method"], record["features"], record["threshold"]) == ("maskclip", "maskclip", 0.6)
+    assert (record["coverage"], record["segmenter"], record["select"]) == (None, None, "dense")
+    assert (record["tile"], record["overlap"]) == (150, 30)
+    assert [row["color"] for row in record["classes"]] == [[255, 255, 255], [0, 0, 255]]
+    assert "points_per_side" not in record
+
+
+def test_a_single_class_gets_a_background(run, tmp_path):
+    code, lines, _ = run("--classes", "water", "--method", "clip")
+    assert code == 0
+    assert "The class `background` is added to 'water', since --classes names no other." in lines
+    record = json.loads((tmp_path / "out/scene.json").read_text())
+    assert [row["name"] for row in record["classes"]] == ["background", "water"]
+
+
+def test_an_image_that_fails_does_not_lose_the_others(run, scene, tmp_path):
+    small = tmp_path / "small.png"
+    images.write_png(small, np.zeros((8, 30, 3), np.uint8))
+    code, lines, error = run("--classes", "water; road", "--method", "clip", more=[small])
+    assert code == 1
+    assert "smaller than a patch of 16x16" in error
+    assert str(small) in error
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["scene.json"]
+    assert any(line.startswith(f"{small}: failed") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--classes", "a; b", "--text", "a"], "--text and --classes exclude each other"),
+        (["--text", "a", "--threshold", "0.5"], "--threshold goes with --classes; remove it"),
+        (["--text", "a", "--method", "clip"], "--method goes with --classes"),
+        (["--classes", "a; b", "--adapter", "x"], "--adapter goes with --text"),
+        (["--classes", " "], "--classes is an empty class list"),
+        (["--classes", "road; Road"], "has the name 'Road' twice"),
+        (["--classes", "road: reddish; tree"], "has an unknown color 'reddish'"),
+        (["--classes", "background"], "no class besides the background"),
+        (["--classes", "a; b", "--method", "sam3"], "--method: invalid choice: 'sam3'"),
+        (["--classes", "a; b", "--threshold", "0.5"], "`background`, which --classes lacks"),
+        (["--classes", "a", "--threshold", "2"], "--threshold must be from 0 to 1, not 2.0"),
+        (["--classes", "a; b", "--threshold", "nan"], "--threshold must be 0 or more, not nan"),
+        (["--classes", "a; b", "--points-per-side", "0"], "--points-per-side must be 1 or more, not 0"),
+        (["--classes", "a; b", "--stability-score", "1.5"], "stability must be from 0 to 1, not 1.5"),
+        (["--classes", "a; b", "--tile", "64"], "--overlap must be below --tile 64"),
+        (["--classes", "a; b", "--overlap", "1024"], "below the tile of 1024, not 1024"),
+        (["--classes", "a; b", "--clip", "ViT-B-32"], "needs --clip-checkpoint"),
+        (["--classes", "a; b", "--method", "gem", "--features", "clip"], "has its own features"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(run, tmp_path, words, message):
+    code, _, error = run(*words)
+    assert code == 2
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--classes", "no.txt"], "Class file no.txt does not exist"),
+        (["--classes", "a; b", "--upsample", "no.ckpt"], "no.ckpt"),
+        (["--classes", "a; b", "--clip", "no/such/folder"], "Model folder no/such/folder does not exist"),
+        (["--classes", "a; b", "--clip", "ViT-B-32", "--clip-checkpoint", "no.pt"], "no.pt"),
+    ],
+)
+def test_missing_files_are_one_sentence(run, tmp_path, words, message):
+    code, _, error = run(*words)
+    assert code == 1
+    assert message in error
+    assert not (tmp_path / "out").exists()
