@@ -300,17 +300,17 @@ def load(
         frozen = segmenters.load(segmenter, checkpoint=checkpoint, device=device)
     model = load_clip(clip, clip_checkpoint, device)
     complete = _complete(settings, method, model, embedded_segmenter=segmenter == "embedded")
-    path = None if complete.upsample is None else Path(complete.upsample)
-    return ContrastivePipeline(
-        classes,
-        method,
-        model,
-        text_embeddings(model, classes.queries, TEMPLATES[complete.templates or ""]),
-        frozen,
-        complete,
-        upsampler.load(path, model.model.device) if path else None,
-        files.sha256(path) if path else "",
-    )
+    text = text_embeddings(model, classes.queries, TEMPLATES[complete.templates or ""])
+    if complete.upsample is None:
+        return ContrastivePipeline(classes, method, model, text, frozen, complete)
+    path = Path(complete.upsample)
+    filters = upsampler.load(path, model.model.device)
+    if filters.dim != text.shape[1]:
+        raise GeoClickError(
+            f"{path} upsamples features of size {filters.dim}, but those of the CLIP have {text.shape[1]}; use it with "
+            "the CLIP that it was trained for, such as ViT-B/16, or drop --upsample."
+        )
+    return ContrastivePipeline(classes, method, model, text, frozen, complete, filters, files.sha256(path))
 
 
 def settings_of(options: ClipOptions, *, tile: int | None, overlap: int) -> ContrastiveSettings:

@@ -77,6 +77,7 @@ class JointBilateralUpsampler(nn.Module):
 
     def __init__(self, dim: int, radius: int = 5) -> None:
         super().__init__()
+        self.dim = dim
         self.up = JointBilateralFilter(radius)
         self.fixup_proj = nn.Sequential(nn.Identity(), nn.Conv2d(dim, dim, 1))
 

@@ -66,6 +66,8 @@ def test_the_lower_floors_are_light(module):
         "merge no-adapter --output FINISHED",
         "predict no-image.png --text tank --output OUT",
         "predict README.md --text tank --output FINISHED",
+        "predict README.md --classes road;road --output OUT",
+        "predict README.md --classes road;tree --output FINISHED",
     ],
 )
 def test_a_wrong_request_is_refused_before_a_model_library_is_imported(words, tmp_path):

@@ -175,6 +175,7 @@ def test_wrong_usage_is_one_sentence(run, tmp_path, words, message):
         (["--classes", "a; b", "--upsample", "no.ckpt"], "no.ckpt"),
         (["--classes", "a; b", "--clip", "no/such/folder"], "Model folder no/such/folder does not exist"),
         (["--classes", "a; b", "--clip", "ViT-B-32", "--clip-checkpoint", "no.pt"], "no.pt"),
+        (["--classes", "a; b", "--segmenter", "sam_vit_b", "--segmenter-checkpoint", "no.pth"], "no.pth"),
     ],
 )
 def test_missing_files_are_one_sentence(run, tmp_path, words, message):
@@ -182,3 +183,21 @@ def test_missing_files_are_one_sentence(run, tmp_path, words, message):
     assert code == 1
     assert message in error
     assert not (tmp_path / "out").exists()
+
+
+def test_the_upsampler_must_fit_the_clip(run, tmp_path):
+    from geoclick.clips.loading import load_clip
+    from geoclick.inference.contrastive.upsampler import JointBilateralUpsampler
+
+    dim = load_clip().model.config.projection_dim
+    for name, size in (("fits", dim), ("other", dim + 8)):
+        torch.manual_seed(0)
+        torch.save(JointBilateralUpsampler(size).state_dict(), tmp_path / f"{name}.ckpt")
+    words = ("--classes", "water; road", "--method", "maskclip", "--upsample")
+    code, _, error = run(*words, tmp_path / "other.ckpt")
+    assert code == 1
+    assert f"other.ckpt upsamples features of size {dim + 8}, but those of the CLIP have {dim};" in error
+    assert run(*words, tmp_path / "fits.ckpt")[0] == 0
+    record = json.loads((tmp_path / "out/scene.json").read_text())
+    assert record["upsample"] == str(tmp_path / "fits.ckpt")
+    assert len(record["upsample_sha256"]) == 64
