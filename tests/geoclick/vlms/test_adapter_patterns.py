@@ -67,8 +67,7 @@ EVIL = [r"(.*)*x", r"(\w+\.?)+!", r"((a|a|[a-z.0-9_])+)+$x", r"(.*a){30}", r"(?:
 @pytest.mark.parametrize("field", ["target_modules", "exclude_modules"])
 @pytest.mark.parametrize("pattern", EVIL)
 def test_a_pattern_that_backtracks_for_ever_ends_in_time(field, pattern, monkeypatch):
-    # No time at all: how long a pattern takes depends on the version of regex.
-        monkeypatch.setattr(adapter_patterns, "SECONDS", 0.0)
+    monkeypatch.setattr(adapter_patterns, "SECONDS", 0.5)
     began, message = time.process_time(), ""
     try:
         assert names_of(field, pattern) in ([], [n for n in NAMES if n.endswith("q_proj")])
