@@ -7,6 +7,7 @@ prediction = pipeline.predict("tile.png")
 """
 
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference.contrastive import classes as class_lists
 from geoclick.inference.contrastive import dense, selection, upsampler
 from geoclick.inference.contrastive.classes import ClassList
-from geoclick.inference.contrastive.dense_map import DenseMap
+from geoclick.inference.contrastive.dense_map import SCALE, DenseMap
 from geoclick.inference.contrastive.proposals import Proposal, ProposalSettings, propose_with
 from geoclick.inference.contrastive.regions import PaintingRules
 from geoclick.inference.contrastive.resizing import resize
@@ -95,6 +96,11 @@ class ContrastiveSettings:
             raise UsageError(
                 f"The method {method!r} has its own features; use {self.features!r} with contrastive."
             )
+        for name in ("select", *OF_PROPOSALS):
+            if method != "contrastive" and getattr(self, name) != getattr(ContrastiveSettings, name):
+                raise UsageError(f"{name} goes with the method contrastive, not {method!r}; remove it.")
+        if self.class_bias is not None and not isfinite(self.class_bias):
+            raise UsageError(f"The class bias must be a finite number, not {self.class_bias}.")
         if not 0 <= self.threshold <= 1:
             raise UsageError(f"The threshold must be from 0 to 1, not {self.threshold}.")
         if self.threshold and classes.background is None:
@@ -225,10 +231,8 @@ class ContrastivePipeline:
                 f"The selection 'pool' takes images of at most {self.settings.tile} pixels a side, not "
                 f"{image.shape[1]}x{image.shape[0]}; use vote or soft-vote."
             )
-        options, side = (
-            dense.WindowOptions(mean=self.clip.mean, std=self.clip.std),
-            patch_size(self.clip.model),
-        )
+        options = dense.WindowOptions(mean=self.clip.mean, std=self.clip.std)
+        side = patch_size(self.clip.model)
         scale = options.long_side / max(image.shape[:2])
         height, width = (max(side, round(length * scale / side) * side) for length in image.shape[:2])
         pixels = dense.normalized(resize(image, (height, width)), self.clip.model, options)
@@ -249,6 +253,8 @@ class ContrastivePipeline:
             "long_side": windows.long_side,
             "window": windows.window,
             "stride": windows.stride,
+            "scale": SCALE,
+            "synonyms": "max",
             "select": self.selection,
             "segmenter": frozen.name if frozen else None,
             "segmenter_sha256": frozen.sha256 if frozen else None,

@@ -147,6 +147,7 @@ def test_defaults_depend_on_the_models(loaded):
         ({"features": "dino"}, "Unknown features 'dino'"),
         ({"points_per_side": 0}, "A grid of 0"),
         ({"stability": 1.5}, "stability must be from 0 to 1"),
+        ({"class_bias": float("nan")}, "must be a finite number, not nan"),
     ],
 )
 def test_wrong_settings_are_one_sentence(settings, message):
@@ -159,6 +160,8 @@ def test_wrong_methods_and_classes_are_one_sentence(loaded):
         load("building", "sam3")
     with pytest.raises(UsageError, match="'gem' has its own features; use 'clip' with contrastive"):
         load("building", "gem", settings=ContrastiveSettings(features="clip"))
+    with pytest.raises(UsageError, match="select goes with the method contrastive, not 'clip'"):
+        load("building", "clip", settings=ContrastiveSettings(select="pool"))
     with pytest.raises(UsageError, match="no class besides the background"):
         load("background")
     with pytest.raises(GeoClickError, match="smaller than a patch of 16x16"):
