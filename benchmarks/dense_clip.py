@@ -98,7 +98,8 @@ def plain_logits(model: "CLIPModel", image: np.ndarray, text: "Tensor", long_sid
             hidden = layer(hidden, None)
         normed = last.layer_norm1(hidden)
         q, k, v = (heads(p, normed) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
-        weights = sum(torch.softmax(z @ z.transpose(1, 2) * attention.scale, dim=-1) for z in (q, k, v))
+        parts = [torch.softmax(z @ z.transpose(1, 2) * attention.scale, dim=-1) for z in (q, k, v)]
+        weights = torch.stack(parts).sum(dim=0)
         modified = attention.out_proj((weights @ v).transpose(0, 1).flatten(1))
         last(hidden, None)
         features = normalize(model.visual_projection(tower.post_layernorm(modified)), dim=-1)
