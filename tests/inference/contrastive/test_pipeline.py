@@ -176,3 +176,15 @@ def test_the_background_of_one_class():
     assert listed.colors[1] == (0, 0, 0) != listed.colors[0]
     two = classes.parse("building; road")
     assert classes.with_background(two) is two
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_map_of_the_cpu(scene):
+    settings = ContrastiveSettings(points_per_side=10, tile=300, overlap=60)
+    for select in options.SELECTIONS[:2]:
+        maps = [
+            load(LAND_COVER, device=device, settings=replace(settings, select=select)).predict(scene[0])
+            for device in ("cpu", "cuda")
+        ]
+        assert (maps[0].labels == maps[1].labels).mean() > 0.99
+        assert np.abs(maps[0].confidence - maps[1].confidence).mean() < 0.01
