@@ -104,7 +104,7 @@ def test_an_adapter_that_would_backtrack_is_refused_before_the_model_is_loaded(t
     config = json.loads(path.read_text())
     assert vlms.load(str(base), adapter=folder, device="cpu").model.peft_config["default"].target_modules
     for field in ("target_modules", "exclude_modules"):
-        path.write_text(json.dumps(config | {field: r"(?:[a-z_.0-9]|[a-z.]+)+[A-Z]"}))
+        path.write_text(json.dumps(config | {"target_modules": ["q_proj"], field: ".*[A-Z]"}))
         # No time at all: how long a pattern takes depends on the version of regex.
         monkeypatch.setattr(adapter_patterns, "SECONDS", 0.0)
         monkeypatch.setattr(loading, "load_model", lambda *_: pytest.fail("the model is loaded"))
