@@ -5,8 +5,10 @@ import logging
 DROPPED = {
     "bitsandbytes.backends.cpu.ops": "kernels-community",
     "DeepSpeed": "Setting accelerator to CPU",
+    "transformers.utils.generic": "`past_key_values`/`cache_params` are deprecated",
 }
-"""Loggers, each with words of its message: a faster kernel for CPUs is not installed, and there is no GPU."""
+"""Loggers, each with words of its message: a faster kernel for CPUs is not installed, there is no GPU, and an argument has
+a new name in the newest transformers, which earlier ones do not know."""
 
 
 def drop() -> None:
