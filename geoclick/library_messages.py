@@ -7,8 +7,8 @@ DROPPED = {
     "DeepSpeed": "Setting accelerator to CPU",
     "transformers.utils.generic": "`past_key_values`/`cache_params` are deprecated",
 }
-"""Loggers, each with words of its message: a faster kernel for CPUs is not installed, there is no GPU, and an argument has
-a new name in the newest transformers, which earlier ones do not know."""
+"""Loggers, each with words of its message: a faster kernel for CPUs is not installed, there is no GPU, and an argument
+has a new name in the newest transformers, which earlier ones do not know."""
 
 
 def drop() -> None:

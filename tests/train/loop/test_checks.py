@@ -107,7 +107,9 @@ def asked_again(folder, rows, times):
 
 
 def check_contradictions(clicks, **changes):
-    checks.check_contradictions(clicks, **{"max_clicks": 6, "min_iou": 0.0, "answer_end": "best", "allowed": False} | changes)
+    checks.check_contradictions(
+        clicks, **{"max_clicks": 6, "min_iou": 0.0, "answer_end": "best", "allowed": False} | changes
+    )
 
 
 def test_contradicting_rows_are_an_error_unless_they_are_allowed_or_few(tmp_path, capsys):
