@@ -357,8 +357,9 @@ def test_an_interruption_is_one_sentence(raw, blocked, complete, start, tmp_path
     output = tmp_path / "output"
     job = start(blocked, output)
     wait_for_the_last(job, output)
+    time.sleep(1)  # the first process has counted the image before the last one
     os.killpg(job.pid, signal.SIGINT)
-    time.sleep(2)  # the first process handles the signal before the worker's result arrives
+    time.sleep(4)  # the first process handles the signal before the worker's result arrives
     release(blocked / LAST, job)  # the worker finishes its image
     error = job.communicate()[1]
     assert job.returncode == 1
