@@ -353,6 +353,7 @@ def release(fifo, job):
         time.sleep(0.01)
 
 
+@pytest.mark.slow  # depends on the time that a signal takes; fails on a busy machine
 def test_an_interruption_is_one_sentence(raw, blocked, complete, start, tmp_path):
     output = tmp_path / "output"
     job = start(blocked, output)
