@@ -153,6 +153,9 @@ def made_by(folder: Path) -> list[set[str]]:
 def check(folder: Path, command: str, names: Iterable[str] = ()) -> None:
     """Refuse a folder into which a command must not write.
 
+    A folder that another command is just writing is not refused here: it holds some of that command's files without
+    the others. `opened` checks it when that command has ended.
+
     Args:
         folder: the output folder, which may not exist.
         command: a key of KINDS.
@@ -162,11 +165,23 @@ def check(folder: Path, command: str, names: Iterable[str] = ()) -> None:
         UsageError: another command made the folder, it holds files of another origin that would be replaced, or a
             link where the command writes.
     """
+    names = tuple(names)
+    try:
+        _check(folder, command, names)
+    except UsageError:
+        if not (folder / LOCK).exists():
+            # Again: the other command may have ended since.
+            _check(folder, command, names)
+
+
+def _check(folder: Path, command: str, names: Iterable[str]) -> None:
+    """The check of a folder that no other command is writing; as `check`."""
     kind = KINDS[command]
-    if not folder.is_dir():
-        if os.path.lexists(folder):
-            raise UsageError(f"{folder} is not a folder; name another {kind.place}.")
+    # In this order: another command may create the folder in between.
+    if not os.path.lexists(folder):
         return
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; name another {kind.place}.")
     signs = made_by(folder)
     for sign in signs:
         if command not in sign:
@@ -213,8 +228,7 @@ def opened(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with locked(folder / LOCK, folder, command, patience=patience):
-            # Again: another command may have written the folder since.
-            check(folder, command, names)
+            _check(folder, command, names)
             yield
     finally:
         if is_new:

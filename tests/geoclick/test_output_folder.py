@@ -185,3 +185,13 @@ def test_one_command_at_a_time_writes_a_folder(tmp_path, end):
     with output_folder.opened(folder, "evaluate"):
         assert (folder / output_folder.LOCK).read_text() == "geoclick evaluate"
     assert not (folder / output_folder.LOCK).exists()
+
+
+def test_a_folder_that_a_command_is_writing_is_checked_when_it_has_ended(tmp_path):
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(UsageError, match="parts exists and was not written by"):
+        output_folder.check(tmp_path, "evaluate")
+    (tmp_path / output_folder.LOCK).touch()
+    output_folder.check(tmp_path, "evaluate")
+    with pytest.raises(UsageError, match="parts exists"), output_folder.opened(tmp_path, "evaluate"):
+        pytest.fail("the folder is opened")

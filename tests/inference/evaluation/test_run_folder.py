@@ -229,7 +229,6 @@ def answer_and_finish(output):
     print(sum(map(len, asker.batches)))
 
 
-@pytest.mark.slow  # depends on how two processes are scheduled
 @pytest.mark.parametrize("trial", range(5))
 def test_two_equal_evaluations_started_at_once_leave_the_predictions_of_one(tmp_path, trial):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
