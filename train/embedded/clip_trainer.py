@@ -1,14 +1,13 @@
 """The training state of the embedded CLIP: one optimizer step at a time, saved and resumed."""
 
-import copy
 import time
 from pathlib import Path
 
 import torch
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from transformers import CLIPProcessor
 
 from geoclick import devices
+from geoclick.train.embedded import training_state
 from geoclick.train.embedded.clip_batches import Batch
 from geoclick.train.embedded.clip_evaluation import HeldOut, evaluate
 from geoclick.train.embedded.clip_loss import WEIGHTS, losses
@@ -41,41 +40,18 @@ class ClipTrainer:
             weight_decay=options.weight_decay,
             single_precision=True,
         )
-        warmup = min(100, options.steps // 10)
-        self.schedules = [
-            OneCycleLR(
-                optimizer,
-                options.learning_rate,
-                options.steps,
-                pct_start=warmup / options.steps,
-                cycle_momentum=False,
-            )
-            for optimizer in self.optimizers
-        ]
-        self.step, self.seconds = 0, 0.0
-        if (self.folder / "state.pt").exists():
-            self._resume()
+        self.schedules = training_state.one_cycle(self.optimizers, options.learning_rate, options.steps)
+        numbers = training_state.resume(self.folder, self._stateful(), {"step": 0, "seconds": 0.0})
+        self.step, self.seconds = int(numbers["step"]), numbers["seconds"]
 
-    def _stateful(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer | LRScheduler]:
-        """Everything with a state to save, by its key in state.pt."""
-        optimizers = {f"optimizer{i}": optimizer for i, optimizer in enumerate(self.optimizers)}
-        schedules = {f"schedule{i}": schedule for i, schedule in enumerate(self.schedules)}
-        return {"model": self.model, **optimizers, **schedules}
-
-    def _resume(self) -> None:
-        state = torch.load(self.folder / "state.pt", map_location="cpu", weights_only=True)
-        for name, part in self._stateful().items():
-            part.load_state_dict(state[name])
-        self.step, self.seconds = state["step"], state["seconds"]
+    def _stateful(self) -> dict[str, training_state.Stateful]:
+        models = {"model": self.model}
+        return training_state.stateful(models, self.optimizers, self.schedules)
 
     def save(self) -> None:
-        """Write the state, to a temporary name and then renamed, and the model (half precision) with its processor."""
-        parts = {name: part.state_dict() for name, part in self._stateful().items()}
-        state = {"step": self.step, "seconds": self.seconds, **parts}
-        torch.save(state, self.folder / "state.partial")
-        (self.folder / "state.partial").replace(self.folder / "state.pt")
-        copy.deepcopy(self.model).half().save_pretrained(self.folder / "model")
-        self.processor.save_pretrained(self.folder / "model")
+        """Write the state and the model with its processor."""
+        training_state.save(self.folder, self._stateful(), {"step": self.step, "seconds": self.seconds})
+        training_state.save_model(self.model, self.processor, self.folder / "model")
 
     def train_step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Run one optimizer step and return the losses by name."""
@@ -83,12 +59,8 @@ class ClipTrainer:
         batch = {name: values.to(self.device, non_blocking=True) for name, values in batch.items()}
         by_name = losses(self.model, batch)
         weighted = (WEIGHTS[name] * loss for name, loss in by_name.items())
-        sum(weighted, torch.zeros((), device=self.device)).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
+        loss = sum(weighted, torch.zeros((), device=self.device))
+        training_state.optimize(loss, self.model.parameters(), self.optimizers, self.schedules)
         self.step += 1
         self.seconds += time.monotonic() - started
         return by_name

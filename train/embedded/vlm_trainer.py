@@ -1,14 +1,12 @@
 """The training state of the embedded VLM: one optimizer step at a time, saved and resumed."""
 
-import copy
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import OneCycleLR
 from transformers import Qwen3VLProcessor
 
 from geoclick import devices
+from geoclick.train.embedded import training_state
 from geoclick.train.embedded.lessons import Batch
 from geoclick.train.embedded.optimizers import matrix_and_other
 from geoclick.train.embedded.processor import SPECIAL
@@ -42,41 +40,17 @@ class VlmTrainer:
             learning_rate=options.learning_rate,
             weight_decay=0.01,
         )
-        warmup = min(100, options.steps // 10)
-        self.schedules = [
-            OneCycleLR(
-                optimizer,
-                options.learning_rate,
-                options.steps,
-                pct_start=warmup / options.steps,
-                cycle_momentum=False,
-            )
-            for optimizer in self.optimizers
-        ]
-        self.step = 0
-        if (self.folder / "state.pt").exists():
-            self._resume()
+        self.schedules = training_state.one_cycle(self.optimizers, options.learning_rate, options.steps)
+        self.step = int(training_state.resume(self.folder, self._stateful(), {"step": 0})["step"])
 
-    def _stateful(self) -> dict[str, Any]:
-        """Everything with a state to save, by its key in state.pt."""
-        parts = {"model": self.model, "heads": self.heads}
-        parts |= {f"optimizer{i}": optimizer for i, optimizer in enumerate(self.optimizers)}
-        parts |= {f"schedule{i}": schedule for i, schedule in enumerate(self.schedules)}
-        return parts
-
-    def _resume(self) -> None:
-        state = torch.load(self.folder / "state.pt", map_location="cpu", weights_only=True)
-        for name, part in self._stateful().items():
-            part.load_state_dict(state[name])
-        self.step = state["step"]
+    def _stateful(self) -> dict[str, training_state.Stateful]:
+        models = {"model": self.model, "heads": self.heads}
+        return training_state.stateful(models, self.optimizers, self.schedules)
 
     def save(self) -> None:
-        """Write the state, to a temporary name and then renamed, and the model (half precision) with its processor."""
-        state = {"step": self.step} | {name: part.state_dict() for name, part in self._stateful().items()}
-        torch.save(state, self.folder / "state.partial")
-        (self.folder / "state.partial").replace(self.folder / "state.pt")
-        copy.deepcopy(self.model).half().save_pretrained(self.folder / "model")
-        self.processor.save_pretrained(self.folder / "model")
+        """Write the state and the model with its processor."""
+        training_state.save(self.folder, self._stateful(), {"step": self.step})
+        training_state.save_model(self.model, self.processor, self.folder / "model")
 
     def train_step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Run one optimizer step and return the losses by name."""
@@ -84,11 +58,7 @@ class VlmTrainer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             by_name = losses(self.model, self.heads, batch)
         weighted = (WEIGHTS[name] * loss for name, loss in by_name.items())
-        sum(weighted, torch.zeros((), device=self.device)).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
+        loss = sum(weighted, torch.zeros((), device=self.device))
+        training_state.optimize(loss, self.parameters, self.optimizers, self.schedules)
         self.step += 1
         return by_name
