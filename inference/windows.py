@@ -49,18 +49,14 @@ def predict(
     parts: dict[int, list[np.ndarray]] = {}
     for image, of_image in zip(images, windows, strict=True):
         if id(image) not in parts:
-            parts[id(image)] = [image if w == (0, 0, *image.shape[:2]) else _crop(image, w) for w in of_image]
+            cuts = len(of_image) > 1
+            parts[id(image)] = [tiles.crop(image, window) if cuts else image for window in of_image]
     asked = [(part, text) for image, text in zip(images, texts, strict=True) for part in parts[id(image)]]
     answers = iter(pipeline.predict_batch([part for part, _ in asked], [text for _, text in asked]))
     return [
         together(size, [(window, next(answers)) for window in of_image])
         for size, of_image in zip(sizes, windows, strict=True)
     ]
-
-
-def _crop(image: np.ndarray, window: Window) -> np.ndarray:
-    row, column, height, width = window
-    return np.ascontiguousarray(image[row : row + height, column : column + width])
 
 
 def together(size: tuple[int, int], answers: Sequence[tuple[Window, Prediction]]) -> Prediction:

@@ -166,19 +166,13 @@ def _of_image(
             path = folder / name_of(window)
             if cut_samples and not path.is_file():
                 image = image or [first.read_image()]
-                write_tile(path, _crop(image[0], window))
+                write_tile(path, tiles.crop(image[0], window))
             name = path.relative_to(first.root.resolve()).as_posix()
             yield from (replace(sample, image=name, pixels=None) for sample in cut_samples)
     except UsageError:
         raise
     except GeoClickError as error:
         on_left_out(LeftOut(first.image, "broken image or mask", str(error), len(samples)))
-
-
-def _crop(pixels: np.ndarray, window: Window) -> np.ndarray:
-    """A window of pixels [H, W, ...]."""
-    row, column, height, width = window
-    return np.ascontiguousarray(pixels[row : row + height, column : column + width])
 
 
 def _of_window(
@@ -214,7 +208,7 @@ def _of_window(
             visible.add(sample.query)
         scored = None
         if sample.valid_rle is not None:
-            scored = _crop(valid[sample.valid_rle["counts"]], window)
+            scored = tiles.crop(valid[sample.valid_rle["counts"]], window)
             if not (piece & scored if piece.any() else scored).any():
                 on_left_out(LeftOut(name, "no pixel that is scored"))
                 continue

@@ -68,6 +68,12 @@ def window(grid: Grid, tile: Tile) -> Window:
     return Window(int(grid.rows[tile[0]]), int(grid.columns[tile[1]]), grid.height, grid.width)
 
 
+def crop(pixels: np.ndarray, window: Window) -> np.ndarray:
+    """A window of pixels [H, W, ...], contiguous."""
+    row, column, height, width = window
+    return np.ascontiguousarray(pixels[row : row + height, column : column + width])
+
+
 def exclusive(grid: Grid, tile: Tile) -> tuple[slice, slice]:
     """The rows and columns of a tile that no later tile of its column or row shows.
 

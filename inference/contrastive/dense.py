@@ -7,6 +7,7 @@ image's size, as in SegEarth-OV.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn import functional
 from geoclick.clips.loading import NORMALIZATION, RGB
 from geoclick.devices import BatchSize
 from geoclick.errors import GeoClickError
+from geoclick.geo import tiles
 from geoclick.inference.contrastive.classes import ClassList
 from geoclick.inference.contrastive.resizing import resize_long_side
 from geoclick.inference.contrastive.vision_transformer import dense_features, patch_size, variant_of
@@ -160,12 +162,8 @@ def windows(size: tuple[int, int], window: int, stride: int) -> tuple[list[tuple
     """
     if window == 0:
         return [(0, 0)], size
-    extent = min(size[0], window), min(size[1], window)
-    starts = [
-        [min(number * stride, length - side) for number in range(-(-(length - side) // stride) + 1)]
-        for length, side in zip(size, extent, strict=True)
-    ]
-    return [(row, column) for row in starts[0] for column in starts[1]], extent
+    grid = tiles.cut(size, window, window - stride)
+    return list(product(grid.rows.tolist(), grid.columns.tolist())), (grid.height, grid.width)
 
 
 def _padding(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:

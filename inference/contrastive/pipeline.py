@@ -41,7 +41,7 @@ SHARE = 0.5
 EMBEDDED_LIMITS = (0.2, 0.8)
 """Predicted IoU and stability; SAM's limits leave few masks of the embedded SAM."""
 
-SAM_LIMITS = (0.88, 0.95)
+SAM_LIMITS = (ProposalSettings.predicted_iou, ProposalSettings.stability)
 
 OF_PROPOSALS = ("points_per_side", "predicted_iou", "stability")
 """Settings without a meaning for dense labels."""

@@ -36,16 +36,8 @@ class EvaluationFolder(RunFolder):
     WORK, RECORD, RESULT, JOB = FOLDER, "protocol.json", records.PREDICTIONS, "evaluation"
     COMMAND = "evaluate"
     OF_DATA = (
-        *(
-            "n",
-            "images",
-            "smallest_image",
-            "largest_image",
-            "images_sha256",
-            "samples_sha256",
-            "pixels_sha256",
-        ),
-        *("broken_and_skipped", "left_out"),
+        *("n", "images", "smallest_image", "largest_image", "broken_and_skipped", "left_out"),
+        *("images_sha256", "samples_sha256", "pixels_sha256"),
     )
 
     def __init__(self, path: Path, settings: dict[str, Any], newest: tuple[float, str] | None = None) -> None:
@@ -93,15 +85,14 @@ class EvaluationFolder(RunFolder):
 
     def refusal(self, key: str, recorded: Any) -> GeoClickError:
         """The error for a folder whose run has another protocol."""
-        if key in self.OF_DATA and key != "pixels_sha256":
-            return GeoClickError(
-                f"The samples of {self.settings['root']}, or the options that select them, have changed since "
-                f"{self.path} was made; give another --output or delete that folder."
+        if key in self.OF_DATA:
+            root = self.settings["root"]
+            images = key == "pixels_sha256"
+            changed = (
+                f"images of {root}" if images else f"samples of {root}, or the options that select them,"
             )
-        if key == "pixels_sha256":
             return GeoClickError(
-                f"The images of {self.settings['root']} have changed since {self.path} was made; "
-                "give another --output or delete that folder."
+                f"The {changed} have changed since {self.path} was made; give another --output or delete that folder."
             )
         return GeoClickError(
             f"{self.path} holds a run with {key} {recorded!r}, not {self.settings.get(key)!r}; "
