@@ -48,10 +48,8 @@ def predict_all(
                 bar.print(f"{path}: failed, {error}")
             else:
                 about: dict[str, Yaml] = {"query": query, "image": str(path), "size": list(image.shape[:2])}
-                rows = class_rows(pipeline.classes, prediction)
-                write(
-                    folder, stem, image, prediction, pipeline.classes, about | pipeline.describe() | reading
-                )
+                about |= pipeline.describe() | reading
+                rows = write(folder, stem, image, prediction, pipeline.classes, about)
                 bar.print(f"{path}: {shares(rows)}{_covered(prediction)}")
             bar.advance()
     return errors
@@ -64,8 +62,17 @@ def write(
     prediction: SemanticPrediction,
     classes: ClassList,
     about: dict[str, Yaml],
-) -> None:
-    """Write `STEM.mask.png`, `STEM.overlay.png` and, last, `STEM.json`; `about` begins the record."""
+) -> list[tuple[str, float, float | None]]:
+    """Write `STEM.mask.png`, `STEM.overlay.png` and, last, `STEM.json`; returns the rows of its classes.
+
+    Args:
+        folder: of the outputs.
+        stem: of their names.
+        image: uint8 [H, W, 3] RGB.
+        prediction: of the image.
+        classes: with their colors.
+        about: what the record begins with.
+    """
     rows = class_rows(classes, prediction)
     class_drawing.write_index_mask(folder / f"{stem}.mask.png", prediction.labels, classes.colors)
     entries = [(f"{name} {share:.1%}", number) for number, (name, share, _) in enumerate(rows)]
@@ -90,6 +97,7 @@ def write(
     }
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     files.write_whole(folder / f"{stem}.json", text)
+    return rows
 
 
 def class_rows(classes: ClassList, prediction: SemanticPrediction) -> list[tuple[str, float, float | None]]:
