@@ -66,7 +66,7 @@ class View:
 def load_scenes(folder: Path, *, count: int, seed: int) -> Scenes:
     """The full scenes (seed, 2, 0 ... count - 1) of the cache, rendered by the first call."""
     cache = scene_cache.load(folder, count=count, seed=seed)
-    index = folder / f"scenes-{seed}-2-{count}" / "grounds.json"
+    index = scene_cache.folder_of(folder, count=count, seed=seed) / "grounds.json"
     if not index.exists():
         with ProcessPoolExecutor(os.cpu_count()) as pool:
             names = list(pool.map(partial(_ground, seed), range(count), chunksize=50))

@@ -60,9 +60,14 @@ def _render_scenes(
     return np.stack(images), np.stack(maps), objects
 
 
+def folder_of(cache: Path, *, count: int, seed: int, difficulty: int = 2) -> Path:
+    """The folder of a cache that holds the scenes (seed, difficulty, 0 ... count - 1)."""
+    return cache / f"scenes-{seed}-{difficulty}-{count}"
+
+
 def load(folder: Path, *, count: int, seed: int, difficulty: int = 2) -> SceneCache:
     """The scenes (seed, difficulty, 0 ... count - 1), rendered by the first call and memory-mapped from disk."""
-    folder = folder / f"scenes-{seed}-{difficulty}-{count}"
+    folder = folder_of(folder, count=count, seed=seed, difficulty=difficulty)
     index = folder / "seen.json"
     if not index.exists():
         with output_folder.locked(folder / output_folder.LOCK, folder, "embedded", patience=PATIENCE):
