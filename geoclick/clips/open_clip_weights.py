@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 
 from geoclick.clips.architectures import ARCHITECTURES, Architecture, split_name, uses_quick_gelu
-from geoclick.clips.checkpoints import read_state
 from geoclick.errors import GeoClickError
+from geoclick.weight_files import read_state
 
 if TYPE_CHECKING:
     from transformers import CLIPModel
 
 IGNORED = ("attn_mask", "input_resolution", "context_length", "vocab_size", "logit_bias")
 """Entries of older files that are no weights of a CLIP."""
+
+INSTEAD = "the weights alone, or a hub id such as openai/clip-vit-base-patch16"
+"""Of the TorchScript archives in which OpenAI published CLIP."""
 
 RENAMED = {
     "logit_scale": "logit_scale",
@@ -57,7 +60,7 @@ def load_checkpoint(name: str, path: Path, *, quick_gelu: bool | None = None) ->
         GeoClickError: the file cannot be read, or has another architecture (the message names it if known).
     """
     name_only = split_name(name)[0]
-    state = read_state(path, "CLIP checkpoint")
+    state = read_state(path, "CLIP checkpoint", instead=INSTEAD)
     if any(key.startswith("visual.layer1.") for key in state):
         raise GeoClickError(
             f"{path} holds a CLIP with a ResNet, which has no patches; give one with a vision transformer, such as "

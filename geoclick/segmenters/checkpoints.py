@@ -9,29 +9,7 @@ from geoclick.files import sha256
 from geoclick.segmenters.architectures import OFFICIAL
 from geoclick.segmenters.sam import SamSegmenter, build, first_mismatch
 from geoclick.segmenters.sam_library import Sam
-
-
-def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The weights in a `.pth` file; only tensors are unpickled.
-
-    Raises:
-        GeoClickError: the file is missing or truncated, or does not hold named tensors only.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise GeoClickError(
-            f"Checkpoint {path} does not exist; give --segmenter-checkpoint the path of a segment-anything .pth file."
-        ) from error
-    except Exception as error:  # a file that is not a pickle can raise any error
-        raise GeoClickError(
-            f"Checkpoint {path} is truncated, unreadable or not a PyTorch weight file; download it again."
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise GeoClickError(
-            f"Checkpoint {path} holds more than named weights; give the released segment-anything .pth file."
-        )
-    return state
+from geoclick.weight_files import read_state
 
 
 def load_official(
@@ -42,7 +20,7 @@ def load_official(
     Raises:
         GeoClickError: the file cannot be read, or has another architecture (the message names it if known).
     """
-    state = read_checkpoint(path)
+    state = read_state(path, "segment-anything")
     sam = _skeleton(name)
     reason = first_mismatch(sam, state)
     if reason:

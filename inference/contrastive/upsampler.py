@@ -123,7 +123,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> JointBilateralUpsamp
     Raises:
         GeoClickError: the file is missing, damaged, holds code, or is no such upsampler.
     """
-    from geoclick.clips.checkpoints import read_state
+    from geoclick.weight_files import read_state
 
     state = read_state(path, "upsampler")
     weights = {key.removeprefix(PREFIX): value for key, value in state.items()}

@@ -30,6 +30,7 @@ FLOORS = (
         "store",
         "chat_rows",
         "contradictions",
+        "weight_files",
         "recipes",
         "library_messages",
         "yaml_file",

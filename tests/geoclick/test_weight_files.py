@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from geoclick.clips.checkpoints import read_state
 from geoclick.errors import GeoClickError
+from geoclick.weight_files import read_state
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(())}
 
@@ -57,8 +57,10 @@ def test_code_is_not_run(tmp_path, capsys):
 
 def test_a_torchscript_archive_is_not_run(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "model.pt")
-    with pytest.raises(GeoClickError, match="TorchScript archive"):
+    with pytest.raises(GeoClickError, match=r"TorchScript archive.*; give a file of weights alone\.$"):
         read_state(tmp_path / "model.pt", "CLIP")
+    with pytest.raises(GeoClickError, match=r"; give a hub id\.$"):
+        read_state(tmp_path / "model.pt", "CLIP", instead="a hub id")
 
 
 @pytest.mark.parametrize("content", [{"epoch": 1}, [1, 2], {}, torch.ones(2)])

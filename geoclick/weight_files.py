@@ -13,7 +13,7 @@ CODE = ("Unsupported global", "Unsupported class", "unrecognized function", "Try
 """In PyTorch's messages about files with more than weights."""
 
 
-def read_state(path: Path, what: str) -> dict[str, Tensor]:
+def read_state(path: Path, what: str, *, instead: str = "a file of weights alone") -> dict[str, Tensor]:
     """The named weights in a `.pt`, `.ckpt`, `.bin` or `.safetensors` file.
 
     The weights of a training checkpoint are its `state_dict`; the prefix `module.` of a distributed training is
@@ -22,13 +22,14 @@ def read_state(path: Path, what: str) -> dict[str, Tensor]:
     Args:
         path: the file.
         what: the model that the file should hold, for the messages.
+        instead: of a TorchScript archive, for its message.
 
     Raises:
         GeoClickError: the file is missing, damaged, a TorchScript archive, holds code, or no weights.
     """
     if not path.is_file():
         raise GeoClickError(f"The {what} file {path} does not exist; fix the path.")
-    content = _read(path, what)
+    content = _read(path, what, instead)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping):
         raise GeoClickError(f"{path} holds no named weights; give the {what} file as it was published.")
@@ -40,7 +41,7 @@ def read_state(path: Path, what: str) -> dict[str, Tensor]:
     return weights
 
 
-def _read(path: Path, what: str) -> dict[str, Tensor] | dict[str, dict[str, Tensor]] | Tensor:
+def _read(path: Path, what: str, instead: str) -> dict[str, Tensor] | dict[str, dict[str, Tensor]] | Tensor:
     damaged = f"{path} is damaged or no PyTorch weight file; download the {what} file again."
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
@@ -57,8 +58,7 @@ def _read(path: Path, what: str) -> dict[str, Tensor] | dict[str, dict[str, Tens
         message = str(error)
         if "TorchScript" in message:
             raise GeoClickError(
-                f"{path} is a TorchScript archive, which holds code and is not run; give the weights alone, or a hub "
-                "id such as openai/clip-vit-base-patch16."
+                f"{path} is a TorchScript archive, which holds code and is not run; give {instead}."
             ) from error
         if any(words in message for words in CODE):
             raise GeoClickError(
