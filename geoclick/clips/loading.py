@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from geoclick import devices, files
+from geoclick import devices, files, model_folders
 from geoclick.clips import tokenizers
 from geoclick.clips.architectures import ARCHITECTURES, is_open_clip
 from geoclick.clips.tokenizers import Tokenizer
@@ -22,6 +22,11 @@ EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "clip"
 SAFE = ("*.safetensors", "*.json", "*.txt", "*.model")
 PICKLED = "pytorch_model*.bin"
 """Weights of older models on the hub; only tensors are unpickled."""
+
+OTHER_NAMES = (
+    "an existing folder, a hub id such as openai/clip-vit-base-patch16, or an open_clip architecture with "
+    "--clip-checkpoint"
+)
 
 NORMALIZATION = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
@@ -134,24 +139,9 @@ def _locate(name: str) -> Path:
         if not (EMBEDDED / "config.json").is_file():
             raise GeoClickError(f"The package holds no embedded CLIP at {EMBEDDED}; reinstall geoclick.")
         return EMBEDDED
-    if Path(name).is_dir():
-        return Path(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise GeoClickError(
-            f"Model folder {name} does not exist; give an existing folder, a hub id such as "
-            "openai/clip-vit-base-patch16, or an open_clip architecture with --clip-checkpoint."
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=list(SAFE)))
-        if not _weight_files(folder):
-            folder = Path(snapshot_download(name, allow_patterns=[*SAFE, PICKLED]))
-    except Exception as error:  # the hub's client raises many kinds: network, HTTP, cache, validation
-        raise GeoClickError(
-            f"Model {name} is neither a folder here nor reachable on the hub ({type(error).__name__}); check the name "
-            "and the network, or download it and give its folder."
-        ) from error
+    folder = model_folders.locate(name, SAFE, OTHER_NAMES)
+    if not Path(name).is_dir() and not _weight_files(folder):
+        folder = model_folders.locate(name, (*SAFE, PICKLED), OTHER_NAMES)
     return folder
 
 
@@ -160,15 +150,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _model_type(folder: Path) -> str:
-    path = folder / "config.json"
-    try:
-        model_type = str(json.loads(path.read_text(encoding="utf-8")).get("model_type"))
-    except FileNotFoundError as error:
-        raise GeoClickError(
-            f"{folder} holds no config.json; give a folder in transformers' layout."
-        ) from error
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise GeoClickError(f"{path} cannot be read as JSON; download the model again.") from error
+    model_type = model_folders.model_type(folder)
     if model_type == "siglip2":
         raise GeoClickError(
             f"{folder} is a SigLIP 2 of variable resolution (NaFlex), which has no pixel grid; give one of a fixed "

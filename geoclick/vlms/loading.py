@@ -1,7 +1,6 @@
 """Load a Qwen-VL model and its processor, and an adapter on top, from a folder, the hub or the package."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import safetensors
 import torch
 
-from geoclick import devices
+from geoclick import devices, model_folders
 from geoclick.codec import Frame
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.vlms import adapter as adapters
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "vlm"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+OTHER_NAMES = "an existing folder, a hub id such as Qwen/Qwen3-VL-2B-Instruct, or 'embedded'"
 
 
 @dataclass(frozen=True)
@@ -134,38 +134,13 @@ def locate(name: str, revision: str | None = None) -> tuple[Path, str]:
         if not (EMBEDDED / "config.json").is_file():
             raise GeoClickError(f"The package holds no embedded VLM at {EMBEDDED}; reinstall geoclick.")
         return EMBEDDED, ""
-    if Path(name).is_dir():
-        return Path(name), ""
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise GeoClickError(
-            f"Model folder {name} does not exist; give an existing folder, a hub id such as "
-            "Qwen/Qwen3-VL-2B-Instruct, or 'embedded'."
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
-    except Exception as error:  # the hub's client raises many kinds: network, HTTP, cache, validation
-        raise GeoClickError(
-            f"Model {name} is neither a folder here nor reachable on the hub ({type(error).__name__}); "
-            "check the name and the network, or download it and give its folder."
-        ) from error
-    return folder, folder.name
+    folder = model_folders.locate(name, HUB_FILES, OTHER_NAMES, revision)
+    return folder, "" if Path(name).is_dir() else folder.name
 
 
 def read_family(folder: Path) -> str:
     """The family of the model in a folder, by its config.json; raises GeoClickError when it is no Qwen-VL."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        model_type = config.get("model_type", "unknown")
-    except FileNotFoundError as error:
-        raise GeoClickError(
-            f"{folder} holds no config.json; give a folder in transformers' layout."
-        ) from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise GeoClickError(f"{path} cannot be read as JSON; download the model again.") from error
-    return family_of(str(model_type))
+    return family_of(model_folders.model_type(folder))
 
 
 def fingerprint(folder: Path) -> str:

@@ -31,6 +31,7 @@ FLOORS = (
         "chat_rows",
         "contradictions",
         "weight_files",
+        "model_folders",
         "recipes",
         "library_messages",
         "yaml_file",
