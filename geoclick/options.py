@@ -184,8 +184,11 @@ class ClipOptions:
     upsample: str | None = option(
         None, help="weights of SegEarth-OV's feature upsampler (xclip_jbu_one_million_aid.ckpt)"
     )
-    threshold: float = option(
-        0.0, help="pixels become background if no class has at least this probability, from 0 to 1", minimum=0
+    threshold: float | None = option(
+        None,
+        help="pixels become background if no class has at least this probability, from 0 to 1 (default: 0; in "
+        "evaluate that of the published evaluation of a benchmark)",
+        minimum=0,
     )
     select: str = option(
         "vote",

@@ -101,7 +101,7 @@ def check_classes(options: PredictOptions) -> None:
     _refuse(options, ("vlm", "adapter", "answer_format", "max_new_tokens"), "--text")
     given = classes.from_option(options.classes or "")
     listed = classes.with_background(given)
-    if not 0 <= options.threshold <= 1:
+    if not 0 <= (options.threshold or 0) <= 1:
         raise UsageError(f"--threshold must be from 0 to 1, not {options.threshold}.")
     if options.threshold and listed.background is None:
         raise UsageError(

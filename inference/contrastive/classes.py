@@ -8,7 +8,7 @@ a colon:
 
 import colorsys
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,10 +49,12 @@ class ClassList:
     Attributes:
         synonyms: the names of each class; the first is the one that is shown.
         colors: RGB of each class.
+        other: number of the class of what no class describes, where it has another name than `background`.
     """
 
     synonyms: tuple[tuple[str, ...], ...]
     colors: tuple[Color, ...]
+    other: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,7 +73,9 @@ class ClassList:
 
     @property
     def background(self) -> int | None:
-        """The number of the class with the name `background`, or None."""
+        """The number of the class `other`, or of that with the name `background`, or None."""
+        if self.other is not None:
+            return self.other
         numbers = (n for n, names in enumerate(self.synonyms) if BACKGROUND in map(_key, names))
         return next(numbers, None)
 
@@ -87,6 +91,29 @@ def from_option(value: str) -> ClassList:
     if value.strip().endswith(SUFFIXES) or ("\n" not in value and len(value) < 256 and path.is_file()):
         return read(path)
     return parse(value)
+
+
+def of_dataset(
+    synonyms: Sequence[Sequence[str]],
+    source: str,
+    *,
+    colors: Sequence[Color] = (),
+    other: int | None = None,
+) -> ClassList:
+    """The list of a dataset's classes.
+
+    Args:
+        synonyms: the names of each class.
+        source: what errors call the dataset.
+        colors: RGB of each class; empty for those of PALETTE.
+        other: see ClassList.
+
+    Raises:
+        UsageError: a name is repeated, or there are no classes or too many.
+    """
+    entries = [(list(names), None) for names in synonyms]
+    listed = _build(entries, source, UsageError)
+    return ClassList(listed.synonyms, tuple(colors) or listed.colors, other)
 
 
 def parse(text: str) -> ClassList:

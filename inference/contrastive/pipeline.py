@@ -325,7 +325,7 @@ def settings_of(options: ClipOptions, *, tile: int | None, overlap: int) -> Cont
         features=options.features,
         class_bias=options.class_bias,
         templates=options.templates,
-        threshold=options.threshold,
+        threshold=options.threshold or 0.0,
         select=options.select,
         points_per_side=options.points_per_side,
         predicted_iou=options.predicted_iou,
