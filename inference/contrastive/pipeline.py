@@ -19,7 +19,7 @@ from geoclick.clips.templates import TEMPLATES
 from geoclick.clips.text_embeddings import text_embeddings
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference.contrastive import classes as class_lists
-from geoclick.inference.contrastive import dense, selection, upsampler
+from geoclick.inference.contrastive import dense, proposal_cache, selection, upsampler
 from geoclick.inference.contrastive.classes import ClassList
 from geoclick.inference.contrastive.dense_map import SCALE, DenseMap
 from geoclick.inference.contrastive.proposals import Proposal, ProposalSettings, propose_with
@@ -46,6 +46,8 @@ SAM_LIMITS = (ProposalSettings.predicted_iou, ProposalSettings.stability)
 OF_PROPOSALS = ("points_per_side", "predicted_iou", "stability")
 """Settings without a meaning for dense labels."""
 
+DESCRIBED_WITH_PROPOSALS = (*OF_PROPOSALS, "proposal_window")
+
 TILE, OVERLAP = 1024, 128
 """Pixels."""
 
@@ -66,6 +68,7 @@ class ContrastiveSettings:
         upsample: file of SegEarth-OV's feature upsampler, or None.
         tile: side in pixels of the tiles that larger images are cut to.
         overlap: smallest overlap of neighboring tiles in pixels; proposals are made in tiles without overlap.
+        proposal_window: side in pixels of the tiles in which proposals are made; None for `tile`.
         rules: for overlaps of proposals and uncovered pixels.
     """
 
@@ -80,6 +83,7 @@ class ContrastiveSettings:
     upsample: str | None = None
     tile: int = TILE
     overlap: int = OVERLAP
+    proposal_window: int | None = None
     rules: PaintingRules = field(default_factory=PaintingRules)
 
     def check(self, classes: ClassList, method: str) -> None:
@@ -120,7 +124,7 @@ class ContrastiveSettings:
             points_per_side=self.points_per_side,
             predicted_iou=SAM_LIMITS[0] if self.predicted_iou is None else self.predicted_iou,
             stability=SAM_LIMITS[1] if self.stability is None else self.stability,
-            window=self.tile,
+            window=self.proposal_window or self.tile,
         )
 
 
@@ -142,6 +146,16 @@ class SemanticPrediction:
 
 
 @dataclass(frozen=True, eq=False)
+class LabelMap:
+    """The classes of an image, as in SemanticPrediction, with CLIP's logits in place of the probabilities."""
+
+    labels: np.ndarray
+    dense: DenseMap
+    coverage: float | None = None
+    proposals: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class ContrastivePipeline:
     """The models of the training-free pipeline, loaded.
 
@@ -154,6 +168,7 @@ class ContrastivePipeline:
         settings: complete, without None.
         upsampler: of CLIP's features, or None.
         upsampler_sha256: hash of its file, or empty.
+        cache: folder in which proposals are stored by content; None stores none.
     """
 
     classes: ClassList
@@ -164,6 +179,7 @@ class ContrastivePipeline:
     settings: ContrastiveSettings
     upsampler: JointBilateralUpsampler | None = None
     upsampler_sha256: str = ""
+    cache: Path | None = None
 
     @property
     def selection(self) -> str:
@@ -186,21 +202,45 @@ class ContrastivePipeline:
         Raises:
             GeoClickError: the image cannot be read, or the models cannot take it.
         """
-        pixels = as_array(image)
-        size = pixels.shape[0], pixels.shape[1]
+        found = self.label(as_array(image))
+        confidence = found.dense.confidence(self.classes, found.labels)
+        return SemanticPrediction(found.labels, confidence, found.coverage, found.proposals)
+
+    def label(self, image: np.ndarray, truth: np.ndarray | None = None) -> LabelMap:
+        """The classes of an image without their probabilities, or the upper bound of a selection.
+
+        Args:
+            image: uint8 [H, W, 3] RGB.
+            truth: the true class of each pixel, int [H, W], 255 where it is ignored: each proposal takes its majority
+                true class (`selection.oracle_proposals`), by the same rules for overlaps and uncovered pixels.
+
+        Raises:
+            GeoClickError: the models cannot take the image.
+        """
         settings, classes = self.settings, self.classes
-        dense_map = DenseMap(pixels, self._logits, tile=settings.tile, overlap=settings.overlap)
+        dense_map = DenseMap(image, self._logits, tile=settings.tile, overlap=settings.overlap)
         labels = dense_map.labels(classes, threshold=settings.threshold, background=classes.background or 0)
         if self.segmenter is None:
-            return SemanticPrediction(labels, dense_map.confidence(classes, labels))
-        proposals = propose_with(self.segmenter, pixels, settings.proposals())
-        selected = self._select(pixels, dense_map, labels, proposals)
-        return SemanticPrediction(
-            selected,
-            dense_map.confidence(classes, selected),
-            selection.coverage(proposals, size),
-            len(proposals),
-        )
+            return LabelMap(labels, dense_map)
+        proposals = self._propose(self.segmenter, image)
+        if truth is None:
+            selected = self._select(image, dense_map, labels, proposals)
+        else:
+            selected = selection.oracle_proposals(truth, proposals, classes, self._rules, labels=labels)
+        covered = selection.coverage(proposals, (image.shape[0], image.shape[1]))
+        return LabelMap(selected, dense_map, covered, len(proposals))
+
+    def _propose(self, segmenter: Segmenter, image: np.ndarray) -> list[Proposal]:
+        settings = self.settings.proposals()
+        if self.cache is None:
+            return propose_with(segmenter, image, settings)
+        return proposal_cache.cached(self.cache, segmenter, image, settings)
+
+    @property
+    def _rules(self) -> PaintingRules:
+        """The rules of the settings; with one class, uncovered pixels are background."""
+        rules = replace(self.settings.rules, background=self.classes.background or 0)
+        return replace(rules, uncovered="background") if self.selection == "share" else rules
 
     def _logits(self, tile: np.ndarray) -> Tensor:
         options = dense.WindowOptions(
@@ -212,8 +252,7 @@ class ContrastivePipeline:
     def _select(
         self, image: np.ndarray, dense_map: DenseMap, labels: np.ndarray, proposals: list[Proposal]
     ) -> np.ndarray:
-        classes, rules = self.classes, self.settings.rules
-        rules = replace(rules, background=classes.background or 0)
+        classes, rules = self.classes, self._rules
         if self.selection == "soft-vote":
             return selection.soft_vote(dense_map.probabilities(classes), proposals, rules, labels)
         if self.selection == "pool":
@@ -261,7 +300,9 @@ class ContrastivePipeline:
         }
         del record["rules"]
         if self.segmenter is None:
-            return {key: value for key, value in record.items() if key not in OF_PROPOSALS}
+            return {key: value for key, value in record.items() if key not in DESCRIBED_WITH_PROPOSALS}
+        if self.settings.proposal_window is None:
+            del record["proposal_window"]
         record["box_nms"] = self.settings.proposals().box_nms
         if self.selection == "share":
             return record | {"share": SHARE, "uncovered": "background"}
