@@ -25,7 +25,7 @@ DENSE_METHODS = ("clip", "maskclip", "sclip", "gem", "clearclip", "segearth-ov")
 METHODS = ("contrastive", *DENSE_METHODS)
 """Classes of SAM's proposals, or CLIP's labels alone."""
 
-SELECTIONS = ("vote", "soft-vote", "pool")
+SELECTIONS = ("vote", "soft-vote", "pool", "crop", "crop-blurred", "crop-mean")
 """How a proposal takes its class."""
 
 
@@ -193,8 +193,9 @@ class ClipOptions:
     select: str = option(
         "vote",
         choices=SELECTIONS,
-        help="how a proposal takes its class: most pixel labels (vote), highest mean probability (soft-vote), or "
-        "nearest to its mean feature (pool)",
+        help="how a proposal takes its class: most pixel labels (vote), highest mean probability (soft-vote), nearest "
+        "to its mean feature (pool), or nearest to a crop of it whose surroundings are visible (crop), blurred or of "
+        "the mean color",
     )
     points_per_side: int = option(
         29, help="clicks along each side of an image, from which proposals are made", minimum=1

@@ -177,7 +177,7 @@ def load_answers(options: PredictOptions) -> Predict:
 
 def load_maps(options: PredictOptions) -> Predict:
     """The contrastive pipeline of `--classes`."""
-    from geoclick.inference.contrastive import map_files, pipeline
+    from geoclick.inference.contrastive import map_files, pipeline, settings
 
     query = options.classes or ""
     loaded = pipeline.load(
@@ -188,7 +188,7 @@ def load_maps(options: PredictOptions) -> Predict:
         segmenter=options.segmenter,
         checkpoint=options.checkpoint,
         device=options.device,
-        settings=pipeline.settings_of(options, tile=options.tile, overlap=options.overlap),
+        settings=settings.settings_of(options, tile=options.tile, overlap=options.overlap),
     )
     folder, pixels = Path(options.output), options.pixels()
 

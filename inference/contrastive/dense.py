@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from geoclick.devices import BatchSize
 from geoclick.errors import GeoClickError
 from geoclick.geo import tiles
 from geoclick.inference.contrastive.classes import ClassList
-from geoclick.inference.contrastive.resizing import resize_long_side
+from geoclick.inference.contrastive.resizing import resize, resize_long_side
 from geoclick.inference.contrastive.vision_transformer import dense_features, patch_size, variant_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
     from geoclick.inference.contrastive.upsampler import JointBilateralUpsampler
 
-__all__ = ["class_probabilities", "dense_features", "enlarge", "labels", "small_logits", "window_logits"]
+__all__ = [
+    "class_probabilities",
+    "dense_features",
+    "enlarge",
+    "labels",
+    "small_logits",
+    "whole_features",
+    "window_features",
+    "window_logits",
+]
 
 CPU_BATCH, GPU_BATCH = 3, 32
 """Windows in one batch."""
@@ -97,6 +106,73 @@ def window_logits(
     return enlarge(small_logits(model, image, text_features, method, options), image.shape[:2])
 
 
+@dataclass(frozen=True, eq=False)
+class WindowFeatures:
+    """The features of an image's windows before they are compared with text, in the model's dtype.
+
+    Attributes:
+        features: of the patches of each window, [N, h, w, D], projected and not normalized.
+        tokens: class token of each window, [N, D]; None for a SigLIP.
+    """
+
+    features: Tensor
+    tokens: Tensor | None
+
+
+class _Windows(NamedTuple):
+    """The windows of an image.
+
+    Attributes:
+        pixels: of the resized image, normalized, [3, h, w].
+        corners: the top left pixel (row, column) of each window.
+        size: their (height, width).
+        padding: zeros (left, right, top, bottom) around a window.
+    """
+
+    pixels: Tensor
+    corners: list[tuple[int, int]]
+    size: tuple[int, int]
+    padding: tuple[int, int, int, int]
+
+    def of(self, numbers: Sequence[int]) -> Tensor:
+        """Some of the windows by their numbers, [B, 3, height, width] with the padding."""
+        places = [self.place(number) for number in numbers]
+        return functional.pad(torch.stack([self.pixels[:, *place] for place in places]), self.padding)
+
+    def place(self, number: int) -> tuple[slice, slice]:
+        """Rows and columns of a window in the resized image."""
+        top, left = self.corners[number]
+        return slice(top, top + self.size[0]), slice(left, left + self.size[1])
+
+
+@torch.inference_mode()
+def window_features(
+    model: "CLIPModel | SiglipModel", image: np.ndarray, method: str, options: WindowOptions
+) -> WindowFeatures:
+    """The features of the windows of an image, uint8 [H, W, 3]; raises as `window_logits`."""
+    variant_of(method)
+    cut = _cut(model, image, options)
+    batch = options.batch or _default_batch(model.device.type)
+    numbers = range(len(cut.corners))
+    parts = list(batch.run(numbers, lambda own: dense_features(model, cut.of(own), method)))
+    tokens = [token for _, token in parts if token is not None]
+    return WindowFeatures(
+        torch.cat([features for features, _ in parts]), torch.cat(tokens) if tokens else None
+    )
+
+
+@torch.inference_mode()
+def whole_features(
+    model: "CLIPModel | SiglipModel", image: np.ndarray, method: str, options: WindowOptions
+) -> Tensor:
+    """The features [h, w, D] of a complete image in one window, whose sides are multiples of the patch size."""
+    side = patch_size(model)
+    scale = options.long_side / max(image.shape[:2])
+    height, width = (max(side, round(length * scale / side) * side) for length in image.shape[:2])
+    pixels = normalized(resize(image, (height, width)), model, options)
+    return dense_features(model, pixels[None].to(model.device), method)[0][0]
+
+
 @torch.inference_mode()
 def small_logits(
     model: "CLIPModel | SiglipModel",
@@ -105,6 +181,7 @@ def small_logits(
     method: str,
     options: WindowOptions,
     upsampler: "JointBilateralUpsampler | None" = None,
+    features: WindowFeatures | None = None,
 ) -> Tensor:
     """As `window_logits`, float32 [Q, h, w] at the size of the resized image.
 
@@ -115,36 +192,43 @@ def small_logits(
         method: as there.
         options: how the image becomes windows.
         upsampler: brings the features of a window to its pixels before they are compared with the text.
+        features: of the image by the same model, method and options; None runs the model.
     """
-    variant_of(method)
+    features = features or window_features(model, image, method, options)
+    cut = _cut(model, image, options)
+    device, (height, width) = model.device, cut.pixels.shape[-2:]
+    text = torch.as_tensor(text_features, dtype=torch.float32, device=device)
+
+    def logits_of(numbers: Sequence[int]) -> Tensor:
+        own = slice(numbers[0], numbers[-1] + 1)
+        tokens = None if features.tokens is None else features.tokens[own].to(device)
+        part = WindowFeatures(features.features[own].to(device), tokens)
+        return _logits(part, cut.of(numbers), text, options.class_bias, upsampler)
+
+    batch = options.batch or _default_batch(device.type)
+    total = cut.pixels.new_zeros(len(text), height, width)
+    count = cut.pixels.new_zeros(height, width)
+    left, _, top, _ = cut.padding
+    numbers = range(len(cut.corners))
+    remaining = iter(numbers)
+    for result in batch.run(numbers, logits_of):
+        for logits, number in zip(result, remaining, strict=False):
+            place = cut.place(number)
+            total[:, *place] += logits[:, top : top + cut.size[0], left : left + cut.size[1]]
+            count[place] += 1
+    return total / count
+
+
+def _cut(model: "CLIPModel | SiglipModel", image: np.ndarray, options: WindowOptions) -> _Windows:
     side = patch_size(model)
     if min(image.shape[:2]) < side:
         raise GeoClickError(
             f"An image of {image.shape[1]}x{image.shape[0]} pixels is smaller than a patch of {side}x{side}; give a "
             "larger image."
         )
-    device = model.device
-    text = torch.as_tensor(text_features, dtype=torch.float32, device=device)
-    pixels = normalized(resize_long_side(image, options.long_side), model, options).to(device)
-    height, width = pixels.shape[-2:]
-    corners, size = windows((height, width), options.window, options.stride)
-    padding = _padding(size, side)
-
-    def logits_of(batch: Sequence[tuple[int, int]]) -> Tensor:
-        cut = torch.stack([pixels[:, top : top + size[0], left : left + size[1]] for top, left in batch])
-        return _logits(model, functional.pad(cut, padding), text, method, options.class_bias, upsampler)
-
-    batch = options.batch or _default_batch(device.type)
-    total = pixels.new_zeros(len(text), height, width)
-    count = pixels.new_zeros(height, width)
-    left, _, top, _ = padding
-    remaining = iter(corners)
-    for result in batch.run(corners, logits_of):
-        for logits, (row, column) in zip(result, remaining, strict=False):
-            place = slice(row, row + size[0]), slice(column, column + size[1])
-            total[:, *place] += logits[:, top : top + size[0], left : left + size[1]]
-            count[place] += 1
-    return total / count
+    pixels = normalized(resize_long_side(image, options.long_side), model, options).to(model.device)
+    corners, size = windows((pixels.shape[1], pixels.shape[2]), options.window, options.stride)
+    return _Windows(pixels, corners, size, _padding(size, side))
 
 
 def normalized(image: np.ndarray, model: "CLIPModel | SiglipModel", options: WindowOptions) -> Tensor:
@@ -174,16 +258,14 @@ def _padding(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
 
 
 def _logits(
-    model: "CLIPModel | SiglipModel",
+    windows: WindowFeatures,
     pixels: Tensor,
     text: Tensor,
-    method: str,
     class_bias: float,
     upsampler: "JointBilateralUpsampler | None",
 ) -> Tensor:
-    """The cosines [B, Q, H, W] of windows [B, 3, H, W]."""
-    features, token = dense_features(model, pixels, method)
-    features = features.float()
+    """The cosines [B, Q, H, W] of windows, whose pixels are [B, 3, H, W]."""
+    features = windows.features.float()
     if upsampler is None:
         cosines = (functional.normalize(features, dim=-1) @ text.T).permute(0, 3, 1, 2)
     else:
@@ -195,11 +277,11 @@ def _logits(
             ]
         )
     if class_bias:
-        if token is None:
+        if windows.tokens is None:
             raise GeoClickError(
                 "SigLIP has no class token, so that --class-bias has no meaning for it; set it to 0."
             )
-        bias = functional.normalize(token.float(), dim=-1) @ text.T
+        bias = functional.normalize(windows.tokens.float(), dim=-1) @ text.T
         cosines = cosines + class_bias * bias[:, :, None, None]
     return functional.interpolate(cosines, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
 

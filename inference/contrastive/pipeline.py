@@ -6,8 +6,8 @@ pipeline = load("building, roof; road; water")
 prediction = pipeline.predict("tile.png")
 """
 
-from dataclasses import asdict, dataclass, field, replace
-from math import isfinite
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,115 +17,31 @@ from geoclick import files, segmenters
 from geoclick.clips.loading import Clip, load_clip
 from geoclick.clips.templates import TEMPLATES
 from geoclick.clips.text_embeddings import text_embeddings
-from geoclick.errors import GeoClickError, UsageError
+from geoclick.errors import GeoClickError
 from geoclick.inference.contrastive import classes as class_lists
-from geoclick.inference.contrastive import dense, proposal_cache, selection, upsampler
+from geoclick.inference.contrastive import (
+    dense,
+    feature_cache,
+    proposal_cache,
+    region_crops,
+    selection,
+    upsampler,
+)
+from geoclick.inference.contrastive.cache import Cache
 from geoclick.inference.contrastive.classes import ClassList
-from geoclick.inference.contrastive.dense_map import SCALE, DenseMap
-from geoclick.inference.contrastive.proposals import Proposal, ProposalSettings, propose_with
-from geoclick.inference.contrastive.regions import PaintingRules
-from geoclick.inference.contrastive.resizing import resize
+from geoclick.inference.contrastive.dense_map import DenseMap
+from geoclick.inference.contrastive.proposals import Proposal
+from geoclick.inference.contrastive.regions import PaintingRules, Regions
+from geoclick.inference.contrastive.settings import OF_PROPOSALS, ContrastiveSettings, completed
 from geoclick.inference.contrastive.upsampler import JointBilateralUpsampler
-from geoclick.inference.contrastive.vision_transformer import patch_size
 from geoclick.inference.pipeline import ImageSource, as_array
-from geoclick.options import DENSE_METHODS, METHODS, SELECTIONS, ClipOptions
 from geoclick.segmenters.base import Segmenter
 from geoclick.yaml_file import Yaml
-
-CLASS_BIAS = -0.3
-"""Of SegEarth-OV's features, as published."""
 
 SHARE = 0.5
 """With one class, a proposal belongs to it if more than this share of its pixels has its label."""
 
-EMBEDDED_LIMITS = (0.2, 0.8)
-"""Predicted IoU and stability; SAM's limits leave few masks of the embedded SAM."""
-
-SAM_LIMITS = (ProposalSettings.predicted_iou, ProposalSettings.stability)
-
-OF_PROPOSALS = ("points_per_side", "predicted_iou", "stability")
-"""Settings without a meaning for dense labels."""
-
 DESCRIBED_WITH_PROPOSALS = (*OF_PROPOSALS, "proposal_window")
-
-TILE, OVERLAP = 1024, 128
-"""Pixels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContrastiveSettings:
-    """What decides a map besides the models and classes; None takes the default of the models.
-
-    Attributes:
-        features: a method of `dense_features`; clearclip for the embedded CLIP, else segearth-ov.
-        class_bias: factor of the class token's cosines; -0.3 for segearth-ov, 0 for the embedded CLIP and SigLIP.
-        templates: a key of `TEMPLATES`; aerial for the embedded CLIP, else imagenet.
-        threshold: pixels whose largest probability is below it become background.
-        select: how a proposal takes its class, one of SELECTIONS.
-        points_per_side: clicks along each side of an image, or of a tile.
-        predicted_iou: limit of proposals; 0.2 for the embedded SAM, else 0.88.
-        stability: limit of proposals; 0.8 for the embedded SAM, else 0.95.
-        upsample: file of SegEarth-OV's feature upsampler, or None.
-        tile: side in pixels of the tiles that larger images are cut to.
-        overlap: smallest overlap of neighboring tiles in pixels; proposals are made in tiles without overlap.
-        proposal_window: side in pixels of the tiles in which proposals are made; None for `tile`.
-        rules: for overlaps of proposals and uncovered pixels.
-    """
-
-    features: str | None = None
-    class_bias: float | None = None
-    templates: str | None = None
-    threshold: float = 0.0
-    select: str = "vote"
-    points_per_side: int = 29
-    predicted_iou: float | None = None
-    stability: float | None = None
-    upsample: str | None = None
-    tile: int = TILE
-    overlap: int = OVERLAP
-    proposal_window: int | None = None
-    rules: PaintingRules = field(default_factory=PaintingRules)
-
-    def check(self, classes: ClassList, method: str) -> None:
-        """Raise UsageError for values that do not go together or are out of their range."""
-        for value, known, name in (
-            (method, METHODS, "method"),
-            (self.features, DENSE_METHODS, "features"),
-            (self.templates, tuple(TEMPLATES), "templates"),
-            (self.select, SELECTIONS, "selection"),
-        ):
-            if value is not None and value not in known:
-                raise UsageError(f"Unknown {name} {value!r}; use one of {', '.join(known)}.")
-        if method != "contrastive" and self.features not in (None, method):
-            raise UsageError(
-                f"The method {method!r} has its own features; use {self.features!r} with contrastive."
-            )
-        for name in ("select", *OF_PROPOSALS):
-            if method != "contrastive" and getattr(self, name) != getattr(ContrastiveSettings, name):
-                raise UsageError(f"{name} goes with the method contrastive, not {method!r}; remove it.")
-        if self.class_bias is not None and not isfinite(self.class_bias):
-            raise UsageError(f"The class bias must be a finite number, not {self.class_bias}.")
-        if not 0 <= self.threshold <= 1:
-            raise UsageError(f"The threshold must be from 0 to 1, not {self.threshold}.")
-        if self.threshold and classes.background is None:
-            raise UsageError(
-                "A threshold gives pixels to the class `background`, which the class list lacks; add it to the list."
-            )
-        if not 0 <= self.overlap < self.tile:
-            raise UsageError(
-                f"The overlap must be from 0 to below the tile of {self.tile}, not {self.overlap}."
-            )
-        self.proposals().check()
-        self.rules.check()
-
-    def proposals(self) -> ProposalSettings:
-        """The settings of proposals; SAM's limits in place of None."""
-        return ProposalSettings(
-            points_per_side=self.points_per_side,
-            predicted_iou=SAM_LIMITS[0] if self.predicted_iou is None else self.predicted_iou,
-            stability=SAM_LIMITS[1] if self.stability is None else self.stability,
-            window=self.proposal_window or self.tile,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +84,7 @@ class ContrastivePipeline:
         settings: complete, without None.
         upsampler: of CLIP's features, or None.
         upsampler_sha256: hash of its file, or empty.
-        cache: folder in which proposals are stored by content; None stores none.
+        cache: of proposals and features; None stores none.
     """
 
     classes: ClassList
@@ -179,7 +95,7 @@ class ContrastivePipeline:
     settings: ContrastiveSettings
     upsampler: JointBilateralUpsampler | None = None
     upsampler_sha256: str = ""
-    cache: Path | None = None
+    cache: Cache | None = None
 
     @property
     def selection(self) -> str:
@@ -203,7 +119,7 @@ class ContrastivePipeline:
             GeoClickError: the image cannot be read, or the models cannot take it.
         """
         found = self.label(as_array(image))
-        confidence = found.dense.confidence(self.classes, found.labels)
+        confidence = found.dense.confidence(found.labels)
         return SemanticPrediction(found.labels, confidence, found.coverage, found.proposals)
 
     def label(self, image: np.ndarray, truth: np.ndarray | None = None) -> LabelMap:
@@ -217,24 +133,34 @@ class ContrastivePipeline:
         Raises:
             GeoClickError: the models cannot take the image.
         """
-        settings, classes = self.settings, self.classes
-        dense_map = DenseMap(image, self._logits, tile=settings.tile, overlap=settings.overlap)
-        labels = dense_map.labels(classes, threshold=settings.threshold, background=classes.background or 0)
+        dense_map = self.dense_map(image)
+        settings = self.settings
+        labels = dense_map.labels(threshold=settings.threshold, background=self.classes.background or 0)
         if self.segmenter is None:
             return LabelMap(labels, dense_map)
-        proposals = self._propose(self.segmenter, image)
+        regions = self.regions(image)
         if truth is None:
-            selected = self._select(image, dense_map, labels, proposals)
+            selected = self.select(image, labels, regions, dense_map.probabilities)
         else:
-            selected = selection.oracle_proposals(truth, proposals, classes, self._rules, labels=labels)
-        covered = selection.coverage(proposals, (image.shape[0], image.shape[1]))
-        return LabelMap(selected, dense_map, covered, len(proposals))
+            selected = self.oracle(truth, labels, regions)
+        return LabelMap(selected, dense_map, regions.coverage(), len(regions))
 
-    def _propose(self, segmenter: Segmenter, image: np.ndarray) -> list[Proposal]:
-        settings = self.settings.proposals()
-        if self.cache is None:
-            return propose_with(segmenter, image, settings)
-        return proposal_cache.cached(self.cache, segmenter, image, settings)
+    def dense_map(self, image: np.ndarray) -> DenseMap:
+        """CLIP's labels and probabilities of an image, uint8 [H, W, 3]."""
+        settings = self.settings
+        cut = {"tile": settings.tile, "overlap": settings.overlap}
+        return DenseMap(image, self._logits, self.classes, scale=settings.scale, **cut)
+
+    def regions(self, image: np.ndarray) -> Regions:
+        """The proposals of an image; without a segmenter there are none."""
+        proposals: list[Proposal] = []
+        if self.segmenter is not None:
+            proposals = proposal_cache.cached(self.cache, self.segmenter, image, self.settings.proposals())
+        return Regions(proposals, (image.shape[0], image.shape[1]))
+
+    def oracle(self, truth: np.ndarray, labels: np.ndarray, regions: Regions) -> np.ndarray:
+        """The majority true class of each proposal, int32 [H, W]; see `label`."""
+        return selection.oracle_proposals(truth, regions, self.classes, self._rules, labels=labels)
 
     @property
     def _rules(self) -> PaintingRules:
@@ -243,24 +169,47 @@ class ContrastivePipeline:
         return replace(rules, uncovered="background") if self.selection == "share" else rules
 
     def _logits(self, tile: np.ndarray) -> Tensor:
-        options = dense.WindowOptions(
-            class_bias=self.settings.class_bias or 0.0, mean=self.clip.mean, std=self.clip.std
-        )
-        features = self.settings.features or ""
-        return dense.small_logits(self.clip.model, tile, self.text, features, options, self.upsampler)
+        clip, method, options = self.clip, self.settings.features or "", self._windows
+        features = feature_cache.windows(self.cache, clip, tile, method, options)
+        return dense.small_logits(clip.model, tile, self.text, method, options, self.upsampler, features)
 
-    def _select(
-        self, image: np.ndarray, dense_map: DenseMap, labels: np.ndarray, proposals: list[Proposal]
+    @property
+    def _windows(self) -> dense.WindowOptions:
+        bias = self.settings.class_bias or 0.0
+        return dense.WindowOptions(class_bias=bias, mean=self.clip.mean, std=self.clip.std)
+
+    def select(
+        self,
+        image: np.ndarray,
+        labels: np.ndarray,
+        regions: Regions,
+        probabilities: Callable[[], Tensor],
     ) -> np.ndarray:
-        classes, rules = self.classes, self._rules
-        if self.selection == "soft-vote":
-            return selection.soft_vote(dense_map.probabilities(classes), proposals, rules, labels)
-        if self.selection == "pool":
-            return selection.pool(self._features(image), self.text, classes, proposals, labels, rules)
+        """The class of each pixel by the rules of the settings.
+
+        Args:
+            image: uint8 [H, W, 3] RGB.
+            labels: CLIP's, int [H, W].
+            regions: the proposals.
+            probabilities: computes those of the classes, [C, H, W].
+
+        Returns:
+            int32 [H, W].
+        """
+        classes, rules, name = self.classes, self._rules, self.selection
+        if name == "soft-vote":
+            return selection.soft_vote(probabilities(), regions, rules, labels)
+        if name in region_crops.SELECTIONS:
+            background = region_crops.SELECTIONS[name]
+            crops = feature_cache.crops(self.cache, self.clip, image, regions.proposals, background)
+            cosines = region_crops.cosines(crops, self.text)
+            return selection.by_query(cosines, classes, regions, labels, rules)
+        if name == "pool":
+            return selection.pool(self._features(image), self.text, classes, regions, labels, rules)
         target = self._target
         if target is None:
-            return selection.vote(labels, proposals, classes, rules)
-        union = selection.share(labels, proposals, target=target, threshold=SHARE)
+            return selection.vote(labels, regions, classes, rules)
+        union = selection.share(labels, regions, target=target, threshold=SHARE)
         return np.where(union, target, 1 - target).astype(np.int32)
 
     def _features(self, image: np.ndarray) -> Tensor:
@@ -270,13 +219,7 @@ class ContrastivePipeline:
                 f"The selection 'pool' takes images of at most {self.settings.tile} pixels a side, not "
                 f"{image.shape[1]}x{image.shape[0]}; use vote or soft-vote."
             )
-        options = dense.WindowOptions(mean=self.clip.mean, std=self.clip.std)
-        side = patch_size(self.clip.model)
-        scale = options.long_side / max(image.shape[:2])
-        height, width = (max(side, round(length * scale / side) * side) for length in image.shape[:2])
-        pixels = dense.normalized(resize(image, (height, width)), self.clip.model, options)
-        batch = pixels[None].to(self.clip.model.device)
-        return dense.dense_features(self.clip.model, batch, self.settings.features or "")[0][0]
+        return feature_cache.whole(self.cache, self.clip, image, self.settings.features or "", self._windows)
 
     def describe(self) -> dict[str, Yaml]:
         """The models with their hashes and all settings, for records."""
@@ -292,7 +235,6 @@ class ContrastivePipeline:
             "long_side": windows.long_side,
             "window": windows.window,
             "stride": windows.stride,
-            "scale": SCALE,
             "synonyms": "max",
             "select": self.selection,
             "segmenter": frozen.name if frozen else None,
@@ -346,7 +288,7 @@ def load(
     if method == "contrastive":
         frozen = segmenters.load(segmenter, checkpoint=checkpoint, device=device)
     model = load_clip(clip, clip_checkpoint, device)
-    complete = _complete(settings, method, model, embedded_segmenter=segmenter == "embedded")
+    complete = completed(settings, method, model, embedded_segmenter=segmenter == "embedded")
     text = text_embeddings(model, classes.queries, TEMPLATES[complete.templates or ""])
     if complete.upsample is None:
         return ContrastivePipeline(classes, method, model, text, frozen, complete)
@@ -358,40 +300,3 @@ def load(
             "the CLIP that it was trained for, such as ViT-B/16, or drop --upsample."
         )
     return ContrastivePipeline(classes, method, model, text, frozen, complete, filters, files.sha256(path))
-
-
-def settings_of(options: ClipOptions, *, tile: int | None, overlap: int) -> ContrastiveSettings:
-    """The settings in a command's options."""
-    return ContrastiveSettings(
-        features=options.features,
-        class_bias=options.class_bias,
-        templates=options.templates,
-        threshold=options.threshold or 0.0,
-        select=options.select,
-        points_per_side=options.points_per_side,
-        predicted_iou=options.predicted_iou,
-        stability=options.stability_score,
-        upsample=options.upsample,
-        tile=tile or TILE,
-        overlap=overlap,
-    )
-
-
-def _complete(
-    settings: ContrastiveSettings, method: str, clip: Clip, *, embedded_segmenter: bool
-) -> ContrastiveSettings:
-    """The settings with the defaults of the models in place of None."""
-    embedded = clip.name == "embedded"
-    features = method
-    if method == "contrastive":
-        features = settings.features or ("clearclip" if embedded else "segearth-ov")
-    bias = CLASS_BIAS if features == "segearth-ov" and not embedded and not clip.is_siglip else 0.0
-    limits = EMBEDDED_LIMITS if embedded_segmenter else SAM_LIMITS
-    return replace(
-        settings,
-        features=features,
-        class_bias=bias if settings.class_bias is None else settings.class_bias,
-        templates=settings.templates or ("aerial" if embedded else "imagenet"),
-        predicted_iou=limits[0] if settings.predicted_iou is None else settings.predicted_iou,
-        stability=limits[1] if settings.stability is None else settings.stability,
-    )

@@ -1,85 +1,66 @@
 """Proposals stored by content: image, weights and settings, so that other selections need no segmenter."""
 
 import dataclasses
-import hashlib
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 
-from geoclick import masks
-from geoclick.errors import GeoClickError
-from geoclick.files import write_whole
+from geoclick.inference.contrastive.cache import Cache, Stored, image_key
 from geoclick.inference.contrastive.proposals import Proposal, ProposalSettings, propose_with
 from geoclick.segmenters.base import Segmenter
 from geoclick.segmenters.sam import SamSegmenter
+from geoclick.yaml_file import Yaml
 
-VERSION = 1
-"""Changes when the same image, weights and settings give other proposals."""
+VERSION = 2
+"""Changes when the same image, weights and settings give other proposals, or their form changes."""
 
 
-def key(segmenter: Segmenter, image: np.ndarray, settings: ProposalSettings) -> str:
-    """The name of the proposals of an image, 64 hexadecimal digits."""
+def content(segmenter: Segmenter, image: np.ndarray, settings: ProposalSettings) -> dict[str, Yaml]:
+    """Everything that the proposals of an image depend on."""
     dtype = segmenter.dtype if isinstance(segmenter, SamSegmenter) else None
-    content = {
+    return {
         "version": VERSION,
         "segmenter": segmenter.name,
         "sha256": segmenter.sha256,
         "dtype": str(dtype),
         "settings": dataclasses.asdict(settings),
-        "shape": image.shape,
-        "pixels": hashlib.sha256(image.tobytes()).hexdigest(),
+        **image_key(image),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def cached(
-    folder: Path, segmenter: Segmenter, image: np.ndarray, settings: ProposalSettings
+    cache: Cache | None, segmenter: Segmenter, image: np.ndarray, settings: ProposalSettings
 ) -> list[Proposal]:
-    """The proposals of an image, read from a folder, or made and written to it.
+    """The proposals of an image, read from a cache, or made and written to it.
 
     Args:
-        folder: of the cache; several processes may use it at once.
+        cache: None makes them.
         segmenter: the segmenter; one whose weights have no hash is not cached.
         image: uint8 [H, W, 3] RGB.
         settings: of the proposals.
-
-    Raises:
-        GeoClickError: a stored file is broken.
     """
     if not segmenter.sha256:
-        return propose_with(segmenter, image, settings)
-    name = key(segmenter, image, settings)
-    path = folder / name[:2] / f"{name}.json"
-    if path.is_file():
-        return _read(path)
-    proposals = propose_with(segmenter, image, settings)
+        cache = None
+    about = {} if cache is None else content(segmenter, image, settings)
+    return STORED.value(cache, about, lambda: propose_with(segmenter, image, settings))
+
+
+def _encode(proposals: list[Proposal]) -> bytes:
     lines = [json.dumps(dataclasses.asdict(proposal)) for proposal in proposals]
-    # A name for each process, since two may make the same proposals.
-    own = path.with_name(f"{name}-{os.getpid()}")
-    write_whole(own, "[" + ",\n".join(lines) + "]\n")
-    own.replace(path)
-    return proposals
+    return ("[" + ",\n".join(lines) + "]\n").encode()
 
 
-def _read(path: Path) -> list[Proposal]:
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(records, list):
-            raise ValueError("no list")
-        proposals = [
-            Proposal(
-                record["rle"],
-                float(record["predicted_iou"]),
-                float(record["stability"]),
-                (float(record["point"][0]), float(record["point"][1])),
-                tuple(map(int, record["box"])),  # type: ignore[arg-type]
-            )
-            for record in records
-        ]
-        for proposal in proposals:
-            masks.area(proposal.rle)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, GeoClickError) as error:
-        raise GeoClickError(f"The stored proposals in {path} are broken; delete the file.") from error
-    return proposals
+def _decode(stored: bytes) -> list[Proposal]:
+    return [
+        Proposal(
+            record["rle"],
+            record["predicted_iou"],
+            record["stability"],
+            (record["point"][0], record["point"][1]),
+            (record["box"][0], record["box"][1], record["box"][2], record["box"][3]),
+        )
+        for record in json.loads(stored)
+    ]
+
+
+STORED = Stored("proposals", _encode, _decode)

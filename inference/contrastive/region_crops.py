@@ -19,6 +19,9 @@ from geoclick.inference.contrastive.regions import Region
 Background = Literal["kept", "blurred", "mean"]
 BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 
+SELECTIONS: dict[str, Background] = {"crop": "kept", "crop-blurred": "blurred", "crop-mean": "mean"}
+"""The background of each rule by which a proposal takes the class of its crop."""
+
 BLUR = 10
 """Standard deviation of the blur in pixels of the resized crop, for an image size of 224."""
 
@@ -26,7 +29,6 @@ CPU_BATCH, GPU_BATCH = 4, 64
 """Crops in one batch."""
 
 
-@torch.inference_mode()
 def crop_cosines(
     clip: Clip,
     image: np.ndarray,
@@ -52,27 +54,50 @@ def crop_cosines(
     Raises:
         UsageError: an unknown background, or a margin below 1.
     """
+    embeddings = crop_embeddings(clip, image, proposals, background=background, margin=margin)
+    return cosines(embeddings, text_features)
+
+
+@torch.inference_mode()
+def crop_embeddings(
+    clip: Clip,
+    image: np.ndarray,
+    proposals: Sequence[Region],
+    *,
+    background: Background = "kept",
+    margin: float = 1.0,
+) -> Tensor:
+    """The normalized embedding of a crop around each proposal, float32 [N, D]; 0 for an empty mask.
+
+    Arguments and errors are those of `crop_cosines`. D is 0 if all masks are empty.
+    """
     if background not in BACKGROUNDS:
         raise UsageError(f"Unknown background {background!r} of crops; use one of {', '.join(BACKGROUNDS)}.")
     if margin < 1:
         raise UsageError(f"The margin of crops must be 1 or more, not {margin}.")
     device = clip.model.device
-    text = text_features.to(device=device, dtype=torch.float32)
-    cosines = np.zeros((len(proposals), len(text)), np.float32)
     filled = [number for number, proposal in enumerate(proposals) if masks.area(proposal.rle)]
 
-    def encode(numbers: Sequence[int]) -> np.ndarray:
+    def encode(numbers: Sequence[int]) -> Tensor:
         crops = [crop(clip, image, proposals[n], background=background, margin=margin) for n in numbers]
         pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
         mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (clip.mean, clip.std))
         normal = ((pixels.float() / 255 - mean) / std).to(clip.model.dtype)
         features = clip.model.get_image_features(pixel_values=normal)
         pooled = features if isinstance(features, Tensor) else features.pooler_output
-        return (functional.normalize(pooled.float(), dim=-1) @ text.T).cpu().numpy()
+        return functional.normalize(pooled.float(), dim=-1)
 
-    batches = _batch(device.type).run(filled, encode)
-    cosines[filled] = np.concatenate([np.zeros((0, len(text)), np.float32), *batches])
-    return cosines
+    encoded = torch.cat([torch.zeros(0, device=device), *_batch(device.type).run(filled, encode)])
+    embeddings = encoded.new_zeros(len(proposals), encoded.shape[-1])
+    embeddings[filled] = encoded
+    return embeddings
+
+
+def cosines(embeddings: Tensor, text_features: Tensor) -> np.ndarray:
+    """The cosines of the embeddings of crops [N, D] and of queries [Q, D], float32 [N, Q]."""
+    if not embeddings.shape[1]:
+        return np.zeros((len(embeddings), len(text_features)), np.float32)
+    return (embeddings @ text_features.to(embeddings).T).cpu().numpy()
 
 
 @lru_cache

@@ -69,6 +69,8 @@ class Regions:
         size: (height, width) of the image.
 
     Attributes:
+        proposals: the masks.
+        size: of the image.
         starts: first pixel of each interval, column by column, int64 [R].
         ends: first pixel after it.
         owner: number of its mask.
@@ -79,7 +81,7 @@ class Regions:
     """
 
     def __init__(self, proposals: Sequence[Region], size: tuple[int, int]) -> None:
-        self.size = size
+        self.proposals, self.size = proposals, size
         self.scores = np.array([proposal.predicted_iou for proposal in proposals], float)
         starts, ends = [], []
         for proposal in proposals:
@@ -110,9 +112,12 @@ class Regions:
     def counts(self, labels: np.ndarray, classes: int) -> np.ndarray:
         """The pixels of each class inside each mask, int64 [N, C]; other labels are not counted."""
         counts = np.zeros((len(self), classes), np.int64)
-        for number in np.unique(labels):
-            if 0 <= number < classes:
-                counts[:, number] = self.sums(labels == number)
+        # In the order of the intervals once, not for each class.
+        columns = np.ascontiguousarray(labels.T).T
+        for number in range(classes):
+            plane = columns == number
+            if plane.any():
+                counts[:, number] = self.sums(plane)
         return counts
 
     def cells(self, grid: tuple[int, int]) -> np.ndarray:

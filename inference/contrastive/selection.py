@@ -14,13 +14,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.inference.contrastive import region_crops
 from geoclick.inference.contrastive.classes import ClassList
 from geoclick.inference.contrastive.regions import PaintingRules, Region, Regions
 
 Classes = ClassList | Sequence[int] | np.ndarray | int
 """The class of each query (a list of classes, or whole numbers [Q]), or the number of classes."""
 
-SELECTIONS = ("vote", "soft-vote", "pool", "crop")
+Proposals = Sequence[Region] | Regions
+"""The masks of an image, or already their intervals, which several functions may share."""
+
+SELECTIONS = ("vote", "soft-vote", "pool", *region_crops.SELECTIONS)
 """The names of the rules that give a proposal its class."""
 
 ORACLE_RULES = PaintingRules(uncovered="background")
@@ -28,7 +32,7 @@ ORACLE_RULES = PaintingRules(uncovered="background")
 
 
 def vote(
-    labels: np.ndarray, proposals: Sequence[Region], classes: Classes, rules: PaintingRules | None = None
+    labels: np.ndarray, proposals: Proposals, classes: Classes, rules: PaintingRules | None = None
 ) -> np.ndarray:
     """The majority label of each proposal; the lower class of two equal ones.
 
@@ -46,14 +50,14 @@ def vote(
         UsageError: a rule is unknown.
         GeoClickError: a proposal has another size than the labels.
     """
-    regions = Regions(proposals, _size(labels))
+    regions = regions_of(proposals, _size(labels))
     counts = regions.counts(labels, class_count(classes))
     return _paint(regions, counts, rules or PaintingRules(), labels)
 
 
 def share(
     labels: np.ndarray,
-    proposals: Sequence[Region],
+    proposals: Proposals,
     *,
     target: int = 1,
     threshold: float = 0.5,
@@ -79,7 +83,7 @@ def share(
         raise UsageError(f"The threshold of the share must be from 0 to 1, not {threshold}.")
     if uncovered not in ("background", "dense"):
         raise UsageError(f"Unknown rule {uncovered!r} for uncovered pixels; use background or dense.")
-    regions = Regions(proposals, _size(labels))
+    regions = regions_of(proposals, _size(labels))
     shares = regions.sums(labels == target) / np.maximum(regions.areas, 1)
     union = PaintingRules(uncovered="background")
     if uncovered == "background":
@@ -94,7 +98,7 @@ def share(
 
 def soft_vote(
     probabilities: Tensor | np.ndarray,
-    proposals: Sequence[Region],
+    proposals: Proposals,
     rules: PaintingRules | None = None,
     labels: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -110,7 +114,7 @@ def soft_vote(
         int32 [H, W].
     """
     planes = torch.as_tensor(probabilities)
-    regions = Regions(proposals, (planes.shape[1], planes.shape[2]))
+    regions = regions_of(proposals, (planes.shape[1], planes.shape[2]))
     sums = np.stack([regions.sums(plane.float().cpu().numpy()) for plane in planes], axis=1)
     dense = planes.argmax(0).cpu().numpy() if labels is None else labels
     return _paint(regions, sums, rules or PaintingRules(), dense)
@@ -120,7 +124,7 @@ def pool(
     features: Tensor,
     text_features: Tensor,
     classes: ClassList | Sequence[int],
-    proposals: Sequence[Region],
+    proposals: Proposals,
     labels: np.ndarray,
     rules: PaintingRules | None = None,
 ) -> np.ndarray:
@@ -137,7 +141,7 @@ def pool(
     Returns:
         int32 [H, W].
     """
-    regions = Regions(proposals, _size(labels))
+    regions = regions_of(proposals, _size(labels))
     cells = torch.as_tensor(regions.cells((features.shape[0], features.shape[1])), device=features.device)
     mean = functional.normalize(cells.flatten(1).float() @ features.flatten(0, 1).float(), dim=-1)
     cosines = (mean @ text_features.float().T).cpu().numpy()
@@ -147,7 +151,7 @@ def pool(
 def by_query(
     cosines: np.ndarray,
     classes: ClassList | Sequence[int],
-    proposals: Sequence[Region],
+    proposals: Proposals,
     labels: np.ndarray,
     rules: PaintingRules | None = None,
 ) -> np.ndarray:
@@ -171,12 +175,14 @@ def by_query(
     best = np.full((len(proposals), class_count(classes)), -np.inf)
     for query, number in enumerate(numbers):
         best[:, number] = np.maximum(best[:, number], cosines[:, query])
-    return _paint(Regions(proposals, _size(labels)), best, rules or PaintingRules(), labels, per_pixel=False)
+    return _paint(
+        regions_of(proposals, _size(labels)), best, rules or PaintingRules(), labels, per_pixel=False
+    )
 
 
 def oracle_proposals(
     truth: np.ndarray,
-    proposals: Sequence[Region],
+    proposals: Proposals,
     classes: Classes,
     rules: PaintingRules = ORACLE_RULES,
     *,
@@ -198,15 +204,28 @@ def oracle_proposals(
     Returns:
         int32 [H, W].
     """
-    regions = Regions(proposals, _size(truth))
+    regions = regions_of(proposals, _size(truth))
     count = class_count(classes)
     counts = regions.counts(np.where(truth == ignored, -1, truth.astype(np.int64)), count)
     return _paint(regions, counts, rules, labels)
 
 
-def coverage(proposals: Sequence[Region], size: tuple[int, int]) -> float:
+def coverage(proposals: Proposals, size: tuple[int, int]) -> float:
     """The share of the pixels of an image of `size` (height, width) that are in at least one proposal."""
-    return Regions(proposals, size).coverage()
+    return regions_of(proposals, size).coverage()
+
+
+def regions_of(proposals: Proposals, size: tuple[int, int]) -> Regions:
+    """The intervals of the masks of an image of `size` (height, width).
+
+    Raises:
+        GeoClickError: a mask has another size.
+    """
+    if not isinstance(proposals, Regions):
+        return Regions(proposals, size)
+    if proposals.size != tuple(size):
+        return Regions(proposals.proposals, size)
+    return proposals
 
 
 def class_count(classes: Classes) -> int:

@@ -8,9 +8,10 @@ from geoclick import options
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.datasets.class_maps import IGNORED
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference.contrastive import classes, dense, pipeline, selection, vision_transformer
-from geoclick.inference.contrastive.pipeline import ContrastiveSettings, load
+from geoclick.inference.contrastive import classes, dense, selection, vision_transformer
+from geoclick.inference.contrastive.pipeline import load
 from geoclick.inference.contrastive.proposals import propose
+from geoclick.inference.contrastive.settings import ContrastiveSettings, completed
 from geoclick.scenes.copies.semantic import paint
 
 BENCHMARK = BENCHMARKS["loveda"]
@@ -48,7 +49,7 @@ def mean_iou(predicted, truth):
 
 def test_the_options_name_the_methods():
     assert set(vision_transformer.VARIANTS) == set(options.DENSE_METHODS)
-    assert set(options.SELECTIONS) < set(selection.SELECTIONS)
+    assert options.SELECTIONS == selection.SELECTIONS
 
 
 def test_proposals_beat_plain_clip_and_stay_below_the_oracle(loaded, scene):
@@ -81,7 +82,7 @@ def test_the_vote_of_the_dense_labels_and_their_probabilities(loaded, scene):
     assert np.allclose(prediction.confidence, np.choose(expected, probabilities), atol=1e-5)
 
 
-@pytest.mark.parametrize("select", ["soft-vote", "pool"])
+@pytest.mark.parametrize("select", options.SELECTIONS[1:])
 def test_other_selections(loaded, scene, select):
     image = scene[0][:200, :250]
     other = replace(loaded, settings=replace(loaded.settings, select=select))
@@ -122,7 +123,7 @@ def test_defaults_depend_on_the_models(loaded):
 
         Named.name = name
         settings = ContrastiveSettings(**given)
-        result = pipeline._complete(settings, method, Named(), embedded_segmenter=embedded_segmenter)
+        result = completed(settings, method, Named(), embedded_segmenter=embedded_segmenter)
         return result.features, result.class_bias, result.templates, result.predicted_iou, result.stability
 
     own = ("segearth-ov", -0.3, "imagenet", 0.88, 0.95)
@@ -143,7 +144,8 @@ def test_defaults_depend_on_the_models(loaded):
         ({"threshold": 0.3}, "lacks; add it"),
         ({"threshold": 1.5}, "from 0 to 1, not 1.5"),
         ({"tile": 100}, "below the tile of 100, not 128"),
-        ({"select": "crop"}, "Unknown selection 'crop'; use one of vote"),
+        ({"select": "crops"}, "Unknown selection 'crops'; use one of vote"),
+        ({"scale": 0.0}, "scale of the cosines must be a number above 0, not 0"),
         ({"features": "dino"}, "Unknown features 'dino'"),
         ({"points_per_side": 0}, "A grid of 0"),
         ({"stability": 1.5}, "stability must be from 0 to 1"),
