@@ -25,6 +25,9 @@ DENSE_METHODS = ("clip", "maskclip", "sclip", "gem", "clearclip", "segearth-ov")
 METHODS = ("contrastive", *DENSE_METHODS)
 """Classes of SAM's proposals, or CLIP's labels alone."""
 
+MAP_METHODS = (*METHODS, "sam3")
+"""What makes a map of classes: also SAM 3 without CLIP."""
+
 SELECTIONS = ("vote", "soft-vote", "pool", "crop", "crop-blurred", "crop-mean")
 """How a proposal takes its class."""
 

@@ -3,7 +3,8 @@
 geoclick predict tile.png --text "the largest building" --output runs/predict
 geoclick predict tile.png --classes "building, roof; road; water" --output runs/map
 
-With `--classes` CLIP and SAM make a map of all classes instead, and the overlay has a legend.
+With `--classes` CLIP and SAM, or SAM 3 (`--method sam3`), make a map of all classes instead, and the overlay has a
+legend.
 
 With `--tile N`, images with a larger side are cut to overlapping windows of N pixels, each window is asked on its own,
 and the masks are put together. With several texts (`--text building --text road`) the names of the outputs end with the
@@ -22,12 +23,13 @@ from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import prediction_files
-from geoclick.options import METHODS, ClipOptions, GenerationOptions, PixelRule
+from geoclick.options import MAP_METHODS, ClipOptions, GenerationOptions, PixelRule
 from geoclick.progress_bar import progress
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from geoclick.inference.contrastive.map_files import MapPipeline
     from geoclick.inference.pipeline import Pipeline
     from geoclick.inference.prediction import Prediction
 
@@ -35,6 +37,12 @@ EXAMPLE = (
     'geoclick predict tile.png --text "the largest building" --output runs/predict\n'
     '  geoclick predict tile.png --classes "building, roof; road; water" --output runs/map'
 )
+
+OF_TEXT = (
+    *("vlm", "adapter", "answer_format", "max_new_tokens", "min_pixels", "max_pixels"),
+    *("quantise", "decode", "batch_size"),
+)
+"""Options without a meaning for a map of classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +62,12 @@ class PredictOptions(PixelRule, ClipOptions, GenerationOptions):
     )
     method: str = option(
         "contrastive",
-        choices=METHODS,
-        help="what makes the map of --classes: CLIP and the proposals of the segmenter (contrastive), or CLIP alone "
-        "by one of the other methods",
+        choices=MAP_METHODS,
+        help="what makes the map of --classes: CLIP and the proposals of the segmenter (contrastive), SAM 3 with the "
+        "names as prompts (sam3), or CLIP alone by one of the other methods",
+    )
+    sam3: str | None = option(
+        None, help="SAM 3 for --method sam3: a local folder, or a hub id, such as facebook/sam3"
     )
     output: str = option("runs/predict", help="folder for the masks, overlays and records")
     batch_size: int = option(8, help="images in one call of the model", minimum=1)
@@ -79,7 +90,8 @@ def check(options: PredictOptions) -> list[Path]:
             "Missing --text or --classes; give one on the command line or in --config (see 'geoclick predict --help')."
         )
     else:
-        _refuse(options, ("classes", "method", *(field.name for field in fields(ClipOptions))), "--classes")
+        clip = (field.name for field in fields(ClipOptions))
+        _refuse(options, ("classes", "method", "sam3", *clip), "--classes")
     if not all(text.strip() for text in options.text):
         raise UsageError("--text is empty; name the target, such as --text 'the largest building'.")
     options.pixels()
@@ -98,7 +110,8 @@ def check_classes(options: PredictOptions) -> None:
 
     if options.text:
         raise UsageError("--text and --classes exclude each other; give one of them.")
-    _refuse(options, ("vlm", "adapter", "answer_format", "max_new_tokens"), "--text")
+    _refuse(options, OF_TEXT, "--text")
+    check_method(options)
     given = classes.from_option(options.classes or "")
     listed = classes.with_background(given)
     if not 0 <= (options.threshold or 0) <= 1:
@@ -110,6 +123,19 @@ def check_classes(options: PredictOptions) -> None:
         )
     if listed is not given:
         print(f"The class `background` is added to {given.names[0]!r}, since --classes names no other.")
+
+
+def check_method(options: PredictOptions) -> None:
+    """Raise UsageError for options that have no meaning for the method of a map."""
+    if options.method != "contrastive":
+        _refuse(options, ("segmenter", "checkpoint"), "--method contrastive")
+    if options.method != "sam3":
+        _refuse(options, ("sam3",), "--method sam3")
+        return
+    clip = (field.name for field in fields(ClipOptions) if field.name != "threshold")
+    _refuse(options, clip, "a method of CLIP")
+    if options.sam3 is None:
+        raise UsageError("--method sam3 needs --sam3, a folder or a hub id, such as facebook/sam3.")
 
 
 def _refuse(options: PredictOptions, names: Iterable[str], flag: str) -> None:
@@ -176,11 +202,40 @@ def load_answers(options: PredictOptions) -> Predict:
 
 
 def load_maps(options: PredictOptions) -> Predict:
-    """The contrastive pipeline of `--classes`."""
-    from geoclick.inference.contrastive import map_files, pipeline, settings
+    """The pipeline of `--classes`."""
+    from geoclick.inference.contrastive import map_files
 
     query = options.classes or ""
-    loaded = pipeline.load(
+    loaded = (load_sam3 if options.method == "sam3" else load_contrastive)(options)
+    folder, pixels = Path(options.output), options.pixels()
+
+    def predict(paths: Sequence[Path]) -> dict[Path, str]:
+        named = list(zip(paths, prediction_files.output_stems(paths), strict=True))
+        return map_files.predict_all(loaded, named, folder, pixels, query)
+
+    return predict
+
+
+def load_sam3(options: PredictOptions) -> "MapPipeline":
+    """SAM 3 with the class list as prompts."""
+    from geoclick.inference.contrastive import sam3
+
+    return sam3.load_pipeline(
+        options.classes or "",
+        options.sam3 or "",
+        device=options.device,
+        threshold=options.threshold,
+        tile=options.tile or sam3.TILE,
+        overlap=options.overlap,
+    )
+
+
+def load_contrastive(options: PredictOptions) -> "MapPipeline":
+    """CLIP, with or without the proposals of the segmenter."""
+    from geoclick.inference.contrastive import pipeline, settings
+
+    query = options.classes or ""
+    return pipeline.load(
         query,
         options.method,
         clip=options.clip,
@@ -190,13 +245,6 @@ def load_maps(options: PredictOptions) -> Predict:
         device=options.device,
         settings=settings.settings_of(options, tile=options.tile, overlap=options.overlap),
     )
-    folder, pixels = Path(options.output), options.pixels()
-
-    def predict(paths: Sequence[Path]) -> dict[Path, str]:
-        named = list(zip(paths, prediction_files.output_stems(paths), strict=True))
-        return map_files.predict_all(loaded, named, folder, pixels, query)
-
-    return predict
 
 
 def answer_all(options: PredictOptions, pipeline: "Pipeline", paths: Sequence[Path]) -> dict[Path, str]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -11,14 +12,31 @@ from geoclick.errors import GeoClickError
 from geoclick.geo.reading import PixelOptions, read_image
 from geoclick.images import write_png
 from geoclick.inference.contrastive.classes import ClassList
-from geoclick.inference.contrastive.pipeline import ContrastivePipeline, SemanticPrediction
+from geoclick.inference.contrastive.prediction import SemanticPrediction
 from geoclick.pages import class_drawing
 from geoclick.progress_bar import progress
 from geoclick.yaml_file import Yaml
 
 
+class MapPipeline(Protocol):
+    """Models that make a map of classes."""
+
+    @property
+    def classes(self) -> ClassList:
+        """The class list, with a background if it names one class."""
+        ...
+
+    def predict(self, image: np.ndarray) -> SemanticPrediction:
+        """The classes of an image, uint8 [H, W, 3]."""
+        ...
+
+    def describe(self) -> dict[str, Yaml]:
+        """The models with their hashes and all settings, for records."""
+        ...
+
+
 def predict_all(
-    pipeline: ContrastivePipeline,
+    pipeline: MapPipeline,
     named: Sequence[tuple[Path, str]],
     folder: Path,
     pixels: PixelOptions,

@@ -30,6 +30,7 @@ from geoclick.inference.contrastive import (
 from geoclick.inference.contrastive.cache import Cache
 from geoclick.inference.contrastive.classes import ClassList
 from geoclick.inference.contrastive.dense_map import DenseMap
+from geoclick.inference.contrastive.prediction import SemanticPrediction
 from geoclick.inference.contrastive.proposals import Proposal
 from geoclick.inference.contrastive.regions import PaintingRules, Regions
 from geoclick.inference.contrastive.settings import OF_PROPOSALS, ContrastiveSettings, completed
@@ -42,23 +43,6 @@ SHARE = 0.5
 """With one class, a proposal belongs to it if more than this share of its pixels has its label."""
 
 DESCRIBED_WITH_PROPOSALS = (*OF_PROPOSALS, "proposal_window")
-
-
-@dataclass(frozen=True, eq=False)
-class SemanticPrediction:
-    """The classes of an image.
-
-    Attributes:
-        labels: the class of each pixel, int32 [H, W].
-        confidence: CLIP's probability of that class at each pixel, float32 [H, W].
-        coverage: share of the pixels in at least one proposal; None without proposals.
-        proposals: their number; None without proposals.
-    """
-
-    labels: np.ndarray
-    confidence: np.ndarray
-    coverage: float | None = None
-    proposals: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,14 +273,39 @@ def load(
         frozen = segmenters.load(segmenter, checkpoint=checkpoint, device=device)
     model = load_clip(clip, clip_checkpoint, device)
     complete = completed(settings, method, model, embedded_segmenter=segmenter == "embedded")
-    text = text_embeddings(model, classes.queries, TEMPLATES[complete.templates or ""])
-    if complete.upsample is None:
-        return ContrastivePipeline(classes, method, model, text, frozen, complete)
-    path = Path(complete.upsample)
-    filters = upsampler.load(path, model.model.device)
-    if filters.dim != text.shape[1]:
-        raise GeoClickError(
-            f"{path} upsamples features of size {filters.dim}, but those of the CLIP have {text.shape[1]}; use it with "
-            "the CLIP that it was trained for, such as ViT-B/16, or drop --upsample."
-        )
-    return ContrastivePipeline(classes, method, model, text, frozen, complete, filters, files.sha256(path))
+    return assemble(classes, method, model, frozen, complete)
+
+
+def assemble(
+    classes: ClassList,
+    method: str,
+    clip: Clip,
+    segmenter: Segmenter | None,
+    settings: ContrastiveSettings,
+    cache: Cache | None = None,
+) -> ContrastivePipeline:
+    """The pipeline of loaded models.
+
+    Args:
+        classes: with a background if there is one class only.
+        method: see `load`.
+        clip: labels the pixels.
+        segmenter: makes the proposals; None for another method than contrastive.
+        settings: complete.
+        cache: of text embeddings, proposals and features.
+
+    Raises:
+        GeoClickError: a query is too long for the CLIP, or the feature upsampler is unreadable or of another CLIP.
+    """
+    templates = TEMPLATES[settings.templates or ""]
+    text = text_embeddings(clip, classes.queries, templates, cache=cache and cache.folder / "texts")
+    filters, sha256 = None, ""
+    if settings.upsample is not None:
+        path = Path(settings.upsample)
+        filters, sha256 = upsampler.load(path, clip.model.device), files.sha256(path)
+        if filters.dim != text.shape[1]:
+            raise GeoClickError(
+                f"{path} upsamples features of size {filters.dim}, but those of the CLIP have {text.shape[1]}; use it "
+                "with the CLIP that it was trained for, such as ViT-B/16, or drop --upsample."
+            )
+    return ContrastivePipeline(classes, method, clip, text, segmenter, settings, filters, sha256, cache)

@@ -28,7 +28,11 @@ from geoclick import devices, files, model_folders
 from geoclick.devices import BatchSize
 from geoclick.errors import GeoClickError, UsageError, first_line
 from geoclick.inference.contrastive import blending
+from geoclick.inference.contrastive import classes as class_lists
 from geoclick.inference.contrastive.classes import ClassList
+from geoclick.inference.contrastive.prediction import SemanticPrediction
+from geoclick.inference.pipeline import ImageSource, as_array
+from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
     from transformers import Sam3Model, Sam3Processor
@@ -44,7 +48,7 @@ INSTANCE_SCORE = 0.5
 """Instances of a lower score are left out, as in SegEarth-OV3."""
 
 THRESHOLD = 0.5
-"""Default of `predict --method sam3`; the published evaluation takes 0.1 to 0.5, depending on the benchmark."""
+"""Default for class lists with a background; the published evaluation takes 0.1 to 0.5, depending on the benchmark."""
 
 TOKENS = 32
 """Length of a prompt, with the tokens of its start and end."""
@@ -125,8 +129,8 @@ class Sam3:
     def scores(self, image: np.ndarray, classes: ClassList) -> Tensor:
         """The score of each class at each pixel, float32 [C, H, W]; the image, uint8 [H, W, 3], is encoded once."""
         features, valid = self._prompts(classes.queries)
-        # Otherwise an image of three rows is taken for three channels.
-        inputs = self.processor(images=image, return_tensors="pt", input_data_format="channels_last")
+        # Otherwise an image of three rows is taken for three channels; PyTorch warns of arrays that are read-only.
+        inputs = self.processor(images=image.copy(), return_tensors="pt", input_data_format="channels_last")
         pixels = inputs["pixel_values"].to(device=self.model.device, dtype=self.model.dtype)
         encoded = self.model.get_vision_features(pixels)
         scores = features.new_zeros(len(classes.names), *image.shape[:2], dtype=torch.float32)
@@ -173,6 +177,86 @@ class Sam3:
         )
         text = BaseModelOutputWithPooling(pooler_output=features)
         return self.model(vision_embeds=shared, text_embeds=text, attention_mask=valid)
+
+
+@dataclass(frozen=True, eq=False)
+class Sam3Pipeline:
+    """SAM 3 with a class list, as `geoclick predict` uses it.
+
+    Attributes:
+        classes: the class list, with a background if it names one class.
+        sam3: the model.
+        threshold: see `Sam3.label_map`, as the attributes below.
+        tile: side of a tile in pixels.
+        overlap: of neighboring tiles in pixels.
+    """
+
+    classes: ClassList
+    sam3: Sam3
+    threshold: float
+    tile: int = TILE
+    overlap: int = OVERLAP
+
+    def predict(self, image: ImageSource) -> SemanticPrediction:
+        """The classes of an image; raises GeoClickError if it cannot be read."""
+        labels, confidence = self.sam3.label_map(
+            as_array(image), self.classes, self.threshold, tile=self.tile, overlap=self.overlap
+        )
+        return SemanticPrediction(labels, confidence)
+
+    def describe(self) -> dict[str, Yaml]:
+        """The model with its hash and all settings, for records."""
+        return {
+            "method": "sam3",
+            "sam3": self.sam3.name,
+            "sam3_sha256": self.sam3.sha256,
+            "threshold": self.threshold,
+            "instance_score": INSTANCE_SCORE,
+            "synonyms": "max",
+            "tile": self.tile,
+            "overlap": self.overlap,
+            "clip": None,
+            "segmenter": None,
+        }
+
+
+def default_threshold(classes: ClassList) -> float:
+    """THRESHOLD for a list with a background, else 0."""
+    return 0.0 if classes.background is None else THRESHOLD
+
+
+def load_pipeline(
+    classes: str | ClassList,
+    name_or_folder: str,
+    *,
+    device: str = "auto",
+    threshold: float | None = None,
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+) -> Sam3Pipeline:
+    """Load SAM 3 for a class list.
+
+    Args:
+        classes: such as "building, roof; road; water", the path of a class file, or a class list; `background` is
+            added to a single class.
+        name_or_folder: as in `load`.
+        device: as in `load`.
+        threshold: see `Sam3.label_map`; None takes `default_threshold`.
+        tile: see Sam3Pipeline.
+        overlap: see Sam3Pipeline.
+
+    Raises:
+        GeoClickError: the model or the class file is missing or unreadable.
+        UsageError: a wrong class list, or an overlap that is not below the tile.
+    """
+    if isinstance(classes, str):
+        classes = class_lists.from_option(classes)
+    classes = class_lists.with_background(classes)
+    if not 0 <= overlap < tile:
+        raise UsageError(f"The overlap must be from 0 to below the tile of {tile}, not {overlap}.")
+    if threshold is None:
+        threshold = default_threshold(classes)
+    return Sam3Pipeline(classes, load(name_or_folder, device), threshold, tile, overlap)
 
 
 @lru_cache

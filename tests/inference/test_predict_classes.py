@@ -9,7 +9,9 @@ from PIL import Image
 
 from geoclick import images
 from geoclick.inference import predict
+from geoclick.inference.contrastive import classes, sam3
 from geoclick.scenes.copies.semantic import paint
+from tests import tiny_clips, tiny_sam3
 
 CLASSES = "background; building, roof; road; water: blue; field; tree, forest"
 
@@ -148,7 +150,18 @@ def test_an_image_that_fails_does_not_lose_the_others(run, scene, tmp_path):
         (["--classes", "road; Road"], "has the name 'Road' twice"),
         (["--classes", "road: reddish; tree"], "has an unknown color 'reddish'"),
         (["--classes", "background"], "no class besides the background"),
-        (["--classes", "a; b", "--method", "sam3"], "--method: invalid choice: 'sam3'"),
+        (["--classes", "a; b", "--method", "sam4"], "--method: invalid choice: 'sam4'"),
+        (["--classes", "a; b", "--method", "sam3"], "--method sam3 needs --sam3, a folder or a hub id"),
+        (["--classes", "a; b", "--sam3", "x"], "--sam3 goes with --method sam3"),
+        (
+            ["--classes", "a; b", "--method", "sam3", "--sam3", "x", "--clip", "y"],
+            "--clip goes with a method of",
+        ),
+        (
+            ["--classes", "a; b", "--method", "clip", "--segmenter", "sam_vit_b"],
+            "goes with --method contrastive",
+        ),
+        (["--classes", "a; b", "--batch-size", "2"], "--batch-size goes with --text"),
         (["--classes", "a; b", "--threshold", "0.5"], "`background`, which --classes lacks"),
         (["--classes", "a", "--threshold", "2"], "--threshold must be from 0 to 1, not 2.0"),
         (["--classes", "a; b", "--threshold", "nan"], "--threshold must be 0 or more, not nan"),
@@ -201,3 +214,39 @@ def test_the_upsampler_must_fit_the_clip(run, tmp_path):
     record = json.loads((tmp_path / "out/scene.json").read_text())
     assert record["upsample"] == str(tmp_path / "fits.ckpt")
     assert len(record["upsample_sha256"]) == 64
+
+
+def test_a_map_of_sam3(run, scene, tmp_path):
+    folder = tiny_sam3.folder(tmp_path / "sam3")
+    code, _, _ = run("--classes", "background; building; x; water", "--method", "sam3", "--sam3", folder)
+    assert code == 0
+    record = json.loads((tmp_path / "out/scene.json").read_text())
+    with Image.open(tmp_path / "out/scene.mask.png") as image:
+        mask = np.asarray(image)
+    model = sam3.load(str(folder), "cpu")
+    listed = classes.parse("background; building; x; water")
+    labels, confidence = model.label_map(np.asarray(Image.open(scene)), listed, 0.5)
+    np.testing.assert_array_equal(mask, labels)
+    assert len(np.unique(labels)) > 2
+    for row in record["classes"]:
+        own = labels == row["index"]
+        if own.any():
+            assert row["confidence"] == pytest.approx(confidence[own].mean(), abs=1e-5)
+    expected = {"method": "sam3", "sam3": str(folder), "sam3_sha256": model.sha256, "threshold": 0.5}
+    assert record | expected == record
+    assert (record["clip"], record["segmenter"], record["coverage"]) == (None, None, None)
+    # Without a background there is no threshold; a second run replaces the files.
+    words = ("--classes", "building; x; water", "--method", "sam3", "--sam3", folder)
+    assert run(*words, "--output", tmp_path / "other")[0] == 0
+    assert run(*words, "--output", tmp_path / "other")[0] == 0
+    assert json.loads((tmp_path / "other/scene.json").read_text())["threshold"] == 0
+
+
+def test_a_folder_of_another_model_for_sam3_is_one_sentence(run, tmp_path):
+    folder = tiny_clips.folder(tmp_path / "clip", tiny_clips.clip())
+    code, _, error = run("--classes", "a; b", "--method", "sam3", "--sam3", folder)
+    assert (code, error) == (
+        1,
+        f"error: {folder} holds a model of type clip, not a SAM 3; give an existing folder, or a hub id such as "
+        "facebook/sam3.",
+    )
