@@ -24,6 +24,7 @@ import numpy as np
 from geoclick import config, files
 from geoclick.command import Command
 from geoclick.config import option
+from geoclick.errors import GeoClickError
 from geoclick.options import DatasetOptions
 
 if TYPE_CHECKING:
@@ -200,6 +201,8 @@ def measure(options: SpeedOptions, samples: "Iterable[Sample]") -> dict[str, Any
         "encoder": encode,
     }
     groups = draw_samples(samples, options)
+    if not groups:
+        raise GeoClickError("The split has no target to click on; give another --root or --split.")
     seconds, results = time_methods(methods, groups, device)
     setup = {
         "model": options.model,

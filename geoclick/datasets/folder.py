@@ -171,7 +171,7 @@ def _paired(
     root: Path, split: str, base: Path, options: ReadOptions, on_left_out: OnLeftOut
 ) -> Iterator[Sample]:
     """Samples of images and masks with the same stem."""
-    legends = (inside(root, folder / "classes.json") for folder in (base, root / split, root))
+    legends = (inside(root, name) for name in (Path(split) / "classes.json", "classes.json"))
     legend = next((read_legend(path) for path in legends if path.is_file()), None)
     files = [path for path in sorted((base / "images").iterdir()) if _visible(path)]
     mask_of = {path.stem: path for path in sorted((base / "masks").iterdir()) if _visible(path)}
