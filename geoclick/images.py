@@ -28,6 +28,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path, formats=FORMATS)
+        # Without a name Pillow does not map the file into memory, where it scrambles TIFFs that are turned.
+        image.filename = "" if image.format == "TIFF" else image.filename
         with image:
             yield image
     except GeoClickError:

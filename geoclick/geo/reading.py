@@ -136,7 +136,7 @@ def read_image(
         UsageError: it lacks a band.
     """
     path = Path(path)
-    driver = _driver(path)
+    driver = driver_of(path)
     try:
         image = _with_pillow(path, driver, pixels)
     except (UsageError, NeedsRasterio):
@@ -156,7 +156,7 @@ def read_image(
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright image, from its header; raises GeoClickError if it has none."""
-    driver = _driver(path)
+    driver = driver_of(path)
     try:
         with images.opened(path) as image:
             # Pillow turns TIFFs itself.
@@ -185,7 +185,7 @@ def turned(size: tuple[int, ...], other: tuple[int, ...]) -> str:
     return " Images are read upright, by their EXIF orientation; masks and boxes must be upright too."
 
 
-def _driver(path: Path) -> str | None:
+def driver_of(path: Path) -> str | None:
     """GDAL's driver for a file, by its first bytes; None if there is none that is used."""
     try:
         with path.open("rb") as file:
@@ -200,15 +200,24 @@ def _with_pillow(path: Path, driver: str | None, pixels: PixelOptions) -> np.nda
         orientation = _orientation(image, path)
         if not _is_deep(image, path):
             array = _eight_bits(image, path, pixels.bands)
-            return array if image.format == "TIFF" else _upright(array, orientation)
+            return array if image.format == "TIFF" else upright(array, orientation)
         native = image.mode in ("I", "F") or image.mode.startswith("I;16")
         if native and (driver is None or not _has_rasterio()):
             array = _stretched(image, path, pixels)
-            return array if image.format == "TIFF" else _upright(array, orientation)
+            return array if image.format == "TIFF" else upright(array, orientation)
     if driver is None:
         raise GeoClickError(f"{path} has more than 8 bits per value; convert it to a GeoTIFF.")
     reason = GeoClickError("it has several bands of more than 8 bits")
-    return _upright(_with_rasterio(path, driver, pixels, reason=reason), orientation)
+    return upright(_with_rasterio(path, driver, pixels, reason=reason), orientation)
+
+
+def orientation_of(path: Path) -> int:
+    """The EXIF orientation by which `read_image` turns an image, 1 to 8; 1 if it turns none."""
+    try:
+        with images.opened(path) as image:
+            return _orientation(image, path)
+    except GeoClickError:  # only rasterio reads it, which does not turn images
+        return 1
 
 
 def _orientation(image: Image.Image, path: Path) -> int:
@@ -335,7 +344,8 @@ def _to_bytes(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=1).transpose(1, 2, 0)
 
 
-def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+def upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """An image [H, W, ...] of an EXIF orientation, turned upright."""
     return np.ascontiguousarray(UPRIGHT[orientation](image)) if orientation in UPRIGHT else image
 
 

@@ -161,6 +161,15 @@ def test_images_are_upright(tmp_path, orientation, suffix):
     assert image_size(path) == upright.shape[:2] == ((53, 37) if orientation > 4 else (37, 53))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+def test_tiffs_that_could_be_mapped_into_memory_are_upright(tmp_path, orientation, mode):
+    image = Image.fromarray(NOISE).convert(mode)
+    image.save(tmp_path / "a.tif", tiffinfo={reading.ORIENTATION: orientation})
+    turned = reading.UPRIGHT.get(orientation, lambda pixels: pixels)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), turned(np.asarray(image.convert("RGB"))))
+
+
 def test_an_orientation_after_the_pixels_of_a_png_counts(tmp_path):
     exif = Image.Exif()
     exif[reading.ORIENTATION] = 6
