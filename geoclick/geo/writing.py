@@ -1,0 +1,194 @@
+"""Writing a map of classes: an index mask as GeoTIFF, and polygons as GeoPackage and GeoJSON.
+
+Polygons follow the edges of pixels; a region of a class is one polygon if its pixels share sides. The GeoPackage has
+the coordinate reference system of the image, GeoJSON longitude and latitude (RFC 7946). Needs the extra `geo`.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoclick import files
+from geoclick.errors import GeoClickError, first_line
+from geoclick.geo.georeference import Georeference
+
+if TYPE_CHECKING:
+    from affine import Affine
+
+NO_DATA = 255
+"""Value of pixels without data in an index mask."""
+
+LAYER = "classes"
+EQUAL_AREA = "EPSG:6933"
+"""A cylindrical projection of the ellipsoid in which areas are true, in meters."""
+
+SEGMENT = 32
+"""Longest side in pixels of a polygon whose area is computed, since straight sides are curved in other projections."""
+
+DECIMALS = 9
+"""Of degrees in GeoJSON, 0.1 mm."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPolygons:
+    """The regions of a map of classes.
+
+    Attributes:
+        shapes: shapely polygons in the coordinates of the image, object [N].
+        labels: the class of each, int64 [N].
+        pixels: the number of pixels of each, int64 [N].
+        confidence: mean over the pixels of each, float64 [N].
+    """
+
+    shapes: np.ndarray
+    labels: np.ndarray
+    pixels: np.ndarray
+    confidence: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def polygons(labels: np.ndarray, confidence: np.ndarray, transform: "Affine") -> ClassPolygons:
+    """The regions of a map, in the order of their first pixels, row by row.
+
+    Args:
+        labels: the class of each pixel, int [H, W]; NO_DATA belongs to no region.
+        confidence: of each pixel, float [H, W].
+        transform: from pixels to coordinates, see Georeference.
+    """
+    import shapely
+    from rasterio import features
+    from skimage import measure
+
+    regions = measure.label(np.where(labels == NO_DATA, 0, labels + 1), background=0, connectivity=1)
+    flat = regions.ravel()
+    pixels = np.bincount(flat)[1:]
+    sums = np.bincount(flat, confidence.ravel(), len(pixels) + 1)[1:]
+    numbers = np.zeros(len(pixels) + 1, np.int64)
+    numbers[flat] = labels.ravel()
+    shapes = np.full(len(pixels), None, object)
+    for geometry, number in features.shapes(
+        regions.astype(np.int32), mask=regions > 0, connectivity=4, transform=transform
+    ):
+        shapes[int(number) - 1] = shapely.geometry.shape(geometry)
+    return ClassPolygons(shapes, numbers[1:], pixels, sums / np.maximum(pixels, 1))
+
+
+def ground_areas(shapes: np.ndarray, crs: str, segment: float) -> np.ndarray:
+    """The area of each polygon on the ellipsoid in square meters, float64 [N]; NaN where `crs` has no place on Earth.
+
+    Args:
+        shapes: shapely polygons, object [N].
+        crs: of their coordinates.
+        segment: longest straight side in units of `crs`; longer ones are divided.
+    """
+    import shapely
+    from rasterio import warp
+
+    if not len(shapes):
+        return np.zeros(0)
+    try:
+        moved = shapely.transform(
+            shapely.segmentize(shapes, segment),
+            lambda xy: np.stack(warp.transform(crs, EQUAL_AREA, xy[:, 0], xy[:, 1]), axis=1),
+        )
+    except Exception:  # rasterio raises GDAL's errors as private classes
+        return np.full(len(shapes), np.nan)
+    areas: np.ndarray = shapely.area(moved)
+    return np.where(np.isfinite(areas), areas, np.nan)
+
+
+def write_polygons(path: Path, regions: ClassPolygons, names: Sequence[str], place: Georeference) -> None:
+    """Write polygons with the fields `class`, `index`, `pixels`, `area_m2` (on the ground) and `confidence`.
+
+    Args:
+        path: ends with `.gpkg` or `.geojson`; an existing file is replaced.
+        regions: the polygons.
+        names: of all classes.
+        place: of the image.
+
+    Raises:
+        GeoClickError: the file cannot be written, or the coordinates have no longitude and latitude for GeoJSON.
+    """
+    import pyogrio
+    import shapely
+
+    assert place.transform is not None
+    pixel = abs(place.transform.determinant) ** 0.5
+    fields = {
+        "class": np.array([names[number] for number in regions.labels], object),
+        "index": regions.labels,
+        "pixels": regions.pixels,
+        "area_m2": ground_areas(regions.shapes, place.crs, SEGMENT * pixel),
+        "confidence": regions.confidence,
+    }
+    driver, layout = "GPKG", {}
+    if path.suffix == ".geojson":
+        driver, layout = "GeoJSON", {"RFC7946": "YES", "COORDINATE_PRECISION": str(DECIMALS)}
+    files.refuse_link(path)
+    with files.whole(path) as partial, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # GDAL warns of the suffix of the temporary name
+        partial.unlink(missing_ok=True)
+        try:
+            pyogrio.raw.write(
+                partial,
+                shapely.to_wkb(regions.shapes),
+                list(fields.values()),
+                list(fields),
+                crs=place.crs,
+                geometry_type="Polygon",
+                driver=driver,
+                layer=LAYER,
+                **layout,
+            )
+        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, RuntimeError) as error:
+            raise GeoClickError(
+                f"{path} cannot be written ({first_line(error)}); fix the image's CRS."
+            ) from error
+
+
+def write_index_raster(
+    path: Path,
+    labels: np.ndarray,
+    names: Sequence[str],
+    colors: Sequence[tuple[int, int, int]],
+    place: Georeference,
+) -> None:
+    """Write a map of classes as a GeoTIFF of one band with a color table; NO_DATA is its nodata value.
+
+    Args:
+        path: an existing file is replaced.
+        labels: the class of each pixel, int [H, W] below 256.
+        names: of all classes, which become tags of the band (`class_0` and so on).
+        colors: RGB of all classes.
+        place: of the image.
+    """
+    import rasterio
+
+    files.refuse_link(path)
+    table = {number: (*color, 255) for number, color in enumerate(colors)} | {NO_DATA: (0, 0, 0, 0)}
+    with (
+        files.whole(path) as partial,
+        rasterio.open(
+            partial,
+            "w",
+            driver="GTiff",
+            count=1,
+            height=labels.shape[0],
+            width=labels.shape[1],
+            dtype="uint8",
+            nodata=NO_DATA,
+            crs=place.crs,
+            transform=place.transform,
+            compress="deflate",
+            photometric="palette",
+        ) as raster,
+    ):
+        raster.write(labels.astype(np.uint8), 1)
+        raster.write_colormap(1, table)
+        raster.update_tags(1, **{f"class_{number}": name for number, name in enumerate(names)})
