@@ -73,6 +73,22 @@ def area(rle: RleLike) -> int:
     return int(decode_runs(rle)[1][1::2].sum())
 
 
+def common_area(one: RleLike, other: RleLike) -> int:
+    """The number of pixels in two RLEs of one size, from their runs alone.
+
+    Raises:
+        GeoClickError: an RLE is broken, or their sizes differ.
+    """
+    (size, runs), (other_size, other_runs) = decode_runs(one), decode_runs(other)
+    if size != other_size:
+        raise GeoClickError(f"Masks of {size} and {other_size} pixels have no common pixels; give one size.")
+    edges = [np.cumsum(own) for own in (runs, other_runs)]
+    cuts = np.unique(np.concatenate([[0], *edges]))
+    # A pixel is in a mask if an odd number of its runs end at or before it.
+    one_has, other_has = (np.searchsorted(own, cuts[:-1], side="right") % 2 == 1 for own in edges)
+    return int(np.diff(cuts)[one_has & other_has].sum())
+
+
 def longest_run(rle: RleLike) -> int:
     """The most target pixels of an RLE that follow one another down the columns; raises GeoClickError like `area`.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from geoclick import output_folder
 from geoclick.command import Command, print_next
-from geoclick.inference.evaluation.options import EvaluateOptions, resolve
+from geoclick.inference.evaluation.options import EvaluateOptions, ResolvedOptions, resolve
 from geoclick.jobs import failures, processes
 
 EXAMPLE = "geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate"
@@ -36,6 +36,8 @@ def run(options: EvaluateOptions) -> None:
     if scan.broken and processes.is_first():
         counts = ", ".join(f"{count:,} ({reason})" for reason, count in scan.broken.items())
         print(f"skipped as broken: {counts}")
+    if resolved.by_image and processes.is_first():
+        say_complete_images(resolved, len(scan.ids))
     from geoclick.vlms import bitsandbytes_import, quantization
 
     if not quantization.kind_of(resolved.quantise, resolved.adapter):
@@ -50,6 +52,16 @@ def run(options: EvaluateOptions) -> None:
             answering.complete(resolved, predictor, claims, total=len(scan.ids), picked=scan.picked)
         if processes.is_first():
             report(output, results.write(output, rules), gallery=options.gallery)
+
+
+def say_complete_images(options: ResolvedOptions, count: int) -> None:
+    """Print how many samples `--limit` and `--first` give where images are complete, unless it is their number."""
+    for flag, number in (("limit", options.limit), ("first", options.first)):
+        if number is not None and number != count:
+            print(
+                f"--{flag} {number} gives {count:,} samples: {options.predictor} predicts complete images with all "
+                "their classes."
+            )
 
 
 def report(output: Path, summary: Mapping[str, Any], *, gallery: int) -> None:

@@ -8,6 +8,23 @@ from geoclick.clicks import ClickSequence
 
 
 @dataclass(frozen=True)
+class MapCounts:
+    """What the map of an image says about one class.
+
+    Attributes:
+        predicted_as: pixels of the target by the class that the map gives them, one number for each class.
+        rest_as: likewise for all other scored pixels, where no other sample of the image has them as its target.
+        coverage: share of the image's pixels in at least one proposal; None without proposals.
+        proposals: their number; None without proposals.
+    """
+
+    predicted_as: tuple[int, ...]
+    rest_as: tuple[int, ...] | None = None
+    coverage: float | None = None
+    proposals: int | None = None
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The answer to one query about one image.
 
@@ -15,11 +32,12 @@ class Prediction:
         mask: bool [H, W] in the frame of the original image; empty when there are no clicks.
         clicks: in pixels of the original image.
         text: the model's answer; empty if no model was asked.
-        status: of the parser (`ok`, `repaired`, `empty`, `unparsable`), `stored` if no model was asked, or `failed` if
-            the models cannot take the image.
+        status: of the parser (`ok`, `repaired`, `empty`, `unparsable`), `stored` if no model was asked, `map` if it is
+            a class of a map, or `failed` if the models cannot take the image.
         dropped: clicks that were left out, with the reason each.
         score: the segmenter's predicted IoU of the mask; None if it decoded no clicks.
         error: why the status is `failed`, one sentence with the fix; else empty.
+        counts: of a class of a map; else None.
     """
 
     mask: np.ndarray
@@ -29,6 +47,7 @@ class Prediction:
     dropped: tuple[str, ...] = ()
     score: float | None = None
     error: str = ""
+    counts: MapCounts | None = None
 
 
 def failed(size: tuple[int, int], error: str) -> Prediction:

@@ -30,8 +30,8 @@ class Record(TypedDict):
         union: pixels in either.
         boundary_iou: IoU of the bands along the two borders.
         area: pixels of the target.
-        status: of the parsed answer (`ok`, `repaired`, `empty`, `unparsable`), `stored` if no model was asked, or
-            `failed` if the models cannot take the image.
+        status: of the parsed answer (`ok`, `repaired`, `empty`, `unparsable`), `stored` if no model was asked, `map`
+            if it is a class of a map, or `failed` if the models cannot take the image.
         text: the model's answer.
         clicks: [x, y, positive] each, in pixels of the image.
         dropped: clicks that were left out, with the reason each.
@@ -39,6 +39,10 @@ class Record(TypedDict):
         target: the ground truth.
         valid: the pixels that count; None when all do.
         error: why the status is `failed`.
+        predicted_as: of maps: pixels of the target by the class that the map gives them, in the protocol's order.
+        rest_as: likewise for all other scored pixels, where the image has no other sample.
+        coverage: of maps from proposals: share of the image's pixels in at least one of them.
+        proposals: their number.
     """
 
     sample_id: str
@@ -60,6 +64,10 @@ class Record(TypedDict):
     target: Rle
     valid: Rle | None
     error: NotRequired[str]
+    predicted_as: NotRequired[list[int]]
+    rest_as: NotRequired[list[int]]
+    coverage: NotRequired[float]
+    proposals: NotRequired[int]
 
 
 def read(path: Path) -> Iterator[Record]:

@@ -97,7 +97,7 @@ def of_dataset(
     synonyms: Sequence[Sequence[str]],
     source: str,
     *,
-    colors: Sequence[Color] = (),
+    colors: Sequence[Color | None] = (),
     other: int | None = None,
 ) -> ClassList:
     """The list of a dataset's classes.
@@ -105,7 +105,7 @@ def of_dataset(
     Args:
         synonyms: the names of each class.
         source: what errors call the dataset.
-        colors: RGB of each class; empty for those of PALETTE.
+        colors: RGB of each class, None for one of PALETTE; empty for all of PALETTE.
         other: see ClassList.
 
     Raises:
@@ -113,7 +113,8 @@ def of_dataset(
     """
     entries = [(list(names), None) for names in synonyms]
     listed = _build(entries, source, UsageError)
-    return ClassList(listed.synonyms, tuple(colors) or listed.colors, other)
+    written = list(colors) or [None] * len(entries)
+    return ClassList(listed.synonyms, _complete(written, list(listed.synonyms)), other)
 
 
 def parse(text: str) -> ClassList:

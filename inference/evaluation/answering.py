@@ -57,10 +57,11 @@ def answer(
     """Answer all samples together with the other processes; returns the content of run.json."""
     output = Path(options.output)
     resumed, start = run_folder.count(output), time.perf_counter()
+    split = run_folder.split_by_image if options.by_image else run_folder.split
     with progress(f"evaluate {options.predictor}", total, shown=processes.is_first()) as bar:
         run_folder.answer(
             output,
-            lambda: run_folder.split(read_samples(options) if picked is None else picked, options.batch_size),
+            lambda: split(read_samples(options) if picked is None else picked, options.batch_size),
             claims,
             batch_size=options.batch_size,
             ask=partial(answer_batch, options, predictor),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from geoclick.datasets.selection import pick
+from geoclick.datasets.selection import pick, pick_images
 from geoclick.errors import GeoClickError
 from geoclick.files import sha256
 from geoclick.inference.evaluation.samples import read_samples, with_counter
@@ -52,7 +52,7 @@ def scan_dataset(options: "ResolvedOptions") -> DatasetScan:
     samples = with_counter(read_samples(options, left_out))
     if options.limit is None:
         return scan(samples, left_out)
-    picked = pick(samples, options.limit, options.seed)
+    picked = (pick_images if options.by_image else pick)(samples, options.limit, options.seed)
     return replace(scan(picked, left_out), picked=picked)
 
 

@@ -1,4 +1,4 @@
-"""The predictors of an evaluation, one class for each value of `--predictor`."""
+"""The predictors of an evaluation, by the values of `--predictor`; those of maps are in map_predictors.py."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +12,15 @@ from geoclick import masks
 from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import sha256
+from geoclick.inference.evaluation import map_predictors
+from geoclick.inference.evaluation.options import MAP_PREDICTORS
 from geoclick.inference.prediction import Prediction, failed
 from geoclick.jobs import processes
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
     from geoclick.inference.evaluation.dataset_scan import DatasetScan
-    from geoclick.inference.evaluation.options import EvaluateOptions
+    from geoclick.inference.evaluation.options import EvaluateOptions, ResolvedOptions
     from geoclick.inference.pipeline import Pipeline
     from geoclick.segmenters.base import Segmenter
 
@@ -43,14 +45,14 @@ class Predictor(Protocol):
         """One prediction for each sample, in order.
 
         Args:
-            samples: those on one image follow one another.
+            samples: those on one image follow one another; all of an image together if the predictor makes maps.
             images: uint8 [H, W, 3] RGB, one for each sample and the same array for those on one image; empty if
                 the predictor uses no models.
         """
         ...
 
 
-def load(options: "EvaluateOptions", scan: "DatasetScan") -> Predictor:
+def load(options: "ResolvedOptions", scan: "DatasetScan") -> Predictor:
     """The predictor of the options, with its models on this process's device.
 
     Raises:
@@ -257,12 +259,13 @@ class Noisy:
         return predictions
 
 
-LOADERS: dict[str, Callable[["EvaluateOptions", "DatasetScan"], Predictor]] = {
+LOADERS: dict[str, Callable[["ResolvedOptions", "DatasetScan"], Predictor]] = {
     "generative": Generative.load,
     "oracle": Oracle.load,
     "box": Box.load,
     "center-point": CenterPoint.load,
     "noisy": Noisy.load,
+    **dict.fromkeys(MAP_PREDICTORS, map_predictors.load),
 }
 
 

@@ -16,6 +16,7 @@ from geoclick.datasets.sample import TASKS
 from geoclick.errors import GeoClickError, single_line
 from geoclick.files import write_whole
 from geoclick.geo.tiles import source
+from geoclick.inference.evaluation.confusion import MapSums
 from geoclick.scoring import metrics, query_kinds, records, semantic
 from geoclick.scoring.intervals import bootstrap_interval
 from geoclick.scoring.records import Record
@@ -156,13 +157,15 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
 
     Returns:
         `scores`; the scores of the groups of each of PARTS; `size_bounds`; `answers`, `no_target`, `mean_clicks`;
-        `small_targets` if there is a segmenter; `protocol`. In mode semantic, which scores the complete set,
-        `by_category` holds the classes and the other groupings are empty.
+        `small_targets` if there is a segmenter; of maps `confusion`, and `coverage` if they are from proposals;
+        `protocol`. In mode semantic, which scores the complete set, `by_category` holds the classes and the other
+        groupings are empty.
 
     Raises:
         GeoClickError: there are no records.
     """
     counts, small = Counts(), SmallTargets(protocol.get("segmenter") or "")
+    maps = MapSums.of_classes(protocol.get("classes"))
 
     def counted() -> Iterator[tuple[Record, bool]]:
         for record in entries:
@@ -170,6 +173,8 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
             counts.count(record, masked)
             if small.segmenter:
                 small.count(record["target"])
+            if maps:
+                maps.count(record)
             yield record, masked
 
     score = _score_set if protocol["mode"] == "semantic" else _score_samples
@@ -177,6 +182,10 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
     result = {**blocks, "size_bounds": list(SIZE_BOUNDS), **counts.result()}
     if small.segmenter:
         result["small_targets"] = small.result()
+    if maps:
+        result["confusion"] = maps.result()
+        if covered := maps.coverage_result():
+            result["coverage"] = covered
     return result | {"protocol": protocol}
 
 
@@ -223,16 +232,55 @@ def _block(group: Group, seed: int) -> dict[str, Any]:
     }
 
 
+@dataclass
+class ClassPixels:
+    """The scored pixels of a class over the complete set.
+
+    Attributes:
+        n: samples.
+        intersection: pixels in target and prediction.
+        union: pixels in either.
+        target: pixels of the target.
+    """
+
+    n: int = 0
+    intersection: int = 0
+    union: int = 0
+    target: int = 0
+
+    def count(self, record: Record) -> None:
+        """Count one record."""
+        self.n += 1
+        self.intersection += record["intersection"]
+        self.union += record["union"]
+        valid = record["valid"]
+        self.target += record["area"] if valid is None else masks.common_area(record["target"], valid)
+
+    def result(self) -> dict[str, float | None]:
+        """`precision` and `recall`, None for a ratio of nothing, and `pixels`, those of the target."""
+        predicted = self.union - self.target + self.intersection
+        return {
+            "precision": self.intersection / predicted if predicted else None,
+            "recall": self.intersection / self.target if self.target else None,
+            "pixels": self.target,
+        }
+
+
 def _score_set(entries: Iterable[tuple[Record, bool]], mode: str, seed: int) -> dict[str, Any]:
     """The scores of classes over the complete set."""
-    pixels, samples = semantic.SemanticScores(), Counter[str]()
+    pixels, samples = semantic.SemanticScores(), defaultdict[str, ClassPixels](ClassPixels)
     for record, _ in entries:
         pixels.count(source(record["image"]), record["category"], record["intersection"], record["union"])
-        samples[record["category"]] += 1
+        samples[record["category"]].count(record)
     scores = pixels.result(seed)
     intervals = scores.pop("per_class_interval")
     classes = {
-        name: {"n": samples[name], "iou": iou, "iou_interval": intervals[name]}
+        name: {
+            "n": samples[name].n,
+            "iou": iou,
+            "iou_interval": intervals[name],
+            **samples[name].result(),
+        }
         for name, iou in scores["per_class"].items()
     }
     return {"scores": scores} | {part: {} for part in PARTS} | {"by_category": classes}

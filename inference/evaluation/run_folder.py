@@ -1,18 +1,20 @@
 """The folder of an evaluation and its work in parts, which one or many processes answer and process 0 joins.
 
 A part is some batches of samples that follow one another in the dataset. Which samples make a batch depends on the
-dataset and the batch size only, so that one process, many processes and an interrupted run that was continued ask the
-same batches and get the same answers. A process claims a part (geoclick/jobs/claims.py) and appends answers to its
+dataset, the kind of predictor and the batch size only, so that one process, many processes and an interrupted run that
+was continued ask the same batches and get the same answers. For predictors of maps a batch is an image with all its
+samples, and a part ends with an image. A process claims a part (geoclick/jobs/claims.py) and appends answers to its
 file; another one continues the file of a process that died.
 """
 
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from geoclick.datasets.selection import by_image
 from geoclick.errors import GeoClickError
 from geoclick.files import whole
 from geoclick.inference.evaluation.protocol import ADDED
@@ -108,23 +110,33 @@ class Part:
         number: from 0.
         start: position of its first sample in the dataset.
         samples: in the dataset's order.
+        by_image: whether a batch is an image with all its samples.
     """
 
     number: int
     start: int
     samples: tuple["Sample", ...]
+    by_image: bool = False
 
     def batches(self, size: int) -> Iterator[list[tuple[int, "Sample"]]]:
-        """The samples with their positions, shortest prompts first and those of one image together.
+        """The samples with their positions: image by image, or shortest prompts first and those of one image together.
 
         An image is embedded once per batch. The visual tokens, not the query, decide how long a prompt is.
+
+        Args:
+            size: samples in a batch; a batch that is an image has all its samples.
         """
 
         def length(item: tuple[int, "Sample"]) -> tuple[int, str, int, str]:
             sample = item[1]
             return sample.size[0] * sample.size[1], sample.image, len(sample.query), sample.sample_id
 
-        order = sorted(enumerate(self.samples, start=self.start), key=length)
+        numbered = enumerate(self.samples, start=self.start)
+        if self.by_image:
+            for _, group in groupby(numbered, key=lambda item: item[1].image):
+                yield list(group)
+            return
+        order = sorted(numbered, key=length)
         for first in range(0, len(order), size):
             yield order[first : first + size]
 
@@ -135,6 +147,24 @@ def split(samples: Iterable["Sample"], batch_size: int) -> Iterator[Part]:
     while chunk := tuple(islice(stream, size)):
         yield Part(number, number * size, chunk)
         number += 1
+
+
+def split_by_image(samples: Iterable["Sample"], batch_size: int) -> Iterator[Part]:
+    """The parts of a dataset in order, each of complete images; a part ends where it has `batch_size` samples or more.
+
+    Args:
+        samples: those of one image follow one another.
+        batch_size: smallest number of samples of a part, except for the last one.
+    """
+    chunk: list[Sample] = []
+    number = start = 0
+    for group in by_image(samples):
+        chunk += group
+        if len(chunk) >= batch_size:
+            yield Part(number, start, tuple(chunk), by_image=True)
+            number, start, chunk = number + 1, start + len(chunk), []
+    if chunk:
+        yield Part(number, start, tuple(chunk), by_image=True)
 
 
 def answer(

@@ -19,13 +19,15 @@ def read_samples(options: "ResolvedOptions", left_out: "list[LeftOut] | None" = 
     """The samples of the split, in the dataset's order; `--limit` picks among them.
 
     Args:
-        options: with `first`, only the first samples; with `skip_broken`, those that cannot be read are skipped.
+        options: with `first`, only the first samples, or by image; with `skip_broken`, those that cannot be read are
+            skipped.
         left_out: a list to which everything that is skipped is added.
 
     Raises:
         GeoClickError: a sample cannot be read, without `skip_broken`.
     """
     from geoclick import datasets
+    from geoclick.datasets import selection
 
     def on_left_out(item: "LeftOut") -> None:
         if not options.skip_broken:
@@ -38,6 +40,8 @@ def read_samples(options: "ResolvedOptions", left_out: "list[LeftOut] | None" = 
     )
     if options.skip_broken:
         stream = _usable(stream, on_left_out)
+    if options.by_image and options.first:
+        return selection.first_images(stream, options.first)
     return islice(stream, options.first)
 
 

@@ -41,4 +41,10 @@ def score_sample(sample: "Sample", prediction: "Prediction", mode: str) -> Recor
     }
     if prediction.error:
         record["error"] = prediction.error
+    if counts := prediction.counts:
+        record["predicted_as"] = list(counts.predicted_as)
+        if counts.rest_as is not None:
+            record["rest_as"] = list(counts.rest_as)
+        if counts.coverage is not None and counts.proposals is not None:
+            record |= {"coverage": round(counts.coverage, 6), "proposals": counts.proposals}
     return record

@@ -9,7 +9,7 @@ from geoclick import pages
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.files import write_whole
 from geoclick.geo.reading import DEFAULT, PixelOptions, recorded_rule
-from geoclick.inference.reports import gallery, gallery_selection, published_table
+from geoclick.inference.reports import class_maps, gallery, gallery_selection, published_table
 from geoclick.pages import charts, click_drawing
 from geoclick.pages.figures import Figure, Gallery
 from geoclick.scoring.model_index import METRICS
@@ -21,6 +21,7 @@ PREDICTOR_NAMES = {
     "box": "boxes of the true masks",
     "center-point": "centers of the true masks",
     "noisy": "true masks with noise",
+    "oracle-proposals": "true classes of proposals",
 }
 """Predictors without a model, in titles."""
 COLUMNS = {"miou": "mIoU", "miou_interval": "95 % interval", "oiou": "oIoU"} | {
@@ -67,6 +68,14 @@ def render(name: str, summary: Mapping[str, Any], records: Path, *, count: int) 
         histogram=charts.iou_histogram(index.ious[index.targets] if semantic else index.ious),
         galleries=_galleries(records, index, Path(protocol["root"]), recorded_rule(protocol), count),
         colors=click_drawing.COLORS,
+        maps=class_maps.of_run(
+            protocol.get("classes", {}),
+            summary.get("confusion"),
+            records,
+            Path(protocol["root"]),
+            recorded_rule(protocol),
+            count=count,
+        ),
     )
 
 
@@ -84,6 +93,11 @@ def _tiles(summary: Mapping[str, Any]) -> list[Tile]:
     tiles = _semantic_tiles(scores) if summary["protocol"]["mode"] == "semantic" else _sample_tiles(summary)
     if scores.get("boundary_iou") is not None:
         tiles.append((pages.number(scores["boundary_iou"]), "boundary IoU"))
+    if "confusion" in summary:
+        tiles.append((pages.percent(summary["confusion"]["accuracy"]), "of the pixels with their true class"))
+    if covered := summary.get("coverage"):
+        number = pages.number(covered["proposals_per_image"], 1)
+        tiles.append((pages.percent(covered["mean"]), f"covered by proposals, {number} per image"))
     if answers["parse_rate"] is not None:
         tiles.append((pages.number(answers["parse_rate"]), "of the answers in the requested format"))
         tiles.append((pages.number(summary["mean_clicks"], 1), "clicks per answer"))
@@ -126,6 +140,7 @@ def _published(summary: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": [METRICS[metric] for metric in metrics],
         # A note that applies to consecutive rows is shown once.
         "notes": [(note, list(pairs)) for note, pairs in notes],
+        "tuned": published_table.TUNED,
         "secondary": any(row.secondary for row in rows),
     }
 

@@ -4,6 +4,7 @@ import json
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,10 @@ def read_at(path: Path, offsets: np.ndarray, positions: Sequence[int]) -> Iterat
         for position in positions:
             file.seek(int(offsets[position]))
             yield json.loads(file.readline())
+
+
+def read_from(path: Path, offset: int, count: int) -> Iterator[Record]:
+    """`count` records that follow one another, from the byte `offset` on."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        yield from map(json.loads, islice(file, count))

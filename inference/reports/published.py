@@ -60,6 +60,7 @@ class PublishedFigure:
 
 
 MULTI_CLASS = ("openearthmap", "loveda", "isaid", "potsdam", "vaihingen", "uavid", "udd5", "vdd")
+ORACLE = "Oracle (arXiv 2602.17799, not defined there)"
 CONTRASTIVE = "CLIP + SAM (arXiv 2602.17799)"
 TUNED, UNTUNED = "Qwen3-VL-2B, LoRA (arXiv 2602.17799)", "GPT-5, zero-shot (arXiv 2602.17799)"
 
@@ -72,7 +73,7 @@ SEMANTIC = (
     ("SegEarth-OV", SEGEARTH_OV, (40.3, 36.9, 21.7, 48.5, 40.0, 42.5, 50.6, 45.3), 39.2),
     (CONTRASTIVE, PAPER_CONTRASTIVE, (34.2, 38.2, 21.9, 50.2, 40.6, 44.3, 53.8, 46.8), 41.3),
     (
-        "best class of each SAM proposal",
+        ORACLE,
         PAPER_CONTRASTIVE,
         (64.4, 50.0, 36.2, 74.3, 61.2, 59.7, 56.5, 62.9),
         58.2,

@@ -9,8 +9,9 @@ from geoclick.inference.reports.published import Protocol, figures_of
 from geoclick.pages import DASH
 from geoclick.scoring.model_index import METRICS
 
-GROUND_TRUTH_PREDICTORS = ("oracle", "box", "center-point", "noisy")
+GROUND_TRUTH_PREDICTORS = ("oracle", "box", "center-point", "noisy", "oracle-proposals")
 """Predictors that use the ground truth."""
+TUNED = "With a tuned threshold, apart from the published protocol"
 SECONDARY_NOTE = "* quoted from a secondary source"
 
 
@@ -24,6 +25,7 @@ class TableRow:
         note: whether it is comparable; of the run itself, how it was scored.
         source: publication; empty for the run.
         secondary: whether the values are quoted from another source.
+        tuned: whether it is a run with another threshold than the published one, which tables keep apart.
     """
 
     method: str
@@ -31,6 +33,7 @@ class TableRow:
     note: str = ""
     source: str = ""
     secondary: bool = False
+    tuned: bool = False
 
 
 def comparability(published: Protocol, own: Mapping[str, Any]) -> str:
@@ -53,6 +56,11 @@ def comparability(published: Protocol, own: Mapping[str, Any]) -> str:
     here, unit = (own["images"], "images") if benchmark.task == "semantic" else (own["n"], "samples")
     if own["split"] == benchmark.split and benchmark.count not in (None, here):
         differences.append(f"{benchmark.count:,} {unit}, here {here:,}")
+    if published.mode == "semantic":
+        if own.get("clip") == "embedded":
+            differences.append("CLIP ViT-B/16, here the embedded CLIP")
+        if own.get("threshold_source") == "tuned":
+            differences.append(f"threshold {benchmark.threshold:g}, here {own['threshold']:g}")
     unknown = [published.unknown] if published.unknown else []
     if differences:
         answer = f"different protocol: {'; '.join(differences + unknown)}"
@@ -87,7 +95,13 @@ def rows(summary: Mapping[str, Any]) -> list[TableRow]:
         notes.append(f"questions: {own['question']}")
     if own["predictor"] in GROUND_TRUTH_PREDICTORS:
         notes.append("uses the ground truth: a reference, not a result")
-    return [*methods.values(), TableRow(f"this run ({own['predictor']})", values, ", ".join(notes))]
+    if own["predictor"] == "oracle-proposals":
+        notes.append("the majority true class of each proposal, not the Oracle of the paper")
+    source = own.get("threshold_source")
+    if source:
+        notes.append(f"threshold {own['threshold']:g} ({source})")
+    name = f"this run ({own['predictor']})"
+    return [*methods.values(), TableRow(name, values, ", ".join(notes), tuned=source == "tuned")]
 
 
 def metrics(table: Iterable[TableRow]) -> list[str]:
@@ -116,6 +130,8 @@ def text(summary: Mapping[str, Any]) -> str:
     width = max(map(len, [title, *names]))
     lines = [f"{title:<{width}}" + "".join(f"{METRICS[metric]:>16}" for metric in columns)]
     for name, row in zip(names, table, strict=True):
+        if row.tuned:
+            lines.append(f"{TUNED}:")
         cells = (f"{percent(row, metric, missing=''):>16}" for metric in columns)
         lines.append(f"{name:<{width}}{''.join(cells)}  [{notes.index(row.note) + 1}]")
     lines += [f"[{i}] {note}" for i, note in enumerate(notes, start=1)]

@@ -43,7 +43,7 @@ def record(name, prediction, target, mode="native", *, valid=None, status="ok", 
         "dropped": [],
         "mask": masks.encode_rle(prediction),
         "target": masks.encode_rle(target),
-        "valid": None,
+        "valid": None if valid is None else masks.encode_rle(valid),
     } | fields
 
 
@@ -169,7 +169,16 @@ def test_semantic_scores_the_complete_set():
         "n": 6,
         "images": 3,
     }
-    assert summary["by_category"]["water"] == {"n": 3, "iou": 0.5, "iou_interval": [0.5, 0.5]}
+    assert summary["by_category"]["water"] == {
+        "n": 3,
+        "iou": 0.5,
+        "iou_interval": [0.5, 0.5],
+        "precision": 1.0,
+        "recall": 0.5,
+        "pixels": 3000,
+    }
+    # Only its scored pixels count.
+    assert summary["by_category"]["background"]["pixels"] == 3 * 10 * 50
     assert summary["by_task"] == summary["by_size"] == summary["by_query_kind"] == {}
     expected = "mIoU 0.500 (0.500 to 0.500), foreground IoU 0.500, 2 classes in 3 images\nbackground 0.500, water 0.500"
     assert results.line(summary) == expected
