@@ -23,6 +23,10 @@ COMMANDS = {
     "card": ("geoclick.train.card", "write the model card of an adapter or merged model; publish it"),
     "predict": ("geoclick.inference.predict", "segment images by a text query"),
     "evaluate": ("geoclick.inference.evaluate", "score a model on a dataset"),
+    "ablate": (
+        "geoclick.inference.ablate",
+        "measure the training-free pipeline over thresholds, rules, proposals and models",
+    ),
     "compare": (
         "geoclick.inference.compare",
         "compare two evaluations: significance, and the samples that changed",

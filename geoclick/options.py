@@ -190,7 +190,7 @@ class ClipOptions:
     threshold: float | None = option(
         None,
         help="pixels become background if no class has at least this probability, from 0 to 1 (default: 0; in "
-        "evaluate that of the published evaluation of a benchmark)",
+        "evaluate and ablate that of the published evaluation of a benchmark)",
         minimum=0,
     )
     select: str = option(

@@ -99,6 +99,11 @@ KINDS = {
         keys=("predictor", "mode"),
         marks=("protocol.json", "predictions.jsonl", "parts/claims"),
     ),
+    "ablate": Kind(
+        ("config.yaml", "metrics.json", "rows", "table.md", "table.csv", "curves.png", "report.html"),
+        keys=("axes", "grid"),
+        marks=("curves.png", "table.csv"),
+    ),
     "compare": Kind(("compare.json", "compare.html"), marks=("compare.json", "compare.html")),
     "embedded sam": Kind(
         ("config.yaml", "checkpoint.pt*", "log.jsonl", "metrics.json", "model"),

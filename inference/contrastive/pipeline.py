@@ -144,10 +144,10 @@ class ContrastivePipeline:
 
     def oracle(self, truth: np.ndarray, labels: np.ndarray, regions: Regions) -> np.ndarray:
         """The majority true class of each proposal, int32 [H, W]; see `label`."""
-        return selection.oracle_proposals(truth, regions, self.classes, self._rules, labels=labels)
+        return selection.oracle_proposals(truth, regions, self.classes, self.rules, labels=labels)
 
     @property
-    def _rules(self) -> PaintingRules:
+    def rules(self) -> PaintingRules:
         """The rules of the settings; with one class, uncovered pixels are background."""
         rules = replace(self.settings.rules, background=self.classes.background or 0)
         return replace(rules, uncovered="background") if self.selection == "share" else rules
@@ -180,7 +180,7 @@ class ContrastivePipeline:
         Returns:
             int32 [H, W].
         """
-        classes, rules, name = self.classes, self._rules, self.selection
+        classes, rules, name = self.classes, self.rules, self.selection
         if name == "soft-vote":
             return selection.soft_vote(probabilities(), regions, rules, labels)
         if name in region_crops.SELECTIONS:
