@@ -4,7 +4,7 @@ geoclick predict tile.png --text "the largest building" --output runs/predict
 geoclick predict tile.png --classes "building, roof; road; water" --output runs/map
 
 With `--classes` CLIP and SAM, or SAM 3 (`--method sam3`), make a map of all classes instead, and the overlay has a
-legend.
+legend. For a GeoTIFF the map is also written as GeoTIFF, and its regions as GeoPackage and GeoJSON.
 
 With `--tile N`, images with a larger side are cut to overlapping windows of N pixels, each window is asked on its own,
 and the masks are put together. With several texts (`--text building --text road`) the names of the outputs end with the
@@ -163,12 +163,13 @@ def run(options: PredictOptions) -> None:
     """Check the request, load the models, then predict and write batch by batch."""
     paths, folder = check(options), Path(options.output)
     questions = options.text if options.classes is None else (options.classes,)
-    names = prediction_files.output_names(paths, questions)
+    suffixes = prediction_files.SUFFIXES if options.classes is None else prediction_files.MAP_SUFFIXES
+    names = prediction_files.output_names(paths, questions, suffixes)
     output_folder.check(folder, "predict", names)
-    prediction_files.check(folder, paths, questions)
+    prediction_files.check(folder, paths, questions, suffixes)
     predict = load_maps(options) if options.classes is not None else load_answers(options)
     with output_folder.opened(folder, "predict", names):
-        prediction_files.check(folder, paths, questions)
+        prediction_files.check(folder, paths, questions, suffixes)
         output_folder.write_config(options, folder, "predict")
         errors = predict(paths)
     print(f"masks, overlays and records: {folder}")
@@ -182,6 +183,20 @@ def run(options: PredictOptions) -> None:
     if options.classes is None:
         model = ["--adapter", options.adapter] if options.adapter else ["--vlm", options.vlm]
         print_next("evaluate", "--root", "DATASET", "--split", "test", *model, "--output", "runs/evaluate")
+    else:
+        data = ("--dataset", "BENCHMARK", "--root", "DATASET", "--predictor", options.method)
+        print_next("evaluate", *data, *models_of(options), "--output", "runs/evaluate")
+
+
+def models_of(options: PredictOptions) -> list[str]:
+    """The options that name the models of a map, as words of a command; the embedded ones are not named."""
+    words = []
+    for name in ("clip", "clip_checkpoint", "segmenter", "checkpoint", "sam3"):
+        value = getattr(options, name)
+        if value not in (None, "embedded"):
+            flag = "segmenter-checkpoint" if name == "checkpoint" else name.replace("_", "-")
+            words += [f"--{flag}", str(value)]
+    return words
 
 
 Predict = Callable[[Sequence[Path]], dict[Path, str]]

@@ -14,6 +14,9 @@ from geoclick.errors import UsageError
 SUFFIXES = ("mask.png", "overlay.png", "json")
 """The files of one answer, in the order in which they are written."""
 
+MAP_SUFFIXES = ("mask.png", "overlay.png", "mask.tif", "gpkg", "geojson", "json")
+"""The files of one map of classes; those in coordinates only for a GeoTIFF."""
+
 TEXT_LENGTH = 40
 """Characters of a text in the names of its outputs."""
 
@@ -49,19 +52,24 @@ def answer_stems(paths: Sequence[Path], texts: Sequence[str]) -> list[tuple[str,
     return [tuple(flat[i : i + len(texts)]) for i in range(0, len(flat), len(texts))]
 
 
-def output_names(paths: Sequence[Path], texts: Sequence[str]) -> list[str]:
-    """The names of all outputs of the images."""
+def output_names(
+    paths: Sequence[Path], texts: Sequence[str], suffixes: Sequence[str] = SUFFIXES
+) -> list[str]:
+    """The names of all outputs of the images; `suffixes` are those of one answer."""
     stems = chain.from_iterable(answer_stems(paths, texts))
-    return [f"{stem}.{suffix}" for stem in stems for suffix in SUFFIXES]
+    return [f"{stem}.{suffix}" for stem in stems for suffix in suffixes]
 
 
-def check(folder: Path, paths: Sequence[Path], texts: Sequence[str]) -> None:
+def check(
+    folder: Path, paths: Sequence[Path], texts: Sequence[str], suffixes: Sequence[str] = SUFFIXES
+) -> None:
     """Refuse to replace what is not an earlier answer to the same text.
 
     Args:
         folder: the output folder.
         paths: the images.
         texts: what to segment.
+        suffixes: of the files of one answer.
 
     Raises:
         UsageError: a file of another origin, an image, or the answer to another text has the name of an output.
@@ -75,7 +83,7 @@ def check(folder: Path, paths: Sequence[Path], texts: Sequence[str]) -> None:
             raise UsageError(
                 f"{folder / stem}.json answers another text, {record['query']!r}; name another --output."
             )
-        for path in (folder / f"{stem}.{suffix}" for suffix in SUFFIXES):
+        for path in (folder / f"{stem}.{suffix}" for suffix in suffixes):
             if path.exists() and (not (record or stem in recorded) or path.resolve() in inputs):
                 raise output_folder.not_own(path, "predict")
 

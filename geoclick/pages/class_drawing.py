@@ -7,21 +7,36 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from geoclick import files
+from geoclick.geo.writing import NO_DATA
 from geoclick.pages.click_drawing import Color, fitted_size, shorten
 
 TINT = 0.5
 FONT, ROW, MARGIN, GAP = 14, 24, 10, 18
 """Pixels of the legend: font, height of a row, border, and space between entries."""
 
-PAPER, INK = (255, 255, 255), (20, 20, 20)
+PAPER, INK, UNKNOWN = (255, 255, 255), (20, 20, 20), (160, 160, 160)
 
 
 def write_index_mask(path: Path, labels: np.ndarray, colors: Sequence[Color]) -> None:
-    """Write the numbers of classes, int [H, W] below 256, as a PNG with the colors of the classes as its palette."""
+    """Write the numbers of classes, int [H, W] below 256, as a PNG with the colors of the classes as its palette.
+
+    Pixels of NO_DATA are transparent.
+    """
     files.refuse_link(path)
     image = Image.fromarray(labels.astype(np.uint8))
-    image.putpalette([value for color in colors for value in color])
-    image.save(path, format="PNG")
+    if (labels == NO_DATA).any():
+        image.putpalette(_table(colors).ravel().tolist())
+        image.save(path, format="PNG", transparency=NO_DATA)
+    else:
+        image.putpalette([value for color in colors for value in color])
+        image.save(path, format="PNG")
+
+
+def _table(colors: Sequence[Color]) -> np.ndarray:
+    """The colors of all numbers below 256, uint8 [256, 3]; UNKNOWN where there is no class, as for NO_DATA."""
+    table = np.full((256, 3), UNKNOWN, np.uint8)
+    table[: len(colors)] = colors
+    return table
 
 
 def overlay(
@@ -31,7 +46,7 @@ def overlay(
 
     Args:
         image: uint8 [H, W, 3] RGB.
-        labels: the class of each pixel, int [H, W].
+        labels: the class of each pixel, int [H, W]; NO_DATA has the color UNKNOWN.
         colors: of all classes.
         entries: text and class of each entry of the legend.
 
@@ -40,9 +55,10 @@ def overlay(
     """
     height, width = fitted_size((image.shape[0], image.shape[1]), max(512, *image.shape[:2]))
     picture = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
-    colored = Image.fromarray(np.array(colors, np.uint8)[labels])
+    table = _table(colors)
+    colored = Image.fromarray(table[labels])
     tinted = Image.blend(picture, colored.resize((width, height), Image.Resampling.NEAREST), TINT)
-    legend = _legend(width, colors, entries)
+    legend = _legend(width, [(r, g, b) for r, g, b in table.tolist()], entries)
     result = Image.new("RGB", (width, height + legend.height), PAPER)
     result.paste(tinted, (0, 0))
     result.paste(legend, (0, height))

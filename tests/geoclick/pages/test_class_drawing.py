@@ -15,6 +15,20 @@ def test_index_mask_has_numbers_and_colors(tmp_path):
         assert np.array_equal(np.asarray(image.convert("RGB")), np.array(COLORS)[labels])
 
 
+def test_pixels_without_data_are_transparent_and_gray_in_the_overlay(tmp_path):
+    labels = np.array([[0, 1, 255], [255, 2, 1]], np.int32)
+    class_drawing.write_index_mask(tmp_path / "a.png", labels, COLORS)
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image), labels)
+        shown = np.asarray(image.convert("RGBA"))
+    assert np.array_equal(shown[..., 3] == 0, labels == 255)
+    assert np.array_equal(shown[labels < 255, :3], np.array(COLORS)[labels[labels < 255]])
+    image = np.full((300, 600, 3), 100, np.uint8)
+    entries = [("roof", 1), ("no data", 255)]
+    drawn = class_drawing.overlay(image, np.full((300, 600), 255), COLORS, entries)
+    assert drawn[100, 100].tolist() == [130, 130, 130]
+
+
 def test_255_classes_have_their_colors(tmp_path):
     colors = [(n, 255 - n, 7) for n in range(255)]
     labels = np.arange(255).reshape(5, 51)
