@@ -29,9 +29,9 @@ EXAMPLE = "geoclick ablate --dataset loveda --root DATA --limit 100 --output run
 
 def run(options: AblateOptions) -> None:
     """Measure all settings and write the table, the curves and the page."""
-    root, split = ablation_options.place(options)
     folder = Path(options.output)
     output_folder.check(folder, "ablate")
+    root, split = ablation_options.place(options)
     with output_folder.opened(folder, "ablate"):
         output_folder.write_config(options, folder, "ablate")
         measure(options, root, split)

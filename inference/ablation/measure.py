@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from geoclick.datasets import Sample
     from geoclick.inference.evaluation.dataset_classes import DatasetClasses
 
-T = TypeVar("T")
+Held = TypeVar("Held", np.ndarray, Regions, tuple[np.ndarray, np.ndarray])
+
+Array = np.ndarray | Regions | tuple[np.ndarray, np.ndarray]
 
 MEMORY = 2**30
 """Bytes of arrays that stay in memory from one setting to the next."""
@@ -68,13 +70,13 @@ class Memory:
 
     def __init__(self, limit: int = MEMORY) -> None:
         self.limit, self.size = limit, 0
-        self._values: OrderedDict[tuple[object, ...], tuple[object, int]] = OrderedDict()
+        self._values: OrderedDict[Hashable, tuple[Array, int]] = OrderedDict()
 
-    def value(self, key: tuple[object, ...], compute: Callable[[], T], size: Callable[[T], int]) -> T:
+    def value(self, key: Hashable, compute: Callable[[], Held], size: Callable[[Held], int]) -> Held:
         """The value of a key; it is computed if it is not held. `size` is its number of bytes."""
         if key in self._values:
             self._values.move_to_end(key)
-            return self._values[key][0]  # type: ignore[return-value]
+            return self._values[key][0]  # type: ignore[return-value]  # a key has values of one type
         value = compute()
         self._values[key] = value, size(value)
         self.size += size(value)

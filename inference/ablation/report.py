@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from markupsafe import Markup
+
 from geoclick import files, pages
 from geoclick.images import write_png
 from geoclick.inference.ablation.measure import Row
@@ -20,6 +22,38 @@ METRICS, MARKDOWN, CSV, PAGE, CURVES = "metrics.json", "table.md", "table.csv", 
 
 MIOU, ORACLE, COVERAGE = "#33658a", "#d08a1d", "#9aa5ad"
 COLUMNS = ("setting", "select", "mIoU", "95 % interval", "covered", "proposals", "seconds", "CPU seconds")
+
+
+class AxisRow(NamedTuple):
+    """A value of an axis.
+
+    Attributes:
+        value: as shown.
+        is_base: whether it is that of the base.
+        row: its scores.
+        oracle: mIoU of the oracle with its proposals; None without proposals.
+    """
+
+    value: str
+    is_base: bool
+    row: Row
+    oracle: float | None
+
+
+class Section(NamedTuple):
+    """What the page shows of an axis.
+
+    Attributes:
+        name: of the axis.
+        title: above the chart.
+        svg: the chart.
+        rows: one for each value.
+    """
+
+    name: str
+    title: str
+    svg: Markup
+    rows: list[AxisRow]
 
 
 class Matrix(NamedTuple):
@@ -78,7 +112,9 @@ def write(
         best=table.best().row,
         best_title=title(table.best().step.place),
         data=data,
-        axes=[_axis(table, axis, own, one) for (axis, own), one in zip(values.items(), charts, strict=True)],
+        axes=[
+            _section(table, axis, own, one) for (axis, own), one in zip(values.items(), charts, strict=True)
+        ],
         matrix=matrix(table, grid),
         head=head,
         cells=cells,
@@ -121,14 +157,13 @@ def line(measured: Measured) -> str:
     return f"{kind}{title(measured.step.place)}: mIoU {pages.number(row['miou'])}{covered}, {row['seconds']:.1f} s"
 
 
-def _axis(table: Table, axis: str, values: list[Value], drawn: LineChart) -> dict[str, object]:
-    """What the page shows of an axis."""
+def _section(table: Table, axis: str, values: list[Value], drawn: LineChart) -> Section:
     rows = []
     for value, row in table.of_axis(axis, values):
-        oracle = table.oracle_of(((axis, value),))
+        oracle = None if row["coverage"] is None else table.oracle_of(((axis, value),))
         is_base = row["setting"] == table.base["setting"]
-        rows.append((shown(value), is_base, row, oracle and oracle["miou"]))
-    return {"name": axis, "title": AXES[axis].title, "svg": line_chart.svg(drawn), "rows": rows}
+        rows.append(AxisRow(shown(value), is_base, row, oracle and oracle["miou"]))
+    return Section(axis, AXES[axis].title, line_chart.svg(drawn), rows)
 
 
 def _axes(measured: Measured) -> dict[str, Yaml]:

@@ -52,6 +52,7 @@ def arguments(command, folder, tmp_path):
         "merge": ["no-adapter", "--output", folder],
         "predict": [tile, "--text", "a", "--output", folder],
         "evaluate": ["--root", "no-root", "--output", folder],
+        "ablate": ["--dataset", "loveda", "--root", "no-root", "--output", folder],
         "compare": ["no-run", "no-run", "--output", folder],
         "embedded sam": ["--output", folder],
         "embedded vlm": ["--output", folder],

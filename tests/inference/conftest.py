@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from geoclick import images, masks, segmenters, store
 from geoclick.clicks import Click
+from geoclick.scenes.copies.semantic import write
 from tests import tiny
 
 SIZE = (48, 64)
@@ -58,6 +60,20 @@ def dataset(tmp_path):
         )
     (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder.parent
+
+
+@pytest.fixture(scope="session")
+def loveda(tmp_path_factory):
+    """The root of a dataset in LoveDA's layout: two images of 200x160 pixels with ignored pixels."""
+    root = tmp_path_factory.mktemp("loveda")
+    write("loveda", root, 2, 0)
+    for path in root.rglob("*.png"):
+        with Image.open(path) as image:
+            cut = image.crop((0, 200, 400, 520)).resize((200, 160), Image.Resampling.NEAREST)
+        if "ann_dir" in path.parts:
+            cut.paste(0, (0, 0, 200, 6))
+        cut.save(path)
+    return root
 
 
 @pytest.fixture
