@@ -132,7 +132,7 @@ def load(options: "ResolvedOptions", scan: "DatasetScan") -> MapPredictor:
 def _contrastive(options: "ResolvedOptions", classes: "DatasetClasses") -> MapPredictor:
     """CLIP's labels, with or without proposals."""
     from geoclick.inference.contrastive import pipeline
-    from geoclick.inference.contrastive.cache import Cache
+    from geoclick.inference.contrastive.cache import GIB, Cache
     from geoclick.inference.contrastive.settings import TILE, settings_of
 
     oracle = options.predictor == "oracle-proposals"
@@ -152,7 +152,8 @@ def _contrastive(options: "ResolvedOptions", classes: "DatasetClasses") -> MapPr
         device=options.device,
         settings=replace(settings, proposal_window=TILE),
     )
-    loaded = replace(loaded, cache=Cache(Path(options.cache)) if options.cache else None)
+    if options.cache:
+        loaded = replace(loaded, cache=Cache(Path(options.cache), limit=round(options.cache_limit * GIB)))
 
     def label(image: np.ndarray, truth: np.ndarray) -> ClassMap:
         found = loaded.label(image, truth if oracle else None)

@@ -59,6 +59,7 @@ class EvaluateOptions(ClipOptions, GenerationOptions, DatasetOptions):
         help="folder in which predictors of maps store proposals and CLIP's features, by image, weights and settings, "
         "and find them again",
     )
+    cache_limit: float = option(20.0, help="size in GiB from which the cache takes nothing more", minimum=0)
     sam3: str | None = option(
         None, help="SAM 3 for --predictor sam3: a local folder, or a hub id, such as facebook/sam3"
     )
@@ -149,7 +150,7 @@ def _check_maps(options: EvaluateOptions) -> None:
         _refuse(options, ("select",), name)
     if name == "sam3":
         clip = [field.name for field in fields(ClipOptions) if field.name != "threshold"]
-        _refuse(options, ("cache", *clip), name)
+        _refuse(options, ("cache", "cache_limit", *clip), name)
         if options.sam3 is None:
             raise UsageError("--predictor sam3 needs --sam3, a folder or a hub id, such as facebook/sam3.")
     else:
@@ -158,7 +159,8 @@ def _check_maps(options: EvaluateOptions) -> None:
 
 def _check_no_maps(options: EvaluateOptions) -> None:
     """Raise UsageError for options that only predictors of maps have."""
-    _refuse(options, ("cache", "sam3", *(field.name for field in fields(ClipOptions))), options.predictor)
+    clip = [field.name for field in fields(ClipOptions)]
+    _refuse(options, ("cache", "cache_limit", "sam3", *clip), options.predictor)
 
 
 def _refuse(options: EvaluateOptions, names: Sequence[str], predictor: str) -> None:

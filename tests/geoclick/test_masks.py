@@ -142,3 +142,16 @@ def test_polygons_enclose_the_mask_half_way_between_pixels():
     mask[:] = True
     mask[3, 3] = False
     assert len(masks.polygons(mask)) == 2
+
+
+@given(st.data(), st.integers(1, 6), st.integers(1, 6))
+def test_common_pixels_are_counted_without_decoding(data, height, width):
+    pair = [data.draw(arrays(bool, (height, width))) for _ in range(2)]
+    one, other = (masks.encode_rle(mask) for mask in pair)
+    assert masks.common_area(one, other) == np.count_nonzero(pair[0] & pair[1])
+
+
+def test_common_pixels_need_one_size():
+    one, other = (masks.encode_rle(np.zeros((2, side), bool)) for side in (2, 3))
+    with pytest.raises(GeoClickError, match="give one size"):
+        masks.common_area(one, other)

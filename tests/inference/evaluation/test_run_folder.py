@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,30 @@ def test_every_sample_is_in_one_batch_of_its_part(count, size, images):
             seen += batch
     assert sorted(position for position, _ in seen) == list(range(count))
     assert all(given_samples[position] is sample for position, sample in seen)
+
+
+@given(st.lists(st.integers(1, 5), max_size=12), st.integers(1, 9))
+def test_parts_by_image_end_with_an_image_and_batches_are_images(counts, size):
+    given_samples = [
+        replace(sample, image=f"{image}.png", sample_id=f"{image}/{n}")
+        for image, count in enumerate(counts)
+        for n, sample in enumerate(samples(count))
+    ]
+    parts = list(run_folder.split_by_image(given_samples, size))
+    assert [part.number for part in parts] == list(range(len(parts)))
+    seen = []
+    for part in parts:
+        assert part.start == len(seen)
+        assert len(part.samples) >= size or part is parts[-1]
+        batches = list(part.batches(3))
+        # Without its last image a part has too few samples.
+        assert len(part.samples) - len(batches[-1]) < size
+        for batch in batches:
+            (image,) = {sample.image for _, sample in batch}
+            assert len(batch) == counts[int(image.removesuffix(".png"))]
+            seen += batch
+    assert [position for position, _ in seen] == list(range(len(given_samples)))
+    assert [sample for _, sample in seen] == given_samples
 
 
 def test_a_run_that_was_killed_anywhere_ends_as_one_that_was_not(tmp_path):
