@@ -41,25 +41,28 @@ class ClassPolygons:
         shapes: shapely polygons in the coordinates of the image, object [N].
         labels: the class of each, int64 [N].
         pixels: the number of pixels of each, int64 [N].
+        areas: on the ground in square meters, float64 [N]; NaN if the coordinates have no place on Earth.
         confidence: mean over the pixels of each, float64 [N].
     """
 
     shapes: np.ndarray
     labels: np.ndarray
     pixels: np.ndarray
+    areas: np.ndarray
     confidence: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def polygons(labels: np.ndarray, confidence: np.ndarray, transform: "Affine") -> ClassPolygons:
+def polygons(labels: np.ndarray, confidence: np.ndarray, crs: str, transform: "Affine") -> ClassPolygons:
     """The regions of a map, in the order of their first pixels, row by row.
 
     Args:
         labels: the class of each pixel, int [H, W]; NO_DATA belongs to no region.
         confidence: of each pixel, float [H, W].
-        transform: from pixels to coordinates, see Georeference.
+        crs: coordinate reference system, see Georeference.
+        transform: from pixels to coordinates.
     """
     import shapely
     from rasterio import features
@@ -76,7 +79,8 @@ def polygons(labels: np.ndarray, confidence: np.ndarray, transform: "Affine") ->
         regions.astype(np.int32), mask=regions > 0, connectivity=4, transform=transform
     ):
         shapes[int(number) - 1] = shapely.geometry.shape(geometry)
-    return ClassPolygons(shapes, numbers[1:], pixels, sums / np.maximum(pixels, 1))
+    areas = ground_areas(shapes, crs, SEGMENT * abs(transform.determinant) ** 0.5)
+    return ClassPolygons(shapes, numbers[1:], pixels, areas, sums / np.maximum(pixels, 1))
 
 
 def ground_areas(shapes: np.ndarray, crs: str, segment: float) -> np.ndarray:
@@ -103,14 +107,14 @@ def ground_areas(shapes: np.ndarray, crs: str, segment: float) -> np.ndarray:
     return np.where(np.isfinite(areas), areas, np.nan)
 
 
-def write_polygons(path: Path, regions: ClassPolygons, names: Sequence[str], place: Georeference) -> None:
+def write_polygons(path: Path, regions: ClassPolygons, names: Sequence[str], crs: str) -> None:
     """Write polygons with the fields `class`, `index`, `pixels`, `area_m2` (on the ground) and `confidence`.
 
     Args:
         path: ends with `.gpkg` or `.geojson`; an existing file is replaced.
         regions: the polygons.
         names: of all classes.
-        place: of the image.
+        crs: of the polygons.
 
     Raises:
         GeoClickError: the file cannot be written, or the coordinates have no longitude and latitude for GeoJSON.
@@ -118,13 +122,11 @@ def write_polygons(path: Path, regions: ClassPolygons, names: Sequence[str], pla
     import pyogrio
     import shapely
 
-    assert place.transform is not None
-    pixel = abs(place.transform.determinant) ** 0.5
     fields = {
         "class": np.array([names[number] for number in regions.labels], object),
         "index": regions.labels,
         "pixels": regions.pixels,
-        "area_m2": ground_areas(regions.shapes, place.crs, SEGMENT * pixel),
+        "area_m2": regions.areas,
         "confidence": regions.confidence,
     }
     driver, layout = "GPKG", {}
@@ -140,7 +142,7 @@ def write_polygons(path: Path, regions: ClassPolygons, names: Sequence[str], pla
                 shapely.to_wkb(regions.shapes),
                 list(fields.values()),
                 list(fields),
-                crs=place.crs,
+                crs=crs,
                 geometry_type="Polygon",
                 driver=driver,
                 layer=LAYER,

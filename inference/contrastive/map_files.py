@@ -111,12 +111,12 @@ def write_located(
         return {"crs": None}, [f"no polygons, since {place.problem}"]
     raster = folder / f"{stem}.mask.tif"
     writing.write_index_raster(raster, prediction.labels, classes.names, classes.colors, place)
-    regions = writing.polygons(prediction.labels, prediction.confidence, place.transform)
+    regions = writing.polygons(prediction.labels, prediction.confidence, place.crs, place.transform)
     written: list[Yaml] = []
     notes = [f"{len(regions)} polygons"]
     for name in (f"{stem}.gpkg", f"{stem}.geojson"):
         try:
-            writing.write_polygons(folder / name, regions, classes.names, place)
+            writing.write_polygons(folder / name, regions, classes.names, place.crs)
             written.append(name)
         except GeoClickError as error:
             notes.append(str(error))

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference.contrastive import region_crops
 from geoclick.inference.contrastive.classes import ClassList
 from geoclick.inference.contrastive.regions import PaintingRules, Region, Regions
 
@@ -23,9 +22,6 @@ Classes = ClassList | Sequence[int] | np.ndarray | int
 
 Proposals = Sequence[Region] | Regions
 """The masks of an image, or already their intervals, which several functions may share."""
-
-SELECTIONS = ("vote", "soft-vote", "pool", *region_crops.SELECTIONS)
-"""The names of the rules that give a proposal its class."""
 
 ORACLE_RULES = PaintingRules(uncovered="background")
 """Without CLIP there are no dense labels."""

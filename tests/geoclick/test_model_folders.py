@@ -16,9 +16,7 @@ def test_a_folder_is_itself_and_a_hub_id_is_downloaded(tmp_path, monkeypatch):
         asked.append((name, arguments))
         return str(tmp_path / "abc")
 
-    monkeypatch.setitem(
-        sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download)
-    )
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
     assert model_folders.locate("some/model", ("*.json",), "another", "v1") == tmp_path / "abc"
     assert asked == [("some/model", {"revision": "v1", "allow_patterns": ["*.json"]})]
 

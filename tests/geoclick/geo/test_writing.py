@@ -69,7 +69,7 @@ def same_points(found, expected, tolerance):
 @pytest.mark.parametrize("name", PLACES)
 def test_the_coordinates_of_polygons(labels, confidence, name):
     place = PLACES[name]
-    regions = writing.polygons(labels, confidence, place.transform)
+    regions = writing.polygons(labels, confidence, place.crs, place.transform)
     # Background, building, courtyard, road, background below, two pixels: no data is no region.
     assert regions.labels.tolist() == [0, 1, 0, 2, 0, 1, 1]
     assert regions.pixels.sum() == (labels != writing.NO_DATA).sum()
@@ -89,10 +89,10 @@ def test_the_coordinates_of_polygons(labels, confidence, name):
 @pytest.mark.parametrize("suffix", vectors.SUFFIXES)
 def test_written_files_give_the_map_again(labels, confidence, name, suffix, tmp_path):
     place = PLACES[name]
-    regions = writing.polygons(labels, confidence, place.transform)
+    regions = writing.polygons(labels, confidence, place.crs, place.transform)
     path = tmp_path / f"a{suffix}"
     for _ in range(2):  # the second replaces the first
-        writing.write_polygons(path, regions, NAMES, place)
+        writing.write_polygons(path, regions, NAMES, place.crs)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     found = vectors.read_features(path)
     assert found.classes == tuple(NAMES[number] for number in regions.labels)
@@ -115,8 +115,8 @@ def test_written_files_give_the_map_again(labels, confidence, name, suffix, tmp_
 
 
 def test_fields_and_the_frame_of_geojson(labels, confidence, tmp_path):
-    regions = writing.polygons(labels, confidence, UTM.transform)
-    writing.write_polygons(tmp_path / "a.geojson", regions, NAMES, UTM)
+    regions = writing.polygons(labels, confidence, UTM.crs, UTM.transform)
+    writing.write_polygons(tmp_path / "a.geojson", regions, NAMES, UTM.crs)
     content = json.loads((tmp_path / "a.geojson").read_text())
     assert "crs" not in content  # longitude and latitude, RFC 7946
     properties = [feature["properties"] for feature in content["features"]]
@@ -167,7 +167,7 @@ def test_areas_are_those_on_the_ground():
 def test_polygons_are_valid_and_cover_every_pixel_once(labels, name):
     labels = np.where(labels == 2, writing.NO_DATA, labels)
     transform = PLACES[name].transform
-    regions = writing.polygons(labels, np.ones(labels.shape, np.float32), transform)
+    regions = writing.polygons(labels, np.ones(labels.shape, np.float32), PLACES[name].crs, transform)
     assert regions.pixels.sum() == (labels != writing.NO_DATA).sum()
     assert shapely.is_valid(regions.shapes).all()
     pixel = abs(transform.determinant)
@@ -182,10 +182,10 @@ def test_polygons_are_valid_and_cover_every_pixel_once(labels, name):
 
 def test_a_map_without_data_has_no_polygons(tmp_path):
     empty = np.full((5, 6), writing.NO_DATA)
-    regions = writing.polygons(empty, np.ones((5, 6)), UTM.transform)
+    regions = writing.polygons(empty, np.ones((5, 6)), UTM.crs, UTM.transform)
     assert len(regions) == 0
     for suffix in vectors.SUFFIXES:
-        writing.write_polygons(tmp_path / f"a{suffix}", regions, NAMES, UTM)
+        writing.write_polygons(tmp_path / f"a{suffix}", regions, NAMES, UTM.crs)
         assert len(vectors.read_features(tmp_path / f"a{suffix}").ids) == 0
 
 
@@ -209,16 +209,16 @@ def test_the_index_raster(labels, name, tmp_path):
 def test_a_link_is_not_followed(labels, confidence, tmp_path):
     (tmp_path / "other").write_text("x")
     (tmp_path / "a.gpkg").symlink_to(tmp_path / "other")
-    regions = writing.polygons(labels, confidence, UTM.transform)
+    regions = writing.polygons(labels, confidence, UTM.crs, UTM.transform)
     with pytest.raises(GeoClickError, match="is a link"):
-        writing.write_polygons(tmp_path / "a.gpkg", regions, NAMES, UTM)
+        writing.write_polygons(tmp_path / "a.gpkg", regions, NAMES, UTM.crs)
 
 
 def test_a_place_that_is_not_on_earth_is_one_sentence(labels, confidence, tmp_path):
     place = Georeference('LOCAL_CS["site",UNIT["metre",1]]', UTM.transform, None)
-    regions = writing.polygons(labels, confidence, place.transform)
-    writing.write_polygons(tmp_path / "a.gpkg", regions, NAMES, place)
+    regions = writing.polygons(labels, confidence, place.crs, place.transform)
+    writing.write_polygons(tmp_path / "a.gpkg", regions, NAMES, place.crs)
     with pytest.raises(GeoClickError, match="cannot be written") as error:
-        writing.write_polygons(tmp_path / "a.geojson", regions, NAMES, place)
+        writing.write_polygons(tmp_path / "a.geojson", regions, NAMES, place.crs)
     assert "\n" not in str(error.value)
     assert [file.name for file in tmp_path.iterdir()] == ["a.gpkg"]

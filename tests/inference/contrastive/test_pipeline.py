@@ -8,7 +8,7 @@ from geoclick import options
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.datasets.class_maps import IGNORED
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference.contrastive import classes, dense, selection, vision_transformer
+from geoclick.inference.contrastive import classes, dense, region_crops, selection, vision_transformer
 from geoclick.inference.contrastive.pipeline import load
 from geoclick.inference.contrastive.proposals import propose
 from geoclick.inference.contrastive.settings import ContrastiveSettings, completed
@@ -49,7 +49,8 @@ def mean_iou(predicted, truth):
 
 def test_the_options_name_the_methods():
     assert set(vision_transformer.VARIANTS) == set(options.DENSE_METHODS)
-    assert options.SELECTIONS == selection.SELECTIONS
+    assert set(region_crops.SELECTIONS) < set(options.SELECTIONS)
+    assert set(region_crops.SELECTIONS.values()) == set(region_crops.BACKGROUNDS)
 
 
 def test_proposals_beat_plain_clip_and_stay_below_the_oracle(loaded, scene):
@@ -90,6 +91,29 @@ def test_other_selections(loaded, scene, select):
     assert labels.shape == image.shape[:2]
     assert other.describe()["select"] == select
     assert mean_iou(labels, scene[1][:200, :250]) > 0.3
+
+
+@pytest.mark.parametrize("background", region_crops.BACKGROUNDS)
+def test_crops_are_compared_with_the_names_one_by_one(loaded, scene, background):
+    image = scene[0][:200, :250]
+    names = {own: name for name, own in region_crops.SELECTIONS.items()}
+    other = replace(loaded, settings=replace(loaded.settings, select=names[background]))
+    proposals = loaded.regions(image).proposals
+    best = []
+    for proposal in proposals:
+        crop = region_crops.crop(loaded.clip, image, proposal, background=background, margin=1.0)
+        shift, spread = np.array(loaded.clip.mean), np.array(loaded.clip.std)
+        pixels = torch.from_numpy((crop / 255 - shift) / spread).permute(2, 0, 1)[None].float()
+        feature = loaded.clip.model.get_image_features(pixel_values=pixels).pooler_output[0]
+        best.append(int((loaded.text @ feature).argmax()))
+    order = sorted(
+        range(len(proposals)), key=lambda n: (-proposals[n].mask.sum(), proposals[n].predicted_iou)
+    )
+    expected = loaded.dense_map(image).labels()
+    for number in order:
+        expected[proposals[number].mask] = loaded.classes.query_classes[best[number]]
+    assert len(proposals) > 5
+    assert (other.predict(image).labels == expected).mean() > 0.999
 
 
 def test_one_class_is_the_union_of_the_proposals_with_most_of_their_pixels_in_it(loaded, scene):
