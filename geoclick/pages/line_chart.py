@@ -19,6 +19,8 @@ INK, SOFT, LINE, PAPER = "#1c2429", "#5d6972", "#dfe3e6", "#ffffff"
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Distances between the level lines; the smallest that gives at most LEVELS of them is taken."""
 LEVELS = 6
+SPAN = 0.1
+"""Smallest range of the vertical axis."""
 SCALE = 2
 """Pixels of the PNG in one unit of the layout."""
 
@@ -106,6 +108,9 @@ def png(charts: Sequence[LineChart], *, columns: int = 2) -> np.ndarray:
 
 def _layout(chart: LineChart) -> _Layout:
     found = [value for curve in chart.curves for value in curve.values if value is not None] or [0.0, 1.0]
+    # So that small differences look small.
+    middle = (min(found) + max(found)) / 2
+    found += [max(0.0, middle - SPAN / 2), min(1.0, middle + SPAN / 2)]
     step = next(
         (one for one in STEPS if _levels(found, one)[1] - _levels(found, one)[0] <= LEVELS), STEPS[-1]
     )
@@ -140,7 +145,7 @@ def _layout(chart: LineChart) -> _Layout:
 def _levels(values: Sequence[float], step: float) -> tuple[int, int]:
     """The lowest and highest level line in steps, around all values."""
     low = math.floor(min(values) / step + 1e-9)
-    return low, max(low + 1, math.ceil(max(values) / step - 1e-9))
+    return low, math.ceil(max(values) / step - 1e-9)
 
 
 def _legend(chart: LineChart) -> Iterator[_Text]:

@@ -46,12 +46,14 @@ class Section(NamedTuple):
     Attributes:
         name: of the axis.
         title: above the chart.
+        proposals: whether the axis changes the proposals or how they become a map.
         svg: the chart.
         rows: one for each value.
     """
 
     name: str
     title: str
+    proposals: bool
     svg: Markup
     rows: list[AxisRow]
 
@@ -129,7 +131,9 @@ def chart(table: Table, axis: str, values: list[Value]) -> LineChart:
     if AXES[axis].proposals:
         oracles = [table.row(((axis, value),), oracle=True) for value, _ in found]
         curves.append(Curve("oracle-proposals", ORACLE, [row and row["miou"] for row in oracles]))
-        curves.append(Curve("covered", COVERAGE, [row["coverage"] for _, row in found]))
+        covered = [row["coverage"] for _, row in found]
+        if len(set(covered)) > 1:
+            curves.append(Curve("covered", COVERAGE, covered))
     return LineChart(
         AXES[axis].title, axis, [shown(value) for value, _ in found], curves, joined=AXES[axis].numeric
     )
@@ -163,7 +167,7 @@ def _section(table: Table, axis: str, values: list[Value], drawn: LineChart) -> 
         oracle = None if row["coverage"] is None else table.oracle_of(((axis, value),))
         is_base = row["setting"] == table.base["setting"]
         rows.append(AxisRow(shown(value), is_base, row, oracle and oracle["miou"]))
-    return Section(axis, AXES[axis].title, line_chart.svg(drawn), rows)
+    return Section(axis, AXES[axis].title, AXES[axis].proposals, line_chart.svg(drawn), rows)
 
 
 def _axes(measured: Measured) -> dict[str, Yaml]:
