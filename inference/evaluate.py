@@ -2,6 +2,8 @@
 
     geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate
 
+    geoclick evaluate --dataset loveda --root data/loveda --predictor contrastive --output runs/loveda
+
     accelerate launch --config_file accelerate_configs/multi_gpu.yaml -m inference.evaluate ...    on several GPUs
 
 An interrupted run continues when the same command is run again.
@@ -17,7 +19,10 @@ from geoclick.command import Command, print_next
 from geoclick.inference.evaluation.options import EvaluateOptions, ResolvedOptions, resolve
 from geoclick.jobs import failures, processes
 
-EXAMPLE = "geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate"
+EXAMPLE = (
+    "geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate\n"
+    "  geoclick evaluate --dataset loveda --root data/loveda --predictor contrastive --output runs/loveda"
+)
 
 
 def run(options: EvaluateOptions) -> None:
@@ -47,6 +52,11 @@ def run(options: EvaluateOptions) -> None:
     predictor = predictors.load(resolved, scan)
     rules = protocol.describe(resolved, scan, predictor)
     newest = protocol.newest(scan, resolved.adapter)
+    if rules.get("threshold") and processes.is_first():
+        limit, source = rules["threshold"], rules["threshold_source"]
+        print(
+            f"Pixels without a class of probability {limit:g} ({source}) or more are {rules['background']!r}."
+        )
     with run_folder.EvaluationFolder(output, rules, newest).open() as claims:
         if claims:
             answering.complete(resolved, predictor, claims, total=len(scan.ids), picked=scan.picked)

@@ -23,6 +23,8 @@ METRICS = {
     "boundary_iou": "boundary IoU",
 }
 """The reported scores, as far as a mode has them, and their names in tables."""
+MAPS = ("clip", "features", "templates", "class_bias", "select", "threshold", "threshold_source")
+"""The keys of the protocol of a map of classes that are reported with the scores."""
 PROTOCOL = (
     "n",
     "mode",
@@ -30,6 +32,8 @@ PROTOCOL = (
     "question_seed",
     "predictor",
     "noise",
+    *MAPS,
+    "clip_fingerprint",
     "segmenter",
     "segmenter_sha256",
     "decode",
@@ -47,6 +51,7 @@ ARGUMENTS = (
     "question",
     "predictor",
     "noise",
+    *MAPS,
     "segmenter",
     "decode",
     "answer_format",

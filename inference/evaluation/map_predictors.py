@@ -185,7 +185,10 @@ def _sam3(options: "ResolvedOptions", classes: "DatasetClasses") -> MapPredictor
     model = sam3.load(options.sam3 or "", options.device)
     threshold, source = sam3.THRESHOLD, "default"
     if options.threshold is not None:
-        threshold, source = options.threshold, "tuned"
+        # Published thresholds are those of CLIP.
+        threshold, source = classes.chosen_threshold(options.threshold, options.dataset)[0], "tuned"
+    elif classes.prompts.background is None:
+        threshold, source = 0.0, "none"
 
     def label(image: np.ndarray, truth: np.ndarray) -> ClassMap:
         return ClassMap(model.label_map(image, classes.prompts, threshold)[0])

@@ -107,6 +107,15 @@ class ClassAbout(TypedDict):
     color: list[int]
 
 
+def listed(classes: Mapping[str, ClassAbout]) -> str:
+    """The classes of a protocol with their prompts, such as `background; building, roof; other: facade`."""
+    texts = []
+    for name, about in classes.items():
+        prompts = ", ".join(about["prompts"])
+        texts.append(prompts if about["prompts"][0] == name.lower() else f"{name}: {prompts}")
+    return "; ".join(texts)
+
+
 @dataclass(frozen=True)
 class Maps:
     """What a page shows of maps.

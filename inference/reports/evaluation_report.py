@@ -55,7 +55,7 @@ def render(name: str, summary: Mapping[str, Any], records: Path, *, count: int) 
         count: records in each gallery.
     """
     protocol = summary["protocol"]
-    semantic = protocol["mode"] == "semantic"
+    semantic, classes = protocol["mode"] == "semantic", protocol.get("classes", {})
     index = gallery_selection.index_records(records, count)
     return pages.render(
         "evaluation_report.html",
@@ -68,8 +68,9 @@ def render(name: str, summary: Mapping[str, Any], records: Path, *, count: int) 
         histogram=charts.iou_histogram(index.ious[index.targets] if semantic else index.ious),
         galleries=_galleries(records, index, Path(protocol["root"]), recorded_rule(protocol), count),
         colors=click_drawing.COLORS,
+        protocol=protocol | {"classes": class_maps.listed(classes)} if classes else protocol,
         maps=class_maps.of_run(
-            protocol.get("classes", {}),
+            classes,
             summary.get("confusion"),
             records,
             Path(protocol["root"]),

@@ -13,6 +13,7 @@ from geoclick.inference import evaluate
 from geoclick.inference.evaluation import answering, map_predictors, run_folder
 from geoclick.scenes.copies.semantic import paint
 from geoclick.scoring import records
+from tests import tiny_sam3
 from tests.inference.reports.test_evaluation_report import section
 
 FILES = ("predictions.jsonl", "metrics.json", "protocol.json", "model-index.yaml")
@@ -188,7 +189,20 @@ def test_a_part_of_the_dataset_is_complete_images(run, tmp_path, cache, flag):
     found = list(records.read(tmp_path / "out/predictions.jsonl"))
     assert len(found) == 7
     assert len({record["image"] for record in found}) == 1
-    assert run(*words, 14, output="exact")[1][0].startswith("mIoU")
+    assert not any("gives 14 samples" in line for line in run(*words, 14, output="exact")[1])
+
+
+def test_sam3(run, data, tmp_path):
+    """Published thresholds are those of CLIP; a tiny random model."""
+    words = ("--predictor", "sam3", "--sam3", tiny_sam3.folder(tmp_path / "sam3"))
+    assert run(*words)[0] == 0
+    protocol = loaded(tmp_path / "out")["protocol"]
+    assert (protocol["threshold"], protocol["threshold_source"]) == (0.5, "default")
+    assert len(protocol["sam3_sha256"]) == 64
+    assert "clip" not in protocol
+    assert all((labels != IGNORED).all() for _, labels in label_maps(tmp_path / "out").values())
+    assert run(*words, "--threshold", 0.3, output="tuned")[0] == 0
+    assert loaded(tmp_path / "tuned")["protocol"]["threshold_source"] == "tuned"
 
 
 def test_images_that_are_too_small_are_named_and_the_others_scored(run, data, tmp_path):

@@ -72,5 +72,11 @@ def test_pictures_show_the_true_and_the_predicted_classes(tmp_path, name, asked)
     assert tuple(predicted[2, width - 3]) == (0, 0, 0)
 
 
+def test_the_classes_of_a_protocol_as_text():
+    about = {"Water": ["water"], "building": ["building", "roof"], "wall": ["facade"]}
+    classes = {name: {"prompts": prompts, "color": [0, 0, 0]} for name, prompts in about.items()}
+    assert class_maps.listed(classes) == "water; building, roof; wall: facade"
+
+
 def test_without_a_matrix_there_are_no_maps(tmp_path):
     assert class_maps.of_run({}, None, tmp_path / "none", tmp_path, DEFAULT, count=3) is None
