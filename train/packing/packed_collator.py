@@ -8,7 +8,7 @@ import torch
 from geoclick.train.augmentation.image_views import shown_images
 from geoclick.train.data.collator import IGNORED
 from geoclick.train.data.rows import TrainingRow
-from geoclick.train.data.vision_features import VisionFeatures, join
+from geoclick.train.data.vision_features import VisionFeatures, encoder_outputs
 from geoclick.vlms.encoding import process_images
 from geoclick.vlms.processor import Processor
 
@@ -76,7 +76,8 @@ class PackedCollator:
         batch: dict[str, Any]
         if self.features is not None:
             grid_of = {image: self.features[image.path].grid for image in distinct}
-            batch = {"mm_encoder_outputs": {"image": join(self.features[image.path] for image in places)}}
+            chosen = [self.features[image.path] for image in places]
+            batch = {"mm_encoder_outputs": encoder_outputs(chosen)}
         else:
             pixels = [image.read() for image in distinct]
             batch = {**process_images(self.processor, pixels)}
