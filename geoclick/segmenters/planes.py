@@ -210,7 +210,7 @@ class BlockPlanes:
             inside = smallest > threshold
             mixed |= (largest > threshold) & ~inside
             # Exact: the pixels of one row of blocks are far below 2**24.
-            counts.append((inside.float() @ column_counts).long() @ self.rows.count)
+            counts.append(((inside.float() @ column_counts).long() * self.rows.count).sum(-1))
         # `inside` is now that of zero.
         edges = [_Edges(inside.any(other), side) for other, side in ((1, self.columns), (2, self.rows))]
         for block in self._pixels(padded, mixed):
