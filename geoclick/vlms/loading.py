@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import safetensors
 import torch
+from packaging.version import Version
 
 from geoclick import devices, model_folders
 from geoclick.codec import Frame
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "vlm"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+OLDEST_TRANSFORMERS = "5.18"
+"""Earlier versions ignore image features that are passed to a Qwen-VL, so that it trains on texts alone."""
+
 OTHER_NAMES = "an existing folder, a hub id such as Qwen/Qwen3-VL-2B-Instruct, or 'embedded'"
 
 
@@ -87,9 +91,11 @@ def load(
         quantized: keyword arguments of `from_pretrained` that quantize while loading.
 
     Raises:
-        GeoClickError: the model or adapter is missing, unreadable, no Qwen-VL, or they do not fit each other.
+        GeoClickError: the model or adapter is missing, unreadable, no Qwen-VL, or they do not fit each other; or
+            transformers is too old.
         UsageError: an unknown device, or pixel limits other than those of the training.
     """
+    check_transformers()
     record = adapters.read_record(adapter) if adapter is not None else None
     folder, commit = locate(name, revision)
     own = merged.read_record(folder)
@@ -117,6 +123,17 @@ def load(
         model = model.to(device)
     kind = quantized["quantization_config"].bnb_4bit_quant_type if quantized else ""
     return Vlm(model.eval(), processor, family, name, commit, device, stamp, trained, folder, kind)
+
+
+def check_transformers() -> None:
+    """Raise GeoClickError if the installed transformers is older than `OLDEST_TRANSFORMERS`."""
+    import transformers
+
+    if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
+        raise GeoClickError(
+            f"GeoClick needs transformers {OLDEST_TRANSFORMERS} or newer, not {transformers.__version__}; "
+            "run pip install --upgrade transformers."
+        )
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

@@ -4,11 +4,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from geoclick import vlms
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.vlms import loading
 from tests import tiny
+from tests.paths import REPO
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,13 @@ def test_a_folder_loads_ready_for_generation(folder):
     assert not vlm.model.training
     expected = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     assert {p.dtype for p in vlm.model.parameters()} == {expected}
+
+
+def test_an_older_transformers_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(transformers, "__version__", "5.17.0")
+    with pytest.raises(GeoClickError, match=r"needs transformers 5.18 or newer, not 5.17.0; run pip install"):
+        vlms.load(str(folder))
+    assert f'"transformers>={loading.OLDEST_TRANSFORMERS}",' in (REPO / "pyproject.toml").read_text()
 
 
 def test_pixel_limits_are_set_and_checked(folder):
