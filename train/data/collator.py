@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from geoclick.train.augmentation.image_views import shown_images
 from geoclick.train.data.rows import TrainingRow
-from geoclick.train.data.vision_features import VisionFeatures, join
+from geoclick.train.data.vision_features import VisionFeatures, encoder_outputs
 from geoclick.vlms.encoding import expand_image, process_images
 from geoclick.vlms.processor import Processor
 
@@ -68,6 +68,6 @@ class ClickCollator:
         if self.features is not None:
             chosen = [self.features[image.path] for image in shown]
             grid = torch.stack([f.grid for f in chosen])
-            return {"image_grid_thw": grid, "mm_encoder_outputs": {"image": join(chosen)}}
+            return {"image_grid_thw": grid, "mm_encoder_outputs": encoder_outputs(chosen)}
         pixels = [image.read() for image in shown]
         return process_images(self.processor, pixels)

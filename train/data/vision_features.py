@@ -66,6 +66,26 @@ class VisionFeatures:
         return VisionFeatures(self.grid.cpu().clone(), fields, self.kind)
 
 
+class EncoderOutputs(dict[str, ModelOutput]):
+    """`mm_encoder_outputs` in a batch: the vision tower's output by modality.
+
+    PyTorch's DataLoader calls `pin_memory`; on its own it would update a copy of each ModelOutput, which refuses that.
+    """
+
+    def pin_memory(self) -> "EncoderOutputs":
+        """A copy in page-locked memory."""
+        return EncoderOutputs(
+            {
+                name: type(output)(**{k: _pinned(v) for k, v in output.items()})
+                for name, output in self.items()
+            }
+        )
+
+
+def _pinned(value: Any) -> Any:
+    return [_pinned(item) for item in value] if isinstance(value, list) else value.pin_memory()
+
+
 def compute(
     vlm: Vlm,
     sizes: dict[str, tuple[int, int]],
@@ -170,7 +190,7 @@ def split(output: ModelOutput, grids: torch.Tensor) -> list[VisionFeatures]:
 
 
 def join(features: Iterable[VisionFeatures]) -> ModelOutput:
-    """The output of the vision tower for a batch of images, for `mm_encoder_outputs`."""
+    """The output of the vision tower for a batch of images."""
     features = list(features)
     fields: dict[str, Any] = {}
     for name, value in features[0].fields.items():
@@ -179,3 +199,8 @@ def join(features: Iterable[VisionFeatures]) -> ModelOutput:
         else:
             fields[name] = [f.fields[name] for f in features]
     return features[0].kind(**fields)
+
+
+def encoder_outputs(features: Iterable[VisionFeatures]) -> EncoderOutputs:
+    """The `mm_encoder_outputs` of a batch of images."""
+    return EncoderOutputs(image=join(features))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from geoclick import images, vlms
@@ -38,6 +39,32 @@ def test_the_batch_is_the_one_that_trl_makes(case):
     assert set(found) == set(expected)
     for key in found:
         assert torch.equal(found[key], expected[key]), key
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_batch_with_features_goes_to_pinned_memory(case, monkeypatch, packed):
+    vlm, batch = case
+    features = compute(vlm, batch)
+    made = (
+        PackedCollator(vlm.processor, features)([batch])
+        if packed
+        else ClickCollator(vlm.processor, features)(batch)
+    )
+    copied = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: copied.append(1) or tensor.clone())
+    pinned = pin_memory(made)
+    assert pinned.keys() == made.keys()
+    before, after = (outputs["mm_encoder_outputs"]["image"] for outputs in (made, pinned))
+    assert type(after) is type(before)
+    assert len(after.pooler_output) == len(before.pooler_output)
+    for a, b in zip(after.pooler_output, before.pooler_output, strict=True):
+        assert torch.equal(a, b)
+        assert a is not b
+    tensors = sum(isinstance(value, torch.Tensor) for value in made.values())
+    in_features = sum(
+        len(part) if name == "pooler_output" else sum(map(len, part)) for name, part in before.items()
+    )
+    assert len(copied) == tensors + in_features
 
 
 def test_the_length_of_a_batch_is_a_multiple(case):
