@@ -1,10 +1,11 @@
-"""Shared set-up: `import tiny` works everywhere, and tests stay on one thread and off the network.
+"""Shared set-up: tests stay on one thread, on the CPU unless they are marked `gpu`, and off the network.
 
 Hypothesis has no deadline: on a shared machine a slow example is no failure.
 """
 
 import os
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,3 +14,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settings.register_profile("calm", deadline=None)
 settings.load_profile("calm")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from tests whose expected values are those of a CPU."""
+    marks = config.option.markexpr
+    if "gpu" not in marks or "not gpu" in marks:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
