@@ -64,6 +64,16 @@ def exit_code(body: Callable[[], None], argv: Sequence[str] | None = None) -> in
     except KeyboardInterrupt:
         print("error: Interrupted; rerun the same command to continue.", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which is not imported here
+            raise
+        if debug:
+            traceback.print_exc()
+        print(
+            "error: The memory of the GPU is too small; use a smaller model or batch, or --device cpu.",
+            file=sys.stderr,
+        )
+        return 1
     except OSError as error:
         if debug:
             traceback.print_exc()

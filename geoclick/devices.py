@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -53,6 +54,17 @@ class BatchSize:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Raise GeoClickError if the memory of the GPU is too small for `what`, such as an image."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise GeoClickError(
+            f"The memory of the GPU is too small for {what}; use a smaller model or --device cpu."
+        ) from error
 
 
 def choose(name: str | torch.device | None) -> torch.device:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from geoclick import files
+from geoclick import devices, files
 from geoclick.errors import GeoClickError
 from geoclick.geo import georeference, writing
 from geoclick.geo.georeference import Georeference
@@ -69,7 +69,8 @@ def predict_all(
             try:
                 image = read_image(path, pixels=pixels)
                 place = georeference.read(path, pixels.bands)
-                prediction = with_no_data(pipeline.predict(image), place)
+                with devices.enough_memory(f"an image of {image.shape[1]}x{image.shape[0]} pixels"):
+                    prediction = with_no_data(pipeline.predict(image), place)
             except GeoClickError as error:
                 errors[path] = str(error)
                 bar.print(f"{path}: failed, {error}")

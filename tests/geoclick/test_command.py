@@ -56,6 +56,16 @@ def test_what_an_error_quotes_from_a_file_cannot_look_like_another_error(capsys,
     assert "one error: two \\x1b[2Kthree four  five six" in shown
 
 
+def test_a_gpu_whose_memory_is_too_small_is_one_line_and_other_errors_are_raised(capsys):
+    torch = pytest.importorskip("torch")
+    assert exit_code(fail(torch.OutOfMemoryError("CUDA out of memory.\nTried to")), []) == 1
+    assert capsys.readouterr().err.startswith(
+        "error: The memory of the GPU is too small; use a smaller model"
+    )
+    with pytest.raises(RuntimeError, match="another"):
+        exit_code(fail(RuntimeError("another")), [])
+
+
 def test_debug_shows_the_traceback(capsys):
     assert exit_code(fail(GeoClickError("Broken; fix it.")), ["--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err

@@ -42,6 +42,17 @@ def test_one_item_that_does_not_fit_is_an_error():
         list(devices.BatchSize(4, "windows").run([1, 2], function))
 
 
+def test_memory_that_is_too_small_for_a_whole_is_an_error():
+    with (
+        pytest.raises(GeoClickError, match="too small for an image; use a smaller model") as error,
+        devices.enough_memory("an image"),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+    assert "\n" not in str(error.value)
+    with devices.enough_memory("an image"):
+        pass
+
+
 def test_a_wrong_device_is_a_usage_error():
     assert devices.choose("cpu") == torch.device("cpu")
     with pytest.raises(UsageError, match="Unknown device 'gpu7'"):
