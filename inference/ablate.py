@@ -52,7 +52,8 @@ def measure(options: AblateOptions, root: Path, split: str) -> None:
     models = Models(found.classes, cache, options.device)
     base = ablation_options.base(options, found.classes)
     complete = models.complete(base)
-    varied, notes = ablation_options.varied(options, found.classes, complete)
+    siglip = models.clip(base.clip).is_siglip
+    varied, notes = ablation_options.varied(options, found.classes, complete, siglip=siglip)
     for note in notes:
         print(note)
     values = {axis: ablation_options.values(options, axis, complete) for axis in varied}

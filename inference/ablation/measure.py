@@ -11,7 +11,7 @@ import numpy as np
 from geoclick import segmenters
 from geoclick.clips.loading import Clip, load_clip
 from geoclick.datasets.class_maps import IGNORED
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference.ablation.plan import DENSE, ORACLE, Model, Setting
 from geoclick.inference.contrastive import dense_map, pipeline
 from geoclick.inference.contrastive.cache import Cache
@@ -123,11 +123,17 @@ class Models:
         return replace(setting, settings=settings)
 
     def pipeline(self, setting: Setting) -> ContrastivePipeline:
-        """The pipeline of a complete setting; raises UsageError for a value out of its range."""
+        """The pipeline of a complete setting.
+
+        Raises:
+            UsageError: a value is out of its range, or has no meaning for the CLIP.
+        """
         own, prompts = setting.settings, self.classes.prompts
         own = own if setting.select in (DENSE, ORACLE) else replace(own, select=setting.select)
         own.check(prompts, "contrastive")
         clip = self.clip(setting.clip)
+        if clip.is_siglip and own.class_bias:
+            raise UsageError(f"{clip.name} is a SigLIP without a class token; set --class-bias to 0.")
         if setting.select == DENSE:
             return pipeline.assemble(prompts, own.features or "", clip, None, own, self.cache)
         segmenter = self.segmenter(setting.segmenter)

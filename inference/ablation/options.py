@@ -140,7 +140,7 @@ def base(options: AblateOptions, classes: "DatasetClasses") -> Setting:
 
 
 def varied(
-    options: AblateOptions, classes: "DatasetClasses", complete: Setting
+    options: AblateOptions, classes: "DatasetClasses", complete: Setting, *, siglip: bool = False
 ) -> tuple[list[str], tuple[str, ...]]:
     """The axes that are varied one at a time, and a sentence for each one that is not for a reason.
 
@@ -148,6 +148,7 @@ def varied(
         options: of the command.
         classes: of the dataset.
         complete: the base without None.
+        siglip: whether its CLIP is a SigLIP.
 
     Raises:
         UsageError: an axis is requested that has no values, or no meaning for the dataset or the CLIP.
@@ -155,6 +156,8 @@ def varied(
     reasons = {}
     if classes.prompts.background is None:
         reasons["threshold"] = "the dataset has no background for the pixels below it"
+    if siglip:
+        reasons["class-bias"] = "a SigLIP has no class token"
     for axis in ("clip", "segmenter"):
         if not getattr(options, AXES[axis].option):
             reasons[axis] = f"there is no --{AXES[axis].option} to compare"
@@ -165,8 +168,11 @@ def varied(
     notes = []
     if not options.axes and not options.grid:
         names = [axis for axis in AXES if axis not in reasons]
-        if "threshold" in reasons:
-            notes.append(f"The axis threshold is left out: {reasons['threshold']}.")
+        notes = [
+            f"The axis {axis} is left out: {reasons[axis]}."
+            for axis in ("threshold", "class-bias")
+            if axis in reasons
+        ]
     rules = [axis for axis in ("overlaps", "uncovered") if axis in (*names, *options.grid)]
     if rules and len(classes.names) == 2 and complete.select == "vote":
         notes.append(

@@ -90,6 +90,9 @@ def test_axes_without_a_meaning_are_left_out_or_refused():
     assert notes == (
         "The axis threshold is left out: the dataset has no background for the pixels below it.",
     )
+    names, notes = ablation_options.varied(options(), drone, BASE, siglip=True)
+    assert "class-bias" not in names
+    assert notes == ("The axis class-bias is left out: a SigLIP has no class token.",)
     assert ablation_options.varied(options(grid=("scale",)), drone, BASE) == ([], ())
     assert ablation_options.varied(options(axes=("scale", "scale")), drone, BASE)[0] == ["scale"]
     with pytest.raises(UsageError, match="axis threshold cannot be varied: the dataset has no background"):
