@@ -41,6 +41,23 @@ def test_every_figure_has_a_benchmark_and_a_metric_of_geoclick():
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.parametrize(
+    ("method", "average"),
+    [
+        ("CLIP", 11.0),
+        ("MaskCLIP", 24.3),
+        ("SCLIP", 22.0),
+        ("GEM", 18.0),
+        ("ClearCLIP", 25.0),
+        ("SegEarth-OV", 34.2),
+    ],
+)
+def test_foreground_ious_have_the_known_averages(method, average):
+    rows = [row for row in PUBLISHED if row.method == method and row.metric == "foreground_iou" and row.split]
+    assert [row.benchmark for row in rows] == list(published.FOREGROUND_SETS)
+    assert sum(row.value for row in rows) / 9 == pytest.approx(average, abs=0.051)
+
+
 def test_values_from_secondary_sources_are_marked():
     secondary_values = {(r.benchmark, r.method) for r in PUBLISHED if r.secondary}
     assert ("rrsis-d", published.TUNED) in secondary_values
