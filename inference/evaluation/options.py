@@ -56,8 +56,8 @@ class EvaluateOptions(ClipOptions, GenerationOptions, DatasetOptions):
     )
     cache: str | None = option(
         None,
-        help="folder in which predictors of maps store proposals and CLIP's features, by image, weights and settings, "
-        "and find them again",
+        help="folder for the proposals and CLIP features of predictors of maps, by image, weights and settings; further "
+        "runs with it skip these models",
     )
     cache_limit: float = option(20.0, help="size in GiB from which the cache takes nothing more", minimum=0)
     sam3: str | None = option(
