@@ -189,8 +189,8 @@ class ClipOptions:
     )
     threshold: float | None = option(
         None,
-        help="pixels become background if no class has at least this probability, from 0 to 1 (default: 0; in "
-        "evaluate and ablate that of the published evaluation of a benchmark)",
+        help="pixels become background if no class has at least this probability, from 0 to 1 (default: 0, for "
+        "sam3 0.5 if there is a background; in evaluate and ablate that of the published evaluation of a benchmark)",
         minimum=0,
     )
     select: str = option(

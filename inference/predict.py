@@ -4,7 +4,8 @@ geoclick predict tile.png --text "the largest building" --output runs/predict
 geoclick predict tile.png --classes "building, roof; road; water" --output runs/map
 
 With `--classes` CLIP and SAM, or SAM 3 (`--method sam3`), make a map of all classes instead, and the overlay has a
-legend. For a GeoTIFF the map is also written as GeoTIFF, and its regions as GeoPackage and GeoJSON.
+legend. For a GeoTIFF or JPEG 2000 that is georeferenced, the map is also written as GeoTIFF, and its regions as
+GeoPackage and GeoJSON.
 
 With `--tile N`, images with a larger side are cut to overlapping windows of N pixels, each window is asked on its own,
 and the masks are put together. With several texts (`--text building --text road`) the names of the outputs end with the

@@ -1,4 +1,4 @@
-"""Where a GeoTIFF lies and which of its pixels have data, in the frame of the image that `read_image` returns."""
+"""Where a GeoTIFF or JPEG 2000 lies and which of its pixels have data, in the frame of the image of `read_image`."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from affine import Affine
     from rasterio.io import DatasetReader
 
+DRIVERS = ("GTiff", "JP2OpenJPEG")
+"""GDAL's drivers of the formats that say themselves where they lie."""
+
 
 @dataclass(frozen=True, eq=False)
 class Georeference:
-    """The place of a GeoTIFF.
+    """The place of an image.
 
     Attributes:
         crs: its coordinate reference system, as an authority code or WKT; empty if the place is unknown.
@@ -35,7 +38,7 @@ class Georeference:
 
 
 def read(path: Path, bands: Sequence[int] = ()) -> Georeference | None:
-    """The place of an image file, or None if it is no TIFF.
+    """The place of an image file, or None if it is neither TIFF nor JPEG 2000.
 
     Args:
         path: an image that `read_image` can read.
@@ -44,14 +47,15 @@ def read(path: Path, bands: Sequence[int] = ()) -> Georeference | None:
     Raises:
         GeoClickError: the file is broken.
     """
-    if reading.driver_of(path) != "GTiff":
+    driver = reading.driver_of(path)
+    if driver not in DRIVERS:
         return None
     if importlib.util.find_spec("rasterio") is None or importlib.util.find_spec("pyogrio") is None:
         return Georeference(
             "", None, None, "polygons and pixels without data need 'pip install geoclick[geo]'"
         )
     orientation = reading.orientation_of(path)
-    with rasters.open_raster(path) as raster:
+    with rasters.open_raster(path, driver) as raster:
         valid = _valid(raster, bands)
         crs, transform = raster.crs, raster.transform
     if valid is not None:

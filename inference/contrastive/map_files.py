@@ -1,7 +1,7 @@
 """The files of `geoclick predict --classes`: an index mask, an overlay with a legend and a record for each image.
 
-For a georeferenced GeoTIFF also the index mask as GeoTIFF, and the regions as polygons in a GeoPackage and GeoJSON.
-Pixels of a GeoTIFF without data have no class.
+For a georeferenced GeoTIFF or JPEG 2000 also the index mask as GeoTIFF, and the regions as polygons in a GeoPackage and
+GeoJSON. Their pixels without data have no class.
 """
 
 import json
@@ -101,7 +101,7 @@ def write_located(
         stem: of their names.
         prediction: of the image.
         classes: with their colors.
-        place: of the image; None if it is no TIFF.
+        place: of the image; None if its format has none.
 
     Returns:
         What the record says about them, and notes for the user.

@@ -50,6 +50,14 @@ def test_a_tiff_without_a_place_says_so(tmp_path, profile):
     assert (place.crs, place.transform, place.problem) == ("", None, "it is not georeferenced")
 
 
+def test_jpeg_2000_has_a_place_too(tmp_path):
+    lossless = {"QUALITY": 100, "REVERSIBLE": "YES", "driver": "JP2OpenJPEG"}
+    path = geotiffs.write_raster(tmp_path / "a.jp2", geotiffs.noise(64, 80), **lossless)
+    place = georeference.read(path)
+    assert (place.crs, place.valid) == (geotiffs.UTM, None)
+    assert place.transform @ (0, 0) == (geotiffs.LEFT, geotiffs.TOP)
+
+
 def test_other_formats_have_none(tmp_path):
     images.write_png(tmp_path / "a.png", np.zeros((4, 5, 3), np.uint8))
     assert georeference.read(tmp_path / "a.png") is None
