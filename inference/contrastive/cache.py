@@ -123,5 +123,5 @@ def key(content: Mapping[str, Yaml]) -> str:
 
 def image_key(image: np.ndarray) -> dict[str, Yaml]:
     """What identifies an image, uint8 [H, W, 3]."""
-    digest = hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
+    digest = hashlib.sha256(image.tobytes()).hexdigest()
     return {"shape": list(image.shape), "pixels": digest}

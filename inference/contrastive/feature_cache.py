@@ -49,7 +49,10 @@ def crops(
     compute = region_crops.crop_embeddings
     about: dict[str, Yaml] = {}
     if cache is not None:
-        masks = key({str(number): dict(one.rle) for number, one in enumerate(proposals)})
+        rles = [one.rle for one in proposals]
+        masks = key(
+            {str(n): {"size": list(rle["size"]), "counts": rle["counts"]} for n, rle in enumerate(rles)}
+        )
         about = _content(clip, image) | {"masks": masks, "background": background}
     return TENSORS.value(
         cache, about | {"kind": "crops"}, lambda: compute(clip, image, proposals, background=background)

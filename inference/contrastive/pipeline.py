@@ -297,8 +297,8 @@ def assemble(
     Raises:
         GeoClickError: a query is too long for the CLIP, or the feature upsampler is unreadable or of another CLIP.
     """
-    templates = TEMPLATES[settings.templates or ""]
-    text = text_embeddings(clip, classes.queries, templates, cache=cache and cache.folder / "texts")
+    templates, texts = TEMPLATES[settings.templates or ""], None if cache is None else cache.folder / "texts"
+    text = text_embeddings(clip, classes.queries, templates, cache=texts)
     filters, sha256 = None, ""
     if settings.upsample is not None:
         path = Path(settings.upsample)
