@@ -17,7 +17,7 @@ def locate(name: str, patterns: Sequence[str], instead: str, revision: str | Non
         revision: branch, tag or commit of a model on the hub.
 
     Raises:
-        GeoClickError: no such folder, or the hub lacks it or cannot be reached.
+        GeoClickError: no such folder, or the hub lacks it, does not give it, or cannot be reached.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -28,6 +28,11 @@ def locate(name: str, patterns: Sequence[str], instead: str, revision: str | Non
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # the hub's client raises many kinds: network, HTTP, cache, validation
+        if type(error).__name__ == "GatedRepoError":
+            raise GeoClickError(
+                f"Model {name} asks for an agreement; accept it at https://huggingface.co/{name} and log in with "
+                "'hf auth login'."
+            ) from error
         raise GeoClickError(
             f"Model {name} is neither a folder here nor reachable on the hub ({type(error).__name__}); check the name "
             "and the network, or download it and give its folder."

@@ -21,6 +21,31 @@ def test_a_folder_is_itself_and_a_hub_id_is_downloaded(tmp_path, monkeypatch):
     assert asked == [("some/model", {"revision": "v1", "allow_patterns": ["*.json"]})]
 
 
+def test_a_model_behind_an_agreement_and_a_missing_one_are_one_sentence(monkeypatch):
+    class GatedRepoError(Exception):
+        pass
+
+    def message(error):
+        def snapshot_download(name, **arguments):
+            raise error
+
+        monkeypatch.setitem(
+            sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download)
+        )
+        with pytest.raises(GeoClickError) as raised:
+            model_folders.locate("facebook/sam3", ["*.json"], "another")
+        return str(raised.value)
+
+    assert message(GatedRepoError("401 Client Error.\nAccess is restricted")) == (
+        "Model facebook/sam3 asks for an agreement; accept it at https://huggingface.co/facebook/sam3 and log in with "
+        "'hf auth login'."
+    )
+    assert message(OSError("no\nnetwork")) == (
+        "Model facebook/sam3 is neither a folder here nor reachable on the hub (OSError); check the name and the "
+        "network, or download it and give its folder."
+    )
+
+
 @pytest.mark.parametrize("name", ["nowhere", "./no/folder", "/no/folder", "~/folder", "a/b/c"])
 def test_a_missing_folder_is_one_sentence(name):
     with pytest.raises(GeoClickError) as error:

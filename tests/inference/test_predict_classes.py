@@ -216,6 +216,16 @@ def test_the_upsampler_must_fit_the_clip(run, tmp_path):
     assert len(record["upsample_sha256"]) == 64
 
 
+@pytest.mark.parametrize("select", ["crop", "crop-blurred", "crop-mean"])
+def test_proposals_take_the_class_of_their_crops(run, tmp_path, select):
+    assert run("--classes", CLASSES, "--points-per-side", 6, "--select", select)[0] == 0
+    record = json.loads((tmp_path / "out/scene.json").read_text())
+    assert (record["select"], record["method"]) == (select, "contrastive")
+    assert record["proposals"] > 3
+    code, _, error = run("--classes", CLASSES, "--method", "clip", "--select", select)
+    assert (code, "select goes with the method contrastive, not 'clip'; remove it" in error) == (2, True)
+
+
 def test_a_map_of_sam3(run, scene, tmp_path):
     folder = tiny_sam3.folder(tmp_path / "sam3")
     code, _, _ = run("--classes", "background; building; x; water", "--method", "sam3", "--sam3", folder)
