@@ -36,8 +36,8 @@ def scene(tmp_path_factory):
 def run(scene, tmp_path, capsys):
     """Runs predict and returns its exit code, its lines and the last of them, the error."""
 
-    def call(*words, more=()):
-        code = predict.main([*map(str, (scene, *more, "--output", tmp_path / "out", *words))])
+    def call(*words, image=scene, more=()):
+        code = predict.main([*map(str, (image, *more, "--output", tmp_path / "out", *words))])
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         lines = (captured.out + captured.err).strip().splitlines()
@@ -206,11 +206,13 @@ def test_the_upsampler_must_fit_the_clip(run, tmp_path):
     for name, size in (("fits", dim), ("other", dim + 8)):
         torch.manual_seed(0)
         torch.save(JointBilateralUpsampler(size).state_dict(), tmp_path / f"{name}.ckpt")
+    image = tmp_path / "scene.png"
+    images.write_png(image, np.full((32, 128, 3), 90, np.uint8))
     words = ("--classes", "water; road", "--method", "maskclip", "--upsample")
-    code, _, error = run(*words, tmp_path / "other.ckpt")
+    code, _, error = run(*words, tmp_path / "other.ckpt", image=image)
     assert code == 1
     assert f"other.ckpt upsamples features of size {dim + 8}, but those of the CLIP have {dim};" in error
-    assert run(*words, tmp_path / "fits.ckpt")[0] == 0
+    assert run(*words, tmp_path / "fits.ckpt", image=image)[0] == 0
     record = json.loads((tmp_path / "out/scene.json").read_text())
     assert record["upsample"] == str(tmp_path / "fits.ckpt")
     assert len(record["upsample_sha256"]) == 64
