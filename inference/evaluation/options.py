@@ -56,8 +56,8 @@ class EvaluateOptions(ClipOptions, GenerationOptions, DatasetOptions):
     )
     cache: str | None = option(
         None,
-        help="folder for the proposals and CLIP features of predictors of maps, by image, weights and settings; further "
-        "runs with it skip these models",
+        help="folder for the proposals and CLIP features of predictors of maps, by image, weights and settings, which "
+        "later runs reuse",
     )
     cache_limit: float = option(20.0, help="size in GiB from which the cache takes nothing more", minimum=0)
     sam3: str | None = option(

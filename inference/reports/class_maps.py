@@ -179,28 +179,29 @@ def figures(
     for image in select(index_images(path, list(classes)), count):
         own = list(gallery_selection.read_from(path, image.offset, image.count))
         shown, error = gallery.read_image(own[0], root, pixels)
-        size = (shown.shape[1], shown.shape[0])
+        size = shown.shape[1], shown.shape[0]
         panels = [Picture(data_uri(shown, quality=70), "image")]
         for key, label in (("target", "truth"), ("mask", "prediction")):
-            colored = Image.fromarray(_colored(own, key, classes))
-            resized = np.asarray(colored.resize(size, Image.Resampling.NEAREST))
-            panels.append(Picture(data_uri(resized, kind="PNG"), label))
+            panels.append(Picture(data_uri(_colored(own, key, classes, size), kind="PNG"), label))
         notes = [error] if error else []
         yield Figure(panels, own[0]["image"], score=pages.number(image.accuracy), notes=notes)
 
 
-def _colored(records: Sequence[Record], key: str, classes: Mapping[str, Color]) -> np.ndarray:
-    """The colors of the targets or masks of an image's records, uint8 [H, W, 3].
+def _colored(
+    records: Sequence[Record], key: str, classes: Mapping[str, Color], size: tuple[int, int]
+) -> np.ndarray:
+    """The colors of the targets or masks of an image's records, resized to (width, height), uint8 [h, w, 3].
 
     Pixels of no record have the color of the class without a record, where there is one.
     """
+    names = list(classes)
     others = classes.keys() - {record["category"] for record in records}
-    filling = classes[min(others)] if others else NOT_SCORED
-    result = np.full((*records[0]["size"], 3), filling, np.uint8)
+    numbers = np.full(records[0]["size"], names.index(min(others)) if others else len(names), np.uint8)
     for record in records:
         mask = masks.decode_rle(record["target"] if key == "target" else record["mask"])
-        result[mask] = classes[record["category"]]
+        numbers[mask] = names.index(record["category"])
     valid = records[0]["valid"]
     if key == "target" and valid is not None:
-        result[~masks.decode_rle(valid)] = NOT_SCORED
-    return result
+        numbers[~masks.decode_rle(valid)] = len(names)
+    resized = Image.fromarray(numbers).resize(size, Image.Resampling.NEAREST)
+    return np.array([*classes.values(), NOT_SCORED], np.uint8)[np.asarray(resized)]

@@ -34,7 +34,8 @@ def sam3(tmp_path_factory):
 def evaluations(place, output, sam3, *more):
     """The words of an evaluation with each predictor."""
     for predictor in MAP_PREDICTORS:
-        words = [*place, "--predictor", predictor, "--batch-size", 1, "--output", output / predictor]
+        words = [*place, "--predictor", predictor, "--batch-size", 1, "--gallery", 1]
+        words += ["--output", output / predictor]
         if predictor in WITH_PROPOSALS:
             words += ["--points-per-side", POINTS]
         words += ["--sam3", sam3] if predictor == "sam3" else more
