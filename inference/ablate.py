@@ -48,6 +48,8 @@ def measure(options: AblateOptions, root: Path, split: str) -> None:
     from geoclick.inference.contrastive.cache import GIB, Cache
 
     found, folder = data.read(options, root, split), Path(options.output)
+    if found.left_out:
+        print("reader: " + ", ".join(f"{count:,} {reason}" for reason, count in found.left_out.items()))
     cache = Cache(Path(options.cache), limit=round(options.cache_limit * GIB))
     models = Models(found.classes, cache, options.device)
     base = ablation_options.base(options, found.classes)

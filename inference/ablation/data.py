@@ -24,12 +24,14 @@ class Data(NamedTuple):
         classes: of the dataset.
         decisive: what decides the scores besides the setting.
         about: the dataset, its size and what was left out.
+        left_out: number of samples or pixels that the reader left out, by reason.
     """
 
     images: list[list[Sample]]
     classes: DatasetClasses
     decisive: dict[str, Yaml]
     about: dict[str, Yaml]
+    left_out: dict[str, int]
 
 
 def read(options: AblateOptions, root: Path, split: str) -> Data:
@@ -78,7 +80,7 @@ def read(options: AblateOptions, root: Path, split: str) -> Data:
         "images": len(images),
         "left_out": dict(left_out),
     }
-    return Data(images, classes, decisive, decisive | where)
+    return Data(images, classes, decisive, decisive | where, dict(left_out))
 
 
 def _classes(options: AblateOptions, root: Path, split: str) -> DatasetClasses:

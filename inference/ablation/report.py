@@ -101,6 +101,8 @@ def write(
         output / MARKDOWN, "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
     )
     charts = [chart(table, axis, own) for axis, own in values.items()]
+    # One of an earlier command would show other rows.
+    (output / CURVES).unlink(missing_ok=True)
     if charts:
         write_png(output / CURVES, line_chart.png(charts))
     rows = [{"place": title(one.step.place), "axes": _axes(one), **one.row} for one in table.measured]

@@ -2,19 +2,22 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.datasets.class_maps import IGNORED
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import evaluate
 from geoclick.inference.ablation import data
 from geoclick.inference.ablation import options as ablation_options
 from geoclick.inference.ablation.measure import Measurement, Memory, Models
 from geoclick.inference.ablation.options import AblateOptions
 from geoclick.inference.contrastive.cache import Cache
+from geoclick.inference.evaluation.dataset_classes import of_benchmark
 from geoclick.inference.evaluation.map_predictors import true_classes
 
 POINTS = 6
@@ -143,6 +146,18 @@ def test_an_image_that_cannot_be_measured_is_named(measured, found, options, tmp
     setting = models.complete(ablation_options.base(options, found.classes))
     with pytest.raises(GeoClickError, match=f"^{broken.image}: "):
         Measurement([[broken]], models, Memory()).row(models.pipeline(setting), setting)
+
+
+def test_class_bias_is_the_published_one_and_refused_for_a_siglip(options, tmp_path):
+    models = Models(of_benchmark(BENCHMARKS["xbd"]), Cache(tmp_path), "cpu")
+    base = ablation_options.base(replace(options, dataset="xbd", features="segearth-ov"), models.classes)
+    models._clips[base.clip] = SimpleNamespace(name="ViT-B-16", is_siglip=False)
+    assert models.complete(base).settings.class_bias == 0.0
+    assert models.complete(base.at("class-bias", -0.1)).settings.class_bias == -0.1
+    models._clips[base.clip] = SimpleNamespace(name="siglip", is_siglip=True)
+    assert models.complete(base).settings.class_bias == 0.0
+    with pytest.raises(UsageError, match="siglip is a SigLIP without a class token; set --class-bias to 0"):
+        models.pipeline(models.complete(base.at("class-bias", -0.1)))
 
 
 def test_data_is_identified_by_its_content(loveda, options, found):

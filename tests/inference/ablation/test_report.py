@@ -50,6 +50,13 @@ def test_curves_have_the_oracle_where_the_axis_changes_it():
     assert [curve.name for curve in report.chart(table(), "scale", [10.0]).curves] == ["mIoU"]
 
 
+def test_curves_of_an_earlier_command_are_removed(out):
+    assert (out / "curves.png").is_file()
+    report.write(out, table(), {}, {}, DATA)
+    assert not (out / "curves.png").exists()
+    assert "<svg" not in (out / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_line_for_the_terminal():
     base, *_, oracle = table().measured
     assert report.line(base) == "base: mIoU 0.300, 10.0 proposals cover 50.0%, 1.0 s"
