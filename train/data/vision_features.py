@@ -82,7 +82,10 @@ class EncoderOutputs(dict[str, ModelOutput]):
         )
 
 
-def _pinned(value: Any) -> Any:
+Tensors = torch.Tensor | list["Tensors"]
+
+
+def _pinned(value: Tensors) -> Tensors:
     return [_pinned(item) for item in value] if isinstance(value, list) else value.pin_memory()
 
 

@@ -1,6 +1,7 @@
 """Causal attention within each sample of a pack, by PyTorch's variable-length kernel."""
 
 import inspect
+from typing import cast
 
 import torch
 
@@ -53,15 +54,9 @@ def attend(
     Returns:
         [1, T, heads, width].
     """
-    options: dict[str, bool] = {}
-    if query.shape[1] != key.shape[1]:
-        if "enable_gqa" in PARAMETERS:
-            options = {"enable_gqa": True}
-        else:
-            groups = query.shape[1] // key.shape[1]
-            key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    groups = query.shape[1] // key.shape[1]
+    key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
     query, key, value = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
-    output = varlen_attn(
-        query, key, value, bounds, bounds, longest, longest, scale=scale, window_size=(-1, 0), **options
-    )
-    return output[None]
+    causal = (-1, 0)
+    output = varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=scale, window_size=causal)
+    return cast(torch.Tensor, output)[None]
