@@ -58,8 +58,8 @@ def measure(options: AblateOptions, root: Path, split: str) -> None:
     varied, notes = ablation_options.varied(options, found.classes, complete, siglip=siglip)
     for note in notes:
         print(note)
-    values = {axis: ablation_options.values(options, axis, complete) for axis in varied}
-    grid = {axis: ablation_options.values(options, axis, complete) for axis in options.grid}
+    values = {axis: ablation_options.values(options, axis, found.classes, complete) for axis in varied}
+    grid = {axis: ablation_options.values(options, axis, found.classes, complete) for axis in options.grid}
     measurement = Measurement(found.images, models, Memory(), options.seed)
     table = measure_all(measurement, RowFiles(folder, found.decisive), steps(base, values, grid))
     report.write(folder, table, values, grid, found.about | {"notes": list(notes)})

@@ -173,6 +173,8 @@ def varied(
             for axis in ("threshold", "class-bias")
             if axis in reasons
         ]
+    if "uncovered" in (*names, *options.grid) and classes.prompts.background is None:
+        notes.append("The rule background for uncovered pixels is left out: the dataset has no background.")
     rules = [axis for axis in ("overlaps", "uncovered") if axis in (*names, *options.grid)]
     if rules and len(classes.names) == 2 and complete.select == "vote":
         notes.append(
@@ -181,17 +183,20 @@ def varied(
     return names, tuple(notes)
 
 
-def values(options: AblateOptions, axis: str, complete: Setting) -> list[Value]:
+def values(options: AblateOptions, axis: str, classes: "DatasetClasses", complete: Setting) -> list[Value]:
     """The values of an axis with that of the base, numbers in order.
 
     Args:
         options: of the command.
         axis: a key of AXES.
+        classes: of the dataset; without a background among them, no uncovered pixel can get it.
         complete: the base without None.
     """
     given: Sequence[Value] = getattr(options, AXES[axis].option)
     if axis in ("clip", "segmenter"):
         given = [model(str(value)) for value in given]
+    if axis == "uncovered" and classes.prompts.background is None:
+        given = [value for value in given if value != "background"]
     own = complete.value(axis)
     listed = list(dict.fromkeys((*given, own) if own not in given else given))
     return sorted(listed, key=lambda value: float(str(value))) if AXES[axis].numeric else listed

@@ -22,6 +22,12 @@ def options(**given):
     return AblateOptions(output="out", **given)
 
 
+def without_background():
+    classes = dataset_classes.of_benchmark(dataset_classes.BENCHMARKS["loveda"])
+    prompts = replace(classes.prompts, synonyms=(("a",), ("b",), ("c",)), other=None)
+    return replace(classes, names=("a", "b", "c"), prompts=prompts)
+
+
 def test_one_axis_at_a_time_with_an_oracle_for_each_set_of_proposals():
     plan = steps(BASE, {"threshold": [0.1, 0.2], "points-per-side": [8, 29]}, {})
     assert [(title(step.place), step.is_oracle) for step in plan] == [
@@ -70,8 +76,12 @@ def test_the_options_name_all_rules():
 
 def test_values_are_in_order_and_hold_that_of_the_base():
     given = options(points=(16, 8), clips=("ViT-B-32=/w/a.pt", "embedded"))
-    assert ablation_options.values(given, "points-per-side", BASE) == [8, 16, 29]
-    assert ablation_options.values(given, "clip", BASE) == [Model("ViT-B-32", "/w/a.pt"), Model("embedded")]
+    classes = dataset_classes.of_benchmark(dataset_classes.BENCHMARKS["loveda"])
+    assert ablation_options.values(given, "points-per-side", classes, BASE) == [8, 16, 29]
+    models = ablation_options.values(given, "clip", classes, BASE)
+    assert models == [Model("ViT-B-32", "/w/a.pt"), Model("embedded")]
+    assert ablation_options.values(given, "uncovered", classes, BASE) == ["dense", "background", "nearest"]
+    assert ablation_options.values(given, "uncovered", without_background(), BASE) == ["dense", "nearest"]
     assert [shown(Model("ViT-B-32", "/w/a.pt")), shown(Model("/m/clip/")), shown(0.50), shown(8)] == [
         "ViT-B-32 (a.pt)",
         "clip",
@@ -84,11 +94,12 @@ def test_values_are_in_order_and_hold_that_of_the_base():
 
 def test_axes_without_a_meaning_are_left_out_or_refused():
     drone = dataset_classes.of_benchmark(dataset_classes.BENCHMARKS["loveda"])
-    without = replace(drone, prompts=replace(drone.prompts, synonyms=(("a",), ("b",)), other=None))
+    without = without_background()
     names, notes = ablation_options.varied(options(), without, BASE)
     assert names == [axis for axis in AXES if axis not in ("threshold", "clip", "segmenter")]
     assert notes == (
         "The axis threshold is left out: the dataset has no background for the pixels below it.",
+        "The rule background for uncovered pixels is left out: the dataset has no background.",
     )
     names, notes = ablation_options.varied(options(), drone, BASE, siglip=True)
     assert "class-bias" not in names
