@@ -108,9 +108,10 @@ def write(
     rows = [{"place": title(one.step.place), "axes": _axes(one), **one.row} for one in table.measured]
     content = {"data": data, "best": title(table.best().step.place), "rows": rows}
     files.write_whole(output / METRICS, json.dumps(content, indent=1) + "\n")
+    name = Path(str(data["root"])).name if data["dataset"] == "folder" else data["dataset"]
     page = pages.render(
         "ablation.html",
-        title=f"Ablation on {data['dataset']}, {data['split']}",
+        title=f"Ablation on {name}, {data['split']}",
         base=table.base,
         base_oracle=table.oracle_of(()),
         best=table.best().row,

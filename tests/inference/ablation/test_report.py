@@ -41,6 +41,9 @@ def test_the_page_is_text_without_anything_from_elsewhere(out):
     assert "&lt;b&gt;one&lt;/b&gt; class" in page
     assert not {"script", "link", "img", "b1"} & PageParser(page).tags
     assert page.count("<svg") == 2
+    assert "<h1>Ablation on loveda, val</h1>" in page
+    report.write(out, table(), {}, {}, DATA | {"dataset": "folder", "root": "data/dubai"})
+    assert "<h1>Ablation on dubai, val</h1>" in (out / "report.html").read_text(encoding="utf-8")
     assert "mIoU over scale (rows) and points-per-side (columns)" in page
 
 
