@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded" / "vlm"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
-OLDEST_TRANSFORMERS = "5.18"
-"""Earlier versions ignore image features that are passed to a Qwen-VL, so that it trains on texts alone."""
+OLDEST_TRANSFORMERS = "5.24"
+"""The oldest tested version; before 5.18, a Qwen-VL ignores image features that are passed in and trains on texts."""
 
 OTHER_NAMES = "an existing folder, a hub id such as Qwen/Qwen3-VL-2B-Instruct, or 'embedded'"
 
@@ -87,7 +87,8 @@ def load(
         dtype: of the weights; None takes bfloat16 on CUDA and float32 on the CPU.
         min_pixels: smallest area of the resized image; None is the adapter's or the model's own.
         max_pixels: largest area of the resized image; None as above.
-        revision: branch, tag or commit of a hub model.
+        revision: branch, tag or commit of a hub model; None takes the one that the adapter was trained on, if this is
+            its base, else the newest.
         quantized: keyword arguments of `from_pretrained` that quantize while loading.
 
     Raises:
@@ -97,6 +98,8 @@ def load(
     """
     check_transformers()
     record = adapters.read_record(adapter) if adapter is not None else None
+    if revision is None and record is not None and record.base == name:
+        revision = record.revision or None
     folder, commit = locate(name, revision)
     own = merged.read_record(folder)
     family = read_family(folder)
