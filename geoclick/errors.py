@@ -15,7 +15,7 @@ class UsageError(GeoClickError):
     exit_code = 2
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message without the final period, for quoting it in another message."""
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 

@@ -217,7 +217,61 @@ class ClipOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationOptions(VlmOptions, DecodingOptions):
+class ServerOptions:
+    """A model on a server with OpenAI's chat API, in place of one in this process."""
+
+    backend: str = option(
+        "local",
+        choices=("local", "openai"),
+        help="local: the VLM runs in this process; openai: on a server with OpenAI's chat API that takes images "
+        "(OpenAI, vLLM, SGLang, transformers serve); the key is read from OPENAI_API_KEY only",
+    )
+    base_url: str | None = option(
+        None, help="address of the server, such as http://localhost:8000/v1 (default: OpenAI's)"
+    )
+    prompt: str = option(
+        "zero-shot",
+        choices=("zero-shot", "trained"),
+        help="what a server is asked: zero-shot explains the task and the format; trained is the prompt of geoclick "
+        "train, for a server with a model that was trained so",
+    )
+    image_side: int = option(
+        768, help="longest side in pixels of the images sent to a server; larger ones are resized", minimum=28
+    )
+    image_format: str = option(
+        "png", choices=("png", "jpeg"), help="file format of the images sent to a server"
+    )
+    structured: str = option(
+        "json_schema",
+        choices=("json_schema", "none"),
+        help="json_schema: the server is asked to write nothing but the format of the zero-shot prompt; if it cannot, "
+        "that is printed and counted; none: it is free",
+    )
+    concurrency: int = option(8, help="largest number of open requests to a server", minimum=1)
+    retries: int = option(5, help="further attempts of a request that fails", minimum=0)
+    timeout: float = option(120.0, help="seconds after which a request to a server has failed", minimum=0.01)
+    price_input: float | None = option(
+        None,
+        help="price of a million input tokens, in any currency; with --price-output, costs are counted",
+        minimum=0,
+    )
+    price_output: float | None = option(None, help="price of a million output tokens", minimum=0)
+    budget: float | None = option(
+        None,
+        help="cost after which no request is sent; rerun the command with a larger one to continue. Requests that are "
+        "open at that moment are completed",
+        minimum=0,
+    )
+
+
+SERVER_OPTIONS = tuple(field.name for field in fields(ServerOptions))
+
+OF_LOCAL = ("adapter", "min_pixels", "max_pixels", "quantise")
+"""Options without a meaning for a server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions(ServerOptions, VlmOptions, DecodingOptions):
     """Both models of the generative pipeline and how answers are generated and decoded."""
 
     adapter: str | None = option(None, help="adapter folder made by geoclick train")
@@ -233,6 +287,30 @@ class GenerationOptions(VlmOptions, DecodingOptions):
         choices=("auto", "nf4", "none"),
         help="nf4 loads the VLM in 4 bits with bitsandbytes; auto does if the adapter was trained so",
     )
+
+    def check_backend(self) -> None:
+        """Raise UsageError for options that do not fit the backend."""
+        server = self.backend == "openai"
+        wrong = OF_LOCAL if server else tuple(name for name in SERVER_OPTIONS if name != "backend")
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in wrong:
+            if getattr(self, name) != defaults[name]:
+                other = "local" if server else "openai"
+                raise UsageError(f"--{name.replace('_', '-')} goes with --backend {other}; remove it.")
+        if not server:
+            return
+        if self.vlm == defaults["vlm"]:
+            raise UsageError(
+                "--backend openai needs --vlm, the name of a model of the server, such as gpt-5."
+            )
+        if (self.price_input is None) != (self.price_output is None):
+            raise UsageError("--price-input and --price-output go together; give both or none.")
+        if self.budget is not None and self.price_input is None:
+            raise UsageError("--budget needs --price-input and --price-output, from which costs are counted.")
+        if self.prompt == "zero-shot" and self.answer_format == "compact":
+            raise UsageError(
+                "The zero-shot prompt asks for json; give --prompt trained for answers in the format compact."
+            )
 
     def load_segmenter(self) -> "Segmenter":
         """The frozen segmenter."""

@@ -5,7 +5,6 @@ config.yaml names the command; folders of earlier versions are recognized by the
 """
 
 import fcntl
-import glob
 import json
 import os
 import re
@@ -90,11 +89,11 @@ KINDS = {
     "train sft": Kind(_ADAPTER, keys=("lora_r", "tune"), marks=("adapter_model.safetensors",)),
     "train grpo": Kind(_ADAPTER, keys=("iou_weight", "format_weight"), marks=("adapter_model.safetensors",)),
     "merge": Kind(("*",)),
-    "predict": Kind(("config.yaml",), keys=("images", "text")),
+    "predict": Kind(("config.yaml", "records.jsonl", "failures.jsonl"), keys=("images", "text")),
     "evaluate": Kind(
         (
             *("config.yaml", "protocol.json", "predictions.jsonl", "metrics.json", "run.json"),
-            *("report.html", "model-index.yaml", "parts"),
+            *("report.html", "model-index.yaml", "parts", "requests", "failures.jsonl"),
         ),
         keys=("predictor", "mode"),
         marks=("protocol.json", "predictions.jsonl", "parts/claims"),
@@ -192,9 +191,13 @@ def _check(folder: Path, command: str, names: Iterable[str]) -> None:
         if command not in sign:
             raise UsageError(f"{folder} was made by '{title(min(sign))}'; name another {kind.place}.")
     # Path.glob leaves out links that lead nowhere.
-    patterns = [*kind.writes, *map(glob.escape, names)]
+    exact = set(names)
     present = [path for path in sorted(folder.iterdir()) if path.name != LOCK]
-    existing = [path for path in present if any(fnmatchcase(path.name, one) for one in patterns)]
+    existing = [
+        path
+        for path in present
+        if path.name in exact or any(fnmatchcase(path.name, one) for one in kind.writes)
+    ]
     for path in existing:
         if path.is_symlink():
             raise UsageError(f"{path} is a link to another place; remove it, or name another {kind.place}.")

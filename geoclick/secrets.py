@@ -9,8 +9,8 @@ _SPECIAL_TOKENS = re.compile(
     r"(eos|bos|pad|unk|cls|sep|mask|image|video|audio|vision|decoder|additional_special)_.*"
 )
 """Names of tokens of a vocabulary."""
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
-"""A token of the hub in a text."""
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}|\bsk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}")
+"""A token of the hub or a key of OpenAI in a text."""
 
 
 def is_name(name: str) -> bool:
@@ -28,6 +28,12 @@ def without_secrets(values: Any) -> Any:
     return _TOKEN.sub("***", values) if isinstance(values, str) else values
 
 
+def redacted(text: str, secret: str) -> str:
+    """A text, such as the error of a server, in which a secret and all tokens are replaced by `***`."""
+    hidden = text.replace(secret, "***") if secret else text
+    return _TOKEN.sub("***", hidden)
+
+
 def secret_names(values: Any) -> Iterator[str]:
     """The names of the options in JSON values that hold a secret, at any depth; options without a value do not."""
     if isinstance(values, Mapping):
@@ -42,5 +48,5 @@ def secret_names(values: Any) -> Iterator[str]:
 
 
 def has_token(text: str) -> bool:
-    """Whether a text holds a token of the hub, also if Markdown escapes its underscore."""
+    """Whether a text holds a token of the hub or a key of OpenAI, also if Markdown escapes its underscore."""
     return bool(_TOKEN.search(text.replace("\\_", "_").replace("&#95;", "_")))

@@ -47,7 +47,14 @@ def run(options: EvaluateOptions) -> None:
 
     if not quantization.kind_of(resolved.quantise, resolved.adapter):
         bitsandbytes_import.leave_out(resolved.vlm)
-    from geoclick.inference.evaluation import answering, predictors, protocol, results, run_folder
+    from geoclick.inference.evaluation import (
+        answering,
+        predictors,
+        protocol,
+        results,
+        run_folder,
+        server_requests,
+    )
 
     predictor = predictors.load(resolved, scan)
     rules = protocol.describe(resolved, scan, predictor)
@@ -57,10 +64,17 @@ def run(options: EvaluateOptions) -> None:
         print(
             f"Pixels without a class of probability {limit:g} ({source}) or more are {rules['background']!r}."
         )
-    with run_folder.EvaluationFolder(output, rules, newest).open() as claims:
+    folder = run_folder.EvaluationFolder(output, rules, newest)
+    if resolved.retry_failed:
+        server_requests.forget_failed(folder)
+    with folder.open() as claims:
         if claims:
             answering.complete(resolved, predictor, claims, total=len(scan.ids), picked=scan.picked)
         if processes.is_first():
+            if resolved.backend == "openai":
+                sums = server_requests.finish(output)
+                rules |= {"requests": sums}
+                print("\n".join(server_requests.lines(sums)))
             report(output, results.write(output, rules), gallery=options.gallery)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from geoclick.clicks import ClickSequence
 from geoclick.codec import Answer
-from geoclick.errors import GeoClickError
+from geoclick.inference.backends.base import Backend
 from geoclick.inference.prediction import Prediction, failed
 from geoclick.segmenters import clicking
 from geoclick.segmenters.base import Embedding, Segmenter
@@ -64,26 +64,10 @@ def without_repeats(answer: Answer) -> Answer:
     return replace(answer, clicks=clicks, status="repaired", dropped=answer.dropped + repeats)
 
 
-def refusal(size: tuple[int, int], vlm: Vlm | None = None) -> str:
-    """Why the models cannot take an image.
-
-    Args:
-        size: (height, width) of the image.
-        vlm: the VLM; None if only the segmenter is used.
-
-    Returns:
-        One sentence with the fix; empty if they can.
-    """
+def refusal(size: tuple[int, int]) -> str:
+    """Why the segmenter cannot take an image of `size` (height, width), with the fix; empty if it can."""
     if max(size) > MAX_ASPECT * min(size):
         return f"An image of {size[1]}x{size[0]} pixels is too narrow for the segmenter; cut it into pieces."
-    if vlm is None:
-        return ""
-    from geoclick.vlms.loading import resized_size
-
-    try:
-        resized_size(vlm.processor, size)
-    except GeoClickError as error:
-        return str(error)
     return ""
 
 
@@ -132,80 +116,51 @@ def decode_embedded(
 
 
 def predict(
-    vlm: Vlm,
+    backend: Backend,
     segmenter: Segmenter,
     images: Sequence[np.ndarray],
     queries: Sequence[str],
-    generation: Generation,
     *,
     decode: str = "replay",
-    in_step: bool = False,
 ) -> list[Prediction]:
     """A mask for each query, with its clicks and the model's text, in the order of the queries.
 
-    Images that the models cannot take get a prediction of status `failed`.
+    Images that the models cannot take and queries that a server does not answer get a prediction of status `failed`.
 
     Args:
-        vlm: model and processor.
+        backend: writes the answers.
         segmenter: the frozen model.
         images: uint8 [H, W, 3] RGB, one for each query.
         queries: the text of each.
-        generation: how answers are generated.
         decode: a key of DECODE.
-        in_step: see `geoclick.inference.backends.local.generate`.
     """
     sizes = [(image.shape[0], image.shape[1]) for image in images]
-    # Processes in step must all ask for the same number of batches.
-    errors = [""] * len(sizes) if in_step else [refusal(size, vlm) for size in sizes]
+    errors = [backend.refusal(size) for size in sizes]
     asked = [i for i, error in enumerate(errors) if not error]
-    answered = _answer(
-        vlm,
+    replies = dict(
+        zip(asked, backend.answer([images[i] for i in asked], [queries[i] for i in asked]), strict=True)
+    )
+    errors = [replies[i].error if i in replies else error for i, error in enumerate(errors)]
+    answers = {
+        i: without_repeats(backend.read(reply.text, sizes[i]))
+        for i, reply in replies.items()
+        if not reply.error
+    }
+    decoded = decode_clicks(
         segmenter,
-        [images[i] for i in asked],
-        [queries[i] for i in asked],
-        generation,
+        [images[i] for i in answers],
+        [answer.clicks for answer in answers.values()],
         decode=decode,
-        in_step=in_step,
     )
-    predictions = dict(zip(asked, answered, strict=True))
-    return [predictions.get(i) or failed(sizes[i], errors[i]) for i in range(len(images))]
-
-
-def _answer(
-    vlm: Vlm,
-    segmenter: Segmenter,
-    images: Sequence[np.ndarray],
-    queries: Sequence[str],
-    generation: Generation,
-    *,
-    decode: str,
-    in_step: bool,
-) -> list[Prediction]:
-    """As `predict`, on images that the models take."""
-    from geoclick.inference.backends import local
-
-    answer_format = generation.answer_format or default_format(vlm)
-    texts = local.generate(
-        vlm,
-        images,
-        queries,
-        answer_format=answer_format,
-        batch_size=generation.batch_size,
-        max_new_tokens=generation.max_new_tokens,
-        temperature=generation.temperature,
-        in_step=in_step,
-    )
-    sizes = [(image.shape[0], image.shape[1]) for image in images]
-    answers = read_answers(vlm, texts, sizes, answer_format=answer_format)
-    decoded = decode_clicks(segmenter, images, [answer.clicks for answer in answers], decode=decode)
-    return [
-        Prediction(
+    predictions = {
+        i: Prediction(
             mask=mask,
             clicks=answer.clicks,
-            text=text,
+            text=replies[i].text,
             status=answer.status,
             dropped=answer.dropped,
             score=score,
         )
-        for (mask, score), answer, text in zip(decoded, answers, texts, strict=True)
-    ]
+        for (i, answer), (mask, score) in zip(answers.items(), decoded, strict=True)
+    }
+    return [predictions.get(i) or failed(sizes[i], errors[i]) for i in range(len(images))]

@@ -17,7 +17,10 @@ from geoclick import devices, segmenters, vlms
 from geoclick.errors import GeoClickError
 from geoclick.geo.reading import PixelOptions, from_pillow, read_image, recorded_rule
 from geoclick.inference import generative
-from geoclick.inference.backends.local import MAX_NEW_TOKENS
+from geoclick.inference.backends import openai
+from geoclick.inference.backends.base import Backend
+from geoclick.inference.backends.local import MAX_NEW_TOKENS, Local
+from geoclick.inference.backends.openai import Server
 from geoclick.inference.generative import Generation
 from geoclick.inference.prediction import Prediction
 from geoclick.options import GenerationOptions
@@ -35,16 +38,21 @@ class Pipeline:
     """Both models of the generative pipeline, loaded.
 
     Attributes:
-        vlm: writes the clicks.
+        vlm: writes the clicks; in this process or on a server.
         segmenter: decodes them.
         generation: how answers are generated.
         decode: how clicks are decoded, a key of `generative.DECODE`.
     """
 
-    vlm: Vlm
+    vlm: Vlm | Server
     segmenter: Segmenter
     generation: Generation
     decode: str = "replay"
+
+    @property
+    def backend(self) -> Backend:
+        """What writes the answers."""
+        return self.vlm if isinstance(self.vlm, Server) else Local(self.vlm, self.generation)
 
     def predict(self, image: ImageSource, text: str) -> Prediction:
         """The mask of what `text` names in an image; empty if the model answers that there is nothing.
@@ -71,9 +79,7 @@ class Pipeline:
             )
         distinct = {id(image): as_array(image) for image in images}
         arrays = [distinct[id(image)] for image in images]
-        return generative.predict(
-            self.vlm, self.segmenter, arrays, texts, self.generation, decode=self.decode
-        )
+        return generative.predict(self.backend, self.segmenter, arrays, texts, decode=self.decode)
 
 
 def load(
@@ -87,6 +93,7 @@ def load(
     pixels: tuple[int | None, int | None] = (None, None),
     generation: Generation | None = None,
     quantise: str = "auto",
+    revision: str | None = None,
 ) -> Pipeline:
     """Load both models.
 
@@ -100,6 +107,8 @@ def load(
         pixels: smallest and largest area of the resized image; None takes the model's.
         quantise: `nf4` loads the VLM in 4 bits, `auto` does if the adapter was trained so, `none` does not.
         generation: how answers are generated; None takes the most likely tokens, in the model's answer format.
+        revision: branch, tag or commit of a VLM on the hub; None takes the one that the adapter was trained on, else
+            the newest.
 
     Raises:
         GeoClickError: a model is missing or unreadable, or the adapter does not fit the VLM.
@@ -116,6 +125,7 @@ def load(
         min_pixels=pixels[0],
         max_pixels=pixels[1],
         quantized=quantized,
+        revision=revision,
     )
     generation = generation or Generation()
     answer_format = generation.answer_format or generative.default_format(model)
@@ -127,8 +137,26 @@ def load(
     return Pipeline(model, frozen, complete, decode)
 
 
-def from_options(options: GenerationOptions, *, batch_size: int, temperature: float = 0.0) -> Pipeline:
-    """The pipeline of a command's options."""
+def from_options(
+    options: GenerationOptions,
+    *,
+    batch_size: int,
+    temperature: float | None = None,
+    ledger: Path | None = None,
+    revision: str | None = None,
+) -> Pipeline:
+    """The pipeline of a command's options.
+
+    Args:
+        options: of the models.
+        batch_size: queries in one call of a model in this process.
+        temperature: of the sampling; None takes the most likely token, and leaves it to a server.
+        ledger: folder in which the answers of a server are recorded and looked up; None for none.
+        revision: see `load`; a server has its own.
+    """
+    options.check_backend()
+    if options.backend == "openai":
+        return _served(options, temperature=temperature, ledger=ledger)
     return load(
         options.vlm,
         options.adapter,
@@ -138,13 +166,21 @@ def from_options(options: GenerationOptions, *, batch_size: int, temperature: fl
         decode=options.decode,
         pixels=(options.min_pixels, options.max_pixels),
         quantise=options.quantise,
+        revision=revision,
         generation=Generation(
             answer_format=options.answer_format,
             max_new_tokens=options.max_new_tokens,
-            temperature=temperature,
+            temperature=temperature or 0.0,
             batch_size=batch_size,
         ),
     )
+
+
+def _served(options: GenerationOptions, *, temperature: float | None, ledger: Path | None) -> Pipeline:
+    """The pipeline of a model on a server."""
+    server = openai.load(options, temperature=temperature, ledger=ledger)
+    generation = Generation(answer_format=server.answer_format, max_new_tokens=options.max_new_tokens)
+    return Pipeline(server, options.load_segmenter(), generation, options.decode)
 
 
 def warn_of_pixels(pipeline: Pipeline, pixels: PixelOptions) -> None:

@@ -1,12 +1,19 @@
 """Batched generation with transformers: images and queries to the model's answers as text, in the same order."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
 
+from geoclick.codec import Answer
+from geoclick.errors import GeoClickError
+from geoclick.inference import generative
+from geoclick.inference.backends.base import Reply
+from geoclick.inference.generative import Generation
 from geoclick.vlms import encoding
+from geoclick.vlms.loading import resized_size
 
 if TYPE_CHECKING:
     from geoclick.vlms.loading import Vlm
@@ -82,3 +89,53 @@ def generate(
         for i, text in zip(chosen, answers, strict=True):
             texts[i] = text.strip()
     return texts
+
+
+@dataclass(frozen=True)
+class Local:
+    """A model in this process as a backend.
+
+    Attributes:
+        vlm: model and processor.
+        generation: how answers are generated.
+        in_step: see `generate`.
+    """
+
+    vlm: "Vlm"
+    generation: Generation
+    in_step: bool = False
+
+    @property
+    def answer_format(self) -> str:
+        """The format of the answers, by default that of the training."""
+        return self.generation.answer_format or generative.default_format(self.vlm)
+
+    def refusal(self, size: tuple[int, int]) -> str:
+        """See `Backend`. Processes in step must all ask for the same number of batches, so that nothing is refused."""
+        if self.in_step:
+            return ""
+        if narrow := generative.refusal(size):
+            return narrow
+        try:
+            resized_size(self.vlm.processor, size)
+        except GeoClickError as error:
+            return str(error)
+        return ""
+
+    def answer(self, images: Sequence[np.ndarray], queries: Sequence[str]) -> list[Reply]:
+        """See `Backend`."""
+        texts = generate(
+            self.vlm,
+            images,
+            queries,
+            answer_format=self.answer_format,
+            batch_size=self.generation.batch_size,
+            max_new_tokens=self.generation.max_new_tokens,
+            temperature=self.generation.temperature,
+            in_step=self.in_step,
+        )
+        return [Reply(text) for text in texts]
+
+    def read(self, text: str, size: tuple[int, int]) -> Answer:
+        """See `Backend`."""
+        return self.vlm.frame(size, self.answer_format).decode(text)

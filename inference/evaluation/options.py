@@ -6,7 +6,7 @@ from pathlib import Path
 
 from geoclick.config import option
 from geoclick.errors import UsageError
-from geoclick.options import DENSE_METHODS, ClipOptions, DatasetOptions, GenerationOptions
+from geoclick.options import DENSE_METHODS, SERVER_OPTIONS, ClipOptions, DatasetOptions, GenerationOptions
 from geoclick.scoring.modes import MODES
 
 PREDICTORS = {
@@ -27,7 +27,10 @@ MAP_PREDICTORS = ("contrastive", *DENSE_METHODS, "sam3", "oracle-proposals")
 
 WITH_PROPOSALS = ("contrastive", "oracle-proposals")
 
-OF_CLICKS = ("vlm", "adapter", "answer_format", "max_new_tokens", "clicks", "temperature")
+OF_CLICKS = (
+    *("vlm", "adapter", "answer_format", "max_new_tokens", "clicks", "temperature", "retry_failed"),
+    *SERVER_OPTIONS,
+)
 """Options without a meaning for a map."""
 
 
@@ -75,7 +78,15 @@ class EvaluateOptions(ClipOptions, GenerationOptions, DatasetOptions):
         help="skip samples that cannot be read, and those of images that the models cannot take, and count them in the "
         "protocol; every image is decoded once more",
     )
-    temperature: float = option(0.0, help="sampling temperature; 0 takes the most likely token", minimum=0)
+    temperature: float | None = option(
+        None,
+        help="sampling temperature; 0 takes the most likely token (default: 0; a server is sent none)",
+        minimum=0,
+    )
+    retry_failed: bool = option(
+        False,
+        help="ask a server again for the samples that failed in a finished run; the others are not asked again",
+    )
     batch_size: int = option(16, help="samples in one batch", minimum=1)
     limit: int | None = option(
         None,
@@ -161,6 +172,11 @@ def _check_no_maps(options: EvaluateOptions) -> None:
     """Raise UsageError for options that only predictors of maps have."""
     clip = [field.name for field in fields(ClipOptions)]
     _refuse(options, ("cache", "cache_limit", "sam3", *clip), options.predictor)
+    if options.predictor != "generative":
+        _refuse(options, SERVER_OPTIONS, options.predictor)
+    options.check_backend()
+    if options.backend != "openai":
+        _refuse(options, ("retry_failed",), "generative with --backend local")
 
 
 def _refuse(options: EvaluateOptions, names: Sequence[str], predictor: str) -> None:

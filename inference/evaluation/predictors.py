@@ -12,6 +12,7 @@ from geoclick import masks
 from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.files import sha256
+from geoclick.inference.backends import ledger
 from geoclick.inference.evaluation import map_predictors
 from geoclick.inference.evaluation.options import MAP_PREDICTORS
 from geoclick.inference.prediction import Prediction, failed
@@ -76,7 +77,10 @@ class Generative:
         from geoclick.inference import pipeline
 
         models = pipeline.from_options(
-            _on_device(options), batch_size=options.batch_size, temperature=options.temperature
+            _on_device(options),
+            batch_size=options.batch_size,
+            temperature=options.temperature,
+            ledger=Path(options.output) / ledger.FOLDER,
         )
         if processes.is_first():
             pipeline.warn_of_pixels(models, options.pixels())
@@ -85,10 +89,13 @@ class Generative:
     def describe(self) -> dict[str, Any]:
         """VLM, adapter, generation and segmenter."""
         from geoclick import prompts
+        from geoclick.inference.backends.openai import Server
         from geoclick.vlms import adapter as adapters
         from geoclick.vlms import loading
 
         vlm, generation = self.pipeline.vlm, self.pipeline.generation
+        if isinstance(vlm, Server):
+            return vlm.describe() | _describe_segmenter(self.pipeline.segmenter, self.pipeline.decode)
         min_pixels, max_pixels = loading.pixel_limits(vlm.processor)
         return {
             "vlm": vlm.name,

@@ -4,6 +4,7 @@ import pytest
 
 from geoclick import codec, vlms
 from geoclick.inference import generative
+from geoclick.inference.backends.local import Local
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_clicks_of_both_signs_on_one_point_are_no_repeat(vlm):
 )
 def test_images_that_the_models_cannot_take(vlm, size, with_vlm, without):
     for reason, expected in (
-        (generative.refusal(size, vlm), with_vlm),
+        (Local(vlm, generative.Generation()).refusal(size), with_vlm),
         (generative.refusal(size), without),
     ):
         assert expected in reason

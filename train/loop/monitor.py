@@ -13,6 +13,7 @@ from geoclick import masks
 from geoclick.clicks import Click
 from geoclick.datasets import Sample
 from geoclick.inference import generative
+from geoclick.inference.backends.local import Local
 from geoclick.inference.evaluation import results, scoring
 from geoclick.pages import click_drawing
 from geoclick.scoring.records import Record
@@ -64,17 +65,19 @@ class Monitor:
         # The same number for each process, or the others would wait for the longest. Repeated samples count once.
         share = -(-len(self.samples) // processes)
         own = [self.samples[(rank * share + i) % len(self.samples)] for i in range(share)]
-        vlm = replace(self.vlm, model=model, device=model.device)
+        backend = Local(
+            replace(self.vlm, model=model, device=model.device),
+            generative.Generation(answer_format=self.answer_format, batch_size=self.batch_size),
+            in_step=self.partitioned,
+        )
         records: list[Record] = []
         for start in range(0, share, self.batch_size):
             batch = own[start : start + self.batch_size]
             predictions = generative.predict(
-                vlm,
+                backend,
                 self.segmenter,
                 [sample.read_image() for sample in batch],
                 [sample.query for sample in batch],
-                generative.Generation(answer_format=self.answer_format, batch_size=self.batch_size),
-                in_step=self.partitioned,
             )
             records += [scoring.score_sample(s, p, "native") for s, p in zip(batch, predictions, strict=True)]
         by_id = {record["sample_id"]: record for record in gather_object(records)}
