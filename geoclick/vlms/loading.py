@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -130,11 +131,10 @@ def load(
 
 def check_transformers() -> None:
     """Raise GeoClickError if the installed transformers is older than `OLDEST_TRANSFORMERS`."""
-    import transformers
-
-    if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
+    installed = version("transformers")
+    if Version(installed) < Version(OLDEST_TRANSFORMERS):
         raise GeoClickError(
-            f"GeoClick needs transformers {OLDEST_TRANSFORMERS} or newer, not {transformers.__version__}; "
+            f"GeoClick needs transformers {OLDEST_TRANSFORMERS} or newer, not {installed}; "
             "run pip install --upgrade transformers."
         )
 
