@@ -158,7 +158,8 @@ def parse(
         UsageError: an unknown flag or key, a missing required option, a value of the wrong type.
     """
     parser = _parser_of(options_class, prog, description, example)
-    flags = vars(parser.parse_args(_with_dashes(argv)))
+    # Positional arguments may stand before, between and after the flags.
+    flags = vars(parser.parse_intermixed_args(_with_dashes(argv)))
     path = flags.pop("config")
     fields = _fields_of(options_class)
     values = _by_field(read_yaml(path), fields, str(path)) if path else {}

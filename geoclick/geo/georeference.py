@@ -57,16 +57,22 @@ def read(path: Path, bands: Sequence[int] = ()) -> Georeference | None:
     orientation = reading.orientation_of(path)
     with rasters.open_raster(path, driver) as raster:
         valid = _valid(raster, bands)
-        crs, transform = raster.crs, raster.transform
+        crs, transform, problem = place_of(raster)
     if valid is not None:
         valid = reading.upright(valid, orientation)
     if orientation != 1:
         return Georeference(
             "", None, valid, f"its EXIF orientation {orientation} contradicts its georeference"
         )
+    return Georeference(crs, transform, valid, problem)
+
+
+def place_of(raster: "DatasetReader") -> "tuple[str, Affine | None, str]":
+    """`crs`, `transform` and `problem` of an open raster, as in Georeference."""
+    crs, transform = raster.crs, raster.transform
     if crs is None or transform.is_identity or not transform.determinant:
-        return Georeference("", None, valid, "it is not georeferenced")
-    return Georeference(crs.to_string(), transform, valid)
+        return "", None, "it is not georeferenced"
+    return crs.to_string(), transform, ""
 
 
 def _valid(raster: "DatasetReader", bands: Sequence[int]) -> np.ndarray | None:

@@ -45,7 +45,7 @@ def open_raster(path: Path, driver: str = "GTiff") -> "Iterator[DatasetReader]":
     """
     import rasterio
 
-    with _geoclick_errors(path), warnings.catch_warnings():
+    with geoclick_errors(path), warnings.catch_warnings():
         # A georeference is checked where it is needed.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         raster = rasterio.open(path, driver=driver)
@@ -54,7 +54,7 @@ def open_raster(path: Path, driver: str = "GTiff") -> "Iterator[DatasetReader]":
 
 
 @contextmanager
-def _geoclick_errors(path: Path | str) -> Iterator[None]:
+def geoclick_errors(path: Path | str) -> Iterator[None]:
     """Turn rasterio's errors into GeoClickError."""
     from rasterio.errors import RasterioError
 
@@ -117,7 +117,7 @@ def stretch_limits(
     if not percentiles:
         return np.array([(0, 255)] * len(bands), dtype=np.float64)
     shape = subsampled(raster.shape)
-    with _geoclick_errors(raster.name):
+    with geoclick_errors(raster.name):
         pixels = raster.read(list(bands), out_shape=(len(bands), *shape)).astype(np.float64)
         valid = raster.read_masks(list(bands), out_shape=(len(bands), *shape)) > 0
     return limits_of(pixels, valid & np.isfinite(pixels), percentiles)
@@ -175,7 +175,7 @@ def read_window(
     Raises:
         GeoClickError: the file is broken.
     """
-    with _geoclick_errors(raster.name):
+    with geoclick_errors(raster.name):
         pixels = raster.read(list(bands), window=_slices(window))
     image = to_bytes(pixels, limits).transpose(1, 2, 0)
     return np.ascontiguousarray(image if valid is None else image * valid[..., None])
@@ -188,7 +188,7 @@ def read_valid(raster: "DatasetReader", window: Window, bands: Sequence[int]) ->
     file is broken.
     """
     numbers = sorted(set(bands))
-    with _geoclick_errors(raster.name):
+    with geoclick_errors(raster.name):
         valid = raster.read_masks(numbers, window=_slices(window)) > 0
         if any(np.dtype(raster.dtypes[band - 1]).kind == "f" for band in numbers):
             valid &= np.isfinite(raster.read(numbers, window=_slices(window)))

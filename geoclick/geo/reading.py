@@ -211,6 +211,15 @@ def _with_pillow(path: Path, driver: str | None, pixels: PixelOptions) -> np.nda
     return upright(_with_rasterio(path, driver, pixels, reason=reason), orientation)
 
 
+def pillow_shows(path: Path) -> bool:
+    """Whether `read_image` takes a file from Pillow, which shows pixels without data as they are, not black."""
+    try:
+        with images.opened(path) as image:
+            return not _is_deep(image, path)
+    except GeoClickError as error:
+        return isinstance(error.__cause__, Image.DecompressionBombError)
+
+
 def orientation_of(path: Path) -> int:
     """The EXIF orientation by which `read_image` turns an image, 1 to 8; 1 if it turns none."""
     try:

@@ -121,7 +121,7 @@ def check_georeferenced(raster: "DatasetReader") -> None:
         )
 
 
-def _apply(affine: Any, x: Any, y: Any) -> np.ndarray:
+def apply(affine: Any, x: Any, y: Any) -> np.ndarray:
     """Points with coordinates [N] and [N], transformed by an Affine, float64 [N, 2]."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     return np.stack([affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f], axis=1)
@@ -136,7 +136,7 @@ def near(features: Features, raster: "DatasetReader") -> np.ndarray:
     from rasterio import warp
 
     x, y = np.array([(x, y) for x in (0, raster.width) for y in (0, raster.height)]).T
-    corners = _apply(raster.transform, x, y)
+    corners = apply(raster.transform, x, y)
     try:
         box = warp.transform_bounds(
             raster.crs, features.crs, *corners.min(0), *corners.max(0), densify_pts=21
@@ -172,7 +172,7 @@ def to_pixels(shapes: np.ndarray, crs: str, raster: "DatasetReader") -> np.ndarr
     inverse = ~raster.transform
     try:
         moved = shapely.transform(
-            shapes, lambda xy: _apply(inverse, *warp.transform(crs, raster.crs, xy[:, 0], xy[:, 1]))
+            shapes, lambda xy: apply(inverse, *warp.transform(crs, raster.crs, xy[:, 0], xy[:, 1]))
         )
     except Exception:  # a single point is enough; rasterio raises GDAL's errors as private classes
         if len(shapes) == 1:

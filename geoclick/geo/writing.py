@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -119,9 +119,6 @@ def write_polygons(path: Path, regions: ClassPolygons, names: Sequence[str], crs
     Raises:
         GeoClickError: the file cannot be written, or the coordinates have no longitude and latitude for GeoJSON.
     """
-    import pyogrio
-    import shapely
-
     fields = {
         "class": np.array([names[number] for number in regions.labels], object),
         "index": regions.labels,
@@ -129,6 +126,30 @@ def write_polygons(path: Path, regions: ClassPolygons, names: Sequence[str], crs
         "area_m2": regions.areas,
         "confidence": regions.confidence,
     }
+    write_layers(path, [Layer(LAYER, regions.shapes, fields)], crs)
+
+
+class Layer(NamedTuple):
+    """A layer of a vector file.
+
+    Attributes:
+        name: of the layer.
+        shapes: shapely geometries of one type, object [N].
+        fields: values by name, [N] each.
+        geometry: the type.
+    """
+
+    name: str
+    shapes: np.ndarray
+    fields: dict[str, np.ndarray]
+    geometry: str = "Polygon"
+
+
+def write_layers(path: Path, layers: Sequence[Layer], crs: str) -> None:
+    """Write layers as GeoPackage, or a single one as GeoJSON; arguments and errors as in `write_polygons`."""
+    import pyogrio
+    import shapely
+
     driver, layout = "GPKG", {}
     if path.suffix == ".geojson":
         driver, layout = "GeoJSON", {"RFC7946": "YES", "COORDINATE_PRECISION": str(DECIMALS)}
@@ -137,17 +158,18 @@ def write_polygons(path: Path, regions: ClassPolygons, names: Sequence[str], crs
         warnings.simplefilter("ignore")  # GDAL warns of the suffix of the temporary name
         partial.unlink(missing_ok=True)
         try:
-            pyogrio.raw.write(
-                partial,
-                shapely.to_wkb(regions.shapes),
-                list(fields.values()),
-                list(fields),
-                crs=crs,
-                geometry_type="Polygon",
-                driver=driver,
-                layer=LAYER,
-                **layout,
-            )
+            for layer in layers:
+                pyogrio.raw.write(
+                    partial,
+                    shapely.to_wkb(layer.shapes),
+                    list(layer.fields.values()),
+                    list(layer.fields),
+                    crs=crs,
+                    geometry_type=layer.geometry,
+                    driver=driver,
+                    layer=layer.name,
+                    **layout,
+                )
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, RuntimeError) as error:
             raise GeoClickError(
                 f"{path} cannot be written ({first_line(error)}); fix the image's CRS."

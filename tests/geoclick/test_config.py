@@ -39,6 +39,24 @@ def test_defaults_flags_and_positionals():
     assert parsed == Options(images=("a.png", "b.png"), output="o", half=False, limit=3, sizes=(4, 5))
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("a.png", "--output", "o", "b.png", "c.png"),
+        ("--output", "o", "a.png", "--seed", "1", "b.png", "--half", "c.png"),
+        ("a.png", "b.png", "c.png", "--output", "o"),
+        ("a.png", "--output", "o", "--", "b.png", "c.png"),
+    ],
+)
+def test_positionals_and_flags_stand_in_any_order(argv):
+    assert parse(*argv).images == ("a.png", "b.png", "c.png")
+    assert parse(*argv).output == "o"
+
+
+def test_a_positional_may_look_like_a_flag_after_two_dashes():
+    assert parse("a.png", "--output", "o", "--", "--seed").images == ("a.png", "--seed")
+
+
 def test_flags_override_the_file(tmp_path):
     text = "output: file\nseed: 3\nrate: 2e-5\nhalf: false\nkinds: [b, a]\nlimit: null\n"
     parsed = parse_file(tmp_path, text, "--seed", "4", "--half")

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from geoclick import vlms
+from geoclick import model_folders, vlms
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.vlms import loading
+from geoclick.vlms.adapter import AdapterRecord, write_record
 from tests import tiny
 from tests.paths import REPO
 
@@ -123,3 +124,32 @@ def test_a_folder_without_a_processor(copy):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (copy / name).unlink()
     assert "The processor in" in message(copy)
+
+
+@pytest.mark.parametrize(
+    ("base", "recorded", "given", "asked"),
+    [
+        ("maker/base", "abc", None, "abc"),
+        ("maker/base", "abc", "main", "main"),
+        ("maker/base", "", None, None),
+        ("maker/other", "abc", None, None),
+    ],
+)
+def test_the_base_of_an_adapter_has_the_revision_of_its_record(
+    base, recorded, given, asked, tmp_path, monkeypatch
+):
+    empty = dict.fromkeys(("family", "fingerprint", "targets"), "")
+    record = AdapterRecord(
+        base=base, revision=recorded, answer_format="json", min_pixels=1, max_pixels=2, **empty
+    )
+    write_record(tmp_path, record)
+    revisions = []
+
+    def locate(name, patterns, instead, revision=None):
+        revisions.append(revision)
+        raise GeoClickError("no network")
+
+    monkeypatch.setattr(model_folders, "locate", locate)
+    with pytest.raises(GeoClickError, match="no network"):
+        vlms.load("maker/base", adapter=tmp_path, revision=given)
+    assert revisions == [asked]

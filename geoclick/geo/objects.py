@@ -1,0 +1,180 @@
+"""The objects of a mask: its connected components as simplified polygons, with area, score and windows.
+
+Objects are joined across the windows of a raster, since they are components of the merged mask. Pixels belong together
+if they share a side. Needs the extra `geo`.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoclick.geo import vectors, writing
+from geoclick.geo.mask_raster import TARGET
+from geoclick.geo.tiles import Window
+
+if TYPE_CHECKING:
+    import shapely
+    from affine import Affine
+
+AT_ONCE = 1024
+"""Polygons whose outlines along the pixels are in memory at once."""
+
+
+@dataclass
+class Pieces:
+    """The connected components of the masks of single windows, which are parts of objects.
+
+    Attributes:
+        points: (row, column) of the first pixel of each, in the complete raster.
+        pixels: the number of pixels of each.
+        windows: the number of the window of each.
+        scores: of its window's mask; NaN if unknown.
+    """
+
+    points: list[np.ndarray] = field(default_factory=list)
+    pixels: list[np.ndarray] = field(default_factory=list)
+    windows: list[np.ndarray] = field(default_factory=list)
+    scores: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, mask: np.ndarray, window: Window, number: int, score: float | None) -> None:
+        """Add the components of the mask of a window, bool [H, W]."""
+        if not mask.any():
+            return
+        from skimage import measure
+
+        labels = measure.label(mask, background=0, connectivity=1).ravel()
+        numbers, first, counts = np.unique(labels, return_index=True, return_counts=True)
+        first, counts = first[numbers > 0], counts[numbers > 0]
+        rows, columns = np.divmod(first, mask.shape[1])
+        self.points.append(np.stack([rows + window.row, columns + window.column], axis=1))
+        self.pixels.append(counts)
+        self.windows.append(np.full(len(first), number))
+        self.scores.append(np.full(len(first), np.nan if score is None else score))
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The objects of a mask, in the order of their first pixels, row by row.
+
+    Attributes:
+        shapes: shapely polygons, simplified, in coordinates, object [N].
+        pixels: number of pixels of each, int64 [N].
+        areas: of the pixels on the ground in square meters, float64 [N]; NaN without a place on Earth.
+        scores: mean of the scores of its windows, weighted by their pixels of it, float64 [N]; NaN if unknown.
+        windows: the window with most pixels of it, int64 [N].
+        joined: number of windows with a part of it, int64 [N].
+    """
+
+    shapes: np.ndarray
+    pixels: np.ndarray
+    areas: np.ndarray
+    scores: np.ndarray
+    windows: np.ndarray
+    joined: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+NONE = Objects(
+    np.zeros(0, object),
+    *(np.zeros(0, kind) for kind in (np.int64, np.float64, np.float64, np.int64, np.int64)),
+)
+
+
+def from_mask(path: Path, pieces: Pieces, crs: str, transform: "Affine", tolerance: float) -> Objects:
+    """The objects of a mask.
+
+    Args:
+        path: a GeoTIFF of MaskWriter.
+        pieces: of all windows.
+        crs: of the raster.
+        transform: from its pixels to coordinates.
+        tolerance: largest distance in pixels between the outline along the pixels and the simplified polygon.
+    """
+    import shapely
+
+    points = np.concatenate([*pieces.points, np.zeros((0, 2), np.int64)])
+    tree = shapely.STRtree(shapely.points(points[:, 1] + 0.5, points[:, 0] + 0.5))
+    shapes, pixels, areas, owners = [], [], [], np.full(len(points), -1)
+    segment = writing.SEGMENT * abs(transform.determinant) ** 0.5
+    outlines, done = _outlines(path), 0
+    while batch := list(itertools.islice(outlines, AT_ONCE)):
+        # Back to the corners of pixels, which are whole numbers.
+        exact = shapely.transform(_moved(np.array(batch, object), ~transform), np.round)
+        polygon, point = tree.query(exact, predicate="contains")
+        owners[point] = polygon + done
+        done += len(batch)
+        pixels.append(shapely.area(exact).round().astype(np.int64))
+        areas.append(writing.ground_areas(_moved(exact, transform), crs, segment))
+        # The first corner of a ring may move away twice, by the given distance each.
+        shapes.append(_moved(shapely.simplify(exact, tolerance / 2) if tolerance else exact, transform))
+    joined = _joined(owners, pieces, done)
+    order = np.lexsort((joined["columns"], joined["rows"]))
+    return Objects(
+        *(
+            np.concatenate([*parts, empty])[order]
+            for parts, empty in (
+                (shapes, np.zeros(0, object)),
+                (pixels, np.zeros(0, np.int64)),
+                (areas, np.zeros(0)),
+            )
+        ),
+        *(joined[name][order] for name in ("scores", "windows", "joined")),
+    )
+
+
+def _outlines(path: Path) -> "Iterator[shapely.Polygon]":
+    """The components of a mask as polygons along its pixels, in coordinates; the file is read line by line."""
+    import rasterio
+    import shapely
+    from rasterio import features
+
+    with rasterio.open(path, driver="GTiff") as raster:
+        band = rasterio.band(raster, 1)
+        for geometry, value in features.shapes(band, mask=band, connectivity=4):
+            if value == TARGET:
+                yield shapely.geometry.shape(geometry)
+
+
+def _moved(shapes: np.ndarray, affine: "Affine") -> np.ndarray:
+    """Shapely geometries, object [N], moved by an Affine."""
+    import shapely
+
+    moved: np.ndarray = shapely.transform(shapes, lambda xy: vectors.apply(affine, xy[:, 0], xy[:, 1]))
+    return moved
+
+
+def _joined(owners: np.ndarray, pieces: Pieces, count: int) -> dict[str, np.ndarray]:
+    """What the pieces of each of `count` objects say about it; `owners` is the object of each piece, int [P]."""
+    points = np.concatenate([*pieces.points, np.zeros((0, 2), np.int64)])
+    pixels, windows, scores = (
+        np.concatenate([*parts, np.zeros(0, kind)])
+        for parts, kind in (
+            (pieces.pixels, np.int64),
+            (pieces.windows, np.int64),
+            (pieces.scores, np.float64),
+        )
+    )
+    sums = np.bincount(owners, pixels, count)
+    weighted = np.bincount(owners, pixels * scores, count)
+    first = np.full((2, count), np.iinfo(np.int64).max)
+    by_place = np.lexsort((points[:, 1], points[:, 0]))[::-1]
+    first[:, owners[by_place]] = points[by_place].T
+    # The pixels of each object in each window.
+    both, inverse = np.unique(np.stack([owners, windows]), axis=1, return_inverse=True)
+    shares = np.bincount(inverse.ravel(), pixels, both.shape[1])
+    largest = np.zeros(count, np.int64)
+    by_share = np.lexsort((-both[1], shares))
+    largest[both[0, by_share]] = both[1, by_share]
+    return {
+        "rows": first[0],
+        "columns": first[1],
+        "scores": weighted / np.maximum(sums, 1),
+        "windows": largest,
+        "joined": np.bincount(both[0], minlength=count),
+    }
