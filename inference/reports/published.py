@@ -113,11 +113,11 @@ def _all_figures() -> list[PublishedFigure]:
             rows.append(PublishedFigure(name, BENCHMARKS[name].split, method, "miou", value, protocol))
         rows.append(PublishedFigure("average-multi-class", "", method, "miou", average, protocol))
     for method, protocol, of_sets in FOREGROUND:
-        for name, value in zip(FOREGROUND_SETS, of_sets, strict=True):
-            if value is not None:
+        for name, iou in zip(FOREGROUND_SETS, of_sets, strict=True):
+            if iou is not None:
                 split = BENCHMARKS[name].split
                 rows.append(
-                    PublishedFigure(name, split, method, "foreground_iou", value, protocol, OF_SEGEARTH_OV)
+                    PublishedFigure(name, split, method, "foreground_iou", iou, protocol, OF_SEGEARTH_OV)
                 )
     rows.append(
         PublishedFigure(
