@@ -89,7 +89,7 @@ KINDS = {
     "train sft": Kind(_ADAPTER, keys=("lora_r", "tune"), marks=("adapter_model.safetensors",)),
     "train grpo": Kind(_ADAPTER, keys=("iou_weight", "format_weight"), marks=("adapter_model.safetensors",)),
     "merge": Kind(("*",)),
-    "predict": Kind(("config.yaml", "records.jsonl", "failures.jsonl"), keys=("images", "text")),
+    "predict": Kind(("config.yaml", "records.jsonl", "failures.jsonl", "requests"), keys=("images", "text")),
     "evaluate": Kind(
         (
             *("config.yaml", "protocol.json", "predictions.jsonl", "metrics.json", "run.json"),

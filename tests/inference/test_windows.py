@@ -5,57 +5,48 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoclick.clicks import Click
+from geoclick import images
+from geoclick.geo.tiles import Window
 from geoclick.inference import windows
 from geoclick.inference.prediction import Prediction, failed
-
-
-class Bright:
-    """A pipeline whose mask is the bright pixels of what it is shown, with a click on the first of them."""
-
-    def __init__(self):
-        self.shown = []
-
-    def predict_batch(self, images, texts):
-        self.shown += images
-        return [self.answer(image) for image in images]
-
-    def answer(self, image):
-        mask = image[..., 0] > 128
-        rows, columns = mask.nonzero()
-        clicks = (Click(float(columns[0]), float(rows[0])),) if len(rows) else ()
-        return Prediction(mask, clicks, "text", "ok" if clicks else "empty", score=0.5)
+from tests.inference.predictions.thresholds import Thresholds, predict
 
 
 def picture(height=50, width=70):
-    image = np.zeros((height, width, 3), np.uint8)
+    image = np.full((height, width, 3), 100, np.uint8)
     image[10:30, 20:45] = 255
     return image
 
 
 @given(st.integers(5, 80), st.data())
-def test_a_mask_by_windows_is_that_of_the_image(tile, data):
-    image, pipeline = picture(), Bright()
-    overlap = data.draw(st.integers(0, tile - 1))
-    first, second = windows.predict(pipeline, [image, image], ["a", "b"], tile=tile, overlap=overlap)
-    np.testing.assert_array_equal(first.mask, image[..., 0] > 0)
-    assert all(first.mask[int(click.y), int(click.x)] for click in first.clicks)
-    assert (first.status, first.score) == ("ok", 0.5)
-    assert first.clicks == second.clicks
+def test_a_mask_by_windows_is_that_of_the_image(tmp_path_factory, tile, data):
+    folder, predictor = tmp_path_factory.mktemp("windows"), Thresholds()
+    images.write_png(folder / "a.png", picture())
+    overlap = data.draw(st.integers(0, tile - 1).map(lambda most: min(most, 20)))
+    texts, sizes = ("bright", "dark"), data.draw(st.integers(1, 9))
+    failures = predict(
+        folder, [folder / "a.png"], texts, predictor, batch_size=sizes, tile=tile, overlap=overlap
+    )
+    assert failures == {}
+    mask = images.read_gray(folder / "a.bright.mask.png") > 0
+    np.testing.assert_array_equal(mask, picture()[..., 0] > 128)
+    assert not images.read_gray(folder / "a.dark.mask.png").any()
     # An image is cut once for all its texts, so that each window is embedded once.
-    assert len({id(part) for part in pipeline.shown}) == len(pipeline.shown) // 2
-    assert all(max(part.shape[:2]) <= tile for part in pipeline.shown)
+    assert len({id(part) for part in predictor.shown}) == len(predictor.shown) // 2
+    assert all(max(part.shape[:2]) <= tile for part in predictor.shown)
+    assert all(queries <= max(2, sizes + 1) for queries in predictor.batches)
 
 
 @pytest.mark.parametrize("tile", [None, 70])
-def test_an_image_that_is_not_cut_is_passed_on(tile):
-    image, pipeline = picture(), Bright()
-    windows.predict(pipeline, [image], ["a"], tile=tile, overlap=0)
-    assert [part is image for part in pipeline.shown] == [True]
+def test_an_image_that_is_not_cut_is_asked_once(tile, tmp_path):
+    images.write_png(tmp_path / "a.png", picture())
+    predictor = Thresholds()
+    assert predict(tmp_path, [tmp_path / "a.png"], predictor=predictor, tile=tile) == {}
+    assert [part.shape for part in predictor.shown] == [(50, 70, 3)]
 
 
 def test_the_worst_status_is_that_of_the_image_and_an_error_fails_it():
-    parts = windows.cut((10, 20), 10, 0)
+    parts = [Window(0, 0, 10, 10), Window(0, 10, 10, 10)]
     answers = [
         Prediction(np.zeros((10, 10), bool), (), text, status)
         for text, status in (("a", "ok"), ("b", "repaired"))

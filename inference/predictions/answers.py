@@ -1,0 +1,153 @@
+"""The answers of the generative pipeline about many images: what is finished, asked and written."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from geoclick import files
+from geoclick.errors import GeoClickError
+from geoclick.geo import views
+from geoclick.inference import pipeline as pipelines
+from geoclick.inference.backends import ledger
+from geoclick.inference.backends.openai import Server
+from geoclick.inference.pipeline import Pipeline
+from geoclick.inference.prediction_files import Names
+from geoclick.inference.predictions import jobs, records
+from geoclick.inference.predictions.image_job import ImageJob
+from geoclick.inference.predictions.inputs import Input
+from geoclick.inference.predictions.jobs import Job
+from geoclick.inference.predictions.options import PredictOptions
+from geoclick.inference.predictions.raster_job import RasterJob
+from geoclick.inference.predictions.records import Failures, Setting
+from geoclick.progress_bar import progress
+from geoclick.vlms import Vlm
+from geoclick.vlms.adapter import WEIGHTS
+from geoclick.yaml_file import Yaml
+
+
+def load(options: PredictOptions) -> Pipeline:
+    """The generative pipeline of `--text`."""
+    requests = Path(options.output) / ledger.FOLDER
+    pipeline = pipelines.from_options(
+        options, batch_size=options.batch_size, revision=options.revision, ledger=requests
+    )
+    pipelines.warn_of_pixels(pipeline, options.pixels())
+    return pipeline
+
+
+def setting_of(options: PredictOptions, pipeline: Pipeline) -> Setting:
+    """How images are read and cut, and what their records share."""
+    return Setting(
+        folder=Path(options.output),
+        pixels=options.pixels(),
+        tile=options.tile,
+        overlap=options.overlap,
+        resolution=options.resolution,
+        tolerance=options.tolerance,
+        about=describe(options, pipeline),
+    )
+
+
+def describe(options: PredictOptions, pipeline: Pipeline) -> dict[str, Yaml]:
+    """The part of a record that all answers share: the models, and how images are read and cut."""
+    cut: dict[str, Yaml] = {} if options.tile is None else {"tile": options.tile}
+    vlm = pipeline.vlm
+    model = vlm.describe() if isinstance(vlm, Server) else _describe_local(options, vlm)
+    return {
+        **cut,
+        "overlap": options.overlap,
+        "resolution": options.resolution,
+        "tolerance": options.tolerance,
+        "adapter": options.adapter,
+        "answer_format": pipeline.generation.answer_format,
+        "max_new_tokens": pipeline.generation.max_new_tokens,
+        **model,
+        "segmenter": options.segmenter,
+        "segmenter_sha256": pipeline.segmenter.sha256,
+        "decode": options.decode,
+        "bands": list(options.bands),
+        "stretch": list(options.stretch),
+    }
+
+
+def _describe_local(options: PredictOptions, vlm: Vlm) -> dict[str, Yaml]:
+    """A model in this process and its adapter."""
+    weights = Path(options.adapter) / WEIGHTS if options.adapter else None
+    return {
+        "vlm": options.vlm,
+        "vlm_revision": vlm.revision,
+        "vlm_fingerprint": vlm.fingerprint,
+        "adapter_sha256": files.sha256(weights) if weights else None,
+        "quantise": vlm.quantized,
+        "pixel_limits": [options.min_pixels, options.max_pixels],
+    }
+
+
+def answer_all(
+    pipeline: jobs.Predictor,
+    setting: Setting,
+    images: Sequence[Input],
+    names: Sequence[Names],
+    batch_size: int,
+) -> Failures:
+    """Predict and write image by image; finished answers are not asked again.
+
+    Args:
+        pipeline: the models.
+        setting: how images are read.
+        images: with their texts; those that do not exist fail.
+        names: of the outputs of each.
+        batch_size: queries in one call of the model.
+
+    Returns:
+        The reason for each query that failed.
+    """
+    failures: Failures = {}
+    named = list(zip(images, names, strict=True))
+    todo = [(image, name) for image, name in named if not _is_finished(image, name, setting)]
+    done = len(named) - len(todo)
+    with progress("predict", len(named), done=done) as bar, views.small_cache():
+        if done:
+            bar.print(f"{done} of {len(named)} images have their outputs from an earlier run")
+        for job, lines in jobs.answer_all(_jobs(todo, setting), pipeline, batch_size):
+            path = job.image.path
+            for line in lines:
+                bar.print(line)
+            if job.errors:
+                failures[path] = job.errors
+                for error in dict.fromkeys(job.errors.values()):
+                    bar.print(f"{path}: failed, {error}")
+            bar.advance()
+    return failures
+
+
+def _is_finished(image: Input, names: Names, setting: Setting) -> bool:
+    """Whether all answers about an image exist."""
+    if not image.path.is_file():
+        return False
+    return all(
+        records.is_finished(setting.folder, stem, records.request(setting.about, image.path, text))
+        for stem, text in zip(names.answers, image.texts, strict=True)
+    )
+
+
+def _jobs(named: Sequence[tuple[Input, Names]], setting: Setting) -> Iterator[Job]:
+    """How each image is read and written."""
+    for image, names in named:
+        if views.can_open(image.path):
+            yield RasterJob(image, names, setting)
+        elif setting.resolution is None:
+            yield ImageJob(image, names, setting)
+        else:
+            yield _Refused(image)
+
+
+class _Refused(Job):
+    """An image that has no resolution."""
+
+    def windows(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        """See Job."""
+        raise GeoClickError(
+            f"{self.image.path} has no place on Earth, which --resolution needs; leave it out."
+        )

@@ -1,0 +1,112 @@
+"""The records of `geoclick predict`: one file for each answer, all of them as JSONL, failures, and what is finished."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geoclick import files
+from geoclick.geo.reading import PixelOptions
+from geoclick.inference import prediction_files
+from geoclick.inference.prediction import Prediction
+from geoclick.inference.prediction_files import Names
+from geoclick.inference.predictions.inputs import Input
+from geoclick.yaml_file import Yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How images are read and cut, and what their outputs share.
+
+    Attributes:
+        folder: of the outputs.
+        pixels: how values become 8-bit RGB.
+        tile: side of the windows in pixels; None for the default of the kind of image.
+        overlap: smallest overlap of neighboring windows.
+        resolution: of rasters in meters per pixel; None for their own.
+        tolerance: of the outlines of polygons in pixels.
+        about: the models and all settings, for the records.
+    """
+
+    folder: Path
+    pixels: PixelOptions
+    tile: int | None
+    overlap: int
+    resolution: float | None
+    tolerance: float
+    about: Mapping[str, Yaml]
+
+
+def request(about: Mapping[str, Yaml], path: Path, text: str) -> str:
+    """A hash of all that decides an answer: the query, models and settings, and the file with its size and time."""
+    state = path.stat()
+    asked = [text, str(path), state.st_size, state.st_mtime_ns, dict(about)]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def is_finished(folder: Path, stem: str, asked: str) -> bool:
+    """Whether an earlier run has answered the same request, and its outputs still exist."""
+    record = prediction_files.read_record(folder / f"{stem}.json")
+    if record is None or record.get("request") != asked:
+        return False
+    outputs = record.get("files")
+    return isinstance(outputs, list) and all((folder / str(name)).is_file() for name in outputs)
+
+
+def record_of(
+    setting: Setting, image: Input, text: str, size: tuple[int, int], prediction: Prediction
+) -> dict[str, Yaml]:
+    """What all records hold; `size` is (height, width) of the image."""
+    clicks: list[Yaml] = [
+        {"x": click.x, "y": click.y, "positive": click.positive} for click in prediction.clicks
+    ]
+    return {
+        "query": text,
+        **setting.about,
+        "image": str(image.path),
+        "size": list(size),
+        "text": prediction.text,
+        "status": prediction.status,
+        "score": None if prediction.score is None else round(prediction.score, 6),
+        "clicks": clicks,
+        "dropped": list(prediction.dropped),
+        "request": request(setting.about, image.path, text),
+    }
+
+
+def write(folder: Path, stem: str, record: Mapping[str, Yaml]) -> None:
+    """Write `STEM.json`, the last file of an answer."""
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    files.write_whole(folder / f"{stem}.json", text)
+
+
+def write_all(folder: Path, names: Iterable[Names]) -> None:
+    """Write records.jsonl, the records of all answers in the order of the inputs."""
+    path = folder / prediction_files.RECORDS
+    files.refuse_link(path)
+    with files.whole(path) as partial, partial.open("w", encoding="utf-8") as lines:
+        for one in names:
+            for stem in one.answers:
+                record = prediction_files.read_record(folder / f"{stem}.json")
+                if record is not None:
+                    lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+Failures = dict[Path, dict[str, str]]
+"""The reason for each image and text that failed."""
+
+
+def write_failures(folder: Path, failures: Failures) -> None:
+    """Write failures.jsonl, a line for each query that failed; the file is removed if there is none."""
+    path = folder / prediction_files.FAILURES
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    lines: Sequence[dict[str, str]] = [
+        {"image": str(image), "query": text, "error": error}
+        for image, errors in failures.items()
+        for text, error in errors.items()
+    ]
+    files.refuse_link(path)
+    files.write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
