@@ -3,8 +3,8 @@
     geoclick demo --output runs/demo
 
 It runs the real commands and prints each of them first: scenes, clicks, the score of the base model, LoRA training,
-the score of the tuned model, and the upper bound: the synthetic clicks, decoded again. Rerun on the same folder, it
-continues after the last command that finished.
+the score of the tuned model, the upper bound (the synthetic clicks, decoded again), and the training-free pipeline on
+a land cover dataset. Rerun on the same folder, it continues after the last command that finished.
 """
 
 import json
@@ -21,6 +21,7 @@ from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.demo_steps import StepRunner, step_runner
 from geoclick.errors import GeoClickError
+from geoclick.options import DENSE_METHODS
 
 EXAMPLE = "geoclick demo --output runs/demo"
 RECIPE = "sft/embedded"
@@ -30,6 +31,11 @@ RUNS = {
     "upper_bound": "upper bound",
 }
 """The three evaluations and their names in the table."""
+
+LAND_COVER = "loveda"
+"""The public dataset whose copy the training-free pipeline labels."""
+
+ORACLE = "oracle-proposals"
 
 Steps = dict[str, list[str]]
 """The arguments of each `geoclick` command, by the name of the step."""
@@ -51,6 +57,7 @@ class Summary(TypedDict):
     lora_miou: float
     upper_bound_miou: float
     samples: float
+    map_miou: dict[str, dict[str, float]]
     seconds: float
     steps: dict[str, float]
 
@@ -63,6 +70,7 @@ class DemoOptions:
     train_samples: int = option(2400, help="number of training samples")
     test_samples: int = option(300, help="number of held-out samples")
     epochs: float = option(3.0, help="number of training epochs")
+    map_images: int = option(4, help="number of land cover images for the training-free pipeline", minimum=1)
     seed: int = option(0, help="seed of the scenes and of the training")
 
 
@@ -85,6 +93,13 @@ def commands(options: DemoOptions) -> Steps:
     steps["lora"] = [*evaluate, "--adapter", f"{out / 'adapter'}", "--output", f"{out / 'lora'}"]
     oracle = ["--predictor", "oracle", "--clicks", f"{out / 'clicks' / 'test'}"]
     steps["upper_bound"] = [*evaluate, *oracle, "--output", f"{out / 'upper_bound'}"]
+    land_cover, images = f"{out / 'land-cover'}", f"{options.map_images}"
+    steps["land-cover"] = ["scenes", land_cover, "--layout", LAND_COVER, "--count", images, "--seed", seed]
+    steps["maps"] = [
+        *("ablate", "--dataset", LAND_COVER, "--root", land_cover, "--points-per-side", "16"),
+        *("--grid", "features", "select", "--selections", "dense", "vote"),
+        *("--cache", f"{out / 'cache'}", "--output", f"{out / 'maps'}"),
+    ]
     return steps
 
 
@@ -126,7 +141,8 @@ def finished_steps(log: Path, steps: Steps) -> dict[str, float]:
         seconds = dict(content["seconds"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise GeoClickError(f"{log} is damaged; remove {log.parent} and rerun the demo.") from error
-    if earlier != steps:
+    # Earlier versions had fewer steps.
+    if earlier != {name: steps.get(name) for name in earlier}:
         raise GeoClickError(
             f"{log.parent} holds a demo with other options; choose another --output or remove it."
         )
@@ -160,20 +176,45 @@ def table(scores: dict[str, Scores]) -> str:
     return "\n".join(rows)
 
 
-def summarize(scores: dict[str, Scores], seconds: dict[str, float]) -> Summary:
+def read_maps(output: Path) -> dict[str, dict[str, float]]:
+    """The mIoU of each method, with `dense` labels and by the `vote` of proposals, and that of the oracle."""
+    rows = json.loads((output / "maps" / "metrics.json").read_text(encoding="utf-8"))["rows"]
+    methods: dict[str, dict[str, float]] = {name: {} for name in (*DENSE_METHODS, ORACLE)}
+    for row in rows:
+        features, select = row["setting"]["features"], row["setting"]["select"]
+        if select == ORACLE:
+            methods[ORACLE]["vote"] = row["miou"]
+        else:
+            methods[features][select] = row["miou"]
+    return methods
+
+
+def map_table(methods: dict[str, dict[str, float]]) -> str:
+    """The scores of the training-free pipeline as text, one row for each method."""
+    rows = [f"{'':<18}{'CLIP alone':>12}{'with SAM':>10}"]
+    for name, miou in methods.items():
+        alone, with_sam = (f"{miou[key]:.3f}" if key in miou else "" for key in ("dense", "vote"))
+        rows.append(f"{name:<18}{alone:>12}{with_sam:>10}")
+    return "\n".join(rows)
+
+
+def summarize(
+    scores: dict[str, Scores], seconds: dict[str, float], maps: dict[str, dict[str, float]]
+) -> Summary:
     """The content of summary.json."""
     return {
         "base_miou": scores["base"]["scores"]["miou"],
         "lora_miou": scores["lora"]["scores"]["miou"],
         "upper_bound_miou": scores["upper_bound"]["scores"]["miou"],
         "samples": scores["lora"]["scores"]["n"],
+        "map_miou": maps,
         "seconds": sum(seconds.values()),
         "steps": seconds,
     }
 
 
 def page(text: str, summary: Summary) -> str:
-    """The demo's own report: the table, and links to the three complete reports."""
+    """The demo's own report: the tables, and links to the complete reports."""
     from geoclick import pages
 
     return pages.render("demo.html", title="GeoClick demo", table=text, summary=summary, runs=RUNS)
@@ -193,9 +234,9 @@ def run_pipeline(options: DemoOptions, output: Path) -> None:
     seconds = finished_steps(log, steps)
     output_folder.write_config(options, output, "demo")
     run_steps(steps, log, seconds)
-    scores = read_scores(output)
-    summary = summarize(scores, seconds)
-    text = table(scores)
+    scores, maps = read_scores(output), read_maps(output)
+    summary = summarize(scores, seconds, maps)
+    text = f"{table(scores)}\n\n{map_table(maps)}"
     files.write_whole(output / "summary.json", json.dumps(summary, indent=2) + "\n")
     files.write_whole(output / "report.html", page(text, summary))
     print(f"\n{text}\n\n{summary['samples']} held-out samples, {summary['seconds']:.0f} s")

@@ -1,4 +1,4 @@
-"""The whole chain on the embedded models, small: scenes, clicks, base, LoRA, stored clicks, report."""
+"""The whole chain on the embedded models, small: scenes, clicks, base, LoRA, stored clicks, maps, report."""
 
 import json
 
@@ -58,6 +58,16 @@ def test_lora_gains_on_the_base_and_comes_near_the_stored_clicks(folder):
     assert lora > base + 0.16
     assert lora > 0.72
     assert lora > 0.76 * bound  # 0.959
+
+
+def test_proposals_improve_the_maps_of_clip_and_stay_below_the_oracle(folder):
+    maps = json.loads((folder / "summary.json").read_text())["map_miou"]
+    assert maps == demo.read_maps(folder)
+    # 0.521, 0.587 and 0.661 seen here.
+    assert maps["clearclip"]["dense"] + 0.02 < maps["clearclip"]["vote"]
+    assert maps["clearclip"]["vote"] + 0.02 < maps[demo.ORACLE]["vote"]
+    assert maps["clip"]["dense"] < maps["clearclip"]["dense"]
+    assert (folder / "maps/report.html").stat().st_size > 10_000
 
 
 def test_a_damaged_account_of_what_is_done_is_one_sentence(tmp_path, capsys):

@@ -31,6 +31,13 @@ def test_a_log_that_names_the_recipe_by_its_path_is_read(tmp_path):
     }
 
 
+def test_a_log_of_an_earlier_version_with_fewer_steps_is_continued(tmp_path):
+    steps = demo.commands(OPTIONS)
+    earlier = {name: words for name, words in steps.items() if name not in ("land-cover", "maps")}
+    log = write_log(tmp_path / "finished.json", earlier, dict.fromkeys(earlier, 1.0))
+    assert demo.finished_steps(log, steps) == dict.fromkeys(earlier, 1.0)
+
+
 def test_a_log_with_other_options_or_a_damaged_one_is_one_sentence(tmp_path):
     steps = demo.commands(OPTIONS)
     log = write_log(tmp_path / "finished.json", demo.commands(demo.DemoOptions(seed=1)), {})
@@ -51,6 +58,19 @@ def test_the_table_names_the_upper_bound_and_shows_missing_tasks_as_nan():
     }
     *_, last = demo.table(dict.fromkeys(demo.RUNS, scores)).splitlines()
     assert last.split() == ["upper", "bound", "0.950", "0.900", "nan", "nan", "1.25"]
-    summary = demo.summarize(dict.fromkeys(demo.RUNS, scores), {"base": 1.5, "lora": 2.0})
+    summary = demo.summarize(dict.fromkeys(demo.RUNS, scores), {"base": 1.5, "lora": 2.0}, {})
     assert summary["upper_bound_miou"] == 0.95
     assert (summary["samples"], summary["seconds"]) == (3, 3.5)
+
+
+def test_the_table_of_maps_has_each_method_and_the_oracle(tmp_path):
+    (tmp_path / "maps").mkdir()
+    rows = [
+        {"setting": {"features": name, "select": select}, "miou": miou}
+        for name, select, miou in [("clip", "dense", 0.25), ("clip", "vote", 0.5), ("gem", demo.ORACLE, 0.75)]
+    ]
+    (tmp_path / "maps" / "metrics.json").write_text(json.dumps({"rows": rows}))
+    header, clip, *_, oracle = demo.map_table(demo.read_maps(tmp_path)).splitlines()
+    assert header.split() == ["CLIP", "alone", "with", "SAM"]
+    assert clip.split() == ["clip", "0.250", "0.500"]
+    assert oracle.split() == ["oracle-proposals", "0.750"]
