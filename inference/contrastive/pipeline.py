@@ -17,7 +17,6 @@ from geoclick import files, segmenters
 from geoclick.clips.loading import Clip, load_clip
 from geoclick.clips.templates import TEMPLATES
 from geoclick.clips.text_embeddings import text_embeddings
-from geoclick.datasets.class_maps import IGNORED
 from geoclick.errors import GeoClickError
 from geoclick.inference.contrastive import classes as class_lists
 from geoclick.inference.contrastive import (
@@ -144,9 +143,7 @@ class ContrastivePipeline:
         return Regions(proposals, (image.shape[0], image.shape[1]))
 
     def oracle(self, truth: np.ndarray, labels: np.ndarray, regions: Regions) -> np.ndarray:
-        """The majority true class of each proposal, int32 [H, W]; with one class, the union of those of it."""
-        if self.selection == "share":
-            return self._union(truth, regions, IGNORED)
+        """The majority true class of each proposal, int32 [H, W]; see `label`."""
         return selection.oracle_proposals(truth, regions, self.classes, self.rules, labels=labels)
 
     @property
@@ -193,14 +190,10 @@ class ContrastivePipeline:
             return selection.by_query(cosines, classes, regions, labels, rules)
         if name == "pool":
             return selection.pool(self._features(image), self.text, classes, regions, labels, rules)
-        if name == "share":
-            return self._union(labels, regions)
-        return selection.vote(labels, regions, classes, rules)
-
-    def _union(self, labels: np.ndarray, regions: Regions, ignored: int | None = None) -> np.ndarray:
-        """The union of the proposals with most of their pixels in the one class, int32 [H, W]."""
-        target = self._target or 0
-        union = selection.share(labels, regions, target=target, threshold=SHARE, ignored=ignored)
+        target = self._target
+        if target is None:
+            return selection.vote(labels, regions, classes, rules)
+        union = selection.share(labels, regions, target=target, threshold=SHARE)
         return np.where(union, target, 1 - target).astype(np.int32)
 
     def _features(self, image: np.ndarray) -> Tensor:

@@ -58,7 +58,6 @@ def share(
     target: int = 1,
     threshold: float = 0.5,
     uncovered: str = "background",
-    ignored: int | None = None,
 ) -> np.ndarray:
     """The union of the proposals whose share of pixels with the label `target` is above a threshold.
 
@@ -68,7 +67,6 @@ def share(
         target: the class.
         threshold: from 0 to 1.
         uncovered: pixels in no proposal are not in the target (`background`) or keep their label (`dense`).
-        ignored: label of pixels that do not vote; None if all do.
 
     Returns:
         bool [H, W].
@@ -82,8 +80,7 @@ def share(
     if uncovered not in ("background", "dense"):
         raise UsageError(f"Unknown rule {uncovered!r} for uncovered pixels; use background or dense.")
     regions = regions_of(proposals, _size(labels))
-    voters = regions.areas if ignored is None else regions.sums(labels != ignored)
-    shares = regions.sums(labels == target) / np.maximum(voters, 1)
+    shares = regions.sums(labels == target) / np.maximum(regions.areas, 1)
     union = PaintingRules(uncovered="background")
     if uncovered == "background":
         return regions.paint(np.where(shares > threshold, 1, -1), union, None, shares).astype(bool)

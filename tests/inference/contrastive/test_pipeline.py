@@ -127,20 +127,6 @@ def test_one_class_is_the_union_of_the_proposals_with_most_of_their_pixels_in_it
     assert np.array_equal(listed_last.predict(image).labels == 0, prediction.labels == 1)
 
 
-def test_the_upper_bound_of_one_class_is_a_union_too(scene):
-    image, truth = scene
-    one = load("water, pond", settings=ContrastiveSettings(points_per_side=10))
-    water = np.where(truth == IGNORED, IGNORED, truth == BENCHMARK.names.index("water"))
-    regions = one.regions(image)
-    expected = np.zeros(truth.shape, bool)
-    for proposal in regions.proposals:
-        inside = water[proposal.mask]
-        if (inside == 1).sum() > 0.5 * (inside != IGNORED).sum():
-            expected |= proposal.mask
-    assert np.array_equal(one.label(image, water).labels == 1, expected)
-    assert expected.any()
-
-
 def test_large_images_are_cut_for_both_models(loaded, scene):
     image = scene[0][:300, :400]
     small = replace(loaded, settings=replace(loaded.settings, tile=200, overlap=40, points_per_side=5))
