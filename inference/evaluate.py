@@ -72,7 +72,7 @@ def run(options: EvaluateOptions) -> None:
             answering.complete(resolved, predictor, claims, total=len(scan.ids), picked=scan.picked)
         if processes.is_first():
             if resolved.backend == "openai":
-                sums = server_requests.finish(output)
+                sums = server_requests.finish(output, resolved.image_side)
                 rules |= {"requests": sums}
                 print("\n".join(server_requests.lines(sums)))
             report(output, results.write(output, rules), gallery=options.gallery)

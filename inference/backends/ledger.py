@@ -63,6 +63,7 @@ class Summary(TypedDict):
         cost: None without prices.
         cut_answers: that reached the largest length.
         unstructured: answers without structured output.
+        off_schema: answers with it that are no JSON object: the server ignores that it was asked.
     """
 
     models: dict[str, int]
@@ -76,6 +77,7 @@ class Summary(TypedDict):
     cost: float | None
     cut_answers: int
     unstructured: int
+    off_schema: int
 
 
 class Ledger:
@@ -142,7 +144,16 @@ def summarize(lines: list[Entry]) -> Summary:
         "cost": round(sum(costs), 6) if costs else None,
         "cut_answers": sum(entry.get("finish") == "length" for entry in answered),
         "unstructured": sum(not entry.get("structured", False) for entry in answered),
+        "off_schema": sum(entry.get("structured", False) and not _is_object(entry) for entry in answered),
     }
+
+
+def _is_object(entry: Entry) -> bool:
+    """Whether the answer is a JSON object."""
+    try:
+        return isinstance(json.loads(entry.get("text", "")), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _read(folder: Path) -> Iterator[Entry]:

@@ -1,7 +1,7 @@
 """What an evaluation with a model on a server adds to its run folder: sums of the requests, and the failed samples."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 
@@ -14,27 +14,41 @@ from geoclick.scoring import records
 FAILURES = "failures.jsonl"
 
 
-def finish(output: Path) -> Summary:
-    """Write failures.jsonl from a finished run; returns the sums of its requests."""
-    write_failures(output)
-    return ledger.read_summary(output / ledger.FOLDER)
+class Requests(Summary):
+    """The sums of the requests of an evaluation.
+
+    Attributes:
+        resized_images: images that were larger than --image-side.
+    """
+
+    resized_images: int
 
 
-def write_failures(output: Path) -> None:
+def finish(output: Path, side: int) -> Requests:
+    """Write failures.jsonl from a finished run; returns the sums of its requests.
+
+    Args:
+        output: the run folder.
+        side: longest side in pixels of the images that were sent.
+    """
+    resized, failed = set[str](), list[dict[str, str]]()
+    for entry in records.read(output / records.PREDICTIONS):
+        if max(entry["size"]) > side:
+            resized.add(entry["image"])
+        if entry["status"] == "failed":
+            names = {"sample_id": entry["sample_id"], "image": entry["image"], "query": entry["query"]}
+            failed.append(names | {"error": entry.get("error", "")})
+    write_failures(output / FAILURES, failed)
+    return {**ledger.read_summary(output / ledger.FOLDER), "resized_images": len(resized)}
+
+
+def write_failures(path: Path, failed: Sequence[Mapping[str, str]]) -> None:
     """Write a line for each sample without an answer; no file if there is none."""
-    path = output / FAILURES
     path.unlink(missing_ok=True)
-    failed = [entry for entry in records.read(output / records.PREDICTIONS) if entry["status"] == "failed"]
     if failed:
-        with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
-            for entry in failed:
-                line = {
-                    "sample_id": entry["sample_id"],
-                    "image": entry["image"],
-                    "query": entry["query"],
-                    "error": entry.get("error", ""),
-                }
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        with whole(path) as partial:
+            lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in failed)
+            partial.write_text("".join(lines), encoding="utf-8")
 
 
 def forget_failed(folder: EvaluationFolder) -> None:
@@ -48,7 +62,7 @@ def forget_failed(folder: EvaluationFolder) -> None:
         rmtree(folder.work, ignore_errors=True)
 
 
-def lines(summary: Summary) -> Iterator[str]:
+def lines(summary: Requests) -> Iterator[str]:
     """The sums for the terminal."""
     models = ", ".join(summary["models"]) or "no model"
     cost = "" if summary["cost"] is None else f", cost {summary['cost']:.4f}"
@@ -56,9 +70,15 @@ def lines(summary: Summary) -> Iterator[str]:
         f"server: {summary['answered']:,} requests answered by {models}, {summary['failed']:,} failed, "
         f"{summary['retries']:,} retries, {summary['input_tokens']:,} tokens in, {summary['output_tokens']:,} out{cost}"
     )
+    if summary["resized_images"]:
+        yield f"{summary['resized_images']:,} images were sent smaller than they are (--image-side)."
     if summary["cut_answers"]:
         yield (
             f"{summary['cut_answers']:,} answers were cut at the largest length; give a larger --max-new-tokens."
+        )
+    if summary["off_schema"]:
+        yield (
+            f"{summary['off_schema']:,} answers are no JSON object: the server ignores --structured json_schema."
         )
     if summary["failed"]:
         yield "rerun the command with --retry-failed to ask again for the samples that failed"

@@ -69,6 +69,8 @@ def test_every_sample_is_answered_once_or_recorded_as_failed(dataset, tmp_path, 
     printed = capsys.readouterr()
     assert "3 requests answered by tiny-2026, 1 failed" in printed.out
     assert "cost 0.0060" in printed.out
+    assert sums["resized_images"] == 3
+    assert "3 images were sent smaller than they are" in printed.out
     files = [path.read_text(encoding="utf-8") for path in output.rglob("*") if path.is_file()]
     assert KEY not in "".join(files) + printed.out + printed.err
 
