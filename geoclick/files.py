@@ -1,5 +1,6 @@
 """Files: atomic writing, checksums, and paths that stay inside a folder."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ def whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def incomplete(path: Path) -> OSError:
+    """The error for a file that a library has written incompletely without an error of its own."""
+    return OSError(errno.EIO, "The file could not be written completely", str(path))
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -65,8 +65,11 @@ class MaskWriter:
         self.small = np.zeros([max(1, round(side / shrink)) for side in size], bool)
         self._top = 0
         self._rows = np.zeros((min(size[0], grid.height + BLOCK), size[1]), np.uint8)
+        files.refuse_link(path)
         self._stack = ExitStack()
-        self._raster = self._stack.enter_context(_created(path, size, crs, transform, name))
+        self._partial = self._stack.enter_context(files.whole(path))
+        self._open = self._stack.enter_context(ExitStack())
+        self._raster = self._open.enter_context(_created(self._partial, size, crs, transform, name))
 
     def add(self, tile: Tile, mask: np.ndarray | None, valid: np.ndarray | None) -> None:
         """Add the mask of a window.
@@ -88,8 +91,17 @@ class MaskWriter:
             rows[~valid] = NO_DATA
 
     def close(self) -> None:
-        """Write what is left; raises OSError if the disk is full."""
+        """Write what is left, and compare the file with what was written.
+
+        Raises:
+            OSError: they differ. GDAL writes blocks late, and does not say that the disk is full.
+        """
         self._write_until(self.size[0])
+        self._open.close()
+        if _counts(self._partial) != (self.area, self.no_data):
+            error = files.incomplete(self.path)
+            self.abort(error)
+            raise error
         self._stack.close()
 
     def abort(self, error: BaseException) -> None:
@@ -128,14 +140,13 @@ class MaskWriter:
 def _created(
     path: Path, size: tuple[int, int], crs: str, transform: "Affine | None", name: str
 ) -> "Iterator[DatasetWriter]":
-    """An empty GeoTIFF with a color table, which gets its name when the block succeeds."""
+    """An empty GeoTIFF with a color table."""
     import rasterio
 
-    files.refuse_link(path)
-    with files.whole(path) as partial, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.open(
-            partial,
+            path,
             "w",
             **{"driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": NO_DATA},
             **{"height": size[0], "width": size[1], "crs": crs or None, "transform": transform},
@@ -145,6 +156,27 @@ def _created(
             raster.write_colormap(1, COLORS)
             raster.set_band_description(1, name)
             yield raster
+
+
+def _counts(path: Path) -> tuple[int, int] | None:
+    """The pixels of the mask in a file, and those without data; None if it cannot be read."""
+    import rasterio
+    from rasterio.windows import Window
+
+    area = no_data = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path, driver="GTiff") as raster:
+                for top in range(0, raster.height, BLOCK):
+                    rows = raster.read(
+                        1, window=Window(0, top, raster.width, min(BLOCK, raster.height - top))
+                    )
+                    area += int((rows == TARGET).sum())
+                    no_data += int((rows == NO_DATA).sum())
+        except rasterio.errors.RasterioError:
+            return None
+    return area, no_data
 
 
 def read_mask(path: Path) -> np.ndarray:

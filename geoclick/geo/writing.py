@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 NO_DATA = 255
 """Value of pixels without data in an index mask."""
 
+ERRORS = (RuntimeError, ValueError)
+"""Errors of pyogrio besides its own."""
+
 LAYER = "classes"
 EQUAL_AREA = "EPSG:6933"
 """A cylindrical projection of the ellipsoid in which areas are true, in meters."""
@@ -146,7 +149,10 @@ class Layer(NamedTuple):
 
 
 def write_layers(path: Path, layers: Sequence[Layer], crs: str) -> None:
-    """Write layers as GeoPackage, or a single one as GeoJSON; arguments and errors as in `write_polygons`."""
+    """Write layers as GeoPackage, or a single one as GeoJSON; arguments and errors as in `write_polygons`.
+
+    Raises OSError if the disk is full.
+    """
     import pyogrio
     import shapely
 
@@ -170,10 +176,33 @@ def write_layers(path: Path, layers: Sequence[Layer], crs: str) -> None:
                     layer=layer.name,
                     **layout,
                 )
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, RuntimeError) as error:
+            counts = [
+                pyogrio.read_info(partial, layer=layer.name, force_feature_count=True)["features"]
+                for layer in layers
+            ]
+        except (*ERRORS, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+            if _has_degrees(crs, layers):
+                raise files.incomplete(path) from error
             raise GeoClickError(
                 f"{path} cannot be written ({first_line(error)}); fix the image's CRS."
             ) from error
+        if counts != [len(layer.shapes) for layer in layers]:
+            raise files.incomplete(path)
+
+
+def _has_degrees(crs: str, layers: Sequence[Layer]) -> bool:
+    """Whether longitude and latitude of the first corner of the layers are defined."""
+    import shapely
+    from rasterio import warp
+
+    for layer in layers:
+        if len(layer.shapes):
+            x, y = shapely.get_coordinates(layer.shapes[0])[0]
+            try:
+                return bool(np.isfinite(warp.transform(crs, "EPSG:4326", [x], [y])).all())
+            except Exception:  # rasterio raises GDAL's errors as private classes
+                return False
+    return True
 
 
 def write_index_raster(
