@@ -73,7 +73,7 @@ def run(options: EvaluateOptions) -> None:
         if processes.is_first():
             if resolved.backend == "openai":
                 sums = server_requests.finish(output, resolved.image_side)
-                rules |= {"requests": sums}
+                rules |= {f"server_{name}": value for name, value in sums.items()}
                 print("\n".join(server_requests.lines(sums)))
             report(output, results.write(output, rules), gallery=options.gallery)
 

@@ -53,7 +53,7 @@ class Summary(TypedDict):
 
     Attributes:
         models: names that the server returned, with the number of answers of each.
-        servers: their addresses.
+        addresses: of the servers.
         dates: of the first and the last line.
         answered: requests with an answer.
         failed: requests that failed, and were not answered later.
@@ -67,7 +67,7 @@ class Summary(TypedDict):
     """
 
     models: dict[str, int]
-    servers: list[str]
+    addresses: list[str]
     dates: list[str]
     answered: int
     failed: int
@@ -134,7 +134,7 @@ def summarize(lines: list[Entry]) -> Summary:
     dates = sorted(entry["date"] for entry in lines)
     return {
         "models": dict(sorted(Counter(entry.get("model", "") for entry in answered).items())),
-        "servers": sorted({entry["server"] for entry in lines}),
+        "addresses": sorted({entry["server"] for entry in lines}),
         "dates": [dates[0], dates[-1]] if dates else [],
         "answered": len(answered),
         "failed": len({entry["key"] for entry in lines} - keys),

@@ -184,8 +184,8 @@ class Sender:
         body = dict(request.body)
         if "max_tokens" in body:
             body[self._length] = body.pop("max_tokens")
-        if structured:
-            body["response_format"] = self.rules.structured
+        if structured and self.rules.structured:
+            body["response_format"] = dict(self.rules.structured)
         return await chat_api.complete(self._client, body, timeout=self.rules.timeout, key=self.rules.key)
 
     async def _check_reachable(self, reason: str) -> None:

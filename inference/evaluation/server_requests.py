@@ -77,9 +77,7 @@ def lines(summary: Requests) -> Iterator[str]:
             f"{summary['cut_answers']:,} answers were cut at the largest length; give a larger --max-new-tokens."
         )
     if summary["off_schema"]:
-        yield (
-            f"{summary['off_schema']:,} answers are no JSON object: the server ignores --structured json_schema."
-        )
+        yield f"{summary['off_schema']:,} answers are no JSON object, although --structured json_schema asked for one."
     if summary["failed"]:
         yield "rerun the command with --retry-failed to ask again for the samples that failed"
     if len(summary["models"]) > 1:

@@ -62,7 +62,7 @@ def test_every_sample_is_answered_once_or_recorded_as_failed(dataset, tmp_path, 
         "temperature": None,
     }
     assert {key: protocol[key] for key in expected} == expected
-    sums = protocol["requests"]
+    sums = {key.removeprefix("server_"): value for key, value in protocol.items()}
     assert (sums["models"], sums["answered"], sums["failed"]) == ({"tiny-2026": 3}, 3, 1)
     assert sums["cost"] == pytest.approx(3 * (1000 + 10 * 100) / 1e6)
     assert len(sums["dates"]) == 2

@@ -74,9 +74,9 @@ def test_a_served_model_answers_as_the_same_model_in_this_process(url, tmp_path,
     assert len({line["text"] for line in local}) > 1
     keys = ("sample_id", "text", "clicks", "status", "mask", "iou")
     assert [[line[key] for key in keys] for line in served] == [[line[key] for key in keys] for line in local]
-    sums = json.loads((tmp_path / "served/metrics.json").read_text())["protocol"]["requests"]
-    assert (sums["models"], sums["failed"]) == ({str(EMBEDDED): 8}, 0)
-    assert sums["output_tokens"] > 0
+    protocol = json.loads((tmp_path / "served/metrics.json").read_text())["protocol"]
+    assert (protocol["server_models"], protocol["server_failed"]) == ({str(EMBEDDED): 8}, 0)
+    assert protocol["server_output_tokens"] > 0
 
 
 def test_a_server_that_ignores_the_schema_is_reported(url, tmp_path, capsys):
@@ -93,4 +93,7 @@ def test_a_server_that_ignores_the_schema_is_reported(url, tmp_path, capsys):
     ]
     words += ["--backend", "openai", "--vlm", EMBEDDED, "--base-url", url, "--max-new-tokens", 60]
     assert evaluate.main([*map(str, words)]) == 0
-    assert "answers are no JSON object: the server ignores --structured" in capsys.readouterr().out
+    assert (
+        "answers are no JSON object, although --structured json_schema asked for one"
+        in capsys.readouterr().out
+    )
