@@ -24,6 +24,7 @@ from geoclick import output_folder
 from geoclick.command import Command, print_next
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import prediction_files
+from geoclick.inference.backends import ledger
 from geoclick.inference.prediction_files import Names
 from geoclick.inference.predictions import inputs, records
 from geoclick.inference.predictions import options as checks
@@ -74,6 +75,8 @@ def run(options: PredictOptions) -> None:
         if options.classes is None or len(images) > 1:
             records.write_all(folder, names)
     print(f"masks, overlays and records: {folder}")
+    if options.backend == "openai":
+        print("\n".join(ledger.lines(ledger.read_summary(folder / ledger.FOLDER))))
     report(options, images, failures)
     if options.classes is None:
         model = ["--adapter", options.adapter] if options.adapter else ["--vlm", options.vlm]

@@ -148,6 +148,24 @@ def summarize(lines: list[Entry]) -> Summary:
     }
 
 
+def lines(summary: Summary) -> Iterator[str]:
+    """The sums for the terminal."""
+    models = ", ".join(summary["models"]) or "no model"
+    cost = "" if summary["cost"] is None else f", cost {summary['cost']:.4f}"
+    yield (
+        f"server: {summary['answered']:,} requests answered by {models}, {summary['failed']:,} failed, "
+        f"{summary['retries']:,} retries, {summary['input_tokens']:,} tokens in, {summary['output_tokens']:,} out{cost}"
+    )
+    if summary["cut_answers"]:
+        yield (
+            f"{summary['cut_answers']:,} answers were cut at the largest length; give a larger --max-new-tokens."
+        )
+    if summary["off_schema"]:
+        yield f"{summary['off_schema']:,} answers are no JSON object, although --structured json_schema asked for one."
+    if len(summary["models"]) > 1:
+        yield "warning: the server answered with several models; their answers are mixed."
+
+
 def _is_object(entry: Entry) -> bool:
     """Whether the answer is a JSON object."""
     try:

@@ -41,6 +41,9 @@ KEY = "OPENAI_API_KEY"
 NO_KEY = "none"
 """What is sent to servers of one's own that ask for no key."""
 
+SAVING = {"png": {"compress_level": 1}, "jpeg": {"quality": 95}}
+"""How image files are written: the strongest compression of PNG takes four times as long for 20 % less."""
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _QWEN2_5_VL = re.compile(r"qwen[-_ ]?2[._-]?5[-_ ]?(vl|omni)", re.IGNORECASE)
@@ -146,7 +149,7 @@ def encode(image: np.ndarray, side: int, image_format: str) -> str:
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     file = io.BytesIO()
-    picture.save(file, image_format.upper(), **({"quality": 95} if image_format == "jpeg" else {}))
+    picture.save(file, image_format.upper(), **SAVING[image_format])
     return f"data:image/{image_format};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 

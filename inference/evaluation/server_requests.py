@@ -5,10 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 
+from geoclick import output_folder
+from geoclick.errors import UsageError
 from geoclick.files import whole
 from geoclick.inference.backends import ledger
 from geoclick.inference.backends.ledger import Summary
 from geoclick.inference.evaluation.run_folder import EvaluationFolder
+from geoclick.jobs import processes
 from geoclick.scoring import records
 
 FAILURES = "failures.jsonl"
@@ -56,29 +59,20 @@ def forget_failed(folder: EvaluationFolder) -> None:
 
     Raises:
         GeoClickError: the folder holds another run.
+        UsageError: another command is writing it, or this one has several processes.
     """
-    if folder.check():
-        (folder.path / records.PREDICTIONS).unlink(missing_ok=True)
-        rmtree(folder.work, ignore_errors=True)
+    if processes.count() > 1:
+        raise UsageError("--retry-failed works in one process; start one, with a larger --concurrency.")
+    with output_folder.opened(folder.path, folder.COMMAND):
+        if folder.check():
+            (folder.path / records.PREDICTIONS).unlink(missing_ok=True)
+            rmtree(folder.work, ignore_errors=True)
 
 
-def lines(summary: Requests) -> Iterator[str]:
+def lines(sums: Requests) -> Iterator[str]:
     """The sums for the terminal."""
-    models = ", ".join(summary["models"]) or "no model"
-    cost = "" if summary["cost"] is None else f", cost {summary['cost']:.4f}"
-    yield (
-        f"server: {summary['answered']:,} requests answered by {models}, {summary['failed']:,} failed, "
-        f"{summary['retries']:,} retries, {summary['input_tokens']:,} tokens in, {summary['output_tokens']:,} out{cost}"
-    )
-    if summary["resized_images"]:
-        yield f"{summary['resized_images']:,} images were sent smaller than they are (--image-side)."
-    if summary["cut_answers"]:
-        yield (
-            f"{summary['cut_answers']:,} answers were cut at the largest length; give a larger --max-new-tokens."
-        )
-    if summary["off_schema"]:
-        yield f"{summary['off_schema']:,} answers are no JSON object, although --structured json_schema asked for one."
-    if summary["failed"]:
+    yield from ledger.lines(sums)
+    if sums["resized_images"]:
+        yield f"{sums['resized_images']:,} images were sent smaller than they are (--image-side)."
+    if sums["failed"]:
         yield "rerun the command with --retry-failed to ask again for the samples that failed"
-    if len(summary["models"]) > 1:
-        yield "warning: the server answered with several models; their scores are mixed."
