@@ -33,6 +33,10 @@ def run(options: EvaluateOptions) -> None:
     output = Path(options.output)
     output_folder.check(output, "evaluate")
     resolved = resolve(options)
+    if resolved.backend == "openai":
+        from geoclick.inference.backends import openai
+
+        openai.check(resolved)
     from geoclick.inference.evaluation.dataset_scan import scan_dataset
 
     scan = scan_dataset(resolved)

@@ -33,7 +33,7 @@ class Prediction:
         clicks: in pixels of the original image.
         text: the model's answer; empty if no model was asked.
         status: of the parser (`ok`, `repaired`, `empty`, `unparsable`), `stored` if no model was asked, `map` if it is
-            a class of a map, or `failed` if the models cannot take the image.
+            a class of a map, or `failed` if the models cannot take the image or a server did not answer.
         dropped: clicks that were left out, with the reason each.
         score: the segmenter's predicted IoU of the mask; None if it decoded no clicks.
         error: why the status is `failed`, one sentence with the fix; else empty.
@@ -51,5 +51,5 @@ class Prediction:
 
 
 def failed(size: tuple[int, int], error: str) -> Prediction:
-    """The prediction for an image of `size` (height, width) that the models cannot take."""
+    """The prediction for an image of `size` (height, width) about which there is no answer."""
     return Prediction(np.zeros(size, bool), (), status="failed", error=error)

@@ -31,7 +31,7 @@ class Record(TypedDict):
         boundary_iou: IoU of the bands along the two borders.
         area: pixels of the target.
         status: of the parsed answer (`ok`, `repaired`, `empty`, `unparsable`), `stored` if no model was asked, `map`
-            if it is a class of a map, or `failed` if the models cannot take the image.
+            if it is a class of a map, or `failed` if the models cannot take the image or a server did not answer.
         text: the model's answer.
         clicks: [x, y, positive] each, in pixels of the image.
         dropped: clicks that were left out, with the reason each.

@@ -166,15 +166,8 @@ def unwrapped(text: str) -> str:
     return json.dumps(points) if isinstance(points, list) else text
 
 
-def load(
-    options: "GenerationOptions", *, temperature: float | None = None, ledger: Path | None = None
-) -> Server:
-    """The backend of a command's options; nothing is sent yet.
-
-    Args:
-        options: with the name of the model and the address of the server.
-        temperature: of the sampling; None leaves it to the server.
-        ledger: folder in which every answer is recorded, so that a continued run does not ask again; None for none.
+def check(options: "GenerationOptions") -> tuple[str, str]:
+    """Check all that can be checked before a request; returns the address of the server and the key.
 
     Raises:
         UsageError: options that do not fit each other, or the address.
@@ -188,6 +181,23 @@ def load(
     key = read_key(own_server=options.base_url is not None)
     if importlib.util.find_spec("openai") is None:
         raise GeoClickError("--backend openai needs the openai library; run pip install 'geoclick[openai]'.")
+    return url, key
+
+
+def load(
+    options: "GenerationOptions", *, temperature: float | None = None, ledger: Path | None = None
+) -> Server:
+    """The backend of a command's options; nothing is sent yet.
+
+    Args:
+        options: with the name of the model and the address of the server.
+        temperature: of the sampling; None leaves it to the server.
+        ledger: folder in which every answer is recorded, so that a continued run does not ask again; None for none.
+
+    Raises:
+        GeoClickError: as `check`.
+    """
+    url, key = check(options)
     answer_format = options.answer_format or "json"
     zero_shot = options.prompt == "zero-shot"
     structured = options.structured if zero_shot else "none"

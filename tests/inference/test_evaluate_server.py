@@ -168,6 +168,23 @@ def test_a_wrong_key_stops_at_once(dataset, tmp_path, capsys):
     assert KEY not in printed.err + printed.out
 
 
+def test_a_missing_key_is_one_sentence_before_the_dataset_is_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    words = [
+        "--root",
+        str(tmp_path),
+        "--backend",
+        "openai",
+        "--vlm",
+        "gpt-5",
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    assert evaluate.main(words) == 1
+    assert capsys.readouterr().err.startswith("error: OpenAI needs a key; set OPENAI_API_KEY")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture
 def thousand(tmp_path):
     """A dataset of 1,000 samples on 20 images."""
