@@ -154,9 +154,17 @@ def open_view(path: Path, pixels: PixelOptions, resolution: float | None = None)
             a, b, c, d, e, f = transform[:6]
             transform = Affine(a * x, b * y, c, d * x, e * y, f)
         yield RasterView(
-            **{"path": path, "full_size": full, "size": size, "crs": crs, "transform": transform},
-            **{"problem": problem, "raster": raster, "bands": bands, "limits": limits},
-            **{"blacken": not reading.pillow_shows(path), "pixels": whole},
+            path=path,
+            full_size=full,
+            size=size,
+            crs=crs,
+            transform=transform,
+            problem=problem,
+            raster=raster,
+            bands=bands,
+            limits=limits,
+            blacken=not reading.pillow_shows(path),
+            pixels=whole,
         )
 
 

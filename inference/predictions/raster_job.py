@@ -75,9 +75,17 @@ class RasterJob(Job):
         self._grid = tiles.cut(view.size, setting.tile or TILE, setting.overlap)
         for text, stem in zip(self.image.texts, self.names.answers, strict=True):
             path = setting.folder / f"{stem}.mask.tif"
-            about = {"name": text, "longest": overlays.LONGEST}
-            writer = MaskWriter(path, self._grid, view.size, view.crs, view.transform, **about)
-            self._answers[text] = _Answer(writer)
+            self._answers[text] = _Answer(
+                MaskWriter(
+                    path,
+                    self._grid,
+                    view.size,
+                    view.crs,
+                    view.transform,
+                    name=text,
+                    longest=overlays.LONGEST,
+                )
+            )
         for tile in tiles.all_tiles(self._grid):
             pixels, valid = view.read(tiles.window(self._grid, tile))
             if valid is not None and not valid.any():

@@ -1,0 +1,138 @@
+"""Peak memory and time of `geoclick predict` on a GeoTIFF, from text to GeoPackage, by its size.
+
+python -m benchmarks.rasters --sides 2500 5000 10000 --output runs/rasters.json
+
+Each size runs in a process of its own. By default a threshold takes the place of the models, so that the figures are
+those of reading, joining, writing and polygons; `--models embedded` runs the models of the package. The rasters are
+repeated procedural scenes with smooth noise, written as tiled GeoTIFFs of three bands.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from geoclick.clicks import Click
+from geoclick.geo.reading import PixelOptions
+from geoclick.inference import prediction_files
+from geoclick.inference.pipeline import load
+from geoclick.inference.prediction import Prediction
+from geoclick.inference.predictions import answers
+from geoclick.inference.predictions.inputs import Input
+from geoclick.inference.predictions.jobs import Predictor
+from geoclick.inference.predictions.records import Setting
+from geoclick.scenes.drawing import sample_scene
+
+TEXT = "the building"
+SMOOTH, LIGHT = 15, 170
+"""Side in pixels of the box whose mean is compared, and the value above which a pixel belongs to the mask."""
+
+SCENES = 8
+"""Scenes along a side of the square that is repeated."""
+
+
+class Bright:
+    """A mask of the bright regions, in place of models."""
+
+    def predict_batch(self, images: Sequence[np.ndarray], texts: Sequence[str]) -> list[Prediction]:
+        """A prediction for each image."""
+        masks = [ndimage.uniform_filter(image[..., 0], SMOOTH) > LIGHT for image in images]
+        return [
+            Prediction(mask, (Click(float(mask.shape[1] // 2), 5.0),), text, "ok", score=0.5)
+            for mask, text in zip(masks, texts, strict=True)
+        ]
+
+
+def write_raster(path: Path, side: int) -> None:
+    """Write a square GeoTIFF strip by strip."""
+    import rasterio
+    from rasterio import Affine
+    from rasterio.windows import Window
+
+    scenes = [sample_scene(0, "test", number, ["referring"])[0] for number in range(SCENES**2)]
+    rows = [np.concatenate(scenes[start : start + SCENES], axis=1) for start in range(0, SCENES**2, SCENES)]
+    square = np.concatenate(rows).transpose(2, 0, 1)
+    length = square.shape[2]
+    with rasterio.open(
+        path,
+        "w",
+        **{"driver": "GTiff", "count": 3, "height": side, "width": side, "dtype": "uint8", "tiled": True},
+        **{"crs": "EPSG:32633", "transform": Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000)},
+        **{"compress": "deflate", "zlevel": 1},
+    ) as raster:
+        columns = np.arange(side) % length
+        for top in range(0, side, 256):
+            height = min(256, side - top)
+            part = square[:, (np.arange(height) + top) % length][:, :, columns]
+            raster.write(part, window=Window(0, top, side, height))
+
+
+def measure(path: Path, folder: Path, models: str, tile: int, overlap: int) -> dict[str, float | int]:
+    """Run once in this process; memory is that of the process, libraries and models included."""
+    predictor: Predictor = load() if models == "embedded" else Bright()  # type: ignore[assignment]
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    setting = Setting(
+        folder=folder,
+        pixels=PixelOptions(),
+        tile=tile,
+        overlap=overlap,
+        resolution=None,
+        tolerance=1.5,
+        about={"vlm": models, "segmenter": models},
+    )
+    images = [Input(path, (TEXT,))]
+    begun, clock = time.process_time(), time.monotonic()
+    failures = answers.answer_all(predictor, setting, images, prediction_files.names_of(images), 8)
+    if failures:
+        raise SystemExit(str(failures))
+    record = json.loads((folder / f"{path.stem}.json").read_text())
+    return {
+        "cpu_seconds": round(time.process_time() - begun, 2),
+        "seconds": round(time.monotonic() - clock, 2),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "before_mb": loaded // 1024,
+        "polygons": record["polygons"],
+        "windows": len(record["windows"]),
+    }
+
+
+def main() -> None:
+    """Measure each size in a process of its own and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sides", type=int, nargs="+", default=[2500, 5000, 10000])
+    parser.add_argument("--models", choices=("threshold", "embedded"), default="threshold")
+    parser.add_argument("--tile", type=int, default=1024)
+    parser.add_argument("--overlap", type=int, default=128)
+    parser.add_argument("--output")
+    parser.add_argument("--raster", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    words = ["--models", options.models, "--tile", str(options.tile), "--overlap", str(options.overlap)]
+    with tempfile.TemporaryDirectory() as folder:
+        if options.raster:
+            path = Path(options.raster)
+            print(json.dumps(measure(path, Path(folder), options.models, options.tile, options.overlap)))
+            return
+        figures = {}
+        for side in options.sides:
+            path = Path(folder, f"{side}.tif")
+            write_raster(path, side)
+            command = [sys.executable, "-m", "benchmarks.rasters", "--raster", str(path), *words]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            figures[side] = json.loads(done.stdout.splitlines()[-1])
+            print(f"{side} px: {figures[side]}", flush=True)
+            path.unlink()
+    if options.output:
+        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
+        Path(options.output).write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
