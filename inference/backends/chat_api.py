@@ -155,8 +155,7 @@ def read_completion(raw: bytes) -> Completion:
         text = message.get("content") or message.get("refusal") or ""
         if not isinstance(text, str):
             raise TypeError("the content is no text")
-        usage = content.get("usage")
-        tokens = (int(usage["prompt_tokens"]), int(usage["completion_tokens"])) if usage else None
+        tokens = _tokens(content.get("usage"))
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise TryAgain("the answer is not in the format of OpenAI's chat API") from None
     if len(text) > MAX_CHARACTERS:
@@ -167,7 +166,17 @@ def read_completion(raw: bytes) -> Completion:
     return Completion(clean, _name(model), tokens, _name(finish))
 
 
-def _name(value: object) -> str:
+def _tokens(usage: Yaml) -> tuple[int, int] | None:
+    """The tokens of input and output; None if the server does not count both."""
+    if not isinstance(usage, dict):
+        return None
+    given, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if isinstance(given, int) and isinstance(written, int) and min(given, written) >= 0:
+        return given, written
+    return None
+
+
+def _name(value: Yaml) -> str:
     return single_line(value)[:MAX_QUOTED] if isinstance(value, str) else ""
 
 

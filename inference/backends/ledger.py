@@ -61,6 +61,7 @@ class Summary(TypedDict):
         input_tokens: of all answers.
         output_tokens: likewise.
         cost: None without prices.
+        uncounted: answers without token counts, which tokens and cost lack.
         cut_answers: that reached the largest length.
         unstructured: answers without structured output.
         off_schema: answers with it that are no JSON object: the server ignores that it was asked.
@@ -75,6 +76,7 @@ class Summary(TypedDict):
     input_tokens: int
     output_tokens: int
     cost: float | None
+    uncounted: int
     cut_answers: int
     unstructured: int
     off_schema: int
@@ -142,6 +144,7 @@ def summarize(lines: list[Entry]) -> Summary:
         "input_tokens": sum(entry.get("input_tokens", 0) for entry in lines),
         "output_tokens": sum(entry.get("output_tokens", 0) for entry in lines),
         "cost": round(sum(costs), 6) if costs else None,
+        "uncounted": sum("input_tokens" not in entry for entry in answered),
         "cut_answers": sum(entry.get("finish") == "length" for entry in answered),
         "unstructured": sum(not entry.get("structured", False) for entry in answered),
         "off_schema": sum(entry.get("structured", False) and not _is_object(entry) for entry in answered),
@@ -156,6 +159,8 @@ def lines(summary: Summary) -> Iterator[str]:
         f"server: {summary['answered']:,} requests answered by {models}, {summary['failed']:,} failed, "
         f"{summary['retries']:,} retries, {summary['input_tokens']:,} tokens in, {summary['output_tokens']:,} out{cost}"
     )
+    if summary["uncounted"]:
+        yield f"{summary['uncounted']:,} answers came without token counts, which the sums lack."
     if summary["cut_answers"]:
         yield (
             f"{summary['cut_answers']:,} answers were cut at the largest length; give a larger --max-new-tokens."

@@ -120,6 +120,24 @@ def test_texts_that_cannot_be_read_are_answers():
     assert made.sender.ledger.summary()["cut_answers"] == 1
 
 
+def test_answers_without_token_counts_are_counted():
+    with FaultyServer({"a": "uncounted"}) as server:
+        made = backend(server, price_input=1.0, price_output=1.0)
+        replies = made.answer([IMAGE] * 2, ["a", "b"])
+    assert all(reply.text for reply in replies)
+    sums = made.sender.ledger.summary()
+    assert (sums["uncounted"], sums["cost"]) == (1, pytest.approx(0.0011))
+    assert "1 answers came without token counts" in "".join(ledger.lines(sums))
+
+
+@pytest.mark.parametrize(
+    "usage", [{}, {"prompt_tokens": 5}, {"prompt_tokens": "5", "completion_tokens": 5}, [1], 3]
+)
+def test_strange_token_counts_do_not_lose_the_answer(usage):
+    body = {"choices": [{"message": {"content": "[]"}}], "usage": usage}
+    assert chat_api.read_completion(json.dumps(body).encode()) == chat_api.Completion("[]", "", None, "")
+
+
 def test_all_requests_wait_as_long_as_the_server_asks():
     with FaultyServer({"first": "limit:1"}) as server:
         ask(server, "first", *(f"{i}" for i in range(6)), concurrency=1)
