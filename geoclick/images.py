@@ -26,7 +26,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """An open image file; raises GeoClickError if it is missing, truncated, no image or far too large."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of large images and of broken records; what cannot be read is an error.
+            warnings.simplefilter("ignore")
             image = Image.open(path, formats=FORMATS)
         # Without a name Pillow does not map the file into memory, where it scrambles TIFFs that are turned.
         image.filename = "" if image.format == "TIFF" else image.filename

@@ -26,14 +26,14 @@ from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import prediction_files
 from geoclick.inference.backends import ledger
 from geoclick.inference.prediction_files import Names
-from geoclick.inference.predictions import inputs, records
+from geoclick.inference.predictions import inputs
 from geoclick.inference.predictions import options as checks
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.options import PredictOptions
-from geoclick.inference.predictions.records import Failures
 
 if TYPE_CHECKING:
     from geoclick.inference.contrastive.map_files import MapPipeline
+    from geoclick.inference.predictions.records import Failures
 
 EXAMPLE = (
     'geoclick predict tile.png --text "the largest building" --output runs/predict\n'
@@ -61,6 +61,8 @@ def check(options: PredictOptions) -> list[Input]:
 
 def run(options: PredictOptions) -> None:
     """Check the request, load the models, then predict and write."""
+    from geoclick.inference.predictions import records
+
     images, folder = check(options), Path(options.output)
     names = prediction_files.names_of(images)
     outputs = [name for one in names for name in one.files()]
@@ -86,7 +88,7 @@ def run(options: PredictOptions) -> None:
         print_next("evaluate", *data, *models_of(options), "--output", "runs/evaluate")
 
 
-def report(options: PredictOptions, images: Sequence[Input], failures: Failures) -> None:
+def report(options: PredictOptions, images: Sequence[Input], failures: "Failures") -> None:
     """Raise GeoClickError if images failed; with `--skip-broken` only if all did, else print how many."""
     if not failures:
         return
@@ -116,7 +118,7 @@ def models_of(options: PredictOptions) -> list[str]:
     return words
 
 
-Predict = Callable[[Sequence[Input], Sequence[Names]], Failures]
+Predict = Callable[[Sequence[Input], Sequence[Names]], "Failures"]
 """Predicts and writes; returns the reason for each query that failed."""
 
 
@@ -141,7 +143,7 @@ def load_maps(options: PredictOptions) -> Predict:
     loaded = (load_sam3 if options.method == "sam3" else load_contrastive)(options)
     folder, pixels = Path(options.output), options.pixels()
 
-    def predict(images: Sequence[Input], names: Sequence[Names]) -> Failures:
+    def predict(images: Sequence[Input], names: Sequence[Names]) -> "Failures":
         named = [(image.path, name.image) for image, name in zip(images, names, strict=True)]
         errors = map_files.predict_all(loaded, named, folder, pixels, query)
         return {path: {query: error} for path, error in errors.items()}

@@ -7,6 +7,7 @@ and their size is that of the upright image.
 """
 
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -235,7 +236,9 @@ def _orientation(image: Image.Image, path: Path) -> int:
         recorded = {"exif", "Raw profile type exif"} & set(image.info)
         if image.format == "PNG" and not recorded and not _has_late_exif(path):
             return 1
-        orientation = image.getexif().get(ORIENTATION, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken records
+            orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:  # Pillow's parser raises many types for broken records
         return 1
     return orientation if orientation in UPRIGHT else 1

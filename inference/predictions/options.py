@@ -5,8 +5,10 @@ from dataclasses import dataclass, fields
 
 from geoclick.config import option
 from geoclick.errors import UsageError
-from geoclick.inference.predictions.raster_job import TILE
 from geoclick.options import MAP_METHODS, SERVER_OPTIONS, ClipOptions, GenerationOptions, PixelRule
+
+TILE = 1024
+"""Default side of the windows of rasters in pixels."""
 
 OF_TEXT = (
     *("vlm", "adapter", "answer_format", "max_new_tokens", "min_pixels", "max_pixels"),

@@ -22,15 +22,13 @@ from geoclick.inference.predictions import overlays, records
 from geoclick.inference.predictions.image_job import found
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.jobs import Job
+from geoclick.inference.predictions.options import TILE
 from geoclick.inference.predictions.records import Setting
 from geoclick.inference.windows import WORST_FIRST
 from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
     from geoclick.geo.views import RasterView
-
-TILE = 1024
-"""Default side of the windows in pixels."""
 
 OBJECTS, CLICKS = "objects", "clicks"
 """Layers of the GeoPackage."""
