@@ -40,3 +40,11 @@ def test_a_token_in_escaped_markdown_is_recognized():
     assert secrets.has_token(f"a {TOKEN}")
     assert secrets.has_token(TOKEN.replace("_", "\\_"))
     assert not secrets.has_token("hf_home")
+
+
+def test_a_key_of_openai_is_recognized_and_any_secret_is_replaced():
+    key = "sk-proj-abcdefghij0123456789"
+    assert secrets.has_token(f"a {key}")
+    assert not secrets.has_token("sk-learn-classifiers-of-land-cover")
+    assert secrets.redacted(f"wrong key: {key} or s3cret", "s3cret") == "wrong key: *** or ***"
+    assert secrets.redacted("no secret", "") == "no secret"
