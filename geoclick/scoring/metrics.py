@@ -126,7 +126,9 @@ class Scores:
         if not self.ious:
             raise GeoClickError("There is nothing to score; give at least one sample.")
         rules, ious = MODES[self.mode], np.array(self.ious)
-        miou, oiou = float(ious.mean()), ratio(self.intersection, self.union, self.mode)
+        miou = float(ious.mean())
+        # Without any pixel, only the answers that cannot be read are wrong.
+        oiou = self.intersection / self.union if self.union else miou
         above = np.greater if rules.strict else np.greater_equal
         total = self.answered if rules.of_answered else len(ious)
         precision = {f"pr@{x}": int(above(ious, x).sum()) / total if total else 0.0 for x in THRESHOLDS}

@@ -162,6 +162,13 @@ def test_a_mask_surrounded_by_ignored_pixels_has_its_iou_as_boundary_iou():
         assert found.iou == found.boundary_iou == expected
 
 
+def test_without_any_pixel_the_overall_iou_is_the_mean():
+    scores = metrics.Scores()
+    for parsed in (True, False, False, False):
+        scores.count(metrics.compare(EMPTY, EMPTY, parsed=parsed))
+    assert scores.result()["oiou"] == scores.result()["miou"] == 0.25
+
+
 def test_masks_of_0_and_255_score_like_booleans():
     prediction, target = rectangle(5, 10).astype(np.uint8) * 255, rectangle(10, 10).astype(np.uint8)
     assert metrics.score([prediction], [target])["miou"] == 0.5
