@@ -63,6 +63,7 @@ def embedded_by(tmp_path):
     return tmp_path / "embedded_by"
 
 
+@pytest.mark.slow
 def test_a_pool_gives_the_bytes_of_one_process(cluster, root, expected, embedded_by, tmp_path, capsys):
     output = tmp_path / "out"
 
