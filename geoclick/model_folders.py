@@ -3,8 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 def locate(name: str, patterns: Sequence[str], instead: str, revision: str | None = None) -> Path:
@@ -50,3 +56,41 @@ def model_type(folder: Path) -> str:
         ) from error
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise GeoClickError(f"{path} cannot be read as JSON; download the model again.") from error
+
+
+def load_model(kind: "type[Model]", folder: Path, title: str, **options: bool) -> "Model":
+    """A model of transformers in float32, in evaluation mode and without gradients; no code from the folder is run.
+
+    Args:
+        kind: its class.
+        folder: in transformers' layout.
+        title: what messages call the model.
+        options: of `from_pretrained`, on which weight files are read.
+
+    Raises:
+        GeoClickError: weights are missing, of another shape or corrupted.
+    """
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    fix = "download or copy it again."
+    try:
+        model, report = kind.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:  # shape mismatches, missing files and config errors have no common type
+        raise GeoClickError(
+            f"The {title} in {folder} cannot be loaded ({first_line(error)}); {fix}"
+        ) from error
+    wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if wrong:
+        raise GeoClickError(
+            f"{len(wrong)} weights in {folder} do not match its config.json, such as {wrong[0]}; {fix}"
+        )
+    return model.eval().requires_grad_(False)

@@ -13,7 +13,7 @@ from geoclick import devices, files, model_folders
 from geoclick.clips import tokenizers
 from geoclick.clips.architectures import ARCHITECTURES, is_open_clip
 from geoclick.clips.tokenizers import Tokenizer
-from geoclick.errors import GeoClickError, UsageError, first_line
+from geoclick.errors import GeoClickError, UsageError
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, SiglipModel
@@ -165,27 +165,9 @@ def _model_type(folder: Path) -> str:
 
 def _load_model(folder: Path, model_type: str) -> "CLIPModel | SiglipModel":
     from transformers import CLIPModel, SiglipModel
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    fix = "download or copy it again."
-    try:
-        model, report = (CLIPModel if model_type == "clip" else SiglipModel).from_pretrained(
-            folder,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            local_files_only=True,
-            weights_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # shape mismatches, missing files and config errors have no common type
-        raise GeoClickError(f"The CLIP in {folder} cannot be loaded ({first_line(error)}); {fix}") from error
-    wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    if wrong:
-        raise GeoClickError(
-            f"{len(wrong)} weights in {folder} do not match its config.json, such as {wrong[0]}; {fix}"
-        )
-    return model.eval().requires_grad_(False)
+    kind = CLIPModel if model_type == "clip" else SiglipModel
+    return model_folders.load_model(kind, folder, "CLIP", weights_only=True)
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from geoclick import devices, files, model_folders
 from geoclick.devices import BatchSize
-from geoclick.errors import GeoClickError, UsageError, first_line
+from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference.contrastive import blending
 from geoclick.inference.contrastive import classes as class_lists
 from geoclick.inference.contrastive.classes import ClassList
@@ -331,29 +331,8 @@ def load(
 
 def _load_model(folder: Path) -> "Sam3Model":
     from transformers import Sam3Model
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    try:
-        model, report = Sam3Model.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # shape mismatches, missing files and config errors have no common type
-        raise GeoClickError(
-            f"The SAM 3 in {folder} cannot be loaded ({first_line(error)}); download or copy it again."
-        ) from error
-    wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    if wrong:
-        raise GeoClickError(
-            f"{len(wrong)} weights in {folder} do not match its config.json, such as {wrong[0]}; download or copy it "
-            "again."
-        )
-    return model.eval().requires_grad_(False)
+    return model_folders.load_model(Sam3Model, folder, "SAM 3", use_safetensors=True)
 
 
 def _load_processor(folder: Path) -> "Sam3Processor":

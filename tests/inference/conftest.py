@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from geoclick import images, masks, segmenters, store
@@ -14,6 +15,15 @@ from tests import tiny
 SIZE = (48, 64)
 HOSTILE = '<script>alert("x")</script> & the <b>road</b>'
 CLICKS = [(Click(20, 20), Click(50, 40, False)), (Click(40, 30),), (Click(5, 5), Click(8, 8)), ()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def single_thread():
+    """Figures of models depend on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from geoclick import cli
@@ -19,14 +18,6 @@ from geoclick.inference.ablation import rows
 from tests.inference.pages import PageParser
 
 SMALL = ("--points-per-side", "5", "--points", "3", "5", "--device", "cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,19 +1,15 @@
 """`geoclick evaluate` end to end on a tiny copy of every benchmark, run as commands; takes minutes."""
 
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from geoclick import masks
 from geoclick.datasets.benchmarks import BENCHMARKS
-from geoclick.inference.evaluation import run_folder
 from geoclick.scoring import records
+from tests.inference.kills import kill_ten_times
 from tests.paths import REPO
 
 pytestmark = pytest.mark.slow
@@ -113,18 +109,8 @@ def test_models_predict_in_one_process_and_in_two(name, tmp_path):
 def test_ten_kills_do_not_change_the_result(tmp_path):
     words = [*make_copy(tmp_path, "rrsis-d", 60), "--predictor", "generative", "--batch-size", 1]
     geoclick("evaluate", *words, "--output", tmp_path / "complete")
-    output, rng = tmp_path / "killed", random.Random(0)
-    command = [sys.executable, "-m", "geoclick.cli", "evaluate", *map(str, words), "--output", str(output)]
-    left = []
-    for _ in range(10):
-        process = subprocess.Popen(command, cwd=REPO, start_new_session=True, stderr=subprocess.DEVNULL)
-        before = run_folder.count(output)
-        while run_folder.count(output) == before and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.8))
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        left.append(run_folder.count(output))
+    output = tmp_path / "killed"
+    left = kill_ten_times(words, output)
     print("answers after each kill", left)
     geoclick("evaluate", *words, "--output", output)
     assert json.loads((output / "run.json").read_text())["resumed"] == left[-1]

@@ -1,22 +1,19 @@
 """Every predictor of maps on a tiny copy of each benchmark of land cover and of one class; takes half an hour."""
 
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 from geoclick import masks
 from geoclick.datasets.benchmarks import BENCHMARKS
-from geoclick.inference.evaluation import dataset_classes, run_folder
+from geoclick.inference.evaluation import dataset_classes
 from geoclick.inference.evaluation.options import MAP_PREDICTORS, WITH_PROPOSALS
 from geoclick.scoring import records
 from tests import tiny_sam3
+from tests.inference.kills import kill_ten_times
 from tests.inference.test_all_benchmarks import LAUNCHER, check_same_files, geoclick, make_copy
 from tests.paths import REPO
 
@@ -114,18 +111,8 @@ def test_ten_kills_do_not_change_the_result(tmp_path):
     words = [*make_copy(tmp_path, "whu-aerial", 24), "--predictor", "contrastive", "--batch-size", 2]
     words += ["--points-per-side", POINTS]
     geoclick("evaluate", *words, "--output", tmp_path / "complete")
-    output, rng = tmp_path / "killed", random.Random(0)
-    command = [sys.executable, "-m", "geoclick.cli", "evaluate", *map(str, words), "--output", str(output)]
-    left = []
-    for _ in range(10):
-        process = subprocess.Popen(command, cwd=REPO, start_new_session=True, stderr=subprocess.DEVNULL)
-        before = run_folder.count(output)
-        while run_folder.count(output) == before and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.8))
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        left.append(run_folder.count(output))
+    output = tmp_path / "killed"
+    left = kill_ten_times(words, output)
     print("answers after each kill", left)
     geoclick("evaluate", *words, "--output", output)
     assert json.loads((output / "run.json").read_text())["resumed"] == left[-1]

@@ -23,14 +23,6 @@ class Code:
         return print, ("the code of a checkpoint ran",)
 
 
-@pytest.fixture(autouse=True)
-def single_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def scene(tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)

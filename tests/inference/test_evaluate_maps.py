@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from geoclick import images, masks
 from geoclick.datasets.benchmarks import BENCHMARKS
@@ -18,14 +17,6 @@ from tests.inference.reports.test_evaluation_report import section
 
 FILES = ("predictions.jsonl", "metrics.json", "protocol.json", "model-index.yaml")
 GRID = ("--points-per-side", 5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,6 @@ from tests import tiny_clips, tiny_sam3
 CLASSES = "background; building, roof; road; water: blue; field; tree, forest"
 
 
-@pytest.fixture(autouse=True)
-def single_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
     """A picture of a pond between trees."""

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.datasets.class_maps import IGNORED
@@ -21,14 +20,6 @@ from geoclick.inference.evaluation.dataset_classes import of_benchmark
 from geoclick.inference.evaluation.map_predictors import true_classes
 
 POINTS = 6
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

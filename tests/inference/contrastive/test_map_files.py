@@ -6,7 +6,6 @@ from math import cos, radians, sin
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from rasterio import Affine, warp
 
@@ -26,14 +25,6 @@ PLACES = {
         0.6 * cos(ANGLE), 0.6 * sin(ANGLE), 1_200_000, 0.6 * sin(ANGLE), -0.6 * cos(ANGLE), 6_100_000
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def single_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

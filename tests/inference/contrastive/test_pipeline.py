@@ -18,14 +18,6 @@ BENCHMARK = BENCHMARKS["loveda"]
 LAND_COVER = "; ".join(", ".join(names) for names in BENCHMARK.prompts)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def scene():
     """An image of the copy of LoveDA at half its size, with its true classes."""

@@ -17,14 +17,6 @@ from tests import tiny_clips, tiny_sam3
 CLASSES = classes.parse("background; building, big roof; x; water: blue")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tiny_sam3.folder(tmp_path_factory.mktemp("sam3") / "model")
