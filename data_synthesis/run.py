@@ -47,6 +47,8 @@ def run(options: SynthOptions, segmenter: "Segmenter | None" = None) -> None:
     # Before the model libraries are imported.
     options = replace(options, root=datasets.root_of(options.dataset, options.root))
     samples, left_out = read_samples(options)
+    if processes.is_first():
+        print(f"{len(samples):,} samples in {options.root}; loading the segmenter", flush=True)
     from geoclick.data_synthesis.shards import job as jobs
     from geoclick.data_synthesis.shards import progress
 

@@ -60,6 +60,7 @@ def write_copy(layout: str, options: ScenesOptions) -> None:
     check_empty(root)
     with output_folder.opened(root, "scenes"):
         check_empty(root)
+        print(f"drawing a copy of {layout} into {root}", flush=True)
         LAYOUTS[layout](root, options.count or COPY_COUNT, options.seed)
         output_folder.write_config(options, root, "scenes")
     print(f"A copy of {layout} with {options.count} images is in {root}.")
@@ -87,6 +88,7 @@ def write_folder(options: ScenesOptions) -> None:
     with output_folder.opened(folder, "scenes"):
         drawing.check_new(folder)
         output_folder.write_config(options, folder, "scenes")
+        print(f"drawing {split.count:,} samples into {folder}", flush=True)
         drawing.write_split(folder, split, options.workers)
     data = ["--root", options.output, "--split", options.split]
     if options.split == "train":
