@@ -58,9 +58,9 @@ class Start:
     line: str
 
 
-def arguments(command: str, inputs: Path, output: Path) -> list[str]:
-    """A command line on tiny inputs."""
-    scenes, clicks = inputs / "scenes", inputs / "clicks"
+def arguments(command: str, checkout: Path, inputs: Path, output: Path) -> list[str]:
+    """A command line on tiny inputs, with the recipes of a checkout."""
+    scenes, clicks, recipes = inputs / "scenes", inputs / "clicks", checkout / "configs"
     image = inputs / "scenes" / "train" / "images" / "000000.png"
     words: dict[str, list[object]] = {
         "scenes": [output, "--count", 3],
@@ -68,11 +68,11 @@ def arguments(command: str, inputs: Path, output: Path) -> list[str]:
         "quality": [clicks, "--root", scenes, "--output", output],
         "export": [clicks, "--root", scenes, "--layout", "ms-swift", "--output", output],
         "train sft": [
-            *("--config", REPO / "configs" / "sft" / "embedded.yaml", "--clicks", clicks, "--root", scenes),
+            *("--config", recipes / "sft/embedded.yaml", "--clicks", clicks, "--root", scenes),
             *("--max_steps", 1, "--output", output),
         ],
         "train grpo": [
-            *("--config", REPO / "configs" / "grpo" / "embedded.yaml", "--adapter", inputs / "adapter"),
+            *("--config", recipes / "grpo/embedded.yaml", "--adapter", inputs / "adapter"),
             *("--root", scenes, "--max_steps", 1, "--output", output),
         ],
         "merge": [inputs / "adapter", "--check-samples", 1, "--output", output],
@@ -152,7 +152,7 @@ def run(options: StartupOptions) -> None:
         for number in range(options.runs):
             for name, checkout in checkouts.items():
                 output = folder / "outputs" / f"{command}-{name}-{number}-{time.time_ns()}"
-                starts[name].append(start(checkout, arguments(command, inputs, output)))
+                starts[name].append(start(checkout, arguments(command, checkout, inputs, output)))
         figures[command] = {name: medians(measured) for name, measured in starts.items()}
         here, other = figures[command]["here"], figures[command].get("baseline")
         cpu = here["cpu_seconds"]

@@ -1,6 +1,7 @@
 """Options that several commands share, one dataclass per subject; the options of a command inherit from them."""
 
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from geoclick.clips.templates import TEMPLATES
@@ -10,6 +11,7 @@ from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.datasets.reading import QUESTIONS
 from geoclick.errors import UsageError
 from geoclick.geo.reading import PixelOptions
+from geoclick.jobs import processes
 
 if TYPE_CHECKING:
     from geoclick.segmenters import Segmenter
@@ -56,6 +58,53 @@ class PixelRule:
                 "--stretch takes two percentiles, the lower first, such as 2 98; or percentile, minmax or none."
             )
         return PixelOptions(self.bands, self.stretch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """What runs a job: this process, or the workers of a Ray cluster."""
+
+    engine: str = option(
+        "local",
+        help="local: this process, and in synth and evaluate others that a launcher has started; ray: a Ray cluster",
+        choices=("local", "ray"),
+    )
+    workers: int | None = option(
+        None,
+        help="workers of --engine ray, each with its own models (default: one per GPU, or one per CPU without GPUs)",
+        minimum=1,
+    )
+    ray_address: str | None = option(
+        None,
+        help="HOST:PORT of the Ray cluster's head (default: the cluster of this machine, or a new one for the job)",
+    )
+
+    def check_engine(self, device: str, backend: str = "local") -> None:
+        """Raise UsageError for options that do not fit the engine, or if Ray is missing.
+
+        Args:
+            device: the value of `--device`.
+            backend: that of `--backend`.
+        """
+        if self.engine == "local":
+            if self.workers or self.ray_address:
+                raise UsageError("--workers and --ray-address are options of --engine ray; add it.")
+            return
+        if backend != "local":
+            raise UsageError(
+                f"--engine ray runs models on its workers, but --backend {backend} has none; remove --engine ray and "
+                "raise --concurrency, the number of requests that are open at once."
+            )
+        if find_spec("ray") is None:
+            raise UsageError('--engine ray needs Ray; install it with: pip install "geoclick[ray]".')
+        if processes.count() > 1:
+            raise UsageError(
+                "--engine ray starts its own workers; run the command without accelerate or torchrun."
+            )
+        if device not in ("auto", "cpu", "cuda"):
+            raise UsageError(
+                f"With --engine ray, --device must be auto, cpu or cuda, not {device}: Ray assigns the GPUs."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """The options of `geoclick synth`, and which combinations of them are errors."""
 
 from dataclasses import dataclass, fields
-from importlib.util import find_spec
 from typing import get_args
 
 from geoclick.config import option
@@ -9,15 +8,14 @@ from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, Tie
 from geoclick.datasets import selection
 from geoclick.datasets.reading import RASTER_TILE
 from geoclick.errors import UsageError
-from geoclick.jobs import processes
-from geoclick.options import DatasetOptions, SegmenterOptions
+from geoclick.options import DatasetOptions, EngineOptions, SegmenterOptions
 
 SHARD_SAMPLES = 2000
 MAX_CLICKS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthOptions(SegmenterOptions, DatasetOptions):
+class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
     """Options of `geoclick synth`."""
 
     output: str = option(help="folder of the click store; the same command continues an interrupted job")
@@ -76,20 +74,6 @@ class SynthOptions(SegmenterOptions, DatasetOptions):
         None, help=f"number of files of the store (default: one per {SHARD_SAMPLES} samples)", minimum=1
     )
     seed: int = option(0, help="random seed (clicks, choice of the sheet), recorded in every row", minimum=0)
-    engine: str = option(
-        "local",
-        help="local: this process, and others that a launcher has started; ray: a Ray cluster",
-        choices=("local", "ray"),
-    )
-    workers: int | None = option(
-        None,
-        help="workers of --engine ray, each with its own segmenter (default: one per GPU, or one per CPU without GPUs)",
-        minimum=1,
-    )
-    ray_address: str | None = option(
-        None,
-        help="HOST:PORT of the Ray cluster's head (default: the cluster of this machine, or a new one for the job)",
-    )
     sheet: int = option(8, help="sequences on sheet.png; 0 for no sheet", minimum=0)
     allow_contradictions: bool = option(
         False, help="continue although many samples have the same image and query, and different targets"
@@ -113,26 +97,7 @@ class SynthOptions(SegmenterOptions, DatasetOptions):
             raise UsageError(f"--iou-target must be above 0 and at most 1, not {self.iou_target}.")
         selection.check(self.limit, self.first)
         self.reading()
-        self._check_engine()
-
-    def _check_engine(self) -> None:
-        if self.engine == "local":
-            if self.workers or self.ray_address:
-                raise UsageError(
-                    "--workers and --ray-address are options of --engine ray; add it, or start several processes with "
-                    "'accelerate launch -m data_synthesis.run'."
-                )
-            return
-        if find_spec("ray") is None:
-            raise UsageError('--engine ray needs Ray; install it with: pip install "geoclick[ray]".')
-        if processes.count() > 1:
-            raise UsageError(
-                "--engine ray starts its own workers; run the command without accelerate or torchrun."
-            )
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise UsageError(
-                f"With --engine ray, --device must be auto, cpu or cuda, not {self.device}: Ray assigns the GPUs."
-            )
+        self.check_engine(self.device)
 
     def recorded(self) -> dict[str, object]:
         """The options that decide the store; an interrupted job can be continued with other values of the rest."""

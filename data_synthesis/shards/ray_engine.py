@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-import ray
-
 from geoclick import store
 from geoclick.data_synthesis.shards.job import Job, LoadSegmenter
 from geoclick.data_synthesis.shards.make import Shard, make, write
@@ -40,7 +38,7 @@ class ShardSetup:
         segmenter = self.load(device=device)
         if segmenter.sha256 != self.sha256:
             raise GeoClickError(
-                f"Node {ray.util.get_node_ip_address()} has other weights of {segmenter.name}; give all nodes the same "
+                f"Node {ray_pool.node()} has other weights of {segmenter.name}; give all nodes the same "
                 "--segmenter-checkpoint."
             )
         return partial(_make_on_node, self.job(segmenter))
@@ -55,11 +53,8 @@ class ShardSetup:
 
 def _make_on_node(job: Job, samples: Sequence[Sample]) -> Shard:
     """Make a shard; raises GeoClickError if this node lacks the images."""
-    if samples and not samples[0].root.is_dir():
-        raise GeoClickError(
-            f"Node {ray.util.get_node_ip_address()} has no folder {samples[0].root}; give --root an absolute path that "
-            "all nodes share."
-        )
+    if samples:
+        ray_pool.check_folder(samples[0].root)
     return make(job, samples)
 
 
@@ -92,8 +87,7 @@ def write_shards(
     missing = [index for index in range(len(shards)) if index not in finished]
     for index in finished:
         on_written(index)
-    if not all(claims.acquire(held, 1 + index) for index in missing):
-        raise GeoClickError(f"Another job is writing {output}; wait until it has ended, or stop it.")
+    claims.acquire_all(held, missing, output)
     if not missing:
         return
 

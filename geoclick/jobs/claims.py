@@ -7,9 +7,11 @@ can take over the work of one that died. Byte 0 belongs to process 0, byte 1 + i
 import fcntl
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from geoclick.errors import GeoClickError
 from geoclick.jobs import processes
 
 FIRST = 0
@@ -26,6 +28,21 @@ def acquire(claims: BinaryIO, byte: int) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def acquire_all(claims: BinaryIO, items: Iterable[int], output: Path) -> None:
+    """Claim items of the work for this process, which gives them to workers.
+
+    Args:
+        claims: of the job.
+        items: numbers from 0.
+        output: of the job, named in the error.
+
+    Raises:
+        GeoClickError: another process holds one of them.
+    """
+    if not all(acquire(claims, 1 + item) for item in items):
+        raise GeoClickError(f"Another job is writing {output}; wait until it has ended, or stop it.")
 
 
 def release(claims: BinaryIO, byte: int) -> None:

@@ -1,24 +1,23 @@
 """A pool of Ray actors that works on items: starting or reaching the cluster, sharing its CPUs and GPUs, retries.
 
-Ray is optional and is imported with this module. A worker has one item at a time, and Ray Data sends no further ones
-while results wait for the driver: memory holds the items that are being worked on, whatever the number of all. Ray
-replaces a worker that dies and gives its item to another one.
+Ray is optional and is imported with this module. A worker has one item at a time, and the next one is taken from the
+iterator of items when a worker is free: memory holds the items that are being worked on, whatever the number of all. A
+worker that dies is replaced, and its item goes to the next free one.
 """
 
 import logging
 import math
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-import numpy as np
 import ray
-import ray.data
-from ray.exceptions import RayError, UserCodeException
+from ray.exceptions import RayError, RayTaskError
 
 from geoclick.errors import GeoClickError, UsageError, first_line
 
@@ -39,14 +38,6 @@ class Setup(Protocol[T_contra, R_co]):
 
     def describe(self, item: T_contra) -> str:
         """The item and a fix, for the sentence on an item on which every worker dies."""
-
-
-class Batch(TypedDict):
-    """What Ray Data passes to a worker and gets from it: columns of one row."""
-
-    index: np.ndarray
-    attempts: np.ndarray
-    result: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -116,59 +107,35 @@ def plan(nodes: Sequence[Mapping[str, float]], items: int, *, workers: int | Non
     return Pool(count, most, 1 / sharing if sharing else 0)
 
 
-class Attempts:
-    """An actor that counts the attempts at each item; Ray itself retries an item that kills its workers forever."""
-
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-
-    def begin(self, index: int) -> int:
-        """Count one more attempt at an item, and return the number of attempts."""
-        self.counts[index] = self.counts.get(index, 0) + 1
-        return self.counts[index]
-
-
 @dataclass
 class Worker(Generic[T, R]):
-    """An actor of the pool, which Ray Data calls with one item at a time.
+    """An actor of the pool.
 
     Attributes:
         setup: prepares the worker with its first item: errors are then returned like results.
         device: of its models.
         threads: threads of torch.
         folder: working directory of the driver; relative paths refer to it.
-        items: references to the items, by index.
-        attempts: actor that counts the attempts, shared by all workers.
-        max_attempts: at one item.
     """
 
     setup: Setup[T, R]
     device: str
     threads: int
     folder: str
-    items: "dict[int, ray.ObjectRef]"
-    attempts: Any
-    max_attempts: int = MAX_ATTEMPTS
     _function: Callable[[T], R] | None = None
 
-    def __call__(self, batch: Batch) -> Batch:
-        """Work on the item of column `index`; column `result` holds the result or a GeoClickError."""
-        index = int(batch["index"][0])
-        item = ray.get(self.items[index])
-        attempts = ray.get(self.attempts.begin.remote(index))
-        column = np.empty(1, object)
-        try:
-            column[0] = self.work(item, attempts)
-        except GeoClickError as error:
-            column[0] = error
-        return {"index": np.array([index]), "attempts": np.array([attempts]), "result": column}
+    def ready(self) -> None:
+        """Return: the actor has started."""
 
-    def work(self, item: T, attempts: int) -> R:
-        """The result of one item; raises GeoClickError if too many workers died on it."""
-        if attempts > self.max_attempts:
-            raise GeoClickError(
-                f"{self.max_attempts} workers died, one after another, on {self.setup.describe(item)}"
-            )
+    def answer(self, item: T) -> R | GeoClickError:
+        """The result of one item, or the error."""
+        try:
+            return self.work(item)
+        except GeoClickError as error:
+            return error
+
+    def work(self, item: T) -> R:
+        """The result of one item."""
         if self._function is None:
             import torch
 
@@ -179,55 +146,166 @@ class Worker(Generic[T, R]):
         return self._function(item)
 
 
-def run(
-    setup: Setup[T, R], items: Mapping[int, T], on_result: Callable[[int, R], None], where: Resources
-) -> None:
-    """Work on all items.
+@dataclass
+class _Task(Generic[T]):
+    """An item with its index and the number of workers that began it."""
+
+    index: int
+    item: T
+    attempts: int = 0
+
+
+class _Call(NamedTuple):
+    """An open call of a worker; `task` is None while the worker starts."""
+
+    worker: Any
+    task: _Task[Any] | None
+
+
+class Workers(Generic[T, R]):
+    """Workers that have been started, see `opened`; their models stay loaded from one `run` to the next.
+
+    Attributes:
+        pool: their number and resources.
+    """
+
+    def __init__(self, setup: Setup[T, R], pool: Pool) -> None:
+        self.pool = pool
+        self._setup, self._sent = setup, ray.put(setup)
+        self._idle: list[Any] = []
+        self._calls: dict[Any, _Call] = {}
+        self._failed_starts = 0
+        for _ in range(pool.workers):
+            self._start()
+
+    def run(self, items: Iterable[tuple[int, T]], on_result: Callable[[int, R], None]) -> None:
+        """Work on all items.
+
+        Args:
+            items: with their indices; the next one is taken when a worker is about to be free.
+            on_result: called in this process with each index and result, in the order in which they arrive.
+
+        Raises:
+            GeoClickError: a worker failed, or several died on one item or while they started.
+        """
+        numbered = (_Task(index, item) for index, item in items)
+        again: deque[_Task[T]] = deque()
+        died = 0
+
+        def take() -> _Task[T] | None:
+            return again.popleft() if again else next(numbered, None)
+
+        task = take()
+        while task or any(call.task for call in self._calls.values()):
+            if task and self._idle:
+                self._give(self._idle.pop(), task)
+                task = take()
+                continue
+            finished, lost, result = self._wait()
+            if lost:
+                again.append(lost)
+                died += 1
+                task = task or take()
+            if finished:
+                if task:  # the worker goes on while its result is used
+                    self._give(self._idle.pop(), task)
+                    task = take()
+                on_result(finished.index, result)
+        if died:
+            print(
+                "1 worker died and was replaced." if died == 1 else f"{died} workers died and were replaced."
+            )
+
+    def end(self) -> None:
+        """End all workers."""
+        for worker in [*self._idle, *(call.worker for call in self._calls.values())]:
+            ray.kill(worker)
+
+    def _start(self) -> None:
+        pool = self.pool
+        actor = ray.remote(Worker).options(num_cpus=pool.cpus, num_gpus=pool.gpus or None)
+        worker = actor.remote(self._sent, pool.device, pool.cpus, str(Path.cwd()))
+        self._calls[worker.ready.remote()] = _Call(worker, None)
+
+    def _give(self, worker: Any, task: _Task[T]) -> None:
+        task.attempts += 1
+        self._calls[worker.answer.remote(task.item)] = _Call(worker, task)
+
+    def _wait(self) -> tuple[_Task[T] | None, _Task[T] | None, Any]:
+        """Wait for the end of a call: the task that is finished, or the one whose worker died, and the result."""
+        reference = ray.wait(list(self._calls), num_returns=1)[0][0]
+        worker, task = self._calls.pop(reference)
+        try:
+            result = ray.get(reference)
+        except RayTaskError:  # an error of the code
+            raise
+        except RayError as error:
+            ray.kill(worker)
+            self._check_attempts(task, error)
+            self._start()
+            return None, task, None
+        if isinstance(result, GeoClickError):
+            raise result
+        self._failed_starts = 0
+        self._idle.append(worker)
+        return task, None, result
+
+    def _check_attempts(self, task: _Task[T] | None, error: RayError) -> None:
+        """Raise GeoClickError if too many workers died on an item or while they started."""
+        if task is None:
+            self._failed_starts += 1
+            if self._failed_starts > MAX_ATTEMPTS * self.pool.workers:
+                raise GeoClickError(
+                    f"Ray's workers die while they start ({first_line(error)}); rerun the command to continue."
+                ) from error
+        elif task.attempts >= MAX_ATTEMPTS:
+            raise GeoClickError(
+                f"{MAX_ATTEMPTS} workers died, one after another, on {self._setup.describe(task.item)}"
+            ) from error
+
+
+@contextmanager
+def opened(setup: Setup[T, R], items: int, where: Resources) -> Iterator[Workers[T, R]]:
+    """Start workers; they end with the block.
 
     Args:
         setup: prepares each worker.
-        items: by index.
-        on_result: called in this process with each index and result, in the order in which they arrive.
+        items: largest number of items; there are no more workers.
         where: the cluster and its workers.
 
     Raises:
         UsageError: as `plan`.
-        GeoClickError: a worker failed, or the cluster cannot be reached or fails.
+        GeoClickError: the cluster cannot be reached or started.
     """
-    died = 0
     with _cluster(where.address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        pool = plan(nodes, len(items), workers=where.workers, device=where.device)
-        for row in _rows(_dataset(setup, items, pool)):
-            if isinstance(row["result"], GeoClickError):
-                raise row["result"]
-            on_result(row["index"], row["result"])
-            died += row["attempts"] - 1
-    if died:
-        print("1 worker died and was replaced." if died == 1 else f"{died} workers died and were replaced.")
+        workers = Workers(setup, plan(nodes, max(1, items), workers=where.workers, device=where.device))
+        try:
+            yield workers
+        finally:
+            workers.end()
 
 
-def _dataset(setup: Setup[T, R], items: Mapping[int, T], pool: Pool) -> "ray.data.Dataset":
-    worker = {
-        "setup": setup,
-        "device": pool.device,
-        "threads": pool.cpus,
-        "folder": str(Path.cwd()),
-        "items": {index: ray.put(item) for index, item in items.items()},
-        "attempts": ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote(),
-        "max_attempts": MAX_ATTEMPTS,
-    }
-    indices = ray.data.from_items([{"index": index} for index in items], override_num_blocks=len(items))
-    return indices.map_batches(
-        Worker,
-        batch_size=1,
-        batch_format="numpy",
-        # With more in flight, a worker could be idle at the end while an item waits for another one.
-        compute=ray.data.ActorPoolStrategy(size=pool.workers, max_tasks_in_flight_per_actor=1),
-        fn_constructor_kwargs=worker,
-        num_cpus=pool.cpus,
-        num_gpus=pool.gpus or None,
-    )
+def run(
+    setup: Setup[T, R], items: Mapping[int, T], on_result: Callable[[int, R], None], where: Resources
+) -> None:
+    """Start workers, work on all items and end the workers; arguments and errors as in `opened` and `Workers.run`."""
+    with opened(setup, len(items), where) as workers:
+        workers.run(items.items(), on_result)
+
+
+def node() -> str:
+    """The address of the node of this process, for messages."""
+    address: str = ray.util.get_node_ip_address()
+    return address
+
+
+def check_folder(root: Path) -> None:
+    """Raise GeoClickError if this node lacks the folder of a dataset."""
+    if not root.is_dir():
+        raise GeoClickError(
+            f"Node {node()} has no folder {root}; give --root an absolute path that all nodes share."
+        )
 
 
 @contextmanager
@@ -238,7 +316,7 @@ def _cluster(address: str | None) -> Iterator[None]:
         return
     _check_head(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # At its default level it warns of every actor that Ray Data creates, bypassing Python's logging.
+    # At its default level it warns of every actor, bypassing Python's logging.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         with _stderr_closed():  # Ray reports there that it uses that level
@@ -282,15 +360,3 @@ def _stderr_closed() -> Iterator[None]:
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-
-
-def _rows(data: "ray.data.Dataset") -> Iterator[dict[str, Any]]:
-    """The rows of a dataset as they arrive; a failure of Ray itself, not of the workers' code, is a GeoClickError."""
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    try:
-        yield from data.iter_rows()
-    except UserCodeException:
-        raise
-    except RayError as error:
-        raise GeoClickError(f"Ray failed ({first_line(error)}); rerun the command to continue.") from error

@@ -214,7 +214,7 @@ def worker(load=lambda *, device: DiscSegmenter(), sha256=DiscSegmenter.sha256, 
     job = job_of(DiscSegmenter())
     settings = {field.name: getattr(job, field.name) for field in fields(job) if field.name != "segmenter"}
     setup = ray_engine.ShardSetup(partial(Job, **settings), load, sha256)
-    return ray_pool.Worker(setup, device, torch.get_num_threads(), str(Path.cwd()), {}, None)
+    return ray_pool.Worker(setup, device, torch.get_num_threads(), str(Path.cwd()))
 
 
 def test_a_worker_loads_its_segmenter_once_and_on_its_device(root):
@@ -225,7 +225,7 @@ def test_a_worker_loads_its_segmenter_once_and_on_its_device(root):
         return DiscSegmenter()
 
     one = worker(load=load, device="cuda")
-    shards = [one.work(samples[:4], 1), one.work(samples[4:], 1)]
+    shards = [one.work(samples[:4]), one.work(samples[4:])]
     assert loaded == ["cuda"]
     whole = make.make(job_of(DiscSegmenter()), samples)
     assert shards[0].rows + shards[1].rows == whole.rows
@@ -237,10 +237,10 @@ def test_a_node_without_the_images_or_with_other_weights_is_named(root, tmp_path
     with pytest.raises(
         GeoClickError, match=r"^Node .* has other weights of disc; give all nodes the same --segmenter-check"
     ):
-        worker(sha256="1" * 64).work(samples, 1)
+        worker(sha256="1" * 64).work(samples)
     away = [replace(sample, root=tmp_path / "away") for sample in samples]
     with pytest.raises(GeoClickError, match=r"^Node .* has no folder .*away; give --root an absolute path"):
-        worker().work(away, 1)
+        worker().work(away)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_wrong_options_of_the_engine_are_one_sentence(root, tmp_path, flags, wor
 def test_a_launcher_or_a_missing_ray_is_an_error(root, tmp_path, monkeypatch):
     ours = settings(root, tmp_path / "out", **RAY)
     with monkeypatch.context() as patch:
-        patch.setattr("geoclick.data_synthesis.shards.options.find_spec", lambda name: None)
+        patch.setattr("geoclick.options.find_spec", lambda name: None)
         with pytest.raises(UsageError, match=r'pip install "geoclick\[ray\]"'):
             run(ours, DiscSegmenter())
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -1,5 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from geoclick.vlms import loading
 from geoclick.vlms.resizing import FACTOR, FAMILY, LIMITS, resized_size
@@ -19,6 +20,13 @@ def test_sizes_are_multiples_within_the_limits_and_only_narrow_images_are_refuse
         return
     assert resized[0] % FACTOR == resized[1] % FACTOR == 0
     assert LIMITS[0] <= resized[0] * resized[1] <= LIMITS[1]
+
+
+@given(st.integers(1, 9000), st.integers(1, 9000), st.sampled_from([LIMITS, (3136, 589824), (200704, 401408)]))
+def test_the_size_is_that_of_transformers(height, width, limits):
+    if max(height, width) <= 200 * min(height, width):
+        expected = smart_resize(height, width, factor=FACTOR, min_pixels=limits[0], max_pixels=limits[1])
+        assert resized_size((height, width), limits) == expected
 
 
 def test_limits_may_be_given():
