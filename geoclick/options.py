@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from geoclick.backend_options import BACKENDS_OF, BackendOptions
 from geoclick.clips.templates import TEMPLATES
 from geoclick.config import option
 from geoclick.datasets import BUILT_IN, OWN_DATA, ReadOptions
@@ -266,61 +267,7 @@ class ClipOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """A model on a server with OpenAI's chat API, in place of one in this process."""
-
-    backend: str = option(
-        "local",
-        choices=("local", "openai"),
-        help="local: the VLM runs in this process; openai: on a server with OpenAI's chat API that takes images "
-        "(OpenAI, vLLM, SGLang, transformers serve); the key is read from OPENAI_API_KEY only",
-    )
-    base_url: str | None = option(
-        None, help="address of the server, such as http://localhost:8000/v1 (default: OpenAI's)"
-    )
-    prompt: str = option(
-        "zero-shot",
-        choices=("zero-shot", "trained"),
-        help="what a server is asked: zero-shot explains the task and the format; trained is the prompt of geoclick "
-        "train, for a server with a model that was trained so",
-    )
-    image_side: int = option(
-        768, help="longest side in pixels of the images sent to a server; larger ones are resized", minimum=28
-    )
-    image_format: str = option(
-        "png", choices=("png", "jpeg"), help="file format of the images sent to a server"
-    )
-    structured: str = option(
-        "json_schema",
-        choices=("json_schema", "none"),
-        help="json_schema: the server is asked to write nothing but the format of the zero-shot prompt; if it cannot, "
-        "that is printed and counted; none: it is free",
-    )
-    concurrency: int = option(8, help="largest number of open requests to a server", minimum=1)
-    retries: int = option(5, help="further attempts of a request that fails", minimum=0)
-    timeout: float = option(120.0, help="seconds after which a request to a server has failed", minimum=0.01)
-    price_input: float | None = option(
-        None,
-        help="price of a million input tokens, in any currency; with --price-output, costs are counted",
-        minimum=0,
-    )
-    price_output: float | None = option(None, help="price of a million output tokens", minimum=0)
-    budget: float | None = option(
-        None,
-        help="cost after which no request is sent; rerun the command with a larger one to continue. Requests that are "
-        "open at that moment are completed",
-        minimum=0,
-    )
-
-
-SERVER_OPTIONS = tuple(field.name for field in fields(ServerOptions))
-
-OF_LOCAL = ("adapter", "min_pixels", "max_pixels", "quantise")
-"""Options without a meaning for a server."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationOptions(ServerOptions, VlmOptions, DecodingOptions):
+class GenerationOptions(BackendOptions, VlmOptions, DecodingOptions):
     """Both models of the generative pipeline and how answers are generated and decoded."""
 
     adapter: str | None = option(None, help="adapter folder made by geoclick train")
@@ -339,14 +286,14 @@ class GenerationOptions(ServerOptions, VlmOptions, DecodingOptions):
 
     def check_backend(self) -> None:
         """Raise UsageError for options that do not fit the backend."""
-        server = self.backend == "openai"
-        wrong = OF_LOCAL if server else tuple(name for name in SERVER_OPTIONS if name != "backend")
         defaults = {field.name: field.default for field in fields(self)}
-        for name in wrong:
-            if getattr(self, name) != defaults[name]:
-                other = "local" if server else "openai"
-                raise UsageError(f"--{name.replace('_', '-')} goes with --backend {other}; remove it.")
-        if not server:
+        for name, backends in BACKENDS_OF.items():
+            if self.backend not in backends and getattr(self, name) != defaults[name]:
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} goes with --backend {' or '.join(backends)}; remove it.")
+        if self.gpu_memory_utilization > 1:
+            raise UsageError(f"--gpu-memory-utilization is at most 1, not {self.gpu_memory_utilization:g}.")
+        if self.backend != "openai":
             return
         if self.vlm == defaults["vlm"]:
             raise UsageError(

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from geoclick.backend_options import BACKEND_OPTIONS
 from geoclick.config import option
 from geoclick.errors import UsageError
-from geoclick.options import DENSE_METHODS, SERVER_OPTIONS, ClipOptions, DatasetOptions, GenerationOptions
+from geoclick.options import DENSE_METHODS, ClipOptions, DatasetOptions, GenerationOptions
 from geoclick.scoring.modes import MODES
 
 PREDICTORS = {
@@ -29,7 +30,7 @@ WITH_PROPOSALS = ("contrastive", "oracle-proposals")
 
 OF_CLICKS = (
     *("vlm", "adapter", "answer_format", "max_new_tokens", "clicks", "temperature", "retry_failed"),
-    *SERVER_OPTIONS,
+    *BACKEND_OPTIONS,
 )
 """Options without a meaning for a map."""
 
@@ -173,7 +174,7 @@ def _check_no_maps(options: EvaluateOptions) -> None:
     clip = [field.name for field in fields(ClipOptions)]
     _refuse(options, ("cache", "cache_limit", "sam3", *clip), options.predictor)
     if options.predictor != "generative":
-        _refuse(options, SERVER_OPTIONS, options.predictor)
+        _refuse(options, BACKEND_OPTIONS, options.predictor)
     options.check_backend()
     if options.backend != "openai":
         _refuse(options, ("retry_failed",), "generative with --backend local")

@@ -3,16 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+from geoclick.backend_options import BACKEND_OPTIONS
 from geoclick.config import option
 from geoclick.errors import UsageError
-from geoclick.options import MAP_METHODS, SERVER_OPTIONS, ClipOptions, GenerationOptions, PixelRule
+from geoclick.options import MAP_METHODS, ClipOptions, GenerationOptions, PixelRule
 
 TILE = 1024
 """Default side of the windows of rasters in pixels."""
 
 OF_TEXT = (
     *("vlm", "adapter", "answer_format", "max_new_tokens", "min_pixels", "max_pixels"),
-    *("quantise", "decode", "batch_size", "resolution", "tolerance", "revision", *SERVER_OPTIONS),
+    *("quantise", "decode", "batch_size", "resolution", "tolerance", "revision", *BACKEND_OPTIONS),
 )
 """Options without a meaning for a map of classes."""
 
@@ -95,7 +96,7 @@ def check(options: PredictOptions) -> None:
         clip = (field.name for field in fields(ClipOptions))
         _refuse(options, ("classes", "method", "sam3", *clip), "--classes")
         options.check_backend()
-        if options.backend != "local":
+        if options.backend == "openai":
             _refuse(options, ("revision",), "--backend local")
     if not all(text.strip() for text in options.text):
         raise UsageError("--text is empty; name the target, such as --text 'the largest building'.")

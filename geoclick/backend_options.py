@@ -1,0 +1,86 @@
+"""Options of what runs the VLM: transformers or vLLM in this process, or a server."""
+
+from dataclasses import dataclass, fields
+
+from geoclick.config import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """A model on a server with OpenAI's chat API, in place of one in this process."""
+
+    backend: str = option(
+        "local",
+        choices=("local", "vllm", "openai"),
+        help="what runs the VLM; local: transformers in this process; vllm: vLLM in this process; openai: a server "
+        "with OpenAI's chat API that takes images (OpenAI, vLLM, SGLang, transformers serve), whose key is read from "
+        "OPENAI_API_KEY only",
+    )
+    base_url: str | None = option(
+        None, help="address of the server, such as http://localhost:8000/v1 (default: OpenAI's)"
+    )
+    prompt: str = option(
+        "zero-shot",
+        choices=("zero-shot", "trained"),
+        help="what a server is asked: zero-shot explains the task and the format; trained is the prompt of geoclick "
+        "train, for a server with a model that was trained so",
+    )
+    image_side: int = option(
+        768, help="longest side in pixels of the images sent to a server; larger ones are resized", minimum=28
+    )
+    image_format: str = option(
+        "png", choices=("png", "jpeg"), help="file format of the images sent to a server"
+    )
+    structured: str = option(
+        "json_schema",
+        choices=("json_schema", "none"),
+        help="json_schema: the server is asked to write nothing but the format of the zero-shot prompt; if it cannot, "
+        "that is printed and counted; none: it is free",
+    )
+    reasoning_effort: str | None = option(
+        None,
+        choices=("minimal", "low", "medium", "high"),
+        help="how much a model on a server reasons before it answers (default: the server's)",
+    )
+    concurrency: int = option(8, help="largest number of open requests to a server", minimum=1)
+    retries: int = option(5, help="further attempts of a request that fails", minimum=0)
+    timeout: float = option(120.0, help="seconds after which a request to a server has failed", minimum=0.01)
+    price_input: float | None = option(
+        None,
+        help="price of a million input tokens, in any currency; with --price-output, costs are counted",
+        minimum=0,
+    )
+    price_output: float | None = option(None, help="price of a million output tokens", minimum=0)
+    budget: float | None = option(
+        None,
+        help="cost after which no request is sent; rerun the command with a larger one to continue. Requests that are "
+        "open at that moment are completed",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmOptions:
+    """vLLM in this process."""
+
+    tensor_parallel_size: int = option(1, help="number of GPUs among which vLLM divides the VLM", minimum=1)
+    gpu_memory_utilization: float = option(
+        0.8,
+        help="share of a GPU's memory, up to 1, that vLLM takes for the VLM; the segmenter needs the rest",
+        minimum=0.01,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendOptions(VllmOptions, ServerOptions):
+    """What runs the VLM."""
+
+
+BACKEND_OPTIONS = tuple(field.name for field in fields(BackendOptions))
+
+BACKENDS_OF = {
+    **dict.fromkeys((field.name for field in fields(ServerOptions) if field.name != "backend"), ("openai",)),
+    **dict.fromkeys((field.name for field in fields(VllmOptions)), ("vllm",)),
+    **dict.fromkeys(("adapter", "min_pixels", "max_pixels", "quantise"), ("local", "vllm")),
+}
+"""The backends of each option that has no meaning for the others."""
