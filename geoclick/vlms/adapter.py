@@ -177,9 +177,27 @@ def attach(model: "PreTrainedModel", folder: str | Path) -> "PeftModel":
         GeoClickError: the folder is no LoRA adapter, its weights are corrupted or not finite, or their names or
             shapes do not match.
     """
-    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import set_peft_model_state_dict
 
-    folder = Path(folder)
+    wrapped, weights = _wrap(model, Path(folder))
+    set_peft_model_state_dict(wrapped, weights)
+    return wrapped.eval()
+
+
+def check_weights(model: "PreTrainedModel", folder: str | Path) -> None:
+    """Raise what `attach` would raise for an adapter that another library loads.
+
+    Args:
+        model: the base; its weights are not used and may be on the device `meta`.
+        folder: of the adapter.
+    """
+    _wrap(model, Path(folder))
+
+
+def _wrap(model: "PreTrainedModel", folder: Path) -> "tuple[PeftModel, dict[str, torch.Tensor]]":
+    """The model wrapped by PEFT with LoRA weights that are not set yet, and the folder's weights, checked."""
+    from peft import get_peft_model, get_peft_model_state_dict
+
     config = read_config(folder)
     try:
         weights = safetensors.torch.load_file(folder / WEIGHTS)
@@ -199,8 +217,7 @@ def attach(model: "PreTrainedModel", folder: str | Path) -> "PeftModel":
             f"Adapter {folder} does not match the model's modules ({first_line(error)}); {AGAIN}."
         ) from error
     _check_weights(get_peft_model_state_dict(wrapped, save_embedding_layers=False), weights, folder)
-    set_peft_model_state_dict(wrapped, weights)
-    return wrapped.eval()
+    return wrapped, weights
 
 
 def _check_weights(needed: "dict[str, torch.Tensor]", given: "dict[str, torch.Tensor]", folder: Path) -> None:

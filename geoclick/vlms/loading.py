@@ -67,6 +67,27 @@ class Vlm:
         return Frame(self.family, answer_format, image_size, resized_size(self.processor, image_size))
 
 
+@dataclass(frozen=True)
+class Base:
+    """All of a model but its weights: enough to write its prompts and to read its answers.
+
+    Attributes:
+        processor: see `Vlm`; likewise the others.
+    """
+
+    processor: Processor
+    family: str
+    name: str
+    revision: str
+    fingerprint: str
+    record: AdapterRecord | MergedRecord | None
+    folder: Path
+
+    def frame(self, image_size: tuple[int, int], answer_format: str) -> Frame:
+        """See `Vlm.frame`."""
+        return Frame(self.family, answer_format, image_size, resized_size(self.processor, image_size))
+
+
 def load(
     name: str = "embedded",
     *,
@@ -97,6 +118,28 @@ def load(
             transformers is too old.
         UsageError: an unknown device, or pixel limits other than those of the training.
     """
+    base = load_base(name, adapter=adapter, min_pixels=min_pixels, max_pixels=max_pixels, revision=revision)
+    device = devices.choose(device)
+    if dtype is None:
+        dtype = default_dtype(device)
+    model = load_model(base.folder, dtype, quantized)
+    if adapter is not None:
+        model = adapters.attach(model, adapter)
+    if device.type != "cpu" and not quantized:
+        model = model.to(device)
+    kind = quantized["quantization_config"].bnb_4bit_quant_type if quantized else ""
+    return Vlm(model=model.eval(), device=device, quantized=kind, **vars(base))
+
+
+def load_base(
+    name: str = "embedded",
+    *,
+    adapter: str | Path | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    revision: str | None = None,
+) -> Base:
+    """Everything of a VLM but its weights, after all checks of it and of the adapter; see `load`."""
     check_transformers()
     record = adapters.read_record(adapter) if adapter is not None else None
     if revision is None and record is not None and record.base == name:
@@ -117,16 +160,7 @@ def load(
         min_pixels = _same_limit("min_pixels", min_pixels, trained.min_pixels)
         max_pixels = _same_limit("max_pixels", max_pixels, trained.max_pixels)
     processor = load_processor(folder, min_pixels=min_pixels, max_pixels=max_pixels)
-    device = devices.choose(device)
-    if dtype is None:
-        dtype = default_dtype(device)
-    model = load_model(folder, dtype, quantized)
-    if adapter is not None:
-        model = adapters.attach(model, adapter)
-    if device.type != "cpu" and not quantized:
-        model = model.to(device)
-    kind = quantized["quantization_config"].bnb_4bit_quant_type if quantized else ""
-    return Vlm(model.eval(), processor, family, name, commit, device, stamp, trained, folder, kind)
+    return Base(processor, family, name, commit, stamp, trained, folder)
 
 
 def check_transformers() -> None:
@@ -275,6 +309,15 @@ def load_model(folder: Path, dtype: torch.dtype, quantized: "Quantized | None" =
             f"{len(wrong)} weights in {folder} do not match its config.json, such as {wrong[0]}; {fix}"
         )
     return model
+
+
+def empty_model(folder: Path) -> "PreTrainedModel":
+    """The model in a folder without its weights, on the device `meta`."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
 
 
 def pixel_limits(processor: Processor) -> tuple[int, int]:
