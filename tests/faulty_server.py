@@ -40,6 +40,7 @@ class FaultyServer(ThreadingHTTPServer):
         sent: the bodies of the requests, in order.
         answered: how often each query was answered.
         open_now, most_open: open requests, and their largest number.
+        written: bytes of the bodies of huge errors.
     """
 
     daemon_threads = True
@@ -50,7 +51,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.faults, self.key, self.model, self.structured = faults or {}, key, model, structured
         self.sent, self.headers, self.times = [], [], []
         self.answered, self.seen = Counter(), Counter()
-        self.open_now = self.most_open = 0
+        self.open_now = self.most_open = self.written = 0
         self.lock = threading.Lock()
         self.ended = threading.Event()
 
@@ -214,6 +215,24 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         while not self.server.ended.is_set():
             self.wfile.write(b" " * (1 << 20))
+
+    def huge_error(self, query):
+        self.send_response(500)
+        self.end_headers()
+        while not self.server.ended.is_set():
+            self.wfile.write(b"<p>" * (1 << 18))
+            self.server.written += 3 << 18
+
+    def huge_redirect(self, query):
+        self.send_response(302)
+        self.send_header("Location", f"{self.server.url}/elsewhere")
+        self.end_headers()
+        while not self.server.ended.is_set():
+            self.wfile.write(b" " * (1 << 20))
+            self.server.written += 1 << 20
+
+    def no_effort(self, query):
+        self.error(400, "Unsupported parameter: 'reasoning_effort' is not supported with this model")
 
     def long(self, query):
         self.reply(query, completion("x" * 100_000, self.server.model))

@@ -4,6 +4,7 @@ The answer is read in pieces with a limit of its size and of the whole time, sin
 """
 
 import asyncio
+import importlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,12 +16,15 @@ from geoclick.errors import GeoClickError, first_line, single_line
 from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
+    from httpx2 import AsyncByteStream, AsyncClient, Response
     from openai import APIStatusError, AsyncOpenAI
 
 MAX_BYTES = 4 << 20
 """Largest body of an answer."""
+MAX_ERROR_BYTES = 1 << 16
+"""Bytes that are read of the body of an error or a redirection; the rest is not."""
 MAX_CHARACTERS = 1 << 16
 """Longest answer: twelve points take less than a thousand characters."""
 MAX_QUOTED = 200
@@ -119,13 +123,44 @@ async def is_reachable(client: "AsyncOpenAI", *, timeout: float) -> bool:
     import openai
 
     try:
-        async with asyncio.timeout(timeout):
-            await client.models.list()
+        async with asyncio.timeout(timeout), client.models.with_streaming_response.list():
+            pass
     except openai.APIConnectionError:
         return False
     except (TimeoutError, ValueError, openai.OpenAIError):
         return True
     return True
+
+
+def http_client() -> "AsyncClient":
+    """An HTTP client for the openai library that reads the beginning of an error only; by default it reads all."""
+    import openai
+
+    # httpx2 since openai 3, httpx before.
+    http = importlib.import_module(openai.Timeout.__module__.partition(".")[0])
+
+    class Limited(http.AsyncByteStream):  # type: ignore[misc, name-defined]
+        """The first bytes of a body."""
+
+        def __init__(self, body: "AsyncByteStream") -> None:
+            self._body = body
+
+        async def __aiter__(self) -> "AsyncIterator[bytes]":
+            left = MAX_ERROR_BYTES
+            async for piece in self._body:
+                yield piece[:left]
+                left -= len(piece)
+                if left <= 0:
+                    return
+
+        async def aclose(self) -> None:
+            await self._body.aclose()
+
+    async def limit(response: "Response") -> None:
+        if not response.is_success and isinstance(response.stream, http.AsyncByteStream):
+            response.stream = Limited(response.stream)
+
+    return openai.DefaultAsyncHttpxClient(event_hooks={"response": [limit]})
 
 
 async def _read(client: "AsyncOpenAI", body: "Mapping[str, Yaml]") -> bytes:

@@ -24,6 +24,7 @@ from geoclick import codec, prompts
 from geoclick.codec import Answer
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import generative
+from geoclick.inference.backends import chat_api
 from geoclick.inference.backends.base import Reply
 from geoclick.inference.backends.ledger import Ledger
 from geoclick.inference.backends.sending import Request, Rules, Sender
@@ -63,6 +64,7 @@ class Server:
         temperature: None leaves it to the server, since some models accept none.
         max_new_tokens: None leaves it to the server, since models that reason need many.
         structured: the value of --structured.
+        reasoning_effort: None leaves it to the server.
         revision: empty, since a server tells none; likewise `fingerprint`, `quantized` and `record`.
     """
 
@@ -75,6 +77,7 @@ class Server:
     temperature: float | None
     max_new_tokens: int | None
     structured: str
+    reasoning_effort: str | None = None
     revision: str = ""
     fingerprint: str = ""
     quantized: str = ""
@@ -107,6 +110,8 @@ class Server:
             "structured": self.structured,
             "max_new_tokens": self.max_new_tokens,
             "temperature": self.temperature,
+            # Only then, so that the folders of earlier versions can be continued.
+            **({"reasoning_effort": self.reasoning_effort} if self.reasoning_effort else {}),
         }
 
     def _request(self, url: str, query: str) -> Request:
@@ -116,6 +121,8 @@ class Server:
             body["temperature"] = self.temperature
         if self.max_new_tokens is not None:
             body["max_tokens"] = self.max_new_tokens
+        if self.reasoning_effort is not None:
+            body["reasoning_effort"] = self.reasoning_effort
         content = json.dumps([body, self.structured], sort_keys=True)
         return Request(hashlib.sha256(content.encode()).hexdigest(), body)
 
@@ -225,6 +232,7 @@ def load(
         temperature=temperature,
         max_new_tokens=options.max_new_tokens,
         structured=structured,
+        reasoning_effort=options.reasoning_effort,
     )
 
 
@@ -233,7 +241,11 @@ def make_client(rules: Rules) -> "AsyncOpenAI":
     from openai import AsyncOpenAI
 
     return AsyncOpenAI(
-        api_key=rules.key or NO_KEY, base_url=rules.server, max_retries=0, timeout=rules.timeout
+        api_key=rules.key or NO_KEY,
+        base_url=rules.server,
+        max_retries=0,
+        timeout=rules.timeout,
+        http_client=chat_api.http_client(),
     )
 
 

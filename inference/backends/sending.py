@@ -208,6 +208,8 @@ class Sender:
             return True
         if "temperature" in reason:
             raise GeoClickError(f"The server refuses --temperature ({reason}); leave it out.")
+        if "reasoning_effort" in reason:
+            raise GeoClickError(f"The server refuses --reasoning-effort ({reason}); leave it out.")
         return False
 
     async def _wait(self) -> None:

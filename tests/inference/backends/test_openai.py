@@ -98,6 +98,7 @@ def test_errors_that_pass_are_tried_again(fault):
         ("refuse", 2, "the content is not allowed"),
         ("huge", 1, "the answer is larger than 4 MiB"),
         ("long", 1, "the answer has 100,000 characters"),
+        ("huge-error", 3, "<p><p><p>"),
     ],
 )
 def test_errors_that_stay_are_a_failed_reply_and_the_others_are_answered(tmp_path, fault, times, reason):
@@ -109,6 +110,26 @@ def test_errors_that_stay_are_a_failed_reply_and_the_others_are_answered(tmp_pat
     assert server.seen["bad"] == times
     sums = ledger.read_summary(tmp_path)
     assert (sums["answered"], sums["failed"]) == (1, 1)
+
+
+@pytest.mark.parametrize("fault", ["huge-error", "huge-redirect"])
+def test_no_more_than_the_beginning_of_an_error_is_read(fault):
+    with FaultyServer({"bad": f"{fault}:1"}) as server:
+        (reply,) = ask(server, "bad", timeout=5.0)
+        # The rest is in the buffers of the connection.
+        assert 0 <= server.written < 32 << 20
+    assert reply.text == points("bad")
+
+
+def test_the_reasoning_effort_is_sent_and_recorded_only_if_it_is_given():
+    with FaultyServer() as server:
+        plain, low = backend(server), backend(server, reasoning_effort="low")
+        plain.answer([IMAGE], ["a"])
+        low.answer([IMAGE], ["a"])
+    assert ["reasoning_effort" in body for body in server.sent] == [False, True]
+    assert server.sent[1]["reasoning_effort"] == "low"
+    assert "reasoning_effort" not in plain.describe()
+    assert low.describe()["reasoning_effort"] == "low"
 
 
 def test_texts_that_cannot_be_read_are_answers():
@@ -173,6 +194,7 @@ def test_the_wait_may_be_a_date():
         ({"": "quota"}, {}, "The account has no credit left"),
         ({"": "long-wait"}, {}, "The server asks to wait 4,000 seconds"),
         ({"": "no-temperature"}, {"temperature": 0.5}, "The server refuses --temperature"),
+        ({"": "no-effort"}, {"reasoning_effort": "low"}, "The server refuses --reasoning-effort"),
         ({"": "die"}, {"retries": 1}, "cannot be reached"),
         ({"": "uncounted"}, {"budget": 1.0, "price_input": 1.0, "price_output": 1.0}, "counts no tokens"),
     ],
