@@ -17,6 +17,9 @@ class Click(NamedTuple):
 ClickSequence = tuple[Click, ...]
 """Clicks in order; an empty sequence means that the query has no target."""
 
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom), the outermost pixels inside it, in pixels of the original image."""
+
 ANSWER_ENDS = ("best", "last")
 """Where an answer to train on ends: at the click after which the IoU is highest (the first of equal ones), or at the
 last one."""

@@ -11,37 +11,41 @@ one pixel, rounding restores the stored pixel. A second round trip changes nothi
 
 Format `json` is `[{"point_2d": [x, y], "label": "positive"}, ...]`, and `[]` for no target; `compact` is
 `+(512,233) -(80,914)`, and `none` for no target.
+
+Answers in the format `json` may also hold boxes, as in Qwen-VL's answers to detection and in those of VisionReasoner
+(arXiv 2505.12081): `[{"bbox_2d": [left, top, right, bottom], "point_2d": [x, y]}, ...]`. Each box is an object of its
+own, a part of the answer. The coordinates of a box are edges: left * W / 1000, or W' in place of 1000.
 """
 
-import json
 import math
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from geoclick.clicks import Click, ClickSequence
+from geoclick.answer_text import NO_TARGET, NOT_A_POINT, READERS, Corners
+from geoclick.clicks import Box, Click, ClickSequence
 from geoclick.errors import GeoClickError, UsageError
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 FORMATS = ("json", "compact")
-NO_TARGET = {"json": "[]", "compact": "none"}
+
+MAX_CLICKS = 12
+"""Largest number of clicks of an answer whose format is enforced."""
 
 OUTSIDE = "outside the image"
-NOT_A_POINT = "not a point"
-TRUNCATED = "truncated"
+NOT_A_BOX = "not a box"
 
-_NUMBER = r"([-+]?[0-9]{1,20}+(?:\.[0-9]*+)?)"
-# Every repetition is possessive or starts at a literal, so that scanning takes linear time on any text.
-_OBJECT = re.compile(r"\{([^{}]*+)(\}?)")
-_POINT = re.compile(
-    rf"point(?:_2d)?[\"']?\s*+:\s*+[\[(]\s*+{_NUMBER}\s*+,\s*+{_NUMBER}\s*+[\])]", re.IGNORECASE
-)
-_LABEL = re.compile(r"label[\"']?\s*+:\s*+[\"']([^\"']*+)", re.IGNORECASE)
-_BRACKET = re.compile(r"(?:([-+])\s{0,8})?\(([^()]*+)(\)?)")
-_PAIR = re.compile(rf"\s*+{_NUMBER}\s*+,\s*+{_NUMBER}\s*+")
-_COMPACT = re.compile(r"[-+]\([0-9]++,[0-9]++\)(?: [-+]\([0-9]++,[0-9]++\))*+")
-_EMPTY_LIST = re.compile(r"\[\s*+\]")
+
+@dataclass(frozen=True)
+class Part:
+    """An object of an answer: one prompt of the segmenter.
+
+    Attributes:
+        clicks: in order, in pixels of the original image, all inside it; one or more if there is no box.
+        box: of the object, in pixels of the original image, inside it; None if the answer holds none.
+    """
+
+    clicks: ClickSequence
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,22 @@ class Answer:
     """A parsed answer text.
 
     Attributes:
-        clicks: in order, in pixels of the original image, all inside it.
-        status: `ok`: a valid answer with clicks; `repaired`: clicks were recovered from a broken answer, or some
-            were dropped; `empty`: a no-target answer; `unparsable`: nothing usable, or every click was dropped.
+        clicks: of all parts in order, in pixels of the original image, all inside it.
+        status: `ok`: a valid answer with clicks or boxes; `repaired`: they were recovered from a broken answer, or
+            some were dropped; `empty`: a no-target answer; `unparsable`: nothing usable, or everything was dropped.
         dropped: one reason for each dropped item.
+        parts: the objects of an answer with boxes; empty for clicks alone, which are one object.
     """
 
     clicks: ClickSequence
     status: str
     dropped: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def prompts(self) -> tuple[Part, ...]:
+        """The prompts of the segmenter, whose masks are united; none for a no-target answer."""
+        return self.parts or ((Part(self.clicks),) if self.clicks else ())
 
 
 @dataclass(frozen=True)
@@ -84,9 +95,9 @@ class Frame:
         """The clicks of an answer text; errors as in `decode`."""
         return decode(text, **vars(self))
 
-
-# A parsed point: x, y in the frame of the text and the sign; or the reason why it is invalid.
-_Point = tuple[float, float, bool] | str
+    def pattern(self, max_clicks: int = MAX_CLICKS) -> str:
+        """A regular expression of the answers about this image, see `answer_regex`."""
+        return answer_regex(self.family, self.answer_format, max_clicks, self.resized_size)
 
 
 def encode(
@@ -140,9 +151,11 @@ def decode(
     """The clicks of an answer text; no text raises an error, and the time is linear in its length.
 
     `json` accepts a fenced block, surrounding prose, a truncated list (its complete objects), single quotes,
-    decimals, the key `point` and any label: `negative`, in upper or lower case, is negative; any other label, such
-    as the name of an object, is positive. Boxes are dropped. `compact` accepts other spacing, and a missing sign is
-    positive. Clicks outside the image are dropped; the coordinate 1000 is inside.
+    decimals, the keys `point` and `bbox` and any label: `negative`, in upper or lower case, is negative; any other
+    label, such as the name of an object, is positive. A box is an object with the points of its item, of which
+    `point_2d` may hold several, and those of the items after it up to the next box; negative boxes are dropped.
+    `compact` accepts other spacing, and a missing sign is positive. Clicks and boxes outside the image are dropped;
+    the coordinate 1000 is inside.
 
     Args:
         text: output of the model.
@@ -157,29 +170,37 @@ def decode(
     resized_height, resized_width = _checked(family, answer_format, resized_size)
     if not isinstance(text, str):
         return Answer((), "unparsable", (NOT_A_POINT,))
-    valid, empty, points = (_read_json if answer_format == "json" else _read_compact)(text.strip())
-    clicks, dropped = [], []
-    for point in points:
-        if isinstance(point, str):
-            dropped.append(point)
-            continue
-        x = _to_pixel(point[0], image_size[1], resized_width)
-        y = _to_pixel(point[1], image_size[0], resized_height)
-        if x is None or y is None:
-            dropped.append(OUTSIDE)
+    valid, empty, items = READERS[answer_format](text.strip())
+    parts: list[tuple[list[Click], Box | None]] = [([], None)]
+    dropped = []
+    for item in items:
+        if isinstance(item, str):
+            dropped.append(item)
+        elif isinstance(item, Corners):
+            box = _to_box(item, image_size, (resized_height, resized_width))
+            parts.append(([], box if isinstance(box, tuple) else None))
+            dropped += [box] if isinstance(box, str) else []
         else:
-            clicks.append(Click(x, y, point[2]))
-    if clicks:
+            x = _to_pixel(item[0], image_size[1], resized_width)
+            y = _to_pixel(item[1], image_size[0], resized_height)
+            if x is None or y is None:
+                dropped.append(OUTSIDE)
+            else:
+                parts[-1][0].append(Click(x, y, item[2]))
+    clicks = tuple(click for own, _ in parts for click in own)
+    boxed = any(box for _, box in parts)
+    if clicks or boxed:
         status = "ok" if valid and not dropped else "repaired"
     else:
         status = "empty" if empty and not dropped else "unparsable"
-    return Answer(tuple(clicks), status, tuple(dropped))
+    objects = tuple(Part(tuple(own), box) for own, box in parts if own or box) if boxed else ()
+    return Answer(clicks, status, tuple(dropped), objects)
 
 
 def answer_regex(
     family: str,
     answer_format: str,
-    max_clicks: int = 16,
+    max_clicks: int = MAX_CLICKS,
     resized_size: tuple[int, int] | None = None,
 ) -> str:
     """A regular expression that matches every text that `encode` writes, and no invalid one.
@@ -238,62 +259,29 @@ def _to_pixel(value: float, side: int, resized: int | None) -> float | None:
     return float(min(max(pixel, 0), side - 1))
 
 
-def _read_json(text: str) -> tuple[bool, bool, list[_Point]]:
-    """Whether the text is valid, whether it is a no-target answer, and its points."""
-    if text.startswith("```"):
-        text = text.removeprefix("```").removeprefix("json").removesuffix("```").strip()
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        content = None
-    if isinstance(content, list):
-        return True, not content, [_point_of(item) for item in content]
-    points = list(_scan_objects(text))
-    return False, not points and _EMPTY_LIST.search(text) is not None, points
+def _to_box(
+    corners: Corners, size: tuple[int, int], resized: tuple[int, int] | tuple[None, None]
+) -> Box | str:
+    """A box in the frame of the text in pixels of an image of `size` (height, width), or why it is invalid."""
+    left, top, right, bottom = corners
+    if not (left < right and top < bottom):
+        return NOT_A_BOX
+    tall, wide = (1000 if side is None else side for side in resized)
+    if not (left >= 0 and right <= wide and top >= 0 and bottom <= tall):
+        return OUTSIDE
+    (x, right), (y, bottom) = (
+        _outermost(low * side / steps, high * side / steps, side)
+        for low, high, side, steps in ((left, right, size[1], wide), (top, bottom, size[0], tall))
+    )
+    return x, y, right, bottom
 
 
-def _point_of(item: Any) -> _Point:
-    """The point of one item of a valid JSON list."""
-    point = item.get("point_2d", item.get("point")) if isinstance(item, dict) else None
-    if not (isinstance(point, list) and len(point) == 2):
-        return NOT_A_POINT
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in point):
-        return NOT_A_POINT
-    label = item.get("label")
-    return point[0], point[1], _is_positive(label if isinstance(label, str) else "")
-
-
-def _scan_objects(text: str) -> Iterator[_Point]:
-    """The points in the innermost braces of a broken text."""
-    for match in _OBJECT.finditer(text):
-        inside, closed = match.groups()
-        point, label = _POINT.search(inside), _LABEL.search(inside)
-        if not closed and match.end() == len(text):
-            # The label may be cut off, and with it the sign.
-            yield TRUNCATED
-        elif point:
-            yield float(point[1]), float(point[2]), _is_positive(label[1] if label else "")
-        elif closed:
-            yield NOT_A_POINT
-
-
-def _read_compact(text: str) -> tuple[bool, bool, list[_Point]]:
-    """Like `_read_json`, for the compact format."""
-    points: list[_Point] = []
-    for match in _BRACKET.finditer(text):
-        sign, inside, closed = match.groups()
-        pair = _PAIR.fullmatch(inside)
-        if not closed and match.end() == len(text):
-            points.append(TRUNCATED)
-        elif pair:
-            points.append((float(pair[1]), float(pair[2]), sign != "-"))
-        elif sign or closed:
-            points.append(NOT_A_POINT)
-    return _COMPACT.fullmatch(text) is not None, text.lower().rstrip(".") == NO_TARGET["compact"], points
-
-
-def _is_positive(label: str) -> bool:
-    return label.strip().lower() != "negative"
+def _outermost(low: float, high: float, side: int) -> tuple[float, float]:
+    """The outermost pixels between two edges, which are distances from the image's border in pixels."""
+    first, last = low, high - 1
+    if last < first:
+        first = last = (first + last) / 2
+    return min(max(first, 0.0), side - 1.0), min(max(last, 0.0), side - 1.0)
 
 
 def _up_to(top: int) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from geoclick.clicks import ClickSequence
+from geoclick.clicks import Box, ClickSequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,6 @@ class Embedding:
     input_size: tuple[int, int]
 
 
-Box = tuple[float, float, float, float]
-
-
 @dataclass(frozen=True, eq=False)
 class Prompt:
     """What the decoder receives for one mask.
@@ -35,7 +32,7 @@ class Prompt:
     Attributes:
         clicks: in pixels of the original image; at least one if there is no box.
         low_res: logits [1, h, w] of the previous mask on the segmenter's device, or None.
-        box: (left, top, right, bottom), the outermost pixels inside it, or None.
+        box: in pixels of the original image, or None.
     """
 
     clicks: ClickSequence

@@ -80,10 +80,9 @@ def test_whole_pixels_survive_below_a_thousand(width, data):
 @given(answers())
 def test_regex_matches_what_encode_writes(answer):
     clicks, kwargs = answer
-    pattern = codec.answer_regex(
-        kwargs["family"], kwargs["answer_format"], resized_size=kwargs["resized_size"]
-    )
+    pattern = codec.answer_regex(kwargs["family"], kwargs["answer_format"], 16, kwargs["resized_size"])
     assert re.fullmatch(pattern, codec.encode(clicks, **kwargs))
+    assert codec.Frame(**kwargs).pattern(16) == pattern
 
 
 @settings(max_examples=60)
@@ -154,13 +153,19 @@ NEGATIVE = '{"point_2d": [250, 250], "label": "negative"}'
         ('[{"point_2d": [1, 2]}, {"point_2d": [1, 2], "label": 3}]', "++", "ok", 0),
         (POINT, "+", "repaired", 0),
         (f'{{"points": [{POINT}]}}', "+", "repaired", 0),
-        (f'[{POINT}, {{"bbox_2d": [1, 2, 3, 4], "label": "ship"}}]', "+", "repaired", 1),
+        (f'[{POINT}, {{"bbox_2d": [1, 2, 3, 4], "label": "ship"}}]', "+", "ok", 0),
+        (f'[{POINT}, {{"bbox_2d": [1, 2, 3, 4], "label": "negative"}}]', "+", "repaired", 1),
+        (f'[{POINT}, {{"bbox_2d": [3, 2, 1, 4]}}]', "+", "repaired", 1),
+        (f'[{POINT}, {{"bbox_2d": [1, 2, 3], "point_2d": [2, 2]}}]', "++", "repaired", 1),
+        (f'[{POINT}, {{"bbox_2d": [1, 2, 3, 1001]}}]', "+", "repaired", 1),
         (f'[{POINT}, {{"point_2d": [1200, 3], "label": "x"}}, {POINT}]', "++", "repaired", 1),
         (f'[{POINT}, {{"point_2d": [-1, 3]}}, {{"point_2d": [NaN, 3]}}]', "+", "repaired", 2),
         (f'[{POINT}, [1, 2], {{"point_2d": [true, 2]}}, {{"point_2d": [[1], 2]}}, 7]', "+", "repaired", 4),
         (f'[{POINT}, {{"point_2d": [1{"0" * 400}, Infinity]}}]', "+", "repaired", 1),
         ('[{"point_2d": [5000, 3], "label": "x"}]', "", "unparsable", 1),
-        ('[{"bbox_2d": [1, 2, 3, 4]}]', "", "unparsable", 1),
+        ('[{"bbox_2d": [1, 2, 3, 4]}]', "", "ok", 0),
+        ('[{"bbox_2d": [1, 2, 3, 4', "", "unparsable", 1),
+        ('[{"bbox_2d": [1, 2, true, 4]}]', "", "unparsable", 1),
         ('[{"point_2d": [5', "", "unparsable", 1),
         ("[]", "", "empty", 0),
         (" [ ] ", "", "empty", 0),
@@ -203,9 +208,91 @@ def test_compact_answers(text, signs, status, dropped):
     assert (answer.status, len(answer.dropped)) == (status, dropped)
 
 
+BOX = '{"bbox_2d": [100, 200, 300, 400], "label": "ship"}'
+ANOTHER = '{"bbox_2d": [0, 0, 1000, 1000], "point_2d": [500, 500]}'
+OF_BOX = (64.0, 96.0, 191.0, 191.0)
+OF_ANOTHER = (0.0, 0.0, 639.0, 479.0)
+CENTER, CORNER = Click(319.5, 239.5), Click(159.5, 119.5, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "parts"),
+    [
+        (f"[{BOX}]", "ok", [((), OF_BOX)]),
+        (f"[{BOX}, {ANOTHER}]", "ok", [((), OF_BOX), ((CENTER,), OF_ANOTHER)]),
+        # Points after a box belong to it, those before the first box are an object of their own.
+        (f"[{ANOTHER}, {NEGATIVE}]", "ok", [((CENTER, CORNER), OF_ANOTHER)]),
+        (f"[{POINT}, {BOX}, {NEGATIVE}]", "ok", [((CENTER,), None), ((CORNER,), OF_BOX)]),
+        ('[{"bbox": [100, 200, 300, 400], "point_2d": [[500, 500]]}]', "ok", [((CENTER,), OF_BOX)]),
+        # A point of a box that cannot be used is not one of the box before.
+        (
+            f'[{BOX}, {{"bbox_2d": [9, 9, 1, 1], "point_2d": [500, 500]}}]',
+            "repaired",
+            [((), OF_BOX), ((CENTER,), None)],
+        ),
+        (f"Here: [{BOX}, {ANOTHER}, {{", "repaired", [((), OF_BOX), ((CENTER,), OF_ANOTHER)]),
+        (f"[{POINT}]", "ok", []),
+        ('[{"bbox_2d": [9, 9, 1, 1]}]', "unparsable", []),
+    ],
+)
+def test_boxes_are_objects(text, status, parts):
+    answer = codec.decode(text, **JSON)
+    assert answer.status == status
+    assert answer.parts == tuple(codec.Part(clicks, box) for clicks, box in parts)
+    assert answer.prompts == (answer.parts or ((codec.Part(answer.clicks),) if answer.clicks else ()))
+    if parts:
+        assert answer.clicks == tuple(click for part in answer.parts for click in part.clicks)
+
+
+@st.composite
+def boxes(draw):
+    """The outermost pixels of a box in an image, with the options of its text."""
+    kwargs = draw(options) | {"answer_format": "json"}
+    edges = []
+    for side in kwargs["image_size"][::-1]:
+        low = draw(st.integers(0, side - 1))
+        edges.append((low, draw(st.integers(low, side - 1))))
+    (left, right), (top, bottom) = edges
+    return (left, top, right, bottom), kwargs
+
+
+@given(boxes())
+def test_a_box_is_read_within_half_a_quantum(case):
+    box, kwargs = case
+    tall, wide = quanta(**kwargs)
+    edges = [
+        round(value) for value in (box[0] / wide, box[1] / tall, (box[2] + 1) / wide, (box[3] + 1) / tall)
+    ]
+    answer = codec.decode(f'[{{"bbox_2d": {edges}}}]', **kwargs)
+    if edges[0] == edges[2] or edges[1] == edges[3]:
+        assert answer.dropped == (codec.NOT_A_BOX,)
+        return
+    (part,) = answer.parts
+    height, width = kwargs["image_size"]
+    left, top, right, bottom = part.box
+    assert 0 <= left <= right <= width - 1
+    assert 0 <= top <= bottom <= height - 1
+    for read, written, quantum in zip(part.box, box, (wide, tall) * 2, strict=True):
+        # A box below a pixel is its center, up to half a pixel from both edges.
+        assert abs(read - written) <= max(quantum, 1) / 2 + 1e-6
+
+
 characters = st.sampled_from("[]{}(),:+-\"'\\` .0123456789e")
 words = st.sampled_from(
-    ['"point_2d"', '"label"', '"negative"', "point", "NaN", "Infinity", "```json", "none", "1000", "\n", "٣"]
+    [
+        '"point_2d"',
+        '"bbox_2d"',
+        '"label"',
+        '"negative"',
+        "point",
+        "NaN",
+        "Infinity",
+        "```json",
+        "none",
+        "1000",
+        "\n",
+        "٣",
+    ]
 )
 pieces = characters | words
 
@@ -216,7 +303,12 @@ def test_no_text_raises_and_clicks_lie_inside(text, kwargs):
     answer = codec.decode(text, **kwargs)
     height, width = kwargs["image_size"]
     assert all(0 <= c.x <= width - 1 and 0 <= c.y <= height - 1 for c in answer.clicks)
-    assert (answer.status in ("ok", "repaired")) == bool(answer.clicks)
+    assert (answer.status in ("ok", "repaired")) == bool(answer.prompts)
+    for part in answer.parts:
+        assert part.clicks or part.box
+        left, top, right, bottom = part.box or (0, 0, 0, 0)
+        assert 0 <= left <= right <= width - 1
+        assert 0 <= top <= bottom <= height - 1
     if answer.status in ("ok", "empty"):
         assert answer.dropped == ()
 
@@ -246,6 +338,8 @@ ADVERSARIAL = {
     "points": '{"point_2d": [' * 7_000,
     "points in one object": "{" + '"point": ' * 11_000 + "}",
     "point and spaces": '{"point": [' + " " * 100_000 + "}",
+    "boxes": '{"bbox_2d": [' * 7_000,
+    "box and spaces": '{"bbox": [1, 2,' + " " * 100_000 + "}",
     "label and spaces": '{"label":' + " " * 100_000 + "}",
     "labels": "{" + '"label": "' * 10_000,
     "digits": '[{"point_2d": [' + "9" * 100_000 + ", 1]}]",

@@ -22,6 +22,7 @@ FLOORS = (
         "secrets",
         "devices",
         "clicks",
+        "answer_text",
         "codec",
         "prompts",
         "masks",
