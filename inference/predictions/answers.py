@@ -11,6 +11,7 @@ from geoclick.geo import views
 from geoclick.inference import pipeline as pipelines
 from geoclick.inference.backends import ledger
 from geoclick.inference.backends.openai import Server
+from geoclick.inference.backends.vllm import Vllm
 from geoclick.inference.pipeline import Pipeline
 from geoclick.inference.prediction_files import Names
 from geoclick.inference.predictions import jobs, records
@@ -71,7 +72,7 @@ def describe(options: PredictOptions, pipeline: Pipeline) -> dict[str, Yaml]:
     }
 
 
-def _describe_local(options: PredictOptions, vlm: Vlm) -> dict[str, Yaml]:
+def _describe_local(options: PredictOptions, vlm: Vlm | Vllm) -> dict[str, Yaml]:
     """A model in this process and its adapter."""
     weights = Path(options.adapter) / WEIGHTS if options.adapter else None
     return {
@@ -81,6 +82,7 @@ def _describe_local(options: PredictOptions, vlm: Vlm) -> dict[str, Yaml]:
         "adapter_sha256": files.sha256(weights) if weights else None,
         "quantise": vlm.quantized,
         "pixel_limits": [options.min_pixels, options.max_pixels],
+        **(vlm.describe() if isinstance(vlm, Vllm) else {}),
     }
 
 
