@@ -37,6 +37,10 @@ def run(options: EvaluateOptions) -> None:
         from geoclick.inference.backends import openai
 
         openai.check(resolved)
+    elif resolved.backend == "vllm":
+        from geoclick.inference.backends import vllm_loading
+
+        vllm_loading.check(resolved)
     from geoclick.inference.evaluation.dataset_scan import scan_dataset
 
     scan = scan_dataset(resolved)
