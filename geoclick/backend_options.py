@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from geoclick.config import option
+from geoclick.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +77,56 @@ class BackendOptions(VllmOptions, ServerOptions):
     """What runs the VLM."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """How the tokens of answers are chosen, and how many answers a query gets."""
+
+    constrained: bool = option(
+        False,
+        help="let the VLM write nothing but answers in its format, so that each can be read; needs llguidance (pip "
+        "install 'geoclick[constrained]'), or vLLM. A server has --structured instead",
+    )
+    temperature: float | None = option(
+        None,
+        help="sampling temperature; 0 takes the most likely token (default: 0; a server is sent none)",
+        minimum=0,
+    )
+    samples: int = option(
+        1,
+        help="answers that are sampled for each query, with --temperature above 0; each is decoded to a mask, the "
+        "pixels vote, and how well the masks agree is recorded",
+        minimum=1,
+    )
+    vote_threshold: float = option(
+        0.5,
+        help="a pixel is in the mask if more than this share of the masks of --samples hold it, from 0 (any mask) to "
+        "below 1",
+        minimum=0,
+    )
+    seed: int = option(0, help="random seed of the sampling", minimum=0)
+
+    def check_samples(self, backend: str) -> None:
+        """Raise UsageError for options that do not fit each other; `backend` is the value of `--backend`."""
+        if self.vote_threshold >= 1:
+            raise UsageError(f"--vote-threshold must be below 1, not {self.vote_threshold:g}.")
+        if self.samples == 1:
+            if self.vote_threshold != 0.5:
+                raise UsageError("--vote-threshold goes with --samples above 1; remove it.")
+            return
+        if self.temperature == 0 or (self.temperature is None and backend != "openai"):
+            raise UsageError(
+                "--samples needs --temperature above 0, such as 0.7; without it all answers to a query are equal."
+            )
+
+
+ANSWER_OPTIONS = tuple(field.name for field in fields(AnswerOptions) if field.name != "seed")
+
 BACKEND_OPTIONS = tuple(field.name for field in fields(BackendOptions))
 
 BACKENDS_OF = {
     **dict.fromkeys((field.name for field in fields(ServerOptions) if field.name != "backend"), ("openai",)),
     **dict.fromkeys((field.name for field in fields(VllmOptions)), ("vllm",)),
     **dict.fromkeys(("adapter", "min_pixels", "max_pixels", "quantise"), ("local", "vllm")),
+    "constrained": ("local", "vllm"),
 }
 """The backends of each option that has no meaning for the others."""

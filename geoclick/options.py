@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from geoclick.backend_options import BACKENDS_OF, BackendOptions
+from geoclick.backend_options import BACKENDS_OF, AnswerOptions, BackendOptions
 from geoclick.clips.templates import TEMPLATES
 from geoclick.config import option
 from geoclick.datasets import BUILT_IN, OWN_DATA, ReadOptions
@@ -267,7 +267,7 @@ class ClipOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationOptions(BackendOptions, VlmOptions, DecodingOptions):
+class GenerationOptions(AnswerOptions, BackendOptions, VlmOptions, DecodingOptions):
     """Both models of the generative pipeline and how answers are generated and decoded."""
 
     adapter: str | None = option(None, help="adapter folder made by geoclick train")
@@ -293,6 +293,7 @@ class GenerationOptions(BackendOptions, VlmOptions, DecodingOptions):
                 raise UsageError(f"--{flag} goes with --backend {' or '.join(backends)}; remove it.")
         if self.gpu_memory_utilization > 1:
             raise UsageError(f"--gpu-memory-utilization is at most 1, not {self.gpu_memory_utilization:g}.")
+        self.check_samples(self.backend)
         if self.backend != "openai":
             return
         if self.vlm == defaults["vlm"]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from geoclick.backend_options import BACKEND_OPTIONS
+from geoclick.backend_options import ANSWER_OPTIONS, BACKEND_OPTIONS
 from geoclick.config import option
 from geoclick.errors import UsageError
 from geoclick.options import DENSE_METHODS, ClipOptions, DatasetOptions, GenerationOptions
@@ -29,7 +29,8 @@ MAP_PREDICTORS = ("contrastive", *DENSE_METHODS, "sam3", "oracle-proposals")
 WITH_PROPOSALS = ("contrastive", "oracle-proposals")
 
 OF_CLICKS = (
-    *("vlm", "adapter", "answer_format", "max_new_tokens", "clicks", "temperature", "retry_failed"),
+    *("vlm", "adapter", "answer_format", "max_new_tokens", "clicks", "retry_failed"),
+    *ANSWER_OPTIONS,
     *BACKEND_OPTIONS,
 )
 """Options without a meaning for a map."""
@@ -78,11 +79,6 @@ class EvaluateOptions(ClipOptions, GenerationOptions, DatasetOptions):
         False,
         help="skip samples that cannot be read, and those of images that the models cannot take, and count them in the "
         "protocol; every image is decoded once more",
-    )
-    temperature: float | None = option(
-        None,
-        help="sampling temperature; 0 takes the most likely token (default: 0; a server is sent none)",
-        minimum=0,
     )
     retry_failed: bool = option(
         False,
@@ -174,7 +170,7 @@ def _check_no_maps(options: EvaluateOptions) -> None:
     clip = [field.name for field in fields(ClipOptions)]
     _refuse(options, ("cache", "cache_limit", "sam3", *clip), options.predictor)
     if options.predictor != "generative":
-        _refuse(options, BACKEND_OPTIONS, options.predictor)
+        _refuse(options, (*ANSWER_OPTIONS, *BACKEND_OPTIONS), options.predictor)
     options.check_backend()
     if options.backend != "openai":
         _refuse(options, ("retry_failed",), "generative with --backend local")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from geoclick.backend_options import BACKEND_OPTIONS
+from geoclick.backend_options import ANSWER_OPTIONS, BACKEND_OPTIONS
 from geoclick.config import option
 from geoclick.errors import UsageError
 from geoclick.options import MAP_METHODS, ClipOptions, GenerationOptions, PixelRule
@@ -13,7 +13,9 @@ TILE = 1024
 
 OF_TEXT = (
     *("vlm", "adapter", "answer_format", "max_new_tokens", "min_pixels", "max_pixels"),
-    *("quantise", "decode", "batch_size", "resolution", "tolerance", "revision", *BACKEND_OPTIONS),
+    *("quantise", "decode", "batch_size", "resolution", "tolerance", "revision", "seed"),
+    *ANSWER_OPTIONS,
+    *BACKEND_OPTIONS,
 )
 """Options without a meaning for a map of classes."""
 
