@@ -160,6 +160,7 @@ def predict(
             status=answer.status,
             dropped=answer.dropped,
             score=score,
+            probability=replies[i].probability,
         )
         for (i, answer), (mask, score) in zip(answers.items(), decoded, strict=True)
     }

@@ -36,6 +36,7 @@ class Prediction:
             a class of a map, or `failed` if the models cannot take the image or a server did not answer.
         dropped: clicks that were left out, with the reason each.
         score: the segmenter's predicted IoU of the mask; None if it decoded no clicks.
+        probability: geometric mean of the probabilities of the answer's tokens; None if the backend does not know them.
         error: why the status is `failed`, one sentence with the fix; else empty.
         counts: of a class of a map; else None.
     """
@@ -46,6 +47,7 @@ class Prediction:
     status: str = "stored"
     dropped: tuple[str, ...] = ()
     score: float | None = None
+    probability: float | None = None
     error: str = ""
     counts: MapCounts | None = None
 

@@ -127,6 +127,45 @@ def process_images(processor: Processor, images: Sequence[np.ndarray]) -> dict[s
     )
 
 
+class Prompts(NamedTuple):
+    """Prompts about images.
+
+    Attributes:
+        tokens: of each prompt, with one image token for each visual token.
+        owners: the image of each prompt; every image has one or more.
+        pixels: the vision tower's inputs of the images, see `process_images`.
+    """
+
+    tokens: list[list[int]]
+    owners: list[int]
+    pixels: dict[str, torch.Tensor]
+
+
+def prompts_of(
+    vlm: Vlm, images: Sequence[np.ndarray], queries: Sequence[str], *, answer_format: str
+) -> Prompts:
+    """The prompts of queries; an array that occurs several times in `images` is one image.
+
+    Args:
+        vlm: the model.
+        images: uint8 [H, W, 3] RGB, one for each query; sizes may differ.
+        queries: the user's texts.
+        answer_format: `json` or `compact`.
+    """
+    distinct = {id(image): image for image in images}
+    places = {key: place for place, key in enumerate(distinct)}
+    owners = [places[id(image)] for image in images]
+    pixels = process_images(vlm.processor, list(distinct.values()))
+    counts = pixels["image_grid_thw"].prod(dim=1) // vlm.processor.image_processor.merge_size**2
+    chats = [prompts.messages(query, answer_format=answer_format) for query in queries]
+    encoded = encode_prompts(vlm.processor, chats)
+    tokens = [
+        expand_image(ids, vlm.processor.image_token_id, int(counts[owner]))
+        for ids, owner in zip(encoded, owners, strict=True)
+    ]
+    return Prompts(tokens, owners, pixels)
+
+
 def model_inputs(
     vlm: Vlm, images: Sequence[np.ndarray], queries: Sequence[str], *, answer_format: str
 ) -> dict[str, torch.Tensor]:

@@ -14,10 +14,13 @@ class Reply(NamedTuple):
     Attributes:
         text: of the model, as it wrote it.
         error: why there is no text, one sentence; else empty.
+        probability: geometric mean of the probabilities of the answer's tokens, the one that ends it included; None if
+            the backend does not know them.
     """
 
     text: str
     error: str = ""
+    probability: float | None = None
 
 
 class Backend(Protocol):

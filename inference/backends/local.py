@@ -1,8 +1,9 @@
 """Batched generation with transformers: images and queries to the model's answers as text, in the same order."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from geoclick.vlms import encoding
 from geoclick.vlms.loading import resized_size
 
 if TYPE_CHECKING:
+    from geoclick.inference.backends.decoding import Adjust
     from geoclick.vlms.loading import Vlm
 
 MAX_NEW_TOKENS = {"json": 384, "compact": 160}
@@ -30,14 +32,54 @@ class Generator(Protocol):
         ...
 
 
-def reading_order(sizes: Sequence[tuple[int, int]], queries: Sequence[str]) -> list[int]:
-    """The indices of queries from the shortest prompt to the longest, so that batches hold little padding.
+class Generated(NamedTuple):
+    """What a model wrote to one query.
+
+    Attributes:
+        text: without control tokens.
+        log_probability: sum over the tokens of the answer, the one that ends it included, by the model's own
+            distribution: temperature 1, without `constrain`. None if the model is partitioned.
+        tokens: their number; None likewise.
+    """
+
+    text: str
+    log_probability: float | None = None
+    tokens: int | None = None
+
+    @property
+    def probability(self) -> float | None:
+        """The geometric mean of the tokens' probabilities."""
+        if self.log_probability is None or not self.tokens:
+            return None
+        return math.exp(self.log_probability / self.tokens)
+
+
+Constrain = Callable[[Sequence[int]], "Adjust"]
+"""Makes what changes the scores of a batch, given the indices of its queries; see `decoding.Adjust`."""
+
+
+def batches(images: Sequence[np.ndarray], queries: Sequence[str], batch_size: int) -> list[list[int]]:
+    """The indices of queries in batches from the shortest prompts to the longest, so that they hold little padding.
+
+    All queries of an image are in one batch, next to each other; only these may be more than `batch_size`.
 
     Args:
-        sizes: (height, width) of each image; the number of visual tokens, most of a prompt, grows with its area.
+        images: one for each query; the number of visual tokens, most of a prompt, grows with the area.
         queries: the text of each.
+        batch_size: most queries in a batch of several images.
     """
-    return sorted(range(len(queries)), key=lambda i: (sizes[i][0] * sizes[i][1], len(queries[i]), i))
+    by_image: dict[int, list[int]] = {}
+    for i, image in enumerate(images):
+        by_image.setdefault(id(image), []).append(i)
+    groups = [sorted(group, key=lambda i: (len(queries[i]), i)) for group in by_image.values()]
+    groups.sort(key=lambda group: (images[group[0]][..., 0].size, len(queries[group[-1]]), group))
+    batches: list[list[int]] = []
+    for group in groups:
+        if batches and len(batches[-1]) + len(group) <= batch_size:
+            batches[-1] += group
+        else:
+            batches.append(list(group))
+    return batches
 
 
 def generate(
@@ -50,45 +92,70 @@ def generate(
     max_new_tokens: int | None = None,
     temperature: float = 0.0,
     in_step: bool = False,
-) -> list[str]:
-    """The model's answer to each query, as text in the order of the queries.
+    constrain: Constrain | None = None,
+) -> list[Generated]:
+    """The model's answer to each query, in the order of the queries.
 
     Args:
         vlm: model and processor.
-        images: uint8 [H, W, 3] RGB each.
+        images: uint8 [H, W, 3] RGB, one for each query; an array that occurs several times is computed once.
         queries: the text of each.
         answer_format: `json` or `compact`; decides the prompt and the default of `max_new_tokens`.
         batch_size: queries in one call of the model; the text does not depend on it (up to rounding).
         max_new_tokens: length limit of an answer; None takes MAX_NEW_TOKENS of the format.
         temperature: 0 takes the most likely token; above 0 samples from torch's global generator.
-        in_step: whether the model is partitioned among processes, which then all run as many steps as the slowest.
+        in_step: whether the model is partitioned among processes, which then all run as many steps as the slowest;
+            each query is then computed with its own image.
+        constrain: restricts or changes the choice of tokens; not together with `in_step`.
     """
-    tokenizer = vlm.processor.tokenizer
-    options = {
-        "max_new_tokens": max_new_tokens or MAX_NEW_TOKENS[answer_format],
-        "do_sample": temperature > 0,
-        "temperature": temperature or 1.0,
-        # A checkpoint's own generation settings would penalize repeated digits and truncate the distribution.
-        "top_p": 1.0,
-        "top_k": 0 if temperature else 50,
-        "repetition_penalty": 1.0,
-        "pad_token_id": tokenizer.pad_token_id,
-        "synced_gpus": in_step,
-    }
-    generator = cast(Generator, vlm.model)
-    order = reading_order([(image.shape[0], image.shape[1]) for image in images], queries)
-    texts = [""] * len(queries)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        inputs = encoding.model_inputs(
+    limit = max_new_tokens or MAX_NEW_TOKENS[answer_format]
+    answers: dict[int, Generated] = {}
+    if in_step:
+        order = [i for batch in batches(images, queries, 1) for i in batch]
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            inputs = encoding.model_inputs(
+                vlm, [images[i] for i in chosen], [queries[i] for i in chosen], answer_format=answer_format
+            )
+            texts = _generate_in_step(vlm, inputs, limit, temperature)
+            answers |= zip(chosen, map(Generated, texts), strict=True)
+        return [answers[i] for i in range(len(queries))]
+    from geoclick.inference.backends.decoding import Decoder
+
+    decoder = Decoder(vlm, max_new_tokens=limit, temperature=temperature)
+    for chosen in batches(images, queries, batch_size):
+        prompts = encoding.prompts_of(
             vlm, [images[i] for i in chosen], [queries[i] for i in chosen], answer_format=answer_format
         )
-        with torch.inference_mode():
-            output = generator.generate(**inputs, **options)
-        answers = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        for i, text in zip(chosen, answers, strict=True):
-            texts[i] = text.strip()
-    return texts
+        written = decoder.write(prompts, batch_size, constrain(chosen) if constrain else None)
+        texts = vlm.processor.tokenizer.batch_decode(
+            [one.tokens for one in written], skip_special_tokens=True
+        )
+        for i, text, one in zip(chosen, texts, written, strict=True):
+            answers[i] = Generated(text.strip(), one.log_probability, len(one.tokens))
+    return [answers[i] for i in range(len(queries))]
+
+
+def _generate_in_step(
+    vlm: "Vlm", inputs: dict[str, torch.Tensor], max_new_tokens: int, temperature: float
+) -> list[str]:
+    """The answers of a model that is partitioned among processes, by transformers' `generate`."""
+    tokenizer = vlm.processor.tokenizer
+    with torch.inference_mode():
+        output = cast(Generator, vlm.model).generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=temperature > 0,
+            temperature=temperature or 1.0,
+            # A checkpoint's own generation settings would penalize repeated digits and truncate the distribution.
+            top_p=1.0,
+            top_k=0 if temperature else 50,
+            repetition_penalty=1.0,
+            pad_token_id=tokenizer.pad_token_id,
+            synced_gpus=True,
+        )
+    answers = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return [text.strip() for text in answers]
 
 
 @dataclass(frozen=True)
@@ -124,7 +191,7 @@ class Local:
 
     def answer(self, images: Sequence[np.ndarray], queries: Sequence[str]) -> list[Reply]:
         """See `Backend`."""
-        texts = generate(
+        answers = generate(
             self.vlm,
             images,
             queries,
@@ -134,7 +201,7 @@ class Local:
             temperature=self.generation.temperature,
             in_step=self.in_step,
         )
-        return [Reply(text) for text in texts]
+        return [Reply(one.text, probability=one.probability) for one in answers]
 
     def read(self, text: str, size: tuple[int, int]) -> Answer:
         """See `Backend`."""

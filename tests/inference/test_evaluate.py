@@ -181,7 +181,7 @@ def test_generative_end_to_end_on_a_random_model(dataset, tiny_segmenter, vlm_fo
 
     def answer(vlm, images, queries, **options):
         assert options["answer_format"] == "compact"
-        return [texts.get(query, "<img src=x onerror=alert(1)>") for query in queries]
+        return [local.Generated(texts.get(query, "<img src=x onerror=alert(1)>")) for query in queries]
 
     flags = ["--root", dataset, "--vlm", vlm_folder, "--output", tmp_path / "run"]
     assert evaluate.main([*map(str, flags), "--max-new-tokens", "8"]) == 0
@@ -216,7 +216,9 @@ def test_gibberish_scores_nothing_and_loops_are_cut(
     monkeypatch.setattr(
         local,
         "generate",
-        lambda vlm, images, queries, **options: [answers.get(query, "+(500,500)") for query in queries],
+        lambda vlm, images, queries, **options: [
+            local.Generated(answers.get(query, "+(500,500)")) for query in queries
+        ],
     )
     words = [
         "--root",
@@ -245,7 +247,8 @@ def test_a_strip_is_recorded_as_failed_and_the_rest_is_scored(
     from geoclick import images
     from geoclick.inference.backends import local
 
-    monkeypatch.setattr(local, "generate", lambda vlm, images, queries, **options: ["none"] * len(queries))
+    none = local.Generated("none")
+    monkeypatch.setattr(local, "generate", lambda vlm, images, queries, **options: [none] * len(queries))
     size = (8, 2000)
     images.write_png(dataset / "test/images/strip.png", np.zeros((*size, 3), np.uint8))
     line = {"sample_id": "strip", "task": "no_target", "query": "x", "image": "images/strip.png"}

@@ -43,7 +43,9 @@ def test_every_text_has_its_outputs_and_an_image_is_embedded_once(
 ):
     texts = {"a building": "+(250,500)", "the road": "+(800,100)", "the road!": "none"}
     monkeypatch.setattr(
-        local, "generate", lambda vlm, images, queries, **options: [texts[query] for query in queries]
+        local,
+        "generate",
+        lambda vlm, images, queries, **options: [local.Generated(texts[query]) for query in queries],
     )
     embedded, embed = [], tiny_segmenter.embed
     monkeypatch.setattr(tiny_segmenter, "embed", lambda given: embedded.append(len(given)) or embed(given))
@@ -84,7 +86,8 @@ def test_an_image_that_fails_does_not_lose_its_batch(command, answers, tile, tmp
 def answers(monkeypatch):
     """The model's answer, in place of random text."""
     texts = ["+(250,500) -(900,100)"]
-    monkeypatch.setattr(local, "generate", lambda vlm, images, queries, **options: texts * len(queries))
+    written = [local.Generated(text) for text in texts]
+    monkeypatch.setattr(local, "generate", lambda vlm, images, queries, **options: written * len(queries))
     return texts
 
 
@@ -114,7 +117,9 @@ def test_mask_overlay_and_record(command, answers, tile, tmp_path):
 def test_sixteen_bits_are_stretched_and_bands_chosen(command, answers, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        local, "generate", lambda vlm, images, queries, **options: (seen.extend(images), answers)[1]
+        local,
+        "generate",
+        lambda vlm, images, queries, **options: seen.extend(images) or [local.Generated(answers[0])],
     )
     pixels = np.random.default_rng(0).integers(900, 3000, (5, 40, 60)).astype("uint16")
     with rasterio.open(

@@ -26,7 +26,7 @@ def asked(monkeypatch):
 
     def generate(vlm, images, texts, **options):
         queries.extend((text, image.shape[:2]) for text, image in zip(texts, images, strict=True))
-        return ["+(500,500)"] * len(texts)
+        return [local.Generated("+(500,500)")] * len(texts)
 
     monkeypatch.setattr(local, "generate", generate)
     return queries

@@ -145,9 +145,8 @@ def test_what_is_rewarded_is_what_inference_writes(setting, tmp_path, monkeypatc
     assert len({sample.image for sample in samples}) > 1
     vlm = vlms.load("embedded", adapter=setting[1], device="cpu")
     images, queries = [s.read_image() for s in samples], [s.query for s in samples]
-    assert [t.strip() for t in texts] == generate(
-        vlm, images, queries, answer_format="json", max_new_tokens=40
-    )
+    answers = generate(vlm, images, queries, answer_format="json", max_new_tokens=40)
+    assert [text.strip() for text in texts] == [answer.text for answer in answers]
 
 
 def test_features_in_memory_change_nothing(setting, whole, tmp_path):

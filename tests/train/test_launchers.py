@@ -103,7 +103,9 @@ def answers(output, data):
     rows = list(store.read(clicks))[:6]
     pictures = [reading.read_image(root / row.image) for row in rows]
     vlm = vlms.load("embedded", adapter=output, device="cpu")
-    return generate(vlm, pictures, [row.query for row in rows], answer_format="compact", max_new_tokens=24)
+    queries = [row.query for row in rows]
+    written = generate(vlm, pictures, queries, answer_format="compact", max_new_tokens=24)
+    return [answer.text for answer in written]
 
 
 def check_equals(one, two, data):

@@ -10,6 +10,7 @@ import torch
 from geoclick import store, vlms
 from geoclick.datasets import Sample
 from geoclick.geo import reading
+from geoclick.inference.backends.decoding import Decoder, Written
 from geoclick.inference.backends.local import generate
 from geoclick.train import sft
 from geoclick.train.data import rows
@@ -101,15 +102,15 @@ def unpadded(ids, mask):
 
 @pytest.fixture
 def generated(vlm, monkeypatch):
-    """The tokens that `model.generate` receives; its answers are empty."""
-    prompts = []
+    """The prompts that the model answers, as tokens; its answers are empty."""
+    seen = []
 
-    def record(input_ids, attention_mask, **_):
-        prompts.extend(unpadded(input_ids, attention_mask))
-        return torch.cat([input_ids, input_ids.new_zeros(len(input_ids), 1)], dim=1)
+    def record(decoder, prompts, *_):
+        seen.extend(prompts.tokens)
+        return [Written([], 0.0) for _ in prompts.tokens]
 
-    monkeypatch.setattr(vlm.model, "generate", record)
-    return prompts
+    monkeypatch.setattr(Decoder, "write", record)
+    return seen
 
 
 def build(vlm, data, answer_format):

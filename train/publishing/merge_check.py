@@ -103,10 +103,10 @@ def from_scenes(count: int) -> Questions:
 
 def ask(vlm: Vlm, questions: Questions, *, answer_format: str) -> Answers:
     """The model's greedy answers, and the logits of their first tokens."""
-    texts = generate(vlm, questions.images, questions.queries, answer_format=answer_format, batch_size=BATCH)
+    answers = generate(vlm, questions.images, questions.queries, answer_format=answer_format, batch_size=BATCH)
     generator = cast(Generator, vlm.model)
     logits = []
-    for start in range(0, len(texts), BATCH):
+    for start in range(0, len(answers), BATCH):
         batch = slice(start, start + BATCH)
         inputs = model_inputs(
             vlm, questions.images[batch], questions.queries[batch], answer_format=answer_format
@@ -121,7 +121,7 @@ def ask(vlm: Vlm, questions: Questions, *, answer_format: str) -> Answers:
                 pad_token_id=vlm.processor.tokenizer.pad_token_id,
             )
         logits.append(output.logits[0].float().cpu())
-    return Answers(texts, torch.cat(logits))
+    return Answers([answer.text for answer in answers], torch.cat(logits))
 
 
 def compare(adapter: Answers, merged: Answers, questions: Questions, *, min_same: float, dtype: str) -> Check:

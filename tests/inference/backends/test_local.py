@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoclick.inference.backends.local import MAX_NEW_TOKENS, generate, reading_order
+from geoclick.inference.backends.local import MAX_NEW_TOKENS, generate
 from geoclick.vlms import loading
 from geoclick.vlms.encoding import model_inputs
 from tests import tiny
@@ -28,11 +28,6 @@ def images():
     return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
 
 
-def test_reading_order_is_a_permutation_by_area_then_length():
-    sizes = [(64, 64), (8, 8), (64, 64), (8, 8)]
-    assert reading_order(sizes, ["bb", "ccc", "a", "c"]) == [3, 1, 2, 0]
-
-
 def test_prompts_are_padded_on_the_left(vlm, images):
     inputs = model_inputs(vlm, images, QUERIES, answer_format="compact")
     mask = inputs["attention_mask"]
@@ -46,23 +41,24 @@ def test_prompts_are_padded_on_the_left(vlm, images):
 @pytest.mark.parametrize("answer_format", ["json", "compact"])
 def test_batched_equals_one_by_one(vlm, images, answer_format):
     def ask(**options):
-        return generate(vlm, images, QUERIES, answer_format=answer_format, max_new_tokens=12, **options)
+        answers = generate(vlm, images, QUERIES, answer_format=answer_format, max_new_tokens=12, **options)
+        return [answer.text for answer in answers]
 
     together = ask(batch_size=5)
     assert together == ask(batch_size=2) == ask(batch_size=1)
     assert len(set(together)) > 1
     alone = generate(vlm, images[1:2], QUERIES[1:2], answer_format=answer_format, max_new_tokens=12)
-    assert together[1] == alone[0]
+    assert together[1] == alone[0].text
 
 
 def test_the_default_length_limit_depends_on_the_format(vlm, images):
     lengths = {}
     for answer_format in MAX_NEW_TOKENS:
-        text = generate(vlm, images[:1], QUERIES[:1], answer_format=answer_format)[0]
+        text = generate(vlm, images[:1], QUERIES[:1], answer_format=answer_format)[0].text
         lengths[answer_format] = len(text)
         assert len(text) <= MAX_NEW_TOKENS[answer_format]
     short = generate(vlm, images[:1], QUERIES[:1], answer_format="json", max_new_tokens=3)[0]
-    assert len(short) <= 3
+    assert len(short.text) <= short.tokens == 3
 
 
 def test_control_tokens_in_a_query_are_plain_text(vlm, images):
@@ -75,12 +71,23 @@ def test_control_tokens_in_a_query_are_plain_text(vlm, images):
     assert len(generate(vlm, images[:1], [hostile], answer_format="compact", max_new_tokens=2)) == 1
 
 
-def test_sampling_follows_the_seed(vlm, images):
-    def sample(seed):
-        torch.manual_seed(seed)
-        return generate(
-            vlm, images[:1], QUERIES[:1], answer_format="compact", max_new_tokens=12, temperature=1.5
-        )
-
-    assert sample(1) == sample(1)
-    assert len({sample(seed)[0] for seed in range(4)}) > 1
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_in_step_the_library_generates(vlm, images, temperature, monkeypatch):
+    """A partitioned model is asked by transformers' `generate`, each query with its own image."""
+    seen = []
+    write = vlm.model.generate
+    monkeypatch.setattr(
+        vlm.model,
+        "generate",
+        lambda **options: seen.append(options) or write(**options | {"synced_gpus": False}),
+    )
+    asked = [images[0], *images], ["the road", *QUERIES]
+    options = {"answer_format": "compact", "max_new_tokens": 12, "batch_size": 4, "temperature": temperature}
+    torch.manual_seed(0)
+    answers = generate(vlm, *asked, in_step=True, **options)
+    assert [len(one["image_grid_thw"]) for one in seen] == [4, 2]
+    assert all(one["synced_gpus"] and one["do_sample"] == (temperature > 0) for one in seen)
+    assert {answer.probability for answer in answers} == {None}
+    if not temperature:
+        free = generate(vlm, *asked, **options)
+        assert [answer.text for answer in answers] == [answer.text for answer in free]

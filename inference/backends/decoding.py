@@ -1,0 +1,297 @@
+"""Tokens that a Qwen-VL writes to prompts about images: each image is computed once for all of its prompts.
+
+A prompt begins with its image, then follows the text. Vision tower and language model compute the beginning that the
+prompts of an image share once, in one batch with the other images; its keys and values are copied to each prompt, and
+only the rest of the prompt is computed for it. Then all answers are written token by token, and those that have ended
+leave the batch. transformers' `generate` writes the same tokens, but computes the image for each prompt, and spends
+more time on its own bookkeeping than a small model on a token.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+import torch
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from geoclick.errors import GeoClickError
+from geoclick.vlms import encoding
+from geoclick.vlms.encoding import Prompts
+
+if TYPE_CHECKING:
+    from geoclick.vlms.loading import Vlm
+
+ROOM = 32
+"""Tokens by which the room of a cache grows."""
+
+Adjust = Callable[[Sequence[int], Sequence[Sequence[int]], torch.Tensor], torch.Tensor]
+"""Changes the scores of the next tokens, float32 [n, vocabulary], such as to minus infinity where a token is not
+allowed; called with the numbers of the n prompts whose answers have not ended, the tokens of these answers so far, and
+the scores, which it may change in place. Numbers only become fewer from one call to the next."""
+
+
+class Written(NamedTuple):
+    """What the model wrote to one prompt.
+
+    Attributes:
+        tokens: up to the one that ends the turn, which is included unless the answer reached the length limit.
+        log_probability: sum over these tokens, by the model's own distribution: temperature 1, before `Adjust`.
+    """
+
+    tokens: list[int]
+    log_probability: float
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one layer with room for further tokens, so that a token does not copy all before it."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        """Copy keys and values [N, heads, L, size]."""
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self._reserve(keys, values, room)
+
+    def _reserve(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        length = keys.shape[2]
+        self._stored = [t.new_empty(*t.shape[:2], length + room, t.shape[3]) for t in (keys, values)]
+        for stored, tensor in zip(self._stored, (keys, values), strict=True):
+            stored[:, :, :length] = tensor
+        self.keys, self.values = (stored[:, :, :length] for stored in self._stored)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the keys and values of tokens; returns those of all tokens."""
+        start = self.keys.shape[2]
+        end = start + key_states.shape[2]
+        if end > self._stored[0].shape[2]:
+            self._reserve(self.keys, self.values, max(ROOM, key_states.shape[2]))
+        for stored, new in zip(self._stored, (key_states, value_states), strict=True):
+            stored[:, :, start:end] = new
+        self.keys, self.values = (stored[:, :, :end] for stored in self._stored)
+        return self.keys, self.values
+
+
+def select(cache: Cache, rows: torch.Tensor) -> Cache:
+    """A copy of some rows of a cache, which may repeat."""
+    return Cache(layers=[RoomyLayer(layer.keys[rows], layer.values[rows], ROOM) for layer in cache.layers])
+
+
+@dataclass
+class State:
+    """Where the answers of a batch stand before their first token.
+
+    Attributes:
+        cache: keys and values of all tokens so far, N rows.
+        mask: 1 where there is a token, int64 [N, tokens].
+        position: rotary position of the next token, int64 [N].
+        hidden: the model's output at the last token, [N, hidden].
+    """
+
+    cache: Cache
+    mask: torch.Tensor
+    position: torch.Tensor
+    hidden: torch.Tensor
+
+    def select(self, rows: torch.Tensor) -> "State":
+        """Some of the rows, which may repeat."""
+        return State(select(self.cache, rows), self.mask[rows], self.position[rows], self.hidden[rows])
+
+
+class Step(Protocol):
+    """Computes one token more of the answers of a batch."""
+
+    def __call__(self, left: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """The model's output at new tokens, [n, hidden].
+
+        Args:
+            left: the places of the n answers that go on among those of the last call, int64 [n].
+            tokens: the next token of each, int64 [n].
+        """
+        ...
+
+
+class GrowingStep:
+    """A `Step` whose cache grows; answers that have ended leave it.
+
+    Args:
+        text: the language model.
+        state: which is used up.
+    """
+
+    def __init__(self, text: Any, state: State) -> None:
+        self._text, self._state = text, state
+
+    def __call__(self, left: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """See `Step`."""
+        state = self._state if len(left) == len(self._state.mask) else self._state.select(left)
+        mask = torch.cat([state.mask, torch.ones_like(tokens)[:, None]], dim=1)
+        hidden = advance(self._text, tokens[:, None], state.position[:, None], mask, state.cache)
+        self._state = State(state.cache, mask, state.position + 1, hidden)
+        return hidden
+
+
+def advance(
+    text: Any, ids: torch.Tensor, places: torch.Tensor, mask: torch.Tensor, cache: Cache
+) -> torch.Tensor:
+    """The output of a language model at the last of further tokens, [N, hidden].
+
+    Args:
+        text: the language model.
+        ids: int64 [N, T].
+        places: rotary positions, int64 [N, T].
+        mask: 1 where there is a token, those in the cache included, int64 [N, L + T]; or the places of the cache that
+            each token attends to, bool [N, 1, T, size of the cache].
+        cache: of the L tokens before; the new ones are added.
+    """
+    output = text(
+        inputs_embeds=text.embed_tokens(ids),
+        position_ids=places.expand(3, *places.shape),
+        attention_mask=mask,
+        cache=cache,
+        use_cache=True,
+    )
+    return cast(torch.Tensor, output.last_hidden_state[:, -1])
+
+
+class Decoder:
+    """Writes answers with a model.
+
+    Args:
+        vlm: the model; with an adapter, or not.
+        max_new_tokens: length limit of an answer.
+        temperature: 0 takes the most likely token; above 0 samples from torch's global generator.
+        compile: whether tokens are computed by a compiled graph, see `compiled`.
+    """
+
+    def __init__(
+        self, vlm: "Vlm", *, max_new_tokens: int, temperature: float = 0.0, compile: bool = False
+    ) -> None:
+        self.vlm, self.max_new_tokens, self.temperature = vlm, max_new_tokens, temperature
+        self.compile = compile
+        # Of PEFT, which is imported with an adapter only.
+        complete = vlm.model.get_base_model() if hasattr(vlm.model, "get_base_model") else vlm.model
+        self._backbone, self._head = complete.model, complete.lm_head
+        ends = complete.generation_config.eos_token_id
+        self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=vlm.device)
+
+    @torch.inference_mode()
+    def write(self, prompts: Prompts, batch_size: int, adjust: Adjust | None = None) -> list[Written]:
+        """What the model writes to each prompt.
+
+        Args:
+            prompts: of a few images, each of which is computed once.
+            batch_size: answers that are written together.
+            adjust: changes the scores of the next tokens.
+        """
+        lengths = shared_lengths(prompts, self.vlm.processor.image_token_id)
+        images = self._begin(prompts, lengths)
+        written: list[Written] = []
+        for start in range(0, len(prompts.tokens), batch_size):
+            rows = range(start, min(start + batch_size, len(prompts.tokens)))
+            owners = [prompts.owners[row] for row in rows]
+            rests = [prompts.tokens[row][lengths[owner] :] for row, owner in zip(rows, owners, strict=True)]
+            state = images.select(torch.tensor(owners, device=self.vlm.device))
+            # With one prompt an image, all of it is computed already.
+            written += self._write(self._continue(state, rests) if any(rests) else state, rows, adjust)
+        return written
+
+    def _begin(self, prompts: Prompts, lengths: Sequence[int]) -> State:
+        """The state after the first tokens of the prompts of each image, as many as `lengths` says."""
+        processor, device = self.vlm.processor, self.vlm.device
+        first = [prompts.owners.index(image) for image in range(len(lengths))]
+        begun = [torch.tensor(prompts.tokens[i][:n]) for i, n in zip(first, lengths, strict=True)]
+        ids, mask = (t.to(device) for t in encoding.pad_left(begun, processor.tokenizer.pad_token_id))
+        pixels = {name: value.to(device) for name, value in prompts.pixels.items()}
+        kinds = (ids == processor.image_token_id).long()
+        places, deltas = self._backbone.get_rope_index(
+            ids, mm_token_type_ids=kinds, image_grid_thw=pixels["image_grid_thw"], attention_mask=mask
+        )
+        output = self._backbone(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=places,
+            mm_token_type_ids=kinds,
+            cache=DynamicCache(),
+            use_cache=True,
+            **pixels,
+        )
+        # A visual token takes less than one position.
+        position = mask.sum(dim=1) + deltas[:, 0]
+        return State(output.cache, mask, position, output.last_hidden_state[:, -1])
+
+    def _continue(self, state: State, tokens: Sequence[list[int]]) -> State:
+        """The state after further tokens of each row, padded on the left."""
+        pad = self.vlm.processor.tokenizer.pad_token_id
+        ids, new = (t.to(self.vlm.device) for t in encoding.pad_left(list(map(torch.tensor, tokens)), pad))
+        places = state.position[:, None] + (new.cumsum(dim=1) - 1).clamp(min=0)
+        mask = torch.cat([state.mask, new], dim=1)
+        hidden = advance(self._backbone.language_model, ids, places, mask, state.cache)
+        return State(state.cache, mask, state.position + new.sum(dim=1), hidden)
+
+    def _write(self, state: State, rows: Sequence[int], adjust: Adjust | None) -> list[Written]:
+        """The answers of the rows of a state, which is used up; `rows` are their numbers for `adjust`."""
+        tokens: list[list[int]] = [[] for _ in rows]
+        sums = torch.zeros(len(rows), device=self.vlm.device)
+        open_rows, hidden = list(range(len(rows))), state.hidden
+        step = self._step(state)
+        for _ in range(self.max_new_tokens):
+            scores = self._head(hidden).float()
+            log_probabilities = scores.log_softmax(dim=-1)
+            if adjust is not None:
+                scores = adjust([rows[i] for i in open_rows], [tokens[i] for i in open_rows], scores)
+            chosen = self._choose(scores)
+            sums[open_rows] += log_probabilities.gather(1, chosen[:, None])[:, 0]
+            for i, token in zip(open_rows, chosen.tolist(), strict=True):
+                tokens[i].append(token)
+            left = (~torch.isin(chosen, self._ends)).nonzero()[:, 0]
+            open_rows = [open_rows[i] for i in left.tolist()]
+            if not open_rows or len(tokens[open_rows[0]]) == self.max_new_tokens:
+                break
+            hidden = step(left, chosen[left])
+        return list(map(Written, tokens, sums.tolist()))
+
+    def _step(self, state: State) -> Step:
+        """What computes the tokens after a state."""
+        if not self.compile:
+            return GrowingStep(self._backbone.language_model, state)
+        from geoclick.inference.backends import compiled
+
+        rows, length = state.mask.shape
+        step = compiled.step_of(self._backbone.language_model, rows, length + self.max_new_tokens)
+        step.start(state.cache, state.mask, state.position)
+        return step
+
+    def _choose(self, scores: torch.Tensor) -> torch.Tensor:
+        """The next tokens, int64 [N]."""
+        if not self.temperature:
+            return scores.argmax(dim=-1)
+        return torch.multinomial((scores / self.temperature).softmax(dim=-1), 1)[:, 0]
+
+
+def shared_lengths(prompts: Prompts, image_token: int) -> list[int]:
+    """The number of tokens that the prompts of each image share at their beginning.
+
+    If an image has several prompts, at least one token is left of each prompt of all images.
+
+    Raises:
+        GeoClickError: the text of a prompt comes before its image.
+    """
+    count = max(prompts.owners) + 1
+    grouped: list[list[list[int]]] = [[] for _ in range(count)]
+    for owner, tokens in zip(prompts.owners, prompts.tokens, strict=True):
+        grouped[owner].append(tokens)
+    if all(len(group) == 1 for group in grouped):
+        return [len(group[0]) for group in grouped]
+    lengths = []
+    for group in grouped:
+        lowest, highest = min(group), max(group)
+        shortest = min(len(tokens) for tokens in group) - 1
+        different = (i for i in range(shortest) if lowest[i] != highest[i])
+        lengths.append(next(different, shortest))
+        if image_token in lowest[lengths[-1] :]:
+            raise GeoClickError(
+                "The model's chat template puts the image after the text; use one that keeps the order."
+            )
+    return lengths
