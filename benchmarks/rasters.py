@@ -1,10 +1,13 @@
 """Peak memory and time of `geoclick predict` on a GeoTIFF, from text to GeoPackage, by its size.
 
 python -m benchmarks.rasters --sides 2500 5000 10000 --output runs/rasters.json
+python -m benchmarks.rasters --sides 2500 5000 10000 --models embedded
+python -m benchmarks.rasters --sides --seams 1500 --tile 512
 
 Each size runs in a process of its own. By default a threshold takes the place of the models, so that the figures are
 those of reading, joining, writing and polygons; `--models embedded` runs the models of the package. The rasters are
-repeated procedural scenes with smooth noise, written as tiled GeoTIFFs of three bands.
+repeated procedural scenes, written as tiled GeoTIFFs of three bands. `--seams SIDE` compares the mask of a raster in
+windows with that of a single pass: pixels that differ, and how far they are from the nearest border of a window.
 """
 
 import argparse
@@ -104,10 +107,59 @@ def measure(path: Path, folder: Path, models: str, tile: int, overlap: int) -> d
     }
 
 
+def seams(side: int, models: str, tile: int, overlap: int) -> dict[str, float | int]:
+    """Compare the mask of a raster in windows with that of a single pass.
+
+    Args:
+        side: of the raster in pixels.
+        models: as `--models`.
+        tile: side of the windows.
+        overlap: of neighboring windows.
+
+    Returns:
+        IoU of the two masks, share of all pixels that differ, number of them, and the largest distance in pixels of
+        one of them from the nearest border of a window inside the raster.
+    """
+    import rasterio
+
+    masks, names = [], (("windows", tile), ("single", side))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "raster.tif")
+        write_raster(path, side)
+        for name, width in names:
+            measure(path, Path(folder, name), models, width, min(overlap, width - 1))
+            with rasterio.open(Path(folder, name, "raster.mask.tif")) as raster:
+                masks.append(raster.read(1) == 1)
+        record = json.loads(Path(folder, "windows", "raster.json").read_text())
+    first, second = masks
+    rows, columns = np.nonzero(first != second)
+    distance = np.minimum(
+        to_borders(record["window_rows"], tile, side)[rows],
+        to_borders(record["window_columns"], tile, side)[columns],
+    )
+    return {
+        "iou": round(float((first & second).sum() / max(1, (first | second).sum())), 5),
+        "differing_share": round(len(rows) / first.size, 6),
+        "differing": len(rows),
+        "largest_distance": int(distance.max(initial=0)),
+    }
+
+
+def to_borders(starts: Sequence[int], tile: int, side: int) -> np.ndarray:
+    """The distance of each row (or column) to the nearest first or last row of a window inside the raster, [side]."""
+    borders = {start for start in starts if start} | {
+        start + tile - 1 for start in starts if start + tile < side
+    }
+    lines = np.arange(side)
+    distances = [np.abs(lines - border) for border in borders]
+    return np.minimum.reduce(distances) if distances else np.full(side, side)
+
+
 def main() -> None:
     """Measure each size in a process of its own and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sides", type=int, nargs="+", default=[2500, 5000, 10000])
+    parser.add_argument("--sides", type=int, nargs="*", default=[2500, 5000, 10000])
+    parser.add_argument("--seams", type=int, nargs="*", default=[], metavar="SIDE")
     parser.add_argument("--models", choices=("threshold", "embedded"), default="threshold")
     parser.add_argument("--tile", type=int, default=1024)
     parser.add_argument("--overlap", type=int, default=128)
@@ -120,15 +172,18 @@ def main() -> None:
             path = Path(options.raster)
             print(json.dumps(measure(path, Path(folder), options.models, options.tile, options.overlap)))
             return
-        figures = {}
+        figures: dict[str, dict[str, float | int]] = {}
         for side in options.sides:
             path = Path(folder, f"{side}.tif")
             write_raster(path, side)
             command = [sys.executable, "-m", "benchmarks.rasters", "--raster", str(path), *words]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            figures[side] = json.loads(done.stdout.splitlines()[-1])
-            print(f"{side} px: {figures[side]}", flush=True)
+            figures[str(side)] = json.loads(done.stdout.splitlines()[-1])
+            print(f"{side} px: {figures[str(side)]}", flush=True)
             path.unlink()
+    for side in options.seams:
+        figures[f"seams {side}"] = seams(side, options.models, options.tile, options.overlap)
+        print(f"seams, {side} px: {figures[f'seams {side}']}", flush=True)
     if options.output:
         Path(options.output).parent.mkdir(parents=True, exist_ok=True)
         Path(options.output).write_text(json.dumps(figures, indent=2) + "\n")

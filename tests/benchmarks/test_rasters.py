@@ -21,6 +21,19 @@ def test_a_raster_of_the_benchmark_is_what_its_name_says(tmp_path):
     assert figures["polygons"] > 0
 
 
+def test_the_distance_to_the_borders_of_windows():
+    # Windows of rows 0 to 3 and 2 to 5 of six: the borders inside are rows 2 and 3.
+    assert rasters.to_borders([0, 2], 4, 6).tolist() == [2, 1, 0, 0, 1, 2]
+    assert rasters.to_borders([0], 6, 6).tolist() == [6] * 6
+
+
+def test_windows_differ_from_a_single_pass_only_near_their_borders():
+    figures = rasters.seams(300, "threshold", 128, 16)
+    assert figures["differing"] > 0
+    assert figures["largest_distance"] < rasters.SMOOTH // 2 + 1
+    assert figures["iou"] > 0.99
+
+
 @pytest.mark.slow
 def test_memory_is_bounded_and_time_linear(tmp_path):
     """About 40 s of CPU. 10,000 pixels are measured by the benchmark itself."""
