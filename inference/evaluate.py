@@ -6,18 +6,24 @@
 
     accelerate launch --config_file accelerate_configs/multi_gpu.yaml -m inference.evaluate ...    on several GPUs
 
+    geoclick evaluate --engine ray ...                        on a Ray cluster, or on this machine as one
+
 An interrupted run continues when the same command is run again.
 """
 
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoclick import output_folder
-from geoclick.command import Command, print_next
+from geoclick.command import Command, print_loading, print_next
 from geoclick.inference.evaluation.options import EvaluateOptions, ResolvedOptions, resolve
 from geoclick.jobs import failures, processes
+
+if TYPE_CHECKING:
+    from geoclick.inference.evaluation.answering import Engine
+    from geoclick.inference.evaluation.dataset_scan import DatasetScan
 
 EXAMPLE = (
     "geoclick evaluate --root data/scenes --split test --adapter runs/sft --output runs/evaluate\n"
@@ -51,36 +57,44 @@ def run(options: EvaluateOptions) -> None:
         print(f"skipped as broken: {counts}")
     if resolved.by_image and processes.is_first():
         say_complete_images(resolved, len(scan.ids))
+    print_loading(f"the predictor {resolved.predictor} for {len(scan.ids):,} samples")
     from geoclick.vlms import bitsandbytes_import, quantization
 
     if not quantization.kind_of(resolved.quantise, resolved.adapter):
         bitsandbytes_import.leave_out(resolved.vlm)
-    from geoclick.inference.evaluation import (
-        answering,
-        predictors,
-        protocol,
-        results,
-        run_folder,
-        server_requests,
-    )
+    from geoclick.inference.evaluation import engines
 
-    predictor = predictors.load(resolved, scan)
-    rules = protocol.describe(resolved, scan, predictor)
-    newest = protocol.newest(scan, resolved.adapter)
+    with engines.opened(resolved, scan) as engine:
+        answer(resolved, scan, engine)
+
+
+def answer(options: ResolvedOptions, scan: "DatasetScan", engine: "Engine") -> None:
+    """Answer the samples, or continue, and write the results.
+
+    Args:
+        options: of the run.
+        scan: of its samples.
+        engine: with the models.
+    """
+    from geoclick.inference.evaluation import answering, protocol, results, run_folder, server_requests
+
+    output = Path(options.output)
+    rules = protocol.describe(options, scan, engine.about)
+    newest = protocol.newest(scan, options.adapter)
     if rules.get("threshold") and processes.is_first():
         limit, source = rules["threshold"], rules["threshold_source"]
         print(
             f"Pixels without a class of probability {limit:g} ({source}) or more are {rules['background']!r}."
         )
     folder = run_folder.EvaluationFolder(output, rules, newest)
-    if resolved.retry_failed:
+    if options.retry_failed:
         server_requests.forget_failed(folder)
     with folder.open() as claims:
         if claims:
-            answering.complete(resolved, predictor, claims, total=len(scan.ids), picked=scan.picked)
+            answering.complete(options, engine, claims, total=len(scan.ids), picked=scan.picked)
         if processes.is_first():
-            if resolved.backend == "openai":
-                sums = server_requests.finish(output, resolved.image_side)
+            if options.backend == "openai":
+                sums = server_requests.finish(output, options.image_side)
                 rules |= {f"server_{name}": value for name, value in sums.items()}
                 print("\n".join(server_requests.lines(sums)))
             report(output, results.write(output, rules), gallery=options.gallery)

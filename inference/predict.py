@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoclick import output_folder
-from geoclick.command import Command, print_next
+from geoclick.command import Command, print_loading, print_next
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import prediction_files
 from geoclick.inference.backends import ledger
@@ -68,6 +68,7 @@ def run(options: PredictOptions) -> None:
     outputs = [name for one in names for name in one.files()]
     output_folder.check(folder, "predict", outputs)
     prediction_files.check(folder, images)
+    print_loading(f"the models for {len(images):,} images")
     predict = load_maps(options) if options.classes is not None else load_answers(options)
     with output_folder.opened(folder, "predict", outputs):
         prediction_files.check(folder, images)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick import files
-from geoclick.command import exit_code
+from geoclick.command import exit_code, print_loading
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.train.loop.error_reports import reported_by_first
 from geoclick.train.options.grpo import NAME, GrpoOptions, check, parse
@@ -51,12 +51,11 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
     from geoclick.train.loop import run as runs
 
     runs.prepare_process()
-    from geoclick.vlms import adapter, bitsandbytes_import, families
+    from geoclick.vlms import adapter, families
 
     output = Path(options.output)
     record = adapter.read_record(options.adapter)
-    optimizer = str(trl_options.get("optim", ""))
-    bitsandbytes_import.leave_out(options.vlm or record.base, optimizer=optimizer)
+    print_loading(f"the adapter {options.adapter}, and {options.vlm or record.base}")
     from geoclick.inference.backends.local import MAX_NEW_TOKENS
 
     trl_options = {"max_completion_length": MAX_NEW_TOKENS[record.answer_format]} | trl_options

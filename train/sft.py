@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoclick.command import exit_code
+from geoclick.command import exit_code, print_loading
 from geoclick.train.loop.error_reports import reported_by_first
 from geoclick.train.options.sft import NAME, SftOptions, check, parse
 
@@ -40,11 +40,9 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
         trl_options: keyword arguments of TRL's SFTConfig.
     """
     from geoclick.train.loop import run as runs
-    from geoclick.vlms import bitsandbytes_import
 
     runs.prepare_process()
-    if not options.quantise:
-        bitsandbytes_import.leave_out(options.vlm, optimizer=str(trl_options.get("optim", "")))
+    print_loading(f"the click store {options.clicks}, and {options.vlm}")
     from geoclick.train.data import training_data
     from geoclick.train.loop import checks, dry_run
     from geoclick.train.loop.monitor import METRIC

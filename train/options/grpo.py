@@ -1,6 +1,6 @@
 """The options of `geoclick train grpo`: those of GeoClick, and any of TRL's GRPOConfig, in one flat file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ from geoclick.config import option
 from geoclick.datasets import BUILT_IN, root_of, selection
 from geoclick.options import DatasetOptions, DecodingOptions
 from geoclick.train.options import early_checks
-from geoclick.train.options.trl_options import TrlCommand
+from geoclick.train.options.trl_options import Check, TrlCommand
+from geoclick.vlms import adapter, bitsandbytes_import
 
 NAME = "train grpo"
 EXAMPLE = (
@@ -75,7 +76,7 @@ form would weigh as much as right and wrong in other groups.
 """
 
 
-def check(options: GrpoOptions) -> None:
+def check(options: GrpoOptions, optimizer: str) -> None:
     """Refuse an output, an adapter or a dataset before the model libraries are imported."""
     early_checks.check_output(Path(options.output), NAME, resume=options.resume)
     early_checks.check_adapter(options.adapter)
@@ -84,13 +85,15 @@ def check(options: GrpoOptions) -> None:
     root = root_of(options.dataset, options.root)
     if options.dataset != BUILT_IN:
         early_checks.check_root(root)
+    base = options.vlm or adapter.read_record(options.adapter).base
+    bitsandbytes_import.leave_out(base, optimizer=optimizer)
 
 
 COMMAND = TrlCommand(GrpoOptions, "GRPOConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, DEFAULTS)
 
 
 def parse(
-    argv: Sequence[str] | None, check: Callable[[GrpoOptions], None] | None = None
+    argv: Sequence[str] | None, check: Check[GrpoOptions] | None = None
 ) -> tuple[GrpoOptions, dict[str, Any]]:
     """GeoClick's options, and those for GRPOConfig, from `--config` and flags; errors as in `TrlCommand.parse`."""
     options, trl_options = COMMAND.parse(argv, check)

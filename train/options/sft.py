@@ -1,6 +1,6 @@
 """The options of `geoclick train sft`: those of GeoClick, and any of TRL's SFTConfig, in one flat file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from geoclick.errors import UsageError
 from geoclick.options import SegmenterOptions, VlmOptions
 from geoclick.train.loop.cards import CARDS
 from geoclick.train.options import early_checks
-from geoclick.train.options.trl_options import TrlCommand
+from geoclick.train.options.trl_options import Check, TrlCommand
+from geoclick.vlms import bitsandbytes_import
 
 NAME = "train sft"
 HERE = "here"
@@ -155,19 +156,21 @@ DEFAULTS: dict[str, Any] = {
 """GeoClick's defaults where they differ from those of SFTConfig; a file or a flag overrides them."""
 
 
-def check(options: SftOptions) -> None:
+def check(options: SftOptions, optimizer: str) -> None:
     """Refuse an output, a store or a dataset before the model libraries are imported."""
     early_checks.check_output(Path(options.output), NAME, resume=options.resume)
     for clicks in filter(None, (options.clicks, options.evaluate_clicks)):
         early_checks.check_store(clicks)
     early_checks.check_root(options.root)
+    if not options.quantise:
+        bitsandbytes_import.leave_out(options.vlm, optimizer=optimizer)
 
 
 COMMAND = TrlCommand(SftOptions, "SFTConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, DEFAULTS)
 
 
 def parse(
-    argv: Sequence[str] | None, check: Callable[[SftOptions], None] | None = None
+    argv: Sequence[str] | None, check: Check[SftOptions] | None = None
 ) -> tuple[SftOptions, dict[str, Any]]:
     """GeoClick's options, and those for SFTConfig, from `--config` and flags; errors as in `TrlCommand.parse`."""
     options, trl_options = COMMAND.parse(argv, check)

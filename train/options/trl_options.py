@@ -16,6 +16,9 @@ _NOT_GIVEN = object()
 
 COMMAND_LINE = "the command line"
 
+Check = Callable[[T, str], None]
+"""Refuses a command's own options and prepares the process, given the name of the optimizer."""
+
 
 @dataclass(frozen=True)
 class TrlCommand(Generic[T]):
@@ -37,14 +40,12 @@ class TrlCommand(Generic[T]):
     example: str
     defaults: Mapping[str, Any]
 
-    def parse(
-        self, argv: Sequence[str] | None, check: Callable[[T], None] | None = None
-    ) -> tuple[T, dict[str, Any]]:
+    def parse(self, argv: Sequence[str] | None, check: "Check[T] | None" = None) -> tuple[T, dict[str, Any]]:
         """The command's own options, and the given options of TRL's class, from `--config` and flags.
 
         Args:
             argv: arguments of the command line; None uses those of the process.
-            check: refuses the command's own options, before TRL is imported for the others.
+            check: what is done before TRL is imported for its options.
 
         Raises:
             UsageError: an unknown key, with the nearest known one, or a value of the wrong type.
@@ -52,10 +53,10 @@ class TrlCommand(Generic[T]):
         options, rest = config.parse_known(
             self.options, argv, prog=self.prog, description=self.description, example=self.example
         )
-        if check:
-            check(options)
         flags, rules = trl_rules.of_flags(rest.flags), RULES[self.trl_class]
         others = vars(options) | dict(self.defaults) | rest.values | flags
+        if check:
+            check(options, str(others.get("optim", "")))
         for values, where in ((rest.values, str(rest.path)), (flags, COMMAND_LINE)):
             trl_rules.check(rules, values, others, where)
         # Empty and nested values of a file have their types already; the parser takes text.

@@ -3,6 +3,7 @@ import pytest
 from geoclick.errors import UsageError
 from geoclick.train.options import grpo
 from geoclick.train.options.sft import DEFAULTS, parse
+from geoclick.train.options.trl_options import TrlCommand
 
 REQUIRED = ["--clicks", "c", "--root", "r", "--output", "o"]
 
@@ -109,3 +110,10 @@ def test_recipes_parse(recipe, clicks):
 def test_no_iterations_of_grpo_are_refused():
     with pytest.raises(UsageError, match="num_iterations must be 1 or more, not 0"):
         grpo.parse(["--adapter", "a", "--root", "r", "--output", "o", "--num_iterations", "0"])
+
+
+def test_the_check_knows_the_optimizer_and_comes_before_trl_is_imported(monkeypatch):
+    order = []
+    monkeypatch.setattr(TrlCommand, "_trl_values", lambda *_: order.append("TRL") or {})
+    parse([*REQUIRED, "--optim", "adamw_8bit"], lambda _, optimizer: order.append(optimizer))
+    assert order[:2] == ["adamw_8bit", "TRL"]
