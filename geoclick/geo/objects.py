@@ -5,7 +5,7 @@ if they share a side. Needs the extra `geo`.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,8 +86,8 @@ NONE = Objects(
 )
 
 
-def from_mask(path: Path, pieces: Pieces, crs: str, transform: "Affine", tolerance: float) -> Objects:
-    """The objects of a mask.
+def from_file(path: Path, pieces: Pieces, crs: str, transform: "Affine", tolerance: float) -> Objects:
+    """The objects of a mask in a file.
 
     Args:
         path: a GeoTIFF of MaskWriter.
@@ -96,16 +96,54 @@ def from_mask(path: Path, pieces: Pieces, crs: str, transform: "Affine", toleran
         transform: from its pixels to coordinates.
         tolerance: largest distance in pixels between the outline along the pixels and the simplified polygon.
     """
+    outlines = _outlines(path)
+
+    def batches() -> Iterator[np.ndarray]:
+        while batch := list(itertools.islice(outlines, AT_ONCE)):
+            # Back to the corners of pixels.
+            yield _moved(np.array(batch, object), ~transform)
+
+    return _objects(batches(), pieces, crs, transform, tolerance)
+
+
+def from_mask(
+    mask: np.ndarray, score: float | None, crs: str, transform: "Affine", tolerance: float
+) -> Objects:
+    """The objects of a mask, bool [H, W], of one window.
+
+    Args:
+        mask: the pixels.
+        score: of all objects; None if unknown.
+        crs: as in `from_file`; empty if the place is unknown.
+        transform: likewise; the identity gives polygons in pixels.
+        tolerance: likewise.
+    """
+    import shapely
+    from rasterio import features
+
+    pieces = Pieces()
+    pieces.add(mask, Window(0, 0, *mask.shape), 0, score)
+    outlines = [
+        shapely.geometry.shape(geometry)
+        for geometry, _ in features.shapes(mask.astype(np.uint8), mask=mask, connectivity=4)
+    ]
+    return _objects([np.array(outlines, object)] if outlines else [], pieces, crs, transform, tolerance)
+
+
+def _objects(
+    batches: "Iterable[np.ndarray]", pieces: Pieces, crs: str, transform: "Affine", tolerance: float
+) -> Objects:
+    """The objects with outlines in pixels, arrays of shapely polygons; other arguments as in `from_file`."""
     import shapely
 
     points = np.concatenate([*pieces.points, np.zeros((0, 2), np.int64)])
     tree = shapely.STRtree(shapely.points(points[:, 1] + 0.5, points[:, 0] + 0.5))
     shapes, pixels, areas, owners = [], [], [], np.full(len(points), -1)
     segment = writing.SEGMENT * abs(transform.determinant) ** 0.5
-    outlines, done = _outlines(path), 0
-    while batch := list(itertools.islice(outlines, AT_ONCE)):
-        # Back to the corners of pixels, which are whole numbers.
-        exact = shapely.transform(_moved(np.array(batch, object), ~transform), np.round)
+    done = 0
+    for batch in batches:
+        # The corners of pixels are whole numbers.
+        exact = shapely.transform(batch, np.round)
         polygon, point = tree.query(exact, predicate="contains")
         owners[point] = polygon + done
         done += len(batch)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Predictor(Protocol):
     """What answers queries, such as a Pipeline."""
 
-    def predict_batch(self, images: "Sequence[ImageSource]", texts: Sequence[str]) -> list[Prediction]:
+    def predict_batch(self, images: "Sequence[ImageSource]", texts: Sequence[str]) -> Sequence[Prediction]:
         """A prediction for each pair of image and text."""
         ...
 

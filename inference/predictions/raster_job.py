@@ -150,7 +150,7 @@ class RasterJob(Job):
         view, path = self._view, answer.writer.path
         if view.transform is None:
             return objects.NONE
-        return objects.from_mask(path, answer.pieces, view.crs, view.transform, self.setting.tolerance)
+        return objects.from_file(path, answer.pieces, view.crs, view.transform, self.setting.tolerance)
 
     def _write_vectors(
         self, answers: dict[str, _Answer], of_text: dict[str, Objects]

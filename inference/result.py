@@ -1,0 +1,125 @@
+"""What the pipeline answers to a query: the prediction together with its image, as a picture and as polygons."""
+
+import json
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+from PIL import Image
+
+from geoclick.geo import georeference, objects, rasters, writing
+from geoclick.inference.prediction import Prediction
+from geoclick.pages import click_drawing
+from geoclick.yaml_file import Yaml
+
+if TYPE_CHECKING:
+    from geoclick.geo.objects import Objects
+
+TOLERANCE = 1.5
+"""Largest distance in pixels between the outline of a mask along its pixels and its polygons."""
+
+DEGREES = "longitude and latitude (WGS 84)"
+PIXELS = "pixels: x to the right, y down, (0, 0) is the outer corner of the top left pixel"
+
+
+class FeatureCollection(TypedDict):
+    """GeoJSON (RFC 7946) with a member of our own.
+
+    Attributes:
+        type: `FeatureCollection`.
+        coordinates_are: DEGREES, or PIXELS, which RFC 7946 does not allow.
+        features: a polygon for each connected component, with the properties `query`, `pixels`, `area_m2` (on the
+            ground; null without a place on Earth) and `score`.
+    """
+
+    type: str
+    coordinates_are: str
+    features: list[Yaml]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Prediction):
+    """The answer to a query, with its image.
+
+    Attributes:
+        query: the user's text.
+        image: uint8 [H, W, 3] RGB, as the models saw it.
+        source: the file that it was read from; None if it was given as pixels.
+    """
+
+    query: str
+    image: np.ndarray
+    source: Path | None = None
+
+    def overlay(self) -> Image.Image:
+        """The image with the mask and the numbered clicks (green: positive, red: negative).
+
+        Images below 512 pixels are enlarged to that side.
+        """
+        return Image.fromarray(click_drawing.overlay(self.image, self.mask, self.clicks))
+
+    def to_geojson(self, tolerance: float = TOLERANCE) -> FeatureCollection:
+        """The connected components of the mask as polygons, ready for `json.dump`.
+
+        The coordinates are longitude and latitude if the image is a georeferenced GeoTIFF or JPEG 2000, else pixels;
+        `coordinates_are` says which. The file is opened again for its georeference.
+
+        Args:
+            tolerance: largest distance in pixels between the outline along the pixels and the polygon; 0 is exact.
+
+        Raises:
+            GeoClickError: the extra `geo` is not installed, the file is gone, or its coordinates have no longitude and
+                latitude.
+        """
+        rasters.check_installed()
+        from affine import Affine
+
+        place = georeference.read(self.source) if self.source else None
+        if place is None or place.transform is None:
+            found = objects.from_mask(self.mask, self.score, "", Affine.identity(), tolerance)
+            return _in_pixels(found, self.query)
+        found = objects.from_mask(self.mask, self.score, place.crs, place.transform, tolerance)
+        return _in_degrees(found, self.query, place.crs)
+
+
+def of(prediction: Prediction, query: str, image: np.ndarray, source: Path | None) -> Result:
+    """A prediction with its query and image."""
+    values = {field.name: getattr(prediction, field.name) for field in fields(Prediction)}
+    return Result(**values, query=query, image=image, source=source)
+
+
+def _in_pixels(found: "Objects", query: str) -> FeatureCollection:
+    """Objects in pixels as GeoJSON."""
+    import shapely
+
+    features: list[Yaml] = [
+        {
+            "type": "Feature",
+            "properties": {
+                "query": query,
+                "pixels": int(pixels),
+                "area_m2": None,
+                "score": None if np.isnan(score) else float(score),
+            },
+            "geometry": json.loads(shapely.to_geojson(shape)),
+        }
+        for shape, pixels, score in zip(found.shapes, found.pixels, found.scores, strict=True)
+    ]
+    return {"type": "FeatureCollection", "coordinates_are": PIXELS, "features": features}
+
+
+def _in_degrees(found: "Objects", query: str, crs: str) -> FeatureCollection:
+    """Objects in a coordinate reference system as GeoJSON, by GDAL, which cuts polygons at the antimeridian."""
+    values = {
+        "query": np.full(len(found), query, object),
+        "pixels": found.pixels,
+        "area_m2": found.areas,
+        "score": found.scores,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "objects.geojson"
+        writing.write_layers(path, [writing.Layer("objects", found.shapes, values)], crs)
+        features = json.loads(path.read_text(encoding="utf-8"))["features"]
+    return {"type": "FeatureCollection", "coordinates_are": DEGREES, "features": features}
