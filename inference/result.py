@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 from PIL import Image
 
+from geoclick.errors import GeoClickError
 from geoclick.geo import georeference, objects, rasters, writing
 from geoclick.inference.prediction import Prediction
 from geoclick.pages import click_drawing
@@ -76,6 +77,10 @@ class Result(Prediction):
         rasters.check_installed()
         from affine import Affine
 
+        if self.source and not self.source.is_file():
+            raise GeoClickError(
+                f"{self.source} does not exist any more, so that its place is unknown; restore it."
+            )
         place = georeference.read(self.source) if self.source else None
         if place is None or place.transform is None:
             found = objects.from_mask(self.mask, self.score, "", Affine.identity(), tolerance)

@@ -69,7 +69,7 @@ def test_polygons_stay_within_the_tolerance(tmp_path):
     disc = (rows - 60) ** 2 + (columns - 55) ** 2 < 45**2
     (exact,) = shapes(make(disc).to_geojson(tolerance=0))
     (simple,) = shapes(make(disc).to_geojson())
-    assert len(simple.exterior.coords) < 0.3 * len(exact.exterior.coords)
+    assert len(simple.exterior.coords) < 0.35 * len(exact.exterior.coords)
     assert 0 < shapely.hausdorff_distance(exact.exterior, simple.exterior) <= result.TOLERANCE
 
 
@@ -86,6 +86,7 @@ def test_an_unknown_score_is_null(mask):
     assert [feature["properties"]["score"] for feature in found["features"]] == [None, None]
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_file_without_georeference_has_pixels(mask, tmp_path):
     path = tmp_path / "a.tif"
     with rasterio.open(
@@ -106,7 +107,7 @@ def test_the_overlay_is_that_of_the_command(mask):
     picture = one.overlay()
     assert picture.size == (512, 384)
     np.testing.assert_array_equal(np.asarray(picture), click_drawing.overlay(one.image, one.mask, one.clicks))
-    assert (np.asarray(picture) != np.asarray(make(mask * 0).overlay())).any()
+    assert (np.asarray(picture) != np.asarray(make(np.zeros_like(mask)).overlay())).any()
 
 
 def test_a_result_is_the_prediction_with_its_image(mask):
