@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from geoclick import output_folder, progress_bar
-from geoclick.command import Command, print_loading, print_next
+from geoclick.command import Command, print_next
 from geoclick.data_synthesis.shards.options import SHARD_SAMPLES, SynthOptions
 from geoclick.errors import GeoClickError
 from geoclick.files import write_whole
@@ -47,7 +47,7 @@ def run(options: SynthOptions, segmenter: "Segmenter | None" = None) -> None:
     # Before the model libraries are imported.
     options = replace(options, root=datasets.root_of(options.dataset, options.root))
     samples, left_out = read_samples(options)
-    print_loading(f"the segmenter {options.segmenter} for {len(samples):,} samples")
+    processes.print_loading(f"the segmenter {options.segmenter} for {len(samples):,} samples")
     from geoclick.data_synthesis.shards import job as jobs
     from geoclick.data_synthesis.shards import progress
 

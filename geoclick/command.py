@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 from geoclick import library_messages
 from geoclick.config import parse
 from geoclick.errors import GeoClickError, single_line
-from geoclick.jobs import processes
 
 T = TypeVar("T")
 
@@ -49,12 +48,6 @@ class Command(Generic[T]):
 def print_next(*words: object) -> None:
     """Print the command that usually follows, as the last line of a command; placeholders are in capitals."""
     print(f"next: geoclick {shlex.join(map(str, words))}")
-
-
-def print_loading(what: str) -> None:
-    """Print a first line before libraries and models are loaded, which takes seconds; only process 0 prints it."""
-    if processes.is_first():
-        print(f"loading {what}", flush=True)
 
 
 def exit_code(body: Callable[[], None], argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick import output_folder
-from geoclick.command import Command, print_loading, print_next
+from geoclick.command import Command, print_next
 from geoclick.inference.evaluation.options import EvaluateOptions, ResolvedOptions, resolve
 from geoclick.jobs import failures, processes
 
@@ -57,7 +57,7 @@ def run(options: EvaluateOptions) -> None:
         print(f"skipped as broken: {counts}")
     if resolved.by_image and processes.is_first():
         say_complete_images(resolved, len(scan.ids))
-    print_loading(f"the predictor {resolved.predictor} for {len(scan.ids):,} samples")
+    processes.print_loading(f"the predictor {resolved.predictor} for {len(scan.ids):,} samples")
     from geoclick.vlms import bitsandbytes_import, quantization
 
     if not quantization.kind_of(resolved.quantise, resolved.adapter):

@@ -16,23 +16,22 @@ GeoPackage and GeoJSON.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoclick import output_folder
-from geoclick.command import Command, print_loading, print_next
+from geoclick.command import Command, print_next
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import prediction_files
 from geoclick.inference.backends import ledger
-from geoclick.inference.prediction_files import Names
 from geoclick.inference.predictions import inputs
 from geoclick.inference.predictions import options as checks
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.options import PredictOptions
+from geoclick.jobs import processes
 
 if TYPE_CHECKING:
-    from geoclick.inference.contrastive.map_files import MapPipeline
     from geoclick.inference.predictions.records import Failures
 
 EXAMPLE = (
@@ -61,19 +60,20 @@ def check(options: PredictOptions) -> list[Input]:
 
 def run(options: PredictOptions) -> None:
     """Check the request, load the models, then predict and write."""
-    from geoclick.inference.predictions import records
+    from geoclick.inference.predictions import asking, engines, records
 
     images, folder = check(options), Path(options.output)
     names = prediction_files.names_of(images)
     outputs = [name for one in names for name in one.files()]
     output_folder.check(folder, "predict", outputs)
     prediction_files.check(folder, images)
-    print_loading(f"the models for {len(images):,} images")
-    predict = load_maps(options) if options.classes is not None else load_answers(options)
-    with output_folder.opened(folder, "predict", outputs):
+    processes.print_loading(f"the models for {len(images):,} images")
+    queries = engines.queries(options)
+    items = len(asking.groups(zip(images, names, strict=True), queries))
+    with engines.opened(options, items) as engine, output_folder.opened(folder, "predict", outputs):
         prediction_files.check(folder, images)
         output_folder.write_config(options, folder, "predict")
-        failures = predict(images, names)
+        failures = asking.answer_all(engine, folder, images, names, queries)
         records.write_failures(folder, failures)
         if options.classes is None or len(images) > 1:
             records.write_all(folder, names)
@@ -117,70 +117,6 @@ def models_of(options: PredictOptions) -> list[str]:
             flag = "segmenter-checkpoint" if name == "checkpoint" else name.replace("_", "-")
             words += [f"--{flag}", str(value)]
     return words
-
-
-Predict = Callable[[Sequence[Input], Sequence[Names]], "Failures"]
-"""Predicts and writes; returns the reason for each query that failed."""
-
-
-def load_answers(options: PredictOptions) -> Predict:
-    """The generative pipeline of `--text`."""
-    from geoclick.vlms import bitsandbytes_import, quantization
-
-    if options.backend == "local" and not quantization.kind_of(options.quantise, options.adapter):
-        bitsandbytes_import.leave_out(options.vlm)
-    from geoclick.inference.predictions import answers
-
-    pipeline = answers.load(options)
-    setting = answers.setting_of(options, pipeline)
-    return lambda images, names: answers.answer_all(pipeline, setting, images, names, options.batch_size)
-
-
-def load_maps(options: PredictOptions) -> Predict:
-    """The pipeline of `--classes`."""
-    from geoclick.inference.contrastive import map_files
-
-    query = options.classes or ""
-    loaded = (load_sam3 if options.method == "sam3" else load_contrastive)(options)
-    folder, pixels = Path(options.output), options.pixels()
-
-    def predict(images: Sequence[Input], names: Sequence[Names]) -> "Failures":
-        named = [(image.path, name.image) for image, name in zip(images, names, strict=True)]
-        errors = map_files.predict_all(loaded, named, folder, pixels, query)
-        return {path: {query: error} for path, error in errors.items()}
-
-    return predict
-
-
-def load_sam3(options: PredictOptions) -> "MapPipeline":
-    """SAM 3 with the class list as prompts."""
-    from geoclick.inference.contrastive import sam3
-
-    return sam3.load_pipeline(
-        options.classes or "",
-        options.sam3 or "",
-        device=options.device,
-        threshold=options.threshold,
-        tile=options.tile or sam3.TILE,
-        overlap=options.overlap,
-    )
-
-
-def load_contrastive(options: PredictOptions) -> "MapPipeline":
-    """CLIP, with or without the proposals of the segmenter."""
-    from geoclick.inference.contrastive import pipeline, settings
-
-    query = options.classes or ""
-    return pipeline.load(
-        query,
-        options.method,
-        clip=options.clip,
-        clip_checkpoint=options.clip_checkpoint,
-        segmenter=options.segmenter,
-        checkpoint=options.checkpoint,
-        device=options.device,
-        settings=settings.settings_of(options, tile=options.tile, overlap=options.overlap),
-    )
 
 
 main = Command(

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from geoclick import output_folder
-from geoclick.command import Command, print_loading, print_next
+from geoclick.command import Command, print_next
 from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError, first_line
+from geoclick.jobs import processes
 
 if TYPE_CHECKING:
     from geoclick.train.publishing.merge_check import Answers, Check, Questions
@@ -84,7 +85,7 @@ def run(options: MergeOptions) -> None:
     if options.push:
         hub.check_secrets(Path(options.adapter))
     adapter = provenance.read_adapter(Path(options.adapter))
-    print_loading(f"the adapter {options.adapter}, and {options.vlm or adapter.record.base}")
+    processes.print_loading(f"the adapter {options.adapter}, and {options.vlm or adapter.record.base}")
     questions = (
         merge_check.from_store(options.clicks, options.root, options.check_samples)
         if options.clicks

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoclick.command import exit_code, print_loading
+from geoclick.command import exit_code
+from geoclick.jobs import processes
 from geoclick.train.loop.error_reports import reported_by_first
 from geoclick.train.options.sft import NAME, SftOptions, check, parse
 
@@ -42,7 +43,7 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     from geoclick.train.loop import run as runs
 
     runs.prepare_process()
-    print_loading(f"the click store {options.clicks}, and {options.vlm}")
+    processes.print_loading(f"the click store {options.clicks}, and {options.vlm}")
     from geoclick.train.data import training_data
     from geoclick.train.loop import checks, dry_run
     from geoclick.train.loop.monitor import METRIC

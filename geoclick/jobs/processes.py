@@ -41,6 +41,12 @@ def device(name: str) -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', rank())) % gpus}" if gpus else "cpu"
 
 
+def print_loading(what: str) -> None:
+    """Print a first line before libraries and models are loaded, which takes seconds; only process 0 prints it."""
+    if is_first():
+        print(f"loading {what}", flush=True)
+
+
 def wait_for_first(is_done: Callable[[], bool], what: str) -> None:
     """Wait until process 0 has done something.
 

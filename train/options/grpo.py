@@ -10,7 +10,6 @@ from geoclick.datasets import BUILT_IN, root_of, selection
 from geoclick.options import DatasetOptions, DecodingOptions
 from geoclick.train.options import early_checks
 from geoclick.train.options.trl_options import Check, TrlCommand
-from geoclick.vlms import adapter, bitsandbytes_import
 
 NAME = "train grpo"
 EXAMPLE = (
@@ -85,6 +84,9 @@ def check(options: GrpoOptions, optimizer: str) -> None:
     root = root_of(options.dataset, options.root)
     if options.dataset != BUILT_IN:
         early_checks.check_root(root)
+    # It imports PyTorch.
+    from geoclick.vlms import adapter, bitsandbytes_import
+
     base = options.vlm or adapter.read_record(options.adapter).base
     bitsandbytes_import.leave_out(base, optimizer=optimizer)
 
