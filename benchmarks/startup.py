@@ -91,7 +91,7 @@ def make_inputs(folder: Path) -> None:
     scenes, clicks = folder / "scenes", folder / "clicks"
     points = ["evaluate", "--root", scenes, "--split", "train", "--predictor", "center-point", "--output"]
     made: Mapping[Path, Sequence[object]] = {
-        scenes: ["scenes", scenes, "--count", 6],
+        scenes: ["scenes", scenes, "--count", 12],
         clicks: ["synth", "--root", scenes, "--split", "train", "--output", clicks],
         folder / "adapter": [
             *("train", "sft", "--config", "sft/embedded", "--clicks", clicks, "--root", scenes),
