@@ -91,10 +91,10 @@ class EngineOptions:
             if self.workers or self.ray_address:
                 raise UsageError("--workers and --ray-address are options of --engine ray; add it.")
             return
-        if backend != "local":
+        if backend == "openai":
             raise UsageError(
-                f"--engine ray runs models on its workers, but --backend {backend} has none; remove --engine ray and "
-                "raise --concurrency, the number of requests that are open at once."
+                "--engine ray has no use for --backend openai, which sends many requests at once; remove --engine ray "
+                "and raise --concurrency."
             )
         if find_spec("ray") is None:
             raise UsageError('--engine ray needs Ray; install it with: pip install "geoclick[ray]".')

@@ -168,6 +168,11 @@ def open_view(path: Path, pixels: PixelOptions, resolution: float | None = None)
         )
 
 
+def no_place(path: Path) -> GeoClickError:
+    """The error for an image whose resolution is unknown."""
+    return GeoClickError(f"{path} has no place on Earth, which --resolution needs; leave it out.")
+
+
 def _is_plain(raster: "DatasetReader") -> bool:
     """Whether the bands of a raster are shown as they are, or stretched, without a conversion of colors."""
     from rasterio.enums import ColorInterp
@@ -187,7 +192,7 @@ def _reduced_size(
     """The (height, width) at which a pixel of a raster of `size` has a side of `resolution` meters on the ground."""
     own = float("nan") if transform is None else ground_pixel(size, crs, transform)
     if not np.isfinite(own):
-        raise GeoClickError(f"{path} has no place on Earth, which --resolution needs; leave it out.")
+        raise no_place(path)
     shrink = max(1.0, resolution / own)
     return max(1, round(size[0] / shrink)), max(1, round(size[1] / shrink))
 

@@ -1,23 +1,19 @@
-"""Writing a map of classes: an index mask as GeoTIFF, and polygons as GeoPackage and GeoJSON.
+"""Writing polygons as GeoPackage and GeoJSON, and their areas on the ground.
 
-Polygons follow the edges of pixels; a region of a class is one polygon if its pixels share sides. The GeoPackage has
-the coordinate reference system of the image, GeoJSON longitude and latitude (RFC 7946). Needs the extra `geo`.
+The GeoPackage has the coordinate reference system of the image, GeoJSON longitude and latitude (RFC 7946). Needs the
+extra `geo`.
 """
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from geoclick import files
 from geoclick.errors import GeoClickError, first_line
-from geoclick.geo.georeference import Georeference
-
-if TYPE_CHECKING:
-    from affine import Affine
 
 NO_DATA = 255
 """Value of pixels without data in an index mask."""
@@ -56,34 +52,6 @@ class ClassPolygons:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-def polygons(labels: np.ndarray, confidence: np.ndarray, crs: str, transform: "Affine") -> ClassPolygons:
-    """The regions of a map, in the order of their first pixels, row by row.
-
-    Args:
-        labels: the class of each pixel, int [H, W]; NO_DATA belongs to no region.
-        confidence: of each pixel, float [H, W].
-        crs: coordinate reference system, see Georeference.
-        transform: from pixels to coordinates.
-    """
-    import shapely
-    from rasterio import features
-    from skimage import measure
-
-    regions = measure.label(np.where(labels == NO_DATA, 0, labels + 1), background=0, connectivity=1)
-    flat = regions.ravel()
-    pixels = np.bincount(flat)[1:]
-    sums = np.bincount(flat, confidence.ravel(), len(pixels) + 1)[1:]
-    numbers = np.zeros(len(pixels) + 1, np.int64)
-    numbers[flat] = labels.ravel()
-    shapes = np.full(len(pixels), None, object)
-    for geometry, number in features.shapes(
-        regions.astype(np.int32), mask=regions > 0, connectivity=4, transform=transform
-    ):
-        shapes[int(number) - 1] = shapely.geometry.shape(geometry)
-    areas = ground_areas(shapes, crs, SEGMENT * abs(transform.determinant) ** 0.5)
-    return ClassPolygons(shapes, numbers[1:], pixels, areas, sums / np.maximum(pixels, 1))
 
 
 def ground_areas(shapes: np.ndarray, crs: str, segment: float) -> np.ndarray:
@@ -203,45 +171,3 @@ def _has_degrees(crs: str, layers: Sequence[Layer]) -> bool:
             except Exception:  # rasterio raises GDAL's errors as private classes
                 return False
     return True
-
-
-def write_index_raster(
-    path: Path,
-    labels: np.ndarray,
-    names: Sequence[str],
-    colors: Sequence[tuple[int, int, int]],
-    place: Georeference,
-) -> None:
-    """Write a map of classes as a GeoTIFF of one band with a color table; NO_DATA is its nodata value.
-
-    Args:
-        path: an existing file is replaced.
-        labels: the class of each pixel, int [H, W] below 256.
-        names: of all classes, which become tags of the band (`class_0` and so on).
-        colors: RGB of all classes.
-        place: of the image.
-    """
-    import rasterio
-
-    files.refuse_link(path)
-    table = {number: (*color, 255) for number, color in enumerate(colors)} | {NO_DATA: (0, 0, 0, 0)}
-    with (
-        files.whole(path) as partial,
-        rasterio.open(
-            partial,
-            "w",
-            driver="GTiff",
-            count=1,
-            height=labels.shape[0],
-            width=labels.shape[1],
-            dtype="uint8",
-            nodata=NO_DATA,
-            crs=place.crs,
-            transform=place.transform,
-            compress="deflate",
-            photometric="palette",
-        ) as raster,
-    ):
-        raster.write(labels.astype(np.uint8), 1)
-        raster.write_colormap(1, table)
-        raster.update_tags(1, **{f"class_{number}": name for number, name in enumerate(names)})

@@ -308,6 +308,16 @@ def check_folder(root: Path) -> None:
         )
 
 
+def check_equal(own: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise GeoClickError if the models of this node, as records describe them, are not those of the first worker."""
+    for name, value in expected.items():
+        if own.get(name) != value:
+            raise GeoClickError(
+                f"Node {node()} has another {name} than the first one, {own.get(name)!r} and not {value!r}; give all "
+                "nodes the same models."
+            )
+
+
 @contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
     """A connection to Ray, unless there is one, without its log and its usage statistics."""

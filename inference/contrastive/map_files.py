@@ -1,28 +1,24 @@
 """The files of `geoclick predict --classes`: an index mask, an overlay with a legend and a record for each image.
 
-For a georeferenced GeoTIFF or JPEG 2000 also the index mask as GeoTIFF, and the regions as polygons in a GeoPackage and
-GeoJSON. Their pixels without data have no class.
+Those of a GeoTIFF or JPEG 2000 are written by raster_map.py.
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from geoclick import devices, files
-from geoclick.errors import GeoClickError
-from geoclick.geo import georeference, writing
+from geoclick import files
 from geoclick.geo.georeference import Georeference
-from geoclick.geo.reading import PixelOptions, read_image
 from geoclick.geo.writing import NO_DATA
 from geoclick.images import write_png
 from geoclick.inference.contrastive.classes import ClassList
 from geoclick.inference.contrastive.prediction import SemanticPrediction
+from geoclick.inference.contrastive.windowed import Source, WindowMap
+from geoclick.inference.predictions import records
 from geoclick.pages import class_drawing
-from geoclick.progress_bar import progress
 from geoclick.yaml_file import Yaml
 
 
@@ -38,92 +34,75 @@ class MapPipeline(Protocol):
         """The classes of an image, uint8 [H, W, 3]."""
         ...
 
+    def windows(self, source: Source) -> Iterator[WindowMap]:
+        """The classes of a large image window by window, row by row."""
+        ...
+
     def describe(self) -> dict[str, Yaml]:
         """The models with their hashes and all settings, for records."""
         ...
 
 
-def predict_all(
-    pipeline: MapPipeline,
-    named: Sequence[tuple[Path, str]],
-    folder: Path,
-    pixels: PixelOptions,
-    query: str,
-) -> dict[Path, str]:
-    """Predict and write image by image.
+class ClassRow(NamedTuple):
+    """What is known of a class in an image.
 
-    Args:
-        pipeline: the models.
-        named: the path of each image with the stem of its outputs.
-        folder: of the outputs.
-        pixels: how images are read.
-        query: the class list as the user gave it.
-
-    Returns:
-        The error of each image that failed.
+    Attributes:
+        name: of the class.
+        share: of the pixels with data.
+        confidence: mean over its pixels; None without a pixel.
     """
-    errors: dict[Path, str] = {}
-    reading: dict[str, Yaml] = {"bands": list(pixels.bands), "stretch": list(pixels.stretch)}
-    with progress("predict", len(named)) as bar:
-        for path, stem in named:
-            try:
-                image = read_image(path, pixels=pixels)
-                place = georeference.read(path, pixels.bands)
-                with devices.enough_memory(f"an image of {image.shape[1]}x{image.shape[0]} pixels"):
-                    prediction = with_no_data(pipeline.predict(image), place)
-            except GeoClickError as error:
-                errors[path] = str(error)
-                bar.print(f"{path}: failed, {error}")
-            else:
-                about: dict[str, Yaml] = {"query": query, "image": str(path), "size": list(image.shape[:2])}
-                about |= pipeline.describe() | reading
-                located, notes = write_located(folder, stem, prediction, pipeline.classes, place)
-                rows = write(folder, stem, image, prediction, pipeline.classes, about | located)
-                bar.print(f"{path}: " + "; ".join([shares(rows), *_counts(prediction), *notes]))
-            bar.advance()
-    return errors
+
+    name: str
+    share: float
+    confidence: float | None
 
 
-def with_no_data(prediction: SemanticPrediction, place: Georeference | None) -> SemanticPrediction:
-    """The prediction with the label NO_DATA where an image has no data."""
-    if place is None or place.valid is None:
-        return prediction
-    return replace(prediction, labels=np.where(place.valid, prediction.labels, NO_DATA).astype(np.int32))
+@dataclass
+class Totals:
+    """Sums over the map of an image, which may come in windows.
 
-
-def write_located(
-    folder: Path, stem: str, prediction: SemanticPrediction, classes: ClassList, place: Georeference | None
-) -> tuple[dict[str, Yaml], list[str]]:
-    """Write `STEM.mask.tif`, `STEM.gpkg` and `STEM.geojson` of a georeferenced image.
-
-    Args:
-        folder: of the outputs.
-        stem: of their names.
-        prediction: of the image.
-        classes: with their colors.
-        place: of the image; None if its format has none.
-
-    Returns:
-        What the record says about them, and notes for the user.
+    Attributes:
+        pixels: of each label, int64 [256].
+        confidence: sum of each label, float64 [256].
+        covered: pixels in at least one proposal; None without proposals.
+        proposals: their number; None without proposals.
     """
-    if place is None:
-        return {}, []
-    if place.transform is None:
-        return {"crs": None}, [f"no polygons, since {place.problem}"]
-    raster = folder / f"{stem}.mask.tif"
-    writing.write_index_raster(raster, prediction.labels, classes.names, classes.colors, place)
-    regions = writing.polygons(prediction.labels, prediction.confidence, place.crs, place.transform)
-    written: list[Yaml] = []
-    notes = [f"{len(regions)} polygons"]
-    for name in (f"{stem}.gpkg", f"{stem}.geojson"):
-        try:
-            writing.write_polygons(folder / name, regions, classes.names, place.crs)
-            written.append(name)
-        except GeoClickError as error:
-            notes.append(str(error))
-    transform: list[Yaml] = list(place.transform[:6])
-    record: dict[str, Yaml] = {"crs": place.crs, "transform": transform, "raster": raster.name}
-    return record | {"vectors": written, "polygons": len(regions)}, notes
+
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(NO_DATA + 1, np.int64))
+    confidence: np.ndarray = field(default_factory=lambda: np.zeros(NO_DATA + 1))
+    covered: int | None = None
+    proposals: int | None = None
+
+    def add(self, prediction: SemanticPrediction) -> None:
+        """Add the map of a window or of a complete image."""
+        flat = prediction.labels.reshape(-1)
+        self.pixels += np.bincount(flat, minlength=NO_DATA + 1)
+        self.confidence += np.bincount(flat, prediction.confidence.reshape(-1), NO_DATA + 1)
+        if prediction.coverage is not None and prediction.proposals is not None:
+            self.covered = (self.covered or 0) + round(prediction.coverage * flat.size)
+            self.proposals = (self.proposals or 0) + prediction.proposals
+
+    @property
+    def coverage(self) -> float | None:
+        """The share of the pixels in at least one proposal."""
+        return None if self.covered is None else self.covered / max(1, int(self.pixels.sum()))
+
+    @property
+    def no_data(self) -> float:
+        """The share of pixels without data."""
+        return float(self.pixels[NO_DATA] / max(1, self.pixels.sum()))
+
+    def rows(self, classes: ClassList) -> list[ClassRow]:
+        """The classes of a list, in its order."""
+        total = max(1, int(self.pixels.sum() - self.pixels[NO_DATA]))
+        return [
+            ClassRow(
+                name,
+                round(float(self.pixels[n] / total), 6),
+                round(float(self.confidence[n] / self.pixels[n]), 6) if self.pixels[n] else None,
+            )
+            for n, name in enumerate(classes.names)
+        ]
 
 
 def write(
@@ -132,9 +111,10 @@ def write(
     image: np.ndarray,
     prediction: SemanticPrediction,
     classes: ClassList,
-    about: dict[str, Yaml],
-) -> list[tuple[str, float, float | None]]:
-    """Write `STEM.mask.png`, `STEM.overlay.png` and, last, `STEM.json`; returns the rows of its classes.
+    about: Mapping[str, Yaml],
+    place: Georeference | None,
+) -> str:
+    """Write `STEM.mask.png`, `STEM.overlay.png` and, last, `STEM.json`; returns a line about the map.
 
     Args:
         folder: of the outputs.
@@ -143,70 +123,86 @@ def write(
         prediction: of the image.
         classes: with their colors.
         about: what the record begins with.
+        place: of a TIFF that is not read by windows; it has a problem.
     """
-    rows = class_rows(classes, prediction)
-    class_drawing.write_index_mask(folder / f"{stem}.mask.png", prediction.labels, classes.colors)
-    entries = [(f"{name} {share:.1%}", number) for number, (name, share, _) in enumerate(rows)]
-    missing = no_data(prediction)
-    if missing:
-        entries.append((f"no data {missing:.1%}", NO_DATA))
-    drawn = class_drawing.overlay(image, prediction.labels, classes.colors, entries)
-    write_png(folder / f"{stem}.overlay.png", drawn)
+    located: dict[str, Yaml] = {}
+    notes = []
+    if place is not None:
+        if place.valid is not None:
+            prediction = with_no_data(prediction, place.valid)
+        located = {"crs": None}
+        notes = [f"no polygons, since {place.problem}"]
+    totals = Totals()
+    totals.add(prediction)
+    rows = totals.rows(classes)
+    names = [f"{stem}.mask.png", f"{stem}.overlay.png"]
+    write_mask(folder / names[0], prediction.labels, classes)
+    drawn = class_drawing.overlay(image, prediction.labels, classes.colors, legend(rows, totals.no_data))
+    write_overlay(folder / names[1], drawn)
+    about = {**about, "size": list(image.shape[:2])} | located
+    record = about | record_of(rows, totals, classes) | {"mask": names[0], "files": list(names)}
+    records.write(folder, stem, record)
+    return "; ".join([shares(rows), *counts(totals), *notes])
+
+
+def with_no_data(prediction: SemanticPrediction, valid: np.ndarray) -> SemanticPrediction:
+    """The prediction with the label NO_DATA where an image has no data; `valid` is bool [H, W]."""
+    labels = np.where(valid, prediction.labels, NO_DATA).astype(np.int32)
+    return SemanticPrediction(labels, prediction.confidence, prediction.coverage, prediction.proposals)
+
+
+def write_mask(path: Path, labels: np.ndarray, classes: ClassList) -> None:
+    """Write an index mask, int [H, W], as a PNG, which gets its name when it is complete."""
+    files.refuse_link(path)
+    with files.whole(path) as partial:
+        class_drawing.write_index_mask(partial, labels, classes.colors)
+
+
+def write_overlay(path: Path, drawn: np.ndarray) -> None:
+    """Write an overlay, uint8 [H, W, 3], as a PNG, which gets its name when it is complete."""
+    files.refuse_link(path)
+    with files.whole(path) as partial:
+        write_png(partial, drawn)
+
+
+def record_of(rows: Sequence[ClassRow], totals: Totals, classes: ClassList) -> dict[str, Yaml]:
+    """What the record of every map says about its classes."""
     listed: list[Yaml] = [
         {
             "index": number,
-            "name": name,
+            "name": row.name,
             "synonyms": list(classes.synonyms[number][1:]),
             "color": list(classes.colors[number]),
-            "share": share,
-            "confidence": confidence,
+            "share": row.share,
+            "confidence": row.confidence,
         }
-        for number, (name, share, confidence) in enumerate(rows)
+        for number, row in enumerate(rows)
     ]
-    record = about | {
+    return {
         "classes": listed,
-        "coverage": None if prediction.coverage is None else round(prediction.coverage, 6),
-        "proposals": prediction.proposals,
-        "no_data": round(missing, 6),
-        "mask": f"{stem}.mask.png",
+        "coverage": None if totals.coverage is None else round(totals.coverage, 6),
+        "proposals": totals.proposals,
+        "no_data": round(totals.no_data, 6),
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    files.write_whole(folder / f"{stem}.json", text)
-    return rows
 
 
-def class_rows(classes: ClassList, prediction: SemanticPrediction) -> list[tuple[str, float, float | None]]:
-    """Name, share of the pixels with data, and mean confidence of each class; no confidence without a pixel."""
-    flat = prediction.labels.reshape(-1)
-    pixels = np.bincount(flat, minlength=NO_DATA + 1)
-    sums = np.bincount(flat, prediction.confidence.reshape(-1), minlength=NO_DATA + 1)
-    total = max(1, flat.size - int(pixels[NO_DATA]))
-    return [
-        (
-            name,
-            round(float(pixels[n] / total), 6),
-            round(float(sums[n] / pixels[n]), 6) if pixels[n] else None,
-        )
-        for n, name in enumerate(classes.names)
-    ]
+def legend(rows: Sequence[ClassRow], no_data: float) -> list[tuple[str, int]]:
+    """The text and the class of each entry of a legend."""
+    entries = [(f"{row.name} {row.share:.1%}", number) for number, row in enumerate(rows)]
+    return [*entries, (f"no data {no_data:.1%}", NO_DATA)] if no_data else entries
 
 
-def no_data(prediction: SemanticPrediction) -> float:
-    """The share of pixels without data."""
-    return float((prediction.labels == NO_DATA).mean())
-
-
-def shares(rows: Sequence[tuple[str, float, float | None]]) -> str:
+def shares(rows: Sequence[ClassRow]) -> str:
     """The classes in an image with their shares, the largest first."""
-    present = sorted((row for row in rows if row[1]), key=lambda row: -row[1])
-    return ", ".join(f"{name} {share:.1%}" for name, share, _ in present) or "no class"
+    present = sorted((row for row in rows if row.share), key=lambda row: -row.share)
+    return ", ".join(f"{row.name} {row.share:.1%}" for row in present) or "no class"
 
 
-def _counts(prediction: SemanticPrediction) -> list[str]:
+def counts(totals: Totals) -> list[str]:
     """The pixels without data and the coverage of proposals, in words."""
     words = []
-    if missing := no_data(prediction):
-        words.append(f"{missing:.1%} of the pixels have no data")
-    if prediction.coverage is not None:
-        words.append(f"{prediction.proposals} proposals cover {prediction.coverage:.1%}")
+    if totals.no_data:
+        words.append(f"{totals.no_data:.1%} of the pixels have no data")
+    if totals.coverage is not None:
+        words.append(f"{totals.proposals} proposals cover {totals.coverage:.1%}")
     return words

@@ -6,11 +6,12 @@ pipeline = load("building, roof; road; water")
 prediction = pipeline.predict("tile.png")
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from geoclick import files, segmenters
@@ -21,12 +22,15 @@ from geoclick.errors import GeoClickError
 from geoclick.inference.contrastive import classes as class_lists
 from geoclick.inference.contrastive import (
     dense,
+    dense_map,
     feature_cache,
     proposal_cache,
     region_crops,
     selection,
     upsampler,
+    windowed,
 )
+from geoclick.inference.contrastive.blending import Blend
 from geoclick.inference.contrastive.cache import Cache
 from geoclick.inference.contrastive.classes import ClassList
 from geoclick.inference.contrastive.dense_map import DenseMap
@@ -35,6 +39,7 @@ from geoclick.inference.contrastive.proposals import Proposal
 from geoclick.inference.contrastive.regions import PaintingRules, Regions
 from geoclick.inference.contrastive.settings import OF_PROPOSALS, ContrastiveSettings, completed
 from geoclick.inference.contrastive.upsampler import JointBilateralUpsampler
+from geoclick.inference.contrastive.windowed import Source, WindowMap
 from geoclick.inference.pipeline import ImageSource, as_array
 from geoclick.segmenters.base import Segmenter
 from geoclick.yaml_file import Yaml
@@ -129,6 +134,45 @@ class ContrastivePipeline:
             selected = self.oracle(truth, labels, regions)
         return LabelMap(selected, dense_map, regions.coverage(), len(regions))
 
+    def windows(self, source: Source) -> Iterator[WindowMap]:
+        """The classes of a large image window by window, as `predict` gives them for the complete image.
+
+        Raises:
+            GeoClickError: the image cannot be read, or the models cannot take it.
+        """
+        settings = self.settings
+        if self.selection == "pool":
+            self._check_one_window(source.size)
+        blend = Blend(
+            source.size,
+            lambda window: self._logits(source.read(window)[0]),
+            dense.enlarge,
+            tile=settings.tile,
+            overlap=settings.overlap,
+        )
+        side = settings.proposals().window
+        return windowed.maps(source, side, blend.at, self._decide)
+
+    def _decide(self, image: np.ndarray, logits: Tensor) -> SemanticPrediction:
+        """The classes of a window, uint8 [H, W, 3], from its blended logits [Q, H, W]."""
+        settings = self.settings
+        probabilities = dense.class_probabilities(logits, self.classes, scale=settings.scale)
+        highest, best = probabilities.max(dim=0)
+        labels = dense_map.above(
+            best.int().cpu().numpy(),
+            highest.cpu().numpy(),
+            threshold=settings.threshold,
+            background=self.classes.background or 0,
+        )
+        coverage = number = None
+        if self.segmenter is not None:
+            regions = self.regions(image)
+            coverage, number = regions.coverage(), len(regions)
+            labels = self.select(image, labels, regions, lambda: probabilities.half().cpu())
+        chosen = torch.as_tensor(labels, dtype=torch.int64, device=probabilities.device)
+        confidence = probabilities.gather(0, chosen[None])[0].cpu().numpy()
+        return SemanticPrediction(labels, confidence, coverage, number)
+
     def dense_map(self, image: np.ndarray) -> DenseMap:
         """CLIP's labels and probabilities of an image, uint8 [H, W, 3]."""
         settings = self.settings
@@ -198,12 +242,16 @@ class ContrastivePipeline:
 
     def _features(self, image: np.ndarray) -> Tensor:
         """The features [h, w, D] of a complete image in one window."""
-        if max(image.shape[:2]) > self.settings.tile:
+        self._check_one_window((image.shape[0], image.shape[1]))
+        return feature_cache.whole(self.cache, self.clip, image, self.settings.features or "", self._windows)
+
+    def _check_one_window(self, size: tuple[int, int]) -> None:
+        """Raise GeoClickError unless an image of a size (height, width) fits a tile."""
+        if max(size) > self.settings.tile:
             raise GeoClickError(
                 f"The selection 'pool' takes images of at most {self.settings.tile} pixels a side, not "
-                f"{image.shape[1]}x{image.shape[0]}; use vote or soft-vote."
+                f"{size[1]}x{size[0]}; use vote or soft-vote."
             )
-        return feature_cache.whole(self.cache, self.clip, image, self.settings.features or "", self._windows)
 
     def describe(self) -> dict[str, Yaml]:
         """The models with their hashes and all settings, for records."""

@@ -27,10 +27,11 @@ from torch.nn import functional
 from geoclick import devices, files, model_folders
 from geoclick.devices import BatchSize
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference.contrastive import blending
+from geoclick.inference.contrastive import blending, windowed
 from geoclick.inference.contrastive import classes as class_lists
 from geoclick.inference.contrastive.classes import ClassList
 from geoclick.inference.contrastive.prediction import SemanticPrediction
+from geoclick.inference.contrastive.windowed import Source, WindowMap
 from geoclick.inference.pipeline import ImageSource, as_array
 from geoclick.yaml_file import Yaml
 
@@ -117,12 +118,8 @@ class Sam3:
         for top, scores in blending.strips(
             image, lambda part: self.scores(part, classes), tile=tile, overlap=overlap
         ):
-            best, chosen = scores.max(0)
-            if threshold:
-                chosen = chosen.masked_fill(best < threshold, classes.background or 0)
-            rows = slice(top, top + len(best))
-            labels[rows] = chosen.cpu().numpy()
-            confidence[rows] = scores.gather(0, chosen[None])[0].cpu().numpy()
+            rows = slice(top, top + scores.shape[1])
+            labels[rows], confidence[rows] = chosen_classes(scores, classes, threshold)
         return labels, confidence
 
     @torch.inference_mode()
@@ -204,6 +201,21 @@ class Sam3Pipeline:
         )
         return SemanticPrediction(labels, confidence)
 
+    def windows(self, source: Source) -> Iterator[WindowMap]:
+        """The classes of a large image window by window, as `predict` gives them for the complete image."""
+
+        def decide(_: np.ndarray, scores: Tensor) -> SemanticPrediction:
+            return SemanticPrediction(*chosen_classes(scores, self.classes, self.threshold))
+
+        blend = blending.Blend(
+            source.size,
+            lambda window: self.sam3.scores(source.read(window)[0], self.classes),
+            lambda scores, _: scores,
+            tile=self.tile,
+            overlap=self.overlap,
+        )
+        return windowed.maps(source, self.tile, blend.at, decide)
+
     def describe(self) -> dict[str, Yaml]:
         """The model with its hash and all settings, for records."""
         return {
@@ -218,6 +230,15 @@ class Sam3Pipeline:
             "clip": None,
             "segmenter": None,
         }
+
+
+def chosen_classes(scores: Tensor, classes: ClassList, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """The class of each pixel, int32 [H, W], and its score, float32 [H, W], from scores [C, H, W]."""
+    best, chosen = scores.max(0)
+    if threshold:
+        chosen = chosen.masked_fill(best < threshold, classes.background or 0)
+    confidence: np.ndarray = scores.gather(0, chosen[None])[0].cpu().numpy()
+    return chosen.int().cpu().numpy(), confidence
 
 
 def default_threshold(classes: ClassList) -> float:

@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from geoclick import output_folder
 from geoclick.files import write_whole
 from geoclick.inference.evaluation import run_folder, scoring
+from geoclick.inference.evaluation.run_folder import Part
 from geoclick.inference.evaluation.samples import read_images, read_samples
 from geoclick.jobs import processes
 from geoclick.progress_bar import progress
@@ -21,9 +21,38 @@ if TYPE_CHECKING:
     from geoclick.inference.evaluation.predictors import Predictor
 
 
+class Engine(Protocol):
+    """Answers the parts of an evaluation, see engines.py."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The predictor's part of the protocol."""
+        ...
+
+    def answer(
+        self,
+        output: Path,
+        parts: Callable[[], Iterable[Part]],
+        held: BinaryIO,
+        advance: Callable[[int], None],
+    ) -> dict[str, Any]:
+        """Answer what is missing in the files of all parts.
+
+        Args:
+            output: the run folder.
+            parts: returns a new stream of all parts.
+            held: the claims of the run.
+            advance: called with the number of further answers.
+
+        Returns:
+            What run.json says about the engine.
+        """
+        ...
+
+
 def complete(
     options: "ResolvedOptions",
-    predictor: "Predictor",
+    engine: Engine,
     claims: BinaryIO,
     *,
     total: int,
@@ -33,13 +62,13 @@ def complete(
 
     Args:
         options: of the run.
-        predictor: answers the samples.
+        engine: answers the samples.
         claims: of the run folder.
         total: number of samples.
         picked: the samples of a random pick; None reads all from the dataset.
     """
     output = Path(options.output)
-    timing = answer(options, predictor, claims, total=total, picked=picked)
+    timing = answer(options, engine, claims, total=total, picked=picked)
     if processes.is_first():
         output_folder.write_config(options, output, "evaluate")
         write_whole(output / "run.json", json.dumps(timing, indent=2) + "\n")
@@ -48,7 +77,7 @@ def complete(
 
 def answer(
     options: "ResolvedOptions",
-    predictor: "Predictor",
+    engine: Engine,
     claims: BinaryIO,
     *,
     total: int,
@@ -58,22 +87,19 @@ def answer(
     output = Path(options.output)
     resumed, start = run_folder.count(output), time.perf_counter()
     split = run_folder.split_by_image if options.by_image else run_folder.split
+
+    def parts() -> Iterator[Part]:
+        return split(read_samples(options) if picked is None else picked, options.batch_size)
+
     with progress(f"evaluate {options.predictor}", total, shown=processes.is_first()) as bar:
-        run_folder.answer(
-            output,
-            lambda: split(read_samples(options) if picked is None else picked, options.batch_size),
-            claims,
-            batch_size=options.batch_size,
-            ask=partial(answer_batch, options, predictor),
-            advance=bar.advance,
-        )
+        about = engine.answer(output, parts, claims, bar.advance)
     seconds = time.perf_counter() - start
     return {
         "samples": total,
         "resumed": resumed,
         "seconds": seconds,
         "samples_per_second": (total - resumed) / seconds,
-        "processes": processes.count(),
+        **about,
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from geoclick.backend_options import ANSWER_OPTIONS, BACKEND_OPTIONS
 from geoclick.config import option
 from geoclick.errors import UsageError
-from geoclick.options import DENSE_METHODS, ClipOptions, DatasetOptions, GenerationOptions
+from geoclick.options import DENSE_METHODS, ClipOptions, DatasetOptions, EngineOptions, GenerationOptions
 from geoclick.scoring.modes import MODES
 
 PREDICTORS = {
@@ -44,7 +44,7 @@ def _predictor_help() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(ClipOptions, GenerationOptions, DatasetOptions):
+class EvaluateOptions(EngineOptions, ClipOptions, GenerationOptions, DatasetOptions):
     """Options of `geoclick evaluate`."""
 
     output: str = option(help="run folder; an interrupted run in it is continued")
@@ -122,6 +122,7 @@ def resolve(options: EvaluateOptions) -> ResolvedOptions:
     if options.noise > 1:
         raise UsageError(f"--noise is a probability, at most 1, not {options.noise}.")
     selection.check(options.limit, options.first)
+    options.check_engine(options.device, options.backend)
     benchmark = BENCHMARKS.get(options.dataset)
     semantic = benchmark is not None and benchmark.task == "semantic"
     maps = options.predictor in MAP_PREDICTORS

@@ -1,5 +1,6 @@
 """The protocol of an evaluation: everything that decides its scores."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from geoclick.scoring.modes import MODES
 if TYPE_CHECKING:
     from geoclick.inference.evaluation.dataset_scan import DatasetScan
     from geoclick.inference.evaluation.options import ResolvedOptions
-    from geoclick.inference.evaluation.predictors import Predictor
 
 
 ADDED = ("limit", "first", "pixels_sha256", "adapter_config_sha256")
@@ -47,8 +47,14 @@ def _reading(options: "ResolvedOptions") -> dict[str, int | str | list[int] | li
     return rules
 
 
-def describe(options: "ResolvedOptions", scan: "DatasetScan", predictor: "Predictor") -> dict[str, Any]:
-    """The content of protocol.json; a run folder is continued only with an equal one."""
+def describe(options: "ResolvedOptions", scan: "DatasetScan", about: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of protocol.json; a run folder is continued only with an equal one.
+
+    Args:
+        options: of the run.
+        scan: of its samples.
+        about: what the predictor says about itself, `Predictor.describe`.
+    """
     return {
         "dataset": options.dataset,
         "root": options.root,
@@ -70,7 +76,7 @@ def describe(options: "ResolvedOptions", scan: "DatasetScan", predictor: "Predic
         "question": options.question,
         "question_seed": options.question_seed if options.question == "random" else None,
         "predictor": options.predictor,
-        **predictor.describe(),
+        **about,
         "batch_size": options.batch_size,
         "seed": options.seed,
         "geoclick": __version__,

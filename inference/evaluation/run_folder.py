@@ -8,7 +8,7 @@ file; another one continues the file of a process that died.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -30,6 +30,9 @@ FOLDER = "parts"
 """Subfolder of the output; removed when the evaluation is complete."""
 BATCHES = 8
 """Batches of a part."""
+
+Entry = dict[str, Any]
+"""A record with the position of its sample in the dataset, a line of a part's file."""
 
 
 class EvaluationFolder(RunFolder):
@@ -141,6 +144,11 @@ class Part:
             yield order[first : first + size]
 
 
+def most_parts(samples: int, batch_size: int, *, by_image: bool) -> int:
+    """The largest number of parts of a dataset with so many samples, see `split` and `split_by_image`."""
+    return -(-samples // (batch_size if by_image else BATCHES * batch_size))
+
+
 def split(samples: Iterable["Sample"], batch_size: int) -> Iterator[Part]:
     """The parts of a dataset in order; one at a time is in memory."""
     stream, number, size = iter(samples), 0, BATCHES * batch_size
@@ -218,29 +226,54 @@ def _answer_part(
     ask: Callable[[list[tuple[int, "Sample"]]], list[Record]],
     advance: Callable[[int], None],
 ) -> None:
-    """Answer what is missing in a part's file.
-
-    A batch of which some answers exist is asked as before, since answers may depend on what is asked together.
-    """
-    done = {entry["position"] for entry in _entries(output, part.number)}
+    """Answer what is missing in a part's file."""
+    done = answered(output, part.number)
     # Only now: process 0 may have joined and removed the parts before they were read.
     if _is_complete(output):
         return
     advance(len(done))
-    if len(done) == len(part.samples):
-        return
-    _remove_broken_line(output, part.number)
+    for entries in answers(part, done, batch_size, ask):
+        append(output, part.number, entries)
+        advance(len(entries))
+
+
+def answered(output: Path, number: int) -> frozenset[int]:
+    """The positions of the samples of a part that its file has answers of; a line that a kill cut short is removed."""
+    done = frozenset(entry["position"] for entry in _entries(output, number))
+    _remove_broken_line(output, number)
+    return done
+
+
+def answers(
+    part: Part,
+    done: Collection[int],
+    batch_size: int,
+    ask: Callable[[list[tuple[int, "Sample"]]], list[Record]],
+) -> Iterator[list[Entry]]:
+    """The missing answers of a part, batch by batch, as the lines of its file.
+
+    A batch of which some answers exist is asked as before, since answers may depend on what is asked together.
+
+    Args:
+        part: the samples.
+        done: positions of those that have an answer.
+        batch_size: samples that are asked together.
+        ask: a batch to its records, in the same order.
+    """
     for batch in part.batches(batch_size):
         if all(position in done for position, _ in batch):
             continue
-        entries = [
+        yield [
             {"position": position} | entry
             for (position, _), entry in zip(batch, ask(batch), strict=True)
             if position not in done
         ]
-        with _path(output, part.number).open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
-        advance(len(entries))
+
+
+def append(output: Path, number: int, entries: Iterable[Entry]) -> None:
+    """Add answers to the file of a part."""
+    with _path(output, number).open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
 
 
 def _is_complete(output: Path) -> bool:
@@ -251,7 +284,7 @@ def _path(output: Path, number: int) -> Path:
     return output / FOLDER / f"{number:06d}.jsonl"
 
 
-def _entries(output: Path, number: int) -> list[dict[str, Any]]:
+def _entries(output: Path, number: int) -> list[Entry]:
     """The lines of a part's file, without a last one that a kill cut short."""
     path = _path(output, number)
     try:

@@ -1,12 +1,12 @@
 """The answers of the generative pipeline about many images: what is finished, asked and written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from geoclick import files
-from geoclick.errors import GeoClickError
 from geoclick.geo import views
 from geoclick.inference import pipeline as pipelines
 from geoclick.inference.backends import ledger
@@ -14,14 +14,14 @@ from geoclick.inference.backends.openai import Server
 from geoclick.inference.backends.vllm import Vllm
 from geoclick.inference.pipeline import Pipeline
 from geoclick.inference.prediction_files import Names
-from geoclick.inference.predictions import jobs, records
+from geoclick.inference.predictions import asking, jobs
 from geoclick.inference.predictions.image_job import ImageJob
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.jobs import Job
+from geoclick.inference.predictions.models import Done, Named
 from geoclick.inference.predictions.options import PredictOptions
 from geoclick.inference.predictions.raster_job import RasterJob
 from geoclick.inference.predictions.records import Failures, Setting
-from geoclick.progress_bar import progress
 from geoclick.vlms import Vlm
 from geoclick.vlms.adapter import WEIGHTS
 from geoclick.yaml_file import Yaml
@@ -86,6 +86,39 @@ def _describe_local(options: PredictOptions, vlm: Vlm | Vllm) -> dict[str, Yaml]
     }
 
 
+@dataclass(frozen=True)
+class TextModels:
+    """The generative pipeline as Models, see there.
+
+    Attributes:
+        pipeline: answers queries.
+        setting: how images are read.
+        batch_size: queries in one call of the model.
+    """
+
+    pipeline: jobs.Predictor
+    setting: Setting
+    batch_size: int
+
+    @property
+    def about(self) -> Mapping[str, Yaml]:
+        """See Models."""
+        return self.setting.about
+
+    def answer(self, named: Sequence[Named], folder: Path) -> Iterator[Done]:
+        """See Models."""
+        of_image = {image: (image, names) for image, names in named}
+        setting = replace(self.setting, folder=folder)
+        for job, lines in jobs.answer_all(_jobs(named, setting), self.pipeline, self.batch_size):
+            yield Done(of_image[job.image], job.errors, lines)
+
+
+def models_of(options: PredictOptions) -> TextModels:
+    """The models of `--text`."""
+    pipeline = load(options)
+    return TextModels(pipeline, setting_of(options, pipeline), options.batch_size)
+
+
 def answer_all(
     pipeline: jobs.Predictor,
     setting: Setting,
@@ -93,7 +126,7 @@ def answer_all(
     names: Sequence[Names],
     batch_size: int,
 ) -> Failures:
-    """Predict and write image by image; finished answers are not asked again.
+    """Predict and write in this process; finished answers are not asked again.
 
     Args:
         pipeline: the models.
@@ -105,36 +138,11 @@ def answer_all(
     Returns:
         The reason for each query that failed.
     """
-    failures: Failures = {}
-    named = list(zip(images, names, strict=True))
-    todo = [(image, name) for image, name in named if not _is_finished(image, name, setting)]
-    done = len(named) - len(todo)
-    with progress("predict", len(named), done=done) as bar, views.small_cache():
-        if done:
-            bar.print(f"{done} of {len(named)} images have their outputs from an earlier run")
-        for job, lines in jobs.answer_all(_jobs(todo, setting), pipeline, batch_size):
-            path = job.image.path
-            for line in lines:
-                bar.print(line)
-            if job.errors:
-                failures[path] = job.errors
-                for error in dict.fromkeys(job.errors.values()):
-                    bar.print(f"{path}: failed, {error}")
-            bar.advance()
-    return failures
+    engine = asking.Local(TextModels(pipeline, setting, batch_size))
+    return asking.answer_all(engine, setting.folder, images, names, batch_size)
 
 
-def _is_finished(image: Input, names: Names, setting: Setting) -> bool:
-    """Whether all answers about an image exist."""
-    if not image.path.is_file():
-        return False
-    return all(
-        records.is_finished(setting.folder, stem, records.request(setting.about, image.path, text))
-        for stem, text in zip(names.answers, image.texts, strict=True)
-    )
-
-
-def _jobs(named: Sequence[tuple[Input, Names]], setting: Setting) -> Iterator[Job]:
+def _jobs(named: Sequence[Named], setting: Setting) -> Iterator[Job]:
     """How each image is read and written."""
     for image, names in named:
         if views.can_open(image.path):
@@ -150,6 +158,4 @@ class _Refused(Job):
 
     def windows(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         """See Job."""
-        raise GeoClickError(
-            f"{self.image.path} has no place on Earth, which --resolution needs; leave it out."
-        )
+        raise views.no_place(self.image.path)

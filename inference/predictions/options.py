@@ -6,14 +6,14 @@ from dataclasses import dataclass, fields
 from geoclick.backend_options import ANSWER_OPTIONS, BACKEND_OPTIONS
 from geoclick.config import option
 from geoclick.errors import UsageError
-from geoclick.options import MAP_METHODS, ClipOptions, GenerationOptions, PixelRule
+from geoclick.options import MAP_METHODS, ClipOptions, EngineOptions, GenerationOptions, PixelRule
 
 TILE = 1024
 """Default side of the windows of rasters in pixels."""
 
 OF_TEXT = (
     *("vlm", "adapter", "answer_format", "max_new_tokens", "min_pixels", "max_pixels"),
-    *("quantise", "decode", "batch_size", "resolution", "tolerance", "revision", "seed"),
+    *("quantise", "decode", "batch_size", "tolerance", "revision", "seed"),
     *ANSWER_OPTIONS,
     *BACKEND_OPTIONS,
 )
@@ -21,7 +21,7 @@ OF_TEXT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(PixelRule, ClipOptions, GenerationOptions):
+class PredictOptions(PixelRule, EngineOptions, ClipOptions, GenerationOptions):
     """Options of `geoclick predict`."""
 
     images: tuple[str, ...] = option(
@@ -103,6 +103,7 @@ def check(options: PredictOptions) -> None:
     if not all(text.strip() for text in options.text):
         raise UsageError("--text is empty; name the target, such as --text 'the largest building'.")
     options.pixels()
+    options.check_engine(options.device, options.backend)
     if options.classes is None and options.overlap >= (options.tile or TILE):
         where = f"--tile {options.tile}" if options.tile else f"the default --tile {TILE}"
         raise UsageError(f"--overlap must be below {where}, not {options.overlap}.")

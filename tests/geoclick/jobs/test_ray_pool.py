@@ -2,12 +2,15 @@ import socket
 from functools import partial
 
 import pytest
+import ray
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.exceptions import RayActorError, RayTaskError
 
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.jobs import ray_pool
-from geoclick.jobs.ray_pool import Pool, plan
+from geoclick.jobs.ray_pool import Pool, Workers, plan
+from tests import fake_ray
 
 
 def test_the_workers_share_the_resources_of_the_nodes():
@@ -68,3 +71,107 @@ def test_a_cluster_that_does_not_answer_is_an_error():
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(GeoClickError, match=f"^No Ray cluster answers at {address}; give --ray-address"):
         ray_pool._check_head(address)
+
+
+class Doubling:
+    """Doubles numbers; some of them kill their worker, a number of times each, or fail."""
+
+    def __init__(self, deadly=(), failing=()):
+        self.deadly, self.failing = dict(deadly), dict(failing)
+
+    def __call__(self, device):
+        return self.double
+
+    def describe(self, item):
+        return f"the number {item}; give another one."
+
+    def double(self, item):
+        if self.deadly.get(item, 0):
+            self.deadly[item] -= 1
+            raise RayActorError
+        if item in self.failing:
+            raise self.failing[item]
+        return 2 * item
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Ray without processes: a call is made when the driver waits for it."""
+    fake = fake_ray.Ray(seed=0)
+    monkeypatch.setattr(ray_pool, "ray", fake)
+    return fake
+
+
+def doubled(setup, items, workers=3):
+    """The results in the order in which they arrive, from workers of one CPU."""
+    found = {}
+    pool = Workers(setup, Pool(workers, 1, 0))
+    pool.run(items, found.__setitem__)
+    return found
+
+
+@pytest.mark.parametrize(("count", "workers"), [(0, 2), (1, 3), (20, 1), (50, 4)])
+def test_every_item_is_worked_on_once(cluster, count, workers):
+    found = doubled(Doubling(), ((i, i) for i in range(count)), workers)
+    assert found == {i: 2 * i for i in range(count)}
+    assert cluster.started == workers
+    if workers > 1 and count > 1:
+        assert list(found) != sorted(found)
+
+
+def test_items_are_taken_when_workers_are_free(cluster):
+    taken, done = [], []
+
+    def items():
+        for number in range(40):
+            taken.append(number)
+            assert len(taken) - len(done) <= 3 + 2
+            yield number, number
+
+    Workers(Doubling(), Pool(3, 1, 0)).run(items(), lambda index, result: done.append(index))
+    assert sorted(done) == taken == list(range(40))
+
+
+def test_a_dead_worker_is_replaced_and_its_item_given_to_another_one(cluster, capsys):
+    found = doubled(Doubling(deadly={4: 1, 7: 2}), ((i, i) for i in range(10)))
+    assert found == {i: 2 * i for i in range(10)}
+    assert cluster.started == 3 + 3
+    assert capsys.readouterr().out == "3 workers died and were replaced.\n"
+
+
+def test_a_single_worker_that_dies_at_its_last_item_is_replaced(cluster, capsys):
+    assert doubled(Doubling(deadly={1: 1}), [(0, 0), (1, 1)], workers=1) == {0: 0, 1: 2}
+    assert capsys.readouterr().out == "1 worker died and was replaced.\n"
+
+
+def test_an_item_that_kills_every_worker_ends_the_job(cluster):
+    with pytest.raises(
+        GeoClickError, match=r"^3 workers died, one after another, on the number 5; give another"
+    ):
+        doubled(Doubling(deadly={5: 9}), ((i, i) for i in range(10)))
+
+
+def test_workers_that_die_while_they_start_end_the_job(cluster):
+    cluster.dead_on_start = True
+    with pytest.raises(GeoClickError, match="workers die while they start"):
+        doubled(Doubling(), [(0, 0)])
+
+
+def test_errors_of_users_and_of_the_code_end_the_job(cluster):
+    with pytest.raises(GeoClickError, match=r"^Too large; halve it"):
+        doubled(Doubling(failing={3: GeoClickError("Too large; halve it.")}), ((i, i) for i in range(10)))
+    error = RayTaskError("double", "a traceback", ZeroDivisionError())
+    with pytest.raises(RayTaskError):
+        doubled(Doubling(failing={3: error}), ((i, i) for i in range(10)))
+
+
+def test_workers_stay_from_one_run_to_the_next_and_end_with_the_block(cluster, monkeypatch):
+    monkeypatch.setattr(cluster, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}], raising=False)
+    found = {}
+    with ray_pool.opened(Doubling(), 5, ray_pool.Resources("cpu")) as workers:
+        workers.run([(0, 7)], found.__setitem__)
+        workers.run(((i, i) for i in range(1, 5)), found.__setitem__)
+        assert workers.pool == Pool(2, 1, 0)
+    assert found == {0: 14, 1: 2, 2: 4, 3: 6, 4: 8}
+    assert (cluster.started, cluster.killed) == (2, 2)
+    assert ray is not cluster

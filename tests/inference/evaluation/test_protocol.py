@@ -35,7 +35,7 @@ KEYS = [
 
 def test_keys_stay_so_that_older_runs_can_be_continued():
     options = resolve(EvaluateOptions(output="out", root="data", predictor="noisy", mode="think2seg"))
-    found = protocol.describe(options, scan(samples(4)), predictors.Noisy(0.1, 0))
+    found = protocol.describe(options, scan(samples(4)), predictors.Noisy(0.1, 0).describe())
     assert list(found) == KEYS
     assert json.loads(json.dumps(found)) == found
     assert (found["n"], found["images"], found["scored_side"], found["question"]) == (4, 3, 840, "random")
