@@ -2,9 +2,9 @@
 
     python -m benchmarks.startup --baseline ../other-checkout --output runs/startup
 
-The two checkouts run in turns, on inputs that the current one makes. A command is stopped at its first line that is
-not a library's. CPU seconds depend less on the load of the machine than wall-clock seconds. Writes startup.json and
-prints a table.
+The two checkouts run in turns, on the same inputs but for the adapter, which each trains for one step. A command is
+stopped at its first line that is not a library's. CPU seconds depend less on the load of the machine than wall-clock
+seconds. Writes startup.json and prints a table.
 """
 
 import json
@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,8 @@ class Start:
 
 
 def arguments(command: str, checkout: Path, inputs: Path, output: Path) -> list[str]:
-    """A command line on tiny inputs, with the recipes of a checkout."""
+    """A command line on tiny inputs, with the recipes and the adapter of a checkout."""
+    adapter = inputs / adapter_name(checkout)
     scenes, clicks, recipes = inputs / "scenes", inputs / "clicks", checkout / "configs"
     image = inputs / "scenes" / "train" / "images" / "000000.png"
     words: dict[str, list[object]] = {
@@ -72,37 +73,46 @@ def arguments(command: str, checkout: Path, inputs: Path, output: Path) -> list[
             *("--max_steps", 1, "--output", output),
         ],
         "train grpo": [
-            *("--config", recipes / "grpo/embedded.yaml", "--adapter", inputs / "adapter"),
+            *("--config", recipes / "grpo/embedded.yaml", "--adapter", adapter),
             *("--root", scenes, "--max_steps", 1, "--output", output),
         ],
-        "merge": [inputs / "adapter", "--check-samples", 1, "--output", output],
-        "card": [inputs / "adapter"],
-        "predict": [image, "--text", "tank", "--adapter", inputs / "adapter", "--output", output],
-        "evaluate": [
-            *("--root", scenes, "--split", "train", "--adapter", inputs / "adapter", "--output", output)
-        ],
+        "merge": [adapter, "--check-samples", 1, "--output", output],
+        "card": [adapter],
+        "predict": [image, "--text", "tank", "--adapter", adapter, "--output", output],
+        "evaluate": [*("--root", scenes, "--split", "train", "--adapter", adapter, "--output", output)],
         "compare": [inputs / "a", inputs / "b", "--output", output],
     }
     return [*command.split(), *map(str, words[command])]
 
 
-def make_inputs(folder: Path) -> None:
-    """Scenes, a click store, an adapter and two evaluations; those that exist are used again."""
+def adapter_name(checkout: Path) -> str:
+    """The name of the folder of the adapter that a checkout has trained."""
+    return f"adapter-{'here' if checkout == REPO else 'baseline'}"
+
+
+def make_inputs(folder: Path, checkouts: Iterable[Path]) -> None:
+    """Scenes, a click store, two evaluations and an adapter of each checkout; those that exist are used again."""
     scenes, clicks = folder / "scenes", folder / "clicks"
     points = ["evaluate", "--root", scenes, "--split", "train", "--predictor", "center-point", "--output"]
-    made: Mapping[Path, Sequence[object]] = {
-        scenes: ["scenes", scenes, "--count", 12],
-        clicks: ["synth", "--root", scenes, "--split", "train", "--output", clicks],
-        folder / "adapter": [
-            *("train", "sft", "--config", "sft/embedded", "--clicks", clicks, "--root", scenes),
-            *("--allow-contradictions", "--max-steps", 1, "--output", folder / "adapter"),
-        ],
-        folder / "a": [*points, folder / "a"],
-        folder / "b": [*points, folder / "b"],
+    made: dict[Path, tuple[Path, Sequence[object]]] = {
+        scenes: (REPO, ["scenes", scenes, "--count", 12]),
+        clicks: (REPO, ["synth", "--root", scenes, "--split", "train", "--output", clicks]),
+        folder / "a": (REPO, [*points, folder / "a"]),
+        folder / "b": (REPO, [*points, folder / "b"]),
     }
-    for path, words in made.items():
+    for checkout in checkouts:
+        output = folder / adapter_name(checkout)
+        made[output] = (checkout, arguments("train sft", checkout, folder, output))
+    for path, (checkout, words) in made.items():
         if not path.exists():
-            subprocess.run([sys.executable, "-m", "geoclick.cli", *map(str, words)], check=True, cwd=REPO)
+            command = [sys.executable, "-m", "geoclick.cli", *map(str, words)]
+            subprocess.run(command, check=True, cwd=checkout, env=environment_of(checkout))
+
+
+def environment_of(checkout: Path) -> dict[str, str]:
+    """The environment in which the code of a checkout is imported, and not the installed one."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    return environment if checkout == REPO else environment | {"PYTHONPATH": str(checkout)}
 
 
 def start(checkout: Path, words: Sequence[str]) -> Start:
@@ -111,14 +121,11 @@ def start(checkout: Path, words: Sequence[str]) -> Start:
     Raises:
         GeoClickError: it ends without a line, or with an error.
     """
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    if checkout != REPO:
-        environment["PYTHONPATH"] = str(checkout)
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "geoclick.cli", *words],
         cwd=checkout,
-        env=environment,
+        env=environment_of(checkout),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -143,8 +150,8 @@ def run(options: StartupOptions) -> None:
     """Measure the commands in turns, print the table and write the figures."""
     folder = Path(options.output)
     inputs = folder / "inputs"
-    make_inputs(inputs)
     checkouts = {"here": REPO} | ({"baseline": Path(options.baseline).resolve()} if options.baseline else {})
+    make_inputs(inputs, checkouts.values())
     figures: dict[str, dict[str, dict[str, float]]] = {}
     print(f"{'':<12}{'CPU s':>8}{'s':>8}{'baseline':>10}{'ratio':>7}  first line")
     for command in options.commands:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from geoclick import files
 from geoclick.command import exit_code
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.jobs import processes
 from geoclick.train.loop.error_reports import reported_by_first
 from geoclick.train.options.grpo import NAME, GrpoOptions, check, parse
 
@@ -56,7 +55,6 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
 
     output = Path(options.output)
     record = adapter.read_record(options.adapter)
-    processes.print_loading(f"the adapter {options.adapter}, and {options.vlm or record.base}")
     from geoclick.inference.backends.local import MAX_NEW_TOKENS
 
     trl_options = {"max_completion_length": MAX_NEW_TOKENS[record.answer_format]} | trl_options

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick.command import exit_code
-from geoclick.jobs import processes
 from geoclick.train.loop.error_reports import reported_by_first
 from geoclick.train.options.sft import NAME, SftOptions, check, parse
 
@@ -43,7 +42,6 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     from geoclick.train.loop import run as runs
 
     runs.prepare_process()
-    processes.print_loading(f"the click store {options.clicks}, and {options.vlm}")
     from geoclick.train.data import training_data
     from geoclick.train.loop import checks, dry_run
     from geoclick.train.loop.monitor import METRIC

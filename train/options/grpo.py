@@ -7,6 +7,7 @@ from typing import Any
 
 from geoclick.config import option
 from geoclick.datasets import BUILT_IN, root_of, selection
+from geoclick.jobs import processes
 from geoclick.options import DatasetOptions, DecodingOptions
 from geoclick.train.options import early_checks
 from geoclick.train.options.trl_options import Check, TrlCommand
@@ -76,7 +77,7 @@ form would weigh as much as right and wrong in other groups.
 
 
 def check(options: GrpoOptions, optimizer: str) -> None:
-    """Refuse an output, an adapter or a dataset before the model libraries are imported."""
+    """Refuse an output, an adapter or a dataset before the model libraries are imported, and say what is loaded."""
     early_checks.check_output(Path(options.output), NAME, resume=options.resume)
     early_checks.check_adapter(options.adapter)
     selection.check(options.limit, options.first)
@@ -84,6 +85,7 @@ def check(options: GrpoOptions, optimizer: str) -> None:
     root = root_of(options.dataset, options.root)
     if options.dataset != BUILT_IN:
         early_checks.check_root(root)
+    processes.print_loading(f"the adapter {options.adapter}")
     # It imports PyTorch.
     from geoclick.vlms import adapter, bitsandbytes_import
 

@@ -8,6 +8,7 @@ from typing import Any
 from geoclick.clicks import ANSWER_ENDS
 from geoclick.config import option
 from geoclick.errors import UsageError
+from geoclick.jobs import processes
 from geoclick.options import SegmenterOptions, VlmOptions
 from geoclick.train.loop.cards import CARDS
 from geoclick.train.options import early_checks
@@ -157,13 +158,14 @@ DEFAULTS: dict[str, Any] = {
 
 
 def check(options: SftOptions, optimizer: str) -> None:
-    """Refuse an output, a store or a dataset before the model libraries are imported."""
+    """Refuse an output, a store or a dataset before the model libraries are imported, and say what is loaded."""
     early_checks.check_output(Path(options.output), NAME, resume=options.resume)
     for clicks in filter(None, (options.clicks, options.evaluate_clicks)):
         early_checks.check_store(clicks)
     early_checks.check_root(options.root)
     if not options.quantise:
         bitsandbytes_import.leave_out(options.vlm, optimizer=optimizer)
+    processes.print_loading(f"the click store {options.clicks}, and {options.vlm}")
 
 
 COMMAND = TrlCommand(SftOptions, "SFTConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, DEFAULTS)
