@@ -1,6 +1,7 @@
 """Options of what runs the VLM: transformers or vLLM in this process, or a server."""
 
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 
 from geoclick.config import option
 from geoclick.errors import UsageError
@@ -105,8 +106,12 @@ class AnswerOptions:
     )
     seed: int = option(0, help="random seed of the sampling", minimum=0)
 
-    def check_samples(self, backend: str) -> None:
+    def check_answers(self, backend: str) -> None:
         """Raise UsageError for options that do not fit each other; `backend` is the value of `--backend`."""
+        if self.constrained and backend == "local" and find_spec("llguidance") is None:
+            raise UsageError(
+                '--constrained needs llguidance; install it with: pip install "geoclick[constrained]".'
+            )
         if self.vote_threshold >= 1:
             raise UsageError(f"--vote-threshold must be below 1, not {self.vote_threshold:g}.")
         if self.samples == 1:

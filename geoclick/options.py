@@ -293,7 +293,7 @@ class GenerationOptions(AnswerOptions, BackendOptions, VlmOptions, DecodingOptio
                 raise UsageError(f"--{flag} goes with --backend {' or '.join(backends)}; remove it.")
         if self.gpu_memory_utilization > 1:
             raise UsageError(f"--gpu-memory-utilization is at most 1, not {self.gpu_memory_utilization:g}.")
-        self.check_samples(self.backend)
+        self.check_answers(self.backend)
         if self.backend != "openai":
             return
         if self.vlm == defaults["vlm"]:

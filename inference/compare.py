@@ -68,7 +68,8 @@ def compare(a: Path, b: Path, output: Path, *, gallery: int, seed: int) -> "Comp
     """
     from geoclick.inference.reports import comparison, comparison_page, record_pairs
 
-    protocols = [record_pairs.read_summary(folder)["protocol"] for folder in (a, b)]
+    summaries = [record_pairs.read_summary(folder) for folder in (a, b)]
+    protocols = [summary["protocol"] for summary in summaries]
     modes = [protocol.get("mode") for protocol in protocols]
     if modes[0] != modes[1]:
         raise GeoClickError(
@@ -80,7 +81,7 @@ def compare(a: Path, b: Path, output: Path, *, gallery: int, seed: int) -> "Comp
         raise GeoClickError(
             f"{a} and {b} hold {count} of {protocols[0]['n']} predictions; evaluate both again."
         )
-    result = comparison.compare((a, b), protocols, pairs, seed)
+    result = comparison.compare((a, b), summaries, pairs, seed)
     try:
         page = comparison_page.render(result, protocols, pairs)
     except record_pairs.READ_ERRORS as error:

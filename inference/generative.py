@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
 from geoclick.clicks import ClickSequence
-from geoclick.codec import Answer
-from geoclick.inference.backends.base import Backend
+from geoclick.codec import Answer, Part
+from geoclick.inference import confidence
+from geoclick.inference import votes as voting
+from geoclick.inference.backends.base import Backend, Reply
 from geoclick.inference.prediction import Prediction, failed
+from geoclick.inference.votes import ONE_ANSWER, Votes
 from geoclick.segmenters import clicking
-from geoclick.segmenters.base import Embedding, Segmenter
+from geoclick.segmenters.base import Embedding, Prompt, Segmenter
 from geoclick.segmenters.clicking import ScoredMask
 from geoclick.vlms import Vlm
+from geoclick.yaml_file import Yaml
 
 DECODE = {"replay": clicking.replay_final, "joint": clicking.joint}
 """`replay` decodes click by click and feeds the last mask back, as in the synthesis; `joint` takes one prompt."""
@@ -30,14 +35,33 @@ class Generation:
     Attributes:
         answer_format: `json` or `compact`; None takes the model's, see `default_format`.
         max_new_tokens: length limit of an answer; None takes the default of the format.
-        temperature: 0 takes the most likely token; above 0 samples from torch's global generator.
+        temperature: 0 takes the most likely token; above 0 samples.
+        seed: of the sampling, so that an answer depends on it, on image, query and its number only; None samples from
+            torch's global generator.
+        constrained: whether the format of the answers is enforced.
+        votes: how many answers to a query are sampled.
         batch_size: queries in one call of the model.
     """
 
     answer_format: str | None = None
     max_new_tokens: int | None = None
     temperature: float = 0.0
+    seed: int | None = None
+    constrained: bool = False
+    votes: Votes = ONE_ANSWER
     batch_size: int = 16
+
+    @property
+    def seeded(self) -> bool:
+        """Whether answers are sampled with seeds of their own."""
+        return self.temperature > 0 and self.seed is not None
+
+    def describe(self) -> dict[str, Yaml]:
+        """The part of a protocol or record about what is not the default."""
+        sampled: dict[str, Yaml] = {"samples": self.votes.samples, "vote_threshold": self.votes.threshold}
+        return ({"constrained": True} if self.constrained else {}) | (
+            sampled if self.votes.samples > 1 else {}
+        )
 
 
 def default_format(vlm: Vlm) -> str:
@@ -56,12 +80,17 @@ def read_answers(
 
 
 def without_repeats(answer: Answer) -> Answer:
-    """An answer whose repeated clicks are dropped; no stored sequence repeats a click, but a model may loop."""
-    clicks = tuple(dict.fromkeys(answer.clicks))
-    if len(clicks) == len(answer.clicks):
+    """An answer whose repeated clicks are dropped; no stored sequence repeats a click, but a model may loop.
+
+    Of an answer with boxes, repeated objects and the repeated clicks of each object.
+    """
+    parts = tuple(dict.fromkeys(replace(p, clicks=tuple(dict.fromkeys(p.clicks))) for p in answer.parts))
+    clicks = tuple(click for p in parts for click in p.clicks) or tuple(dict.fromkeys(answer.clicks))
+    count = len(answer.clicks) - len(clicks) + len(answer.parts) - len(parts)
+    if not count:
         return answer
-    repeats = (REPEATED,) * (len(answer.clicks) - len(clicks))
-    return replace(answer, clicks=clicks, status="repaired", dropped=answer.dropped + repeats)
+    dropped = answer.dropped + (REPEATED,) * count
+    return replace(answer, clicks=clicks, status="repaired", dropped=dropped, parts=parts)
 
 
 def refusal(size: tuple[int, int]) -> str:
@@ -93,15 +122,52 @@ def decode_clicks(
         sequences: clicks in pixels of the image; an empty sequence gives an empty mask.
         decode: a key of DECODE.
     """
+    objects = [[Part(clicks)] if clicks else [] for clicks in sequences]
+    return decode_objects(segmenter, images, objects, decode=decode)
+
+
+def decode_objects(
+    segmenter: Segmenter,
+    images: Sequence[np.ndarray],
+    objects: Sequence[Sequence[Part]],
+    *,
+    decode: str = "replay",
+) -> list[ScoredMask]:
+    """The union of the masks of the objects of each answer, see `united`, all in one batch.
+
+    Args:
+        segmenter: the frozen model.
+        images: uint8 [H, W, 3] RGB, one for each answer.
+        objects: of each answer; none gives an empty mask.
+        decode: a key of DECODE, for objects without a box; with a box, all clicks are in one prompt with it.
+    """
     answers = [ScoredMask(np.zeros(image.shape[:2], bool)) for image in images]
-    clicked = [i for i, clicks in enumerate(sequences) if clicks]
-    if not clicked:
+    owned = [(i, part) for i, parts in enumerate(objects) for part in parts]
+    if not owned:
         return answers
-    embeddings = embed(segmenter, [images[i] for i in clicked])
-    decoded = decode_embedded(segmenter, embeddings, [sequences[i] for i in clicked], decode=decode)
-    for i, answer in zip(clicked, decoded, strict=True):
-        answers[i] = answer
+    embeddings = embed(segmenter, [images[i] for i, _ in owned])
+    clicked = [n for n, (_, part) in enumerate(owned) if part.box is None]
+    boxed = [n for n, (_, part) in enumerate(owned) if part.box is not None]
+    sequences = [owned[n][1].clicks for n in clicked]
+    decoded = decode_embedded(segmenter, [embeddings[n] for n in clicked], sequences, decode=decode)
+    found = dict(zip(clicked, decoded, strict=True))
+    if boxed:
+        prompts = [Prompt(owned[n][1].clicks, box=owned[n][1].box) for n in boxed]
+        decoded = clicking.prompted(segmenter, [embeddings[n] for n in boxed], prompts)
+        found |= zip(boxed, decoded, strict=True)
+    for i, group in groupby(range(len(owned)), key=lambda n: owned[n][0]):
+        answers[i] = united([found[n] for n in group])
     return answers
+
+
+def united(decoded: Sequence[ScoredMask]) -> ScoredMask:
+    """The union of the masks of several objects; its score is the mean of theirs, weighted by pixels."""
+    if len(decoded) == 1:
+        return decoded[0]
+    areas = [int(np.count_nonzero(mask)) for mask, _ in decoded]
+    scores = [0.0 if score is None else score for _, score in decoded]
+    mask = np.logical_or.reduce([mask for mask, _ in decoded])
+    return ScoredMask(mask, float(np.average(scores, weights=areas if any(areas) else None)))
 
 
 def decode_embedded(
@@ -122,10 +188,12 @@ def predict(
     queries: Sequence[str],
     *,
     decode: str = "replay",
+    votes: Votes = ONE_ANSWER,
 ) -> list[Prediction]:
     """A mask for each query, with its clicks and the model's text, in the order of the queries.
 
-    Images that the models cannot take and queries that a server does not answer get a prediction of status `failed`.
+    Images that the models cannot take, queries that a server does not answer, and boxes for a segmenter that takes
+    none get a prediction of status `failed`.
 
     Args:
         backend: writes the answers.
@@ -133,35 +201,81 @@ def predict(
         images: uint8 [H, W, 3] RGB, one for each query.
         queries: the text of each.
         decode: a key of DECODE.
+        votes: how many answers to a query are sampled, and how their masks are put together.
     """
     sizes = [(image.shape[0], image.shape[1]) for image in images]
     errors = [backend.refusal(size) for size in sizes]
     asked = [i for i, error in enumerate(errors) if not error]
-    replies = dict(
-        zip(asked, backend.answer([images[i] for i in asked], [queries[i] for i in asked]), strict=True)
-    )
-    errors = [replies[i].error if i in replies else error for i, error in enumerate(errors)]
+    given = [images[i] for i in asked], [queries[i] for i in asked]
+    if votes.samples == 1:
+        replies = [[reply] for reply in backend.answer(*given)]
+    else:
+        replies = backend.sample(*given, votes.samples)
+    owned = [(i, reply) for i, own in zip(asked, replies, strict=True) for reply in own]
+    decoded = _decode_replies(backend, segmenter, images, owned, decode)
+    found: dict[int, list[Prediction]] = {}
+    for (i, _), prediction in zip(owned, decoded, strict=True):
+        found.setdefault(i, []).append(prediction)
+    return [
+        _together(found[i], votes) if i in found else failed(size, error)
+        for i, (size, error) in enumerate(zip(sizes, errors, strict=True))
+    ]
+
+
+def _together(answers: Sequence[Prediction], votes: Votes) -> Prediction:
+    """The prediction of the answers to one query, with its confidence."""
+    prediction = answers[0] if votes.samples == 1 else voting.together(answers, votes.threshold)
+    return replace(prediction, confidence=confidence.of(prediction))
+
+
+def _decode_replies(
+    backend: Backend,
+    segmenter: Segmenter,
+    images: Sequence[np.ndarray],
+    replies: Sequence[tuple[int, Reply]],
+    decode: str,
+) -> list[Prediction]:
+    """The prediction of each reply, each with the index of its image; equal answers about one are decoded once."""
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
     answers = {
-        i: without_repeats(backend.read(reply.text, sizes[i]))
-        for i, reply in replies.items()
+        n: without_repeats(backend.read(reply.text, sizes[i]))
+        for n, (i, reply) in enumerate(replies)
         if not reply.error
     }
-    decoded = decode_clicks(
-        segmenter,
-        [images[i] for i in answers],
-        [answer.clicks for answer in answers.values()],
-        decode=decode,
+    errors = {n: box_refusal(answer, segmenter) for n, answer in answers.items()}
+    distinct = dict.fromkeys((replies[n][0], answers[n].prompts) for n in answers if not errors[n])
+    decoded = decode_objects(
+        segmenter, [images[i] for i, _ in distinct], [parts for _, parts in distinct], decode=decode
     )
-    predictions = {
-        i: Prediction(
-            mask=mask,
-            clicks=answer.clicks,
-            text=replies[i].text,
-            status=answer.status,
-            dropped=answer.dropped,
-            score=score,
-            probability=replies[i].probability,
+    masks = dict(zip(distinct, decoded, strict=True))
+    predictions = []
+    for n, (i, reply) in enumerate(replies):
+        if error := errors.get(n) or reply.error:
+            predictions.append(replace(failed(sizes[i], error), text=reply.text))
+            continue
+        answer = answers[n]
+        mask, score = masks[i, answer.prompts]
+        predictions.append(
+            Prediction(
+                mask=mask,
+                clicks=answer.clicks,
+                text=reply.text,
+                status=answer.status,
+                dropped=answer.dropped,
+                score=score,
+                probability=reply.probability,
+                tokens=reply.tokens,
+                boxes=tuple(part.box for part in answer.parts if part.box),
+            )
         )
-        for (i, answer), (mask, score) in zip(answers.items(), decoded, strict=True)
-    }
-    return [predictions.get(i) or failed(sizes[i], errors[i]) for i in range(len(images))]
+    return predictions
+
+
+def box_refusal(answer: Answer, segmenter: Segmenter) -> str:
+    """Why the segmenter cannot decode the boxes of an answer, with the fix; empty if it can."""
+    if segmenter.name != "embedded" or not any(part.box for part in answer.parts):
+        return ""
+    return (
+        "The answer holds a box, but the embedded segmenter was trained on clicks only; give --segmenter sam_vit_b, "
+        "sam_vit_l or sam_vit_h with --segmenter-checkpoint."
+    )

@@ -23,6 +23,7 @@ from geoclick.inference.backends.local import MAX_NEW_TOKENS, Local
 from geoclick.inference.backends.openai import Server
 from geoclick.inference.generative import Generation
 from geoclick.inference.prediction import Prediction
+from geoclick.inference.votes import Votes
 from geoclick.options import GenerationOptions
 from geoclick.segmenters.base import Segmenter
 from geoclick.vlms import Vlm, quantization
@@ -79,7 +80,9 @@ class Pipeline:
             )
         distinct = {id(image): as_array(image) for image in images}
         arrays = [distinct[id(image)] for image in images]
-        return generative.predict(self.backend, self.segmenter, arrays, texts, decode=self.decode)
+        return generative.predict(
+            self.backend, self.segmenter, arrays, texts, decode=self.decode, votes=self.generation.votes
+        )
 
 
 def load(
@@ -141,7 +144,6 @@ def from_options(
     options: GenerationOptions,
     *,
     batch_size: int,
-    temperature: float | None = None,
     ledger: Path | None = None,
     revision: str | None = None,
 ) -> Pipeline:
@@ -150,13 +152,12 @@ def from_options(
     Args:
         options: of the models.
         batch_size: queries in one call of a model in this process.
-        temperature: of the sampling; None takes the most likely token, and leaves it to a server.
         ledger: folder in which the answers of a server are recorded and looked up; None for none.
         revision: see `load`; a server has its own.
     """
     options.check_backend()
     if options.backend == "openai":
-        return _served(options, temperature=temperature, ledger=ledger)
+        return _served(options, ledger)
     return load(
         options.vlm,
         options.adapter,
@@ -170,16 +171,23 @@ def from_options(
         generation=Generation(
             answer_format=options.answer_format,
             max_new_tokens=options.max_new_tokens,
-            temperature=temperature or 0.0,
+            temperature=options.temperature or 0.0,
+            seed=options.seed,
+            constrained=options.constrained,
+            votes=Votes(options.samples, options.vote_threshold),
             batch_size=batch_size,
         ),
     )
 
 
-def _served(options: GenerationOptions, *, temperature: float | None, ledger: Path | None) -> Pipeline:
+def _served(options: GenerationOptions, ledger: Path | None) -> Pipeline:
     """The pipeline of a model on a server."""
-    server = openai.load(options, temperature=temperature, ledger=ledger)
-    generation = Generation(answer_format=server.answer_format, max_new_tokens=options.max_new_tokens)
+    server = openai.load(options, temperature=options.temperature, ledger=ledger)
+    generation = Generation(
+        answer_format=server.answer_format,
+        max_new_tokens=options.max_new_tokens,
+        votes=Votes(options.samples, options.vote_threshold),
+    )
     return Pipeline(server, options.load_segmenter(), generation, options.decode)
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geoclick.clicks import ClickSequence
+from geoclick.clicks import Box, ClickSequence
+from geoclick.scoring.records import Sampled
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,36 @@ class MapCounts:
 
 
 @dataclass(frozen=True)
+class SampledAnswer:
+    """One of several sampled answers to a query.
+
+    Attributes:
+        text: the model's answer.
+        status: of its parser, or `failed`.
+        error: why the status is `failed`; else empty.
+        score: the segmenter's predicted IoU of its mask; None if it decoded nothing.
+        probability: see `Prediction`.
+    """
+
+    text: str
+    status: str
+    error: str = ""
+    score: float | None = None
+    probability: float | None = None
+
+    def record(self) -> Sampled:
+        """For a record, without what is not known."""
+        line: Sampled = {"text": self.text, "status": self.status}
+        if self.error:
+            line["error"] = self.error
+        if self.score is not None:
+            line["score"] = round(self.score, 6)
+        if self.probability is not None:
+            line["probability"] = round(self.probability, 6)
+        return line
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The answer to one query about one image.
 
@@ -35,10 +66,15 @@ class Prediction:
         status: of the parser (`ok`, `repaired`, `empty`, `unparsable`), `stored` if no model was asked, `map` if it is
             a class of a map, or `failed` if the models cannot take the image or a server did not answer.
         dropped: clicks that were left out, with the reason each.
-        score: the segmenter's predicted IoU of the mask; None if it decoded no clicks.
+        score: the segmenter's predicted IoU of the mask; None if it decoded nothing.
         probability: geometric mean of the probabilities of the answer's tokens; None if the backend does not know them.
         error: why the status is `failed`, one sentence with the fix; else empty.
         counts: of a class of a map; else None.
+        tokens: of the answer, the one that ends it included; None if the backend does not count them.
+        boxes: of the answer, in pixels of the original image.
+        samples: all answers, if several were sampled; the fields above are of one of them, the mask is of their vote.
+        agreement: mean IoU of all pairs of masks of the samples; None if there is only one answer.
+        confidence: see geoclick/inference/confidence.py; None if nothing is known.
     """
 
     mask: np.ndarray
@@ -50,6 +86,11 @@ class Prediction:
     probability: float | None = None
     error: str = ""
     counts: MapCounts | None = None
+    tokens: int | None = None
+    boxes: tuple[Box, ...] = ()
+    samples: tuple[SampledAnswer, ...] = ()
+    agreement: float | None = None
+    confidence: float | None = None
 
 
 def failed(size: tuple[int, int], error: str) -> Prediction:

@@ -59,7 +59,7 @@ class Result(Prediction):
 
         Images below 512 pixels are enlarged to that side.
         """
-        return Image.fromarray(click_drawing.overlay(self.image, self.mask, self.clicks))
+        return Image.fromarray(click_drawing.overlay(self.image, self.mask, self.clicks, self.boxes))
 
     def to_geojson(self, tolerance: float = TOLERANCE) -> FeatureCollection:
         """The connected components of the mask as polygons, ready for `json.dump`.

@@ -1,10 +1,11 @@
 """Answers about large images: every window is asked on its own, and the masks are put together again."""
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
-from geoclick.clicks import Click
+from geoclick.clicks import Box, Click
 from geoclick.geo.tiles import Window
 from geoclick.inference.prediction import Prediction, failed
 
@@ -24,17 +25,41 @@ def together(size: tuple[int, int], answers: Sequence[tuple[Window, Prediction]]
         return failed(size, error)
     mask = np.zeros(size, bool)
     clicks: list[Click] = []
+    boxes: list[Box] = []
     for window, answer in answers:
         row, column, height, width = window
         mask[row : row + height, column : column + width] |= answer.mask
         clicks += [click._replace(x=click.x + column, y=click.y + row) for click in answer.clicks]
+        boxes += [
+            (left + column, top + row, right + column, bottom + row)
+            for left, top, right, bottom in answer.boxes
+        ]
     statuses = {answer.status for _, answer in answers}
-    scores = [answer.score for _, answer in answers if answer.score is not None]
     return Prediction(
         mask=mask,
         clicks=tuple(clicks),
         text="\n".join(answer.text for _, answer in answers),
         status=next((status for status in WORST_FIRST if status in statuses), "stored"),
         dropped=tuple(reason for _, answer in answers for reason in answer.dropped),
-        score=min(scores, default=None),
+        boxes=tuple(boxes),
+        **lowest_scores([answer for _, answer in answers]),
     )
+
+
+class Scores(TypedDict):
+    """The scores of a prediction, see `Prediction`."""
+
+    score: float | None
+    probability: float | None
+    agreement: float | None
+    confidence: float | None
+
+
+def lowest_scores(answers: Sequence[Prediction]) -> Scores:
+    """The lowest known score of each kind."""
+    return {
+        "score": min((one.score for one in answers if one.score is not None), default=None),
+        "probability": min((one.probability for one in answers if one.probability is not None), default=None),
+        "agreement": min((one.agreement for one in answers if one.agreement is not None), default=None),
+        "confidence": min((one.confidence for one in answers if one.confidence is not None), default=None),
+    }

@@ -33,14 +33,23 @@ class Pieces:
         pixels: the number of pixels of each.
         windows: the number of the window of each.
         scores: of its window's mask; NaN if unknown.
+        confidences: likewise.
     """
 
     points: list[np.ndarray] = field(default_factory=list)
     pixels: list[np.ndarray] = field(default_factory=list)
     windows: list[np.ndarray] = field(default_factory=list)
     scores: list[np.ndarray] = field(default_factory=list)
+    confidences: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, mask: np.ndarray, window: Window, number: int, score: float | None) -> None:
+    def add(
+        self,
+        mask: np.ndarray,
+        window: Window,
+        number: int,
+        score: float | None,
+        confidence: float | None = None,
+    ) -> None:
         """Add the components of the mask of a window, bool [H, W]."""
         if not mask.any():
             return
@@ -54,6 +63,7 @@ class Pieces:
         self.pixels.append(counts)
         self.windows.append(np.full(len(first), number))
         self.scores.append(np.full(len(first), np.nan if score is None else score))
+        self.confidences.append(np.full(len(first), np.nan if confidence is None else confidence))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +75,7 @@ class Objects:
         pixels: number of pixels of each, int64 [N].
         areas: of the pixels on the ground in square meters, float64 [N]; NaN without a place on Earth.
         scores: mean of the scores of its windows, weighted by their pixels of it, float64 [N]; NaN if unknown.
+        confidences: likewise of their confidences.
         windows: the window with most pixels of it, int64 [N].
         joined: number of windows with a part of it, int64 [N].
     """
@@ -73,6 +84,7 @@ class Objects:
     pixels: np.ndarray
     areas: np.ndarray
     scores: np.ndarray
+    confidences: np.ndarray
     windows: np.ndarray
     joined: np.ndarray
 
@@ -82,7 +94,7 @@ class Objects:
 
 NONE = Objects(
     np.zeros(0, object),
-    *(np.zeros(0, kind) for kind in (np.int64, np.float64, np.float64, np.int64, np.int64)),
+    *(np.zeros(0, kind) for kind in (np.int64, *[np.float64] * 3, np.int64, np.int64)),
 )
 
 
@@ -162,7 +174,7 @@ def _objects(
                 (areas, np.zeros(0)),
             )
         ),
-        *(joined[name][order] for name in ("scores", "windows", "joined")),
+        *(joined[name][order] for name in ("scores", "confidences", "windows", "joined")),
     )
 
 
@@ -190,16 +202,16 @@ def _moved(shapes: np.ndarray, affine: "Affine") -> np.ndarray:
 def _joined(owners: np.ndarray, pieces: Pieces, count: int) -> dict[str, np.ndarray]:
     """What the pieces of each of `count` objects say about it; `owners` is the object of each piece, int [P]."""
     points = np.concatenate([*pieces.points, np.zeros((0, 2), np.int64)])
-    pixels, windows, scores = (
+    pixels, windows, scores, confidences = (
         np.concatenate([*parts, np.zeros(0, kind)])
         for parts, kind in (
             (pieces.pixels, np.int64),
             (pieces.windows, np.int64),
             (pieces.scores, np.float64),
+            (pieces.confidences, np.float64),
         )
     )
-    sums = np.bincount(owners, pixels, count)
-    weighted = np.bincount(owners, pixels * scores, count)
+    sums = np.maximum(np.bincount(owners, pixels, count), 1)
     first = np.full((2, count), np.iinfo(np.int64).max)
     by_place = np.lexsort((points[:, 1], points[:, 0]))[::-1]
     first[:, owners[by_place]] = points[by_place].T
@@ -212,7 +224,8 @@ def _joined(owners: np.ndarray, pieces: Pieces, count: int) -> dict[str, np.ndar
     return {
         "rows": first[0],
         "columns": first[1],
-        "scores": weighted / np.maximum(sums, 1),
+        "scores": np.bincount(owners, pixels * scores, count) / sums,
+        "confidences": np.bincount(owners, pixels * confidences, count) / sums,
         "windows": largest,
         "joined": np.bincount(both[0], minlength=count),
     }

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from geoclick.clicks import Click
+from geoclick.clicks import Box, Click
 
 Color = tuple[int, int, int]
 
@@ -76,8 +76,9 @@ def panel(
     *,
     longest: int,
     color: Color = MASK_COLOR,
+    boxes: Sequence[Box] = (),
 ) -> np.ndarray:
-    """The image with a mask and clicks drawn on it, uint8 [h, w, 3], its longest side `longest` pixels.
+    """The image with a mask, boxes and clicks drawn on it, uint8 [h, w, 3], its longest side `longest` pixels.
 
     Args:
         image: uint8 [H, W, 3] RGB.
@@ -85,12 +86,18 @@ def panel(
         clicks: in pixels of the image, numbered in this order.
         longest: longest side of the panel, larger or smaller than the image's.
         color: of the mask.
+        boxes: in pixels of the image.
     """
     height, width = fitted_size(image.shape[:2], longest)
     sized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     sized_mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
     picture = Image.fromarray(tint(sized, sized_mask, color, line=max(2, longest // 200)))
     scale = width / image.shape[1], height / image.shape[0]
+    pen = ImageDraw.Draw(picture)
+    for left, top, right, bottom in boxes:
+        # From the outer edges of the outermost pixels.
+        corners = (left * scale[0], top * scale[1], (right + 1) * scale[0] - 1, (bottom + 1) * scale[1] - 1)
+        pen.rectangle(corners, outline=POSITIVE, width=max(2, longest // 200))
     _draw_clicks(picture, clicks, (0, 0), scale, marker_radius(longest))
     return np.asarray(picture)
 
@@ -113,9 +120,11 @@ def _draw_clicks(
         draw_click(pen, x, y, str(number), positive=click.positive, radius=radius)
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, clicks: Sequence[Click]) -> np.ndarray:
+def overlay(
+    image: np.ndarray, mask: np.ndarray, clicks: Sequence[Click], boxes: Sequence[Box] = ()
+) -> np.ndarray:
     """`panel` at the image's own size, or enlarged to 512 pixels where the numbers would be illegible."""
-    return panel(image, mask, clicks, longest=max(512, *image.shape[:2]))
+    return panel(image, mask, clicks, longest=max(512, *image.shape[:2]), boxes=boxes)
 
 
 class Window(NamedTuple):

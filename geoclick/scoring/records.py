@@ -12,6 +12,16 @@ UNANSWERED = ("unparsable", "failed")
 """Statuses of samples without an answer that can be read."""
 
 
+class Sampled(TypedDict):
+    """One of several sampled answers; fields as in Record, but those of its own mask."""
+
+    text: str
+    status: str
+    error: NotRequired[str]
+    score: NotRequired[float]
+    probability: NotRequired[float]
+
+
 class Record(TypedDict):
     """One sample with its query, its answer and how far the two masks agree.
 
@@ -39,6 +49,12 @@ class Record(TypedDict):
         target: the ground truth.
         valid: the pixels that count; None when all do.
         error: why the status is `failed`.
+        score: the segmenter's predicted IoU of the mask, where it decoded one.
+        probability: geometric mean of the probabilities of the answer's tokens, where the backend knows them.
+        agreement: mean IoU of all pairs of masks of sampled answers.
+        confidence: all of them together, see geoclick/inference/prediction.py.
+        boxes: [left, top, right, bottom] of each box of the answer, the outermost pixels inside it.
+        samples: all sampled answers; text, clicks and the scores above are those of one of them.
         predicted_as: of maps: pixels of the target by the class that the map gives them, in the protocol's order.
         rest_as: likewise for all other scored pixels, where the image has no other sample.
         coverage: of maps from proposals: share of the image's pixels in at least one of them.
@@ -64,6 +80,12 @@ class Record(TypedDict):
     target: Rle
     valid: Rle | None
     error: NotRequired[str]
+    score: NotRequired[float]
+    probability: NotRequired[float]
+    agreement: NotRequired[float]
+    confidence: NotRequired[float]
+    boxes: NotRequired[list[list[float]]]
+    samples: NotRequired[list[Sampled]]
     predicted_as: NotRequired[list[int]]
     rest_as: NotRequired[list[int]]
     coverage: NotRequired[float]

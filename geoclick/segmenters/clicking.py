@@ -184,9 +184,17 @@ def joint(
 
 def boxed(segmenter: Segmenter, embeddings: Sequence[Embedding], boxes: Sequence[Box]) -> list[np.ndarray]:
     """One mask for each box, bool [H, W]; boxes in pixels of their images."""
-    decoded = segmenter.decode(embeddings, [Prompt((), box=box) for box in boxes], multimask=False)
+    return [mask for mask, _ in prompted(segmenter, embeddings, [Prompt((), box=box) for box in boxes])]
+
+
+def prompted(
+    segmenter: Segmenter, embeddings: Sequence[Embedding], prompts: Sequence[Prompt]
+) -> list[ScoredMask]:
+    """The single mask of each prompt: for prompts with a box, which leave no choice among three masks."""
+    decoded = segmenter.decode(embeddings, prompts, multimask=False)
     planes = _planes(segmenter, embeddings, [answer.low_res for answer in decoded])
-    return [plane.cpu().numpy() for plane in planes]
+    scores = torch.cat([answer.scores for answer in decoded]).tolist() if decoded else []
+    return [ScoredMask(plane.cpu().numpy(), score) for plane, score in zip(planes, scores, strict=True)]
 
 
 def _decode_best(

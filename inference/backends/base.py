@@ -16,11 +16,13 @@ class Reply(NamedTuple):
         error: why there is no text, one sentence; else empty.
         probability: geometric mean of the probabilities of the answer's tokens, the one that ends it included; None if
             the backend does not know them.
+        tokens: their number; None if the backend does not count them.
     """
 
     text: str
     error: str = ""
     probability: float | None = None
+    tokens: int | None = None
 
 
 class Backend(Protocol):
@@ -37,6 +39,10 @@ class Backend(Protocol):
             images: uint8 [H, W, 3] RGB, one for each query.
             queries: the user's texts.
         """
+        ...
+
+    def sample(self, images: Sequence[np.ndarray], queries: Sequence[str], count: int) -> list[list[Reply]]:
+        """`count` replies to each query, sampled independently; arguments as in `answer`."""
         ...
 
     def read(self, text: str, size: tuple[int, int]) -> Answer:

@@ -11,7 +11,9 @@ import torch
 from geoclick.codec import Answer
 from geoclick.errors import GeoClickError
 from geoclick.inference import generative
+from geoclick.inference.backends import constrained, sampling
 from geoclick.inference.backends.base import Reply
+from geoclick.inference.backends.sampling import Sampling
 from geoclick.inference.generative import Generation
 from geoclick.vlms import encoding
 from geoclick.vlms.loading import resized_size
@@ -191,6 +193,12 @@ class Local:
 
     def answer(self, images: Sequence[np.ndarray], queries: Sequence[str]) -> list[Reply]:
         """See `Backend`."""
+        return [replies[0] for replies in self.sample(images, queries, 1)]
+
+    def sample(self, images: Sequence[np.ndarray], queries: Sequence[str], count: int) -> list[list[Reply]]:
+        """See `Backend`."""
+        repeated = [i for i in range(len(queries)) for _ in range(count)]
+        images, queries = [images[i] for i in repeated], [queries[i] for i in repeated]
         answers = generate(
             self.vlm,
             images,
@@ -198,10 +206,38 @@ class Local:
             answer_format=self.answer_format,
             batch_size=self.generation.batch_size,
             max_new_tokens=self.generation.max_new_tokens,
-            temperature=self.generation.temperature,
+            temperature=0.0 if self.generation.seeded else self.generation.temperature,
             in_step=self.in_step,
+            constrain=self._constrain(images, queries, count),
         )
-        return [Reply(one.text, probability=one.probability) for one in answers]
+        replies = [Reply(one.text, probability=one.probability, tokens=one.tokens) for one in answers]
+        return [replies[start : start + count] for start in range(0, len(replies), count)]
+
+    def _constrain(
+        self, images: Sequence[np.ndarray], queries: Sequence[str], count: int
+    ) -> Constrain | None:
+        """What changes the choice of tokens; each query comes `count` times in a row."""
+        generation = self.generation
+        if not (generation.constrained or generation.seeded):
+            return None
+        numbers = [i % count for i in range(len(queries))]
+        seeds = sampling.seeds_of(generation.seed or 0, images, queries, numbers)
+        limit = generation.max_new_tokens or MAX_NEW_TOKENS[self.answer_format]
+
+        def constrain(chosen: Sequence[int]) -> "Adjust":
+            changes: list[Adjust] = []
+            if generation.constrained:
+                frames = [
+                    self.vlm.frame((images[i].shape[0], images[i].shape[1]), self.answer_format)
+                    for i in chosen
+                ]
+                patterns = [constrained.pattern_of(frame, limit) for frame in frames]
+                changes.append(constrained.of(self.vlm).adjust(patterns))
+            if generation.seeded:
+                changes.append(Sampling([seeds[i] for i in chosen], generation.temperature))
+            return constrained.in_turn(*changes)
+
+        return constrain
 
     def read(self, text: str, size: tuple[int, int]) -> Answer:
         """See `Backend`."""

@@ -89,9 +89,19 @@ class Server:
 
     def answer(self, images: Sequence[np.ndarray], queries: Sequence[str]) -> list[Reply]:
         """See `Backend`; raises GeoClickError if no further request makes sense."""
+        return [replies[0] for replies in self.sample(images, queries, 1)]
+
+    def sample(self, images: Sequence[np.ndarray], queries: Sequence[str], count: int) -> list[list[Reply]]:
+        """See `Backend`; raises as `answer`."""
         files = {id(image): encode(image, self.side, self.image_format) for image in images}
-        pairs = zip(images, queries, strict=True)
-        return self.sender.send([self._request(files[id(image)], query) for image, query in pairs])
+        replies = self.sender.send(
+            [
+                self._request(files[id(image)], query, number)
+                for image, query in zip(images, queries, strict=True)
+                for number in range(count)
+            ]
+        )
+        return [replies[start : start + count] for start in range(0, len(replies), count)]
 
     def read(self, text: str, size: tuple[int, int]) -> Answer:
         """See `Backend`."""
@@ -114,7 +124,8 @@ class Server:
             **({"reasoning_effort": self.reasoning_effort} if self.reasoning_effort else {}),
         }
 
-    def _request(self, url: str, query: str) -> Request:
+    def _request(self, url: str, query: str, number: int) -> Request:
+        """The request of an answer, by its number among those to the query: equal requests are sent once."""
         chat = prompts.zero_shot(query) if self.zero_shot else trained(query, self.answer_format)
         body: dict[str, Yaml] = {"model": self.name, "messages": cast("Yaml", with_image(chat, url))}
         if self.temperature is not None:
@@ -123,7 +134,8 @@ class Server:
             body["max_tokens"] = self.max_new_tokens
         if self.reasoning_effort is not None:
             body["reasoning_effort"] = self.reasoning_effort
-        content = json.dumps([body, self.structured], sort_keys=True)
+        decisive: list[Yaml] = [body, self.structured, *([number] if number else [])]
+        content = json.dumps(decisive, sort_keys=True)
         return Request(hashlib.sha256(content.encode()).hexdigest(), body)
 
 

@@ -18,6 +18,9 @@ from geoclick.codec import Answer
 from geoclick.errors import GeoClickError, first_line
 from geoclick.inference import generative
 from geoclick.inference.backends.base import Reply
+from geoclick.inference.backends.constrained import pattern_of
+from geoclick.inference.backends.local import MAX_NEW_TOKENS
+from geoclick.inference.backends.sampling import seeds_of
 from geoclick.inference.generative import Generation
 from geoclick.vlms import encoding, loading
 from geoclick.vlms.loading import Base
@@ -163,6 +166,13 @@ class Vllm:
 
     def answer(self, images: Sequence[np.ndarray], queries: Sequence[str]) -> list[Reply]:
         """See `Backend`; raises GeoClickError if vLLM fails, or resizes images to another size than `local`."""
+        return [replies[0] for replies in self.sample(images, queries, 1)]
+
+    def sample(self, images: Sequence[np.ndarray], queries: Sequence[str], count: int) -> list[list[Reply]]:
+        """See `Backend`; raises as `answer`."""
+        repeated = [i for i in range(len(queries)) for _ in range(count)]
+        images, queries = [images[i] for i in repeated], [queries[i] for i in repeated]
+        seeds = self._seeds(images, queries, count)
         chats = [prompts.messages(query, answer_format=self.answer_format) for query in queries]
         tokens = encoding.encode_prompts(self.processor, chats)
         sizes = [(image.shape[0], image.shape[1]) for image in images]
@@ -174,13 +184,25 @@ class Vllm:
                 Prompt(prompt_token_ids=tokens[i], multi_modal_data={"image": pictures[id(images[i])]})
                 for i in fitting
             ],
-            [self._sampling(sizes[i]) for i in fitting],
+            [self._sampling(sizes[i], seeds[i]) for i in fitting],
         )
         replies = {}
         for i, output in zip(fitting, outputs, strict=True):
             self._check_size(output, visual[i], sizes[i])
             replies[i] = self._reply(output.outputs[0])
-        return [replies.get(i) or self._too_long(len(ids)) for i, ids in enumerate(tokens)]
+        complete = [replies.get(i) or self._too_long(len(ids)) for i, ids in enumerate(tokens)]
+        return [complete[start : start + count] for start in range(0, len(complete), count)]
+
+    def _seeds(
+        self, images: Sequence[np.ndarray], queries: Sequence[str], count: int
+    ) -> Sequence[int | None]:
+        """A seed for each answer, None for the most likely tokens; each query comes `count` times in a row."""
+        if not self.generation.temperature:
+            return [None] * len(queries)
+        if self.generation.seed is None:
+            return torch.randint(2**31, (len(queries),)).tolist()
+        numbers = [i % count for i in range(len(queries))]
+        return [seed % 2**31 for seed in seeds_of(self.generation.seed, images, queries, numbers)]
 
     def _generate(self, asked: Sequence[Prompt], sampling: "Sequence[SamplingParams]") -> Sequence[Output]:
         if not asked:
@@ -190,17 +212,16 @@ class Vllm:
         except Exception as error:  # of vLLM, its workers, CUDA or the library of the grammar
             raise GeoClickError(f"vLLM failed ({reason(error)}); rerun the command to continue.") from error
 
-    def _sampling(self, size: tuple[int, int]) -> "SamplingParams":
+    def _sampling(self, size: tuple[int, int], seed: int | None) -> "SamplingParams":
         """How the answer about an image of `size` (height, width) is generated."""
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        generation, structured, seed = self.generation, None, None
+        generation, structured = self.generation, None
         if self.constrained:
-            structured = StructuredOutputsParams(regex=self.base.frame(size, self.answer_format).pattern())
-        if generation.temperature:
-            # Of torch's global generator, which evaluations seed for each batch.
-            seed = int(torch.randint(2**31, (1,)))
+            frame = self.base.frame(size, self.answer_format)
+            limit = generation.max_new_tokens or MAX_NEW_TOKENS[self.answer_format]
+            structured = StructuredOutputsParams(regex=pattern_of(frame, limit))
         return SamplingParams(
             temperature=generation.temperature,
             seed=seed,
@@ -223,7 +244,8 @@ class Vllm:
     def _reply(self, completion: Completion) -> Reply:
         tokens, total = list(completion.token_ids), completion.cumulative_logprob
         text = self.processor.tokenizer.batch_decode([tokens], skip_special_tokens=True)[0].strip()
-        return Reply(text, probability=None if total is None else math.exp(total / max(1, len(tokens))))
+        probability = None if total is None else math.exp(total / max(1, len(tokens)))
+        return Reply(text, probability=probability, tokens=len(tokens))
 
     def _too_long(self, tokens: int) -> Reply:
         return Reply(

@@ -79,7 +79,6 @@ class Generative:
         models = pipeline.from_options(
             _on_device(options),
             batch_size=options.batch_size,
-            temperature=options.temperature,
             ledger=Path(options.output) / ledger.FOLDER,
         )
         if processes.is_first():
@@ -95,7 +94,11 @@ class Generative:
 
         vlm, generation = self.pipeline.vlm, self.pipeline.generation
         if isinstance(vlm, Server):
-            return vlm.describe() | _describe_segmenter(self.pipeline.segmenter, self.pipeline.decode)
+            return {
+                **vlm.describe(),
+                **generation.describe(),
+                **_describe_segmenter(self.pipeline.segmenter, self.pipeline.decode),
+            }
         min_pixels, max_pixels = loading.pixel_limits(vlm.processor)
         return {
             "vlm": vlm.name,
@@ -112,6 +115,7 @@ class Generative:
             "temperature": generation.temperature,
             # Only then, so that the other folders of earlier versions can be continued.
             **({"quantise": vlm.quantized} if vlm.quantized else {}),
+            **generation.describe(),
             **_describe_segmenter(self.pipeline.segmenter, self.pipeline.decode),
         }
 

@@ -17,6 +17,7 @@ from geoclick.errors import GeoClickError, single_line
 from geoclick.files import write_whole
 from geoclick.geo.tiles import source
 from geoclick.inference.evaluation.confusion import MapSums
+from geoclick.inference.evaluation.ranking import Rankings
 from geoclick.scoring import metrics, query_kinds, records, semantic
 from geoclick.scoring.intervals import bootstrap_interval
 from geoclick.scoring.records import Record
@@ -65,6 +66,7 @@ class Counts:
         false_alarms: of these, samples with a mask.
         unanswered: of these, samples without an answer that can be read.
         missed: samples with a target and without a mask.
+        sampled: sampled answers by status.
     """
 
     n: int = 0
@@ -75,6 +77,7 @@ class Counts:
     false_alarms: int = 0
     unanswered: int = 0
     missed: int = 0
+    sampled: Counter[str] = field(default_factory=Counter)
 
     def count(self, record: Record, masked: bool) -> None:
         """Count one record; `masked`: whether its predicted mask has any pixel."""
@@ -86,17 +89,16 @@ class Counts:
         self.false_alarms += masked and not record["area"]
         self.unanswered += not record["area"] and record["status"] in records.UNANSWERED
         self.missed += not masked and record["area"] > 0
+        self.sampled.update(sample["status"] for sample in record.get("samples", []))
 
     def result(self) -> dict[str, Any]:
         """`answers`, `no_target` and `mean_clicks`; a ratio of nothing is None."""
-        statuses = self.statuses
-        parsed = sum(statuses[status] for status in PARSED)
         wrong = self.false_alarms + self.unanswered
         return {
             "answers": {
-                "by_status": dict(sorted(statuses.items())),
-                "parse_rate": (statuses["ok"] + statuses["empty"]) / parsed if parsed else None,
+                **_by_status(self.statuses),
                 "dropped": self.dropped,
+                **({"sampled": _by_status(self.sampled)} if self.sampled else {}),
             },
             "no_target": {
                 "n": self.without_target,
@@ -107,6 +109,13 @@ class Counts:
             },
             "mean_clicks": self.clicks / self.n,
         }
+
+
+def _by_status(statuses: Counter[str]) -> dict[str, Any]:
+    """Answers by status, and the share of those in the requested format among the model's; None without any."""
+    parsed = sum(statuses[status] for status in PARSED)
+    rate = (statuses["ok"] + statuses["empty"]) / parsed if parsed else None
+    return {"by_status": dict(sorted(statuses.items())), "parse_rate": rate}
 
 
 def size_of(area: int) -> str | None:
@@ -157,20 +166,21 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
 
     Returns:
         `scores`; the scores of the groups of each of PARTS; `size_bounds`; `answers`, `no_target`, `mean_clicks`;
-        `small_targets` if there is a segmenter; of maps `confusion`, and `coverage` if they are from proposals;
-        `protocol`. In mode semantic, which scores the complete set, `by_category` holds the classes and the other
-        groupings are empty.
+        `small_targets` if there is a segmenter; `ranking` if predictions have scores; of maps `confusion`, and
+        `coverage` if they are from proposals; `protocol`. In mode semantic, which scores the complete set,
+        `by_category` holds the classes and the other groupings are empty.
 
     Raises:
         GeoClickError: there are no records.
     """
     counts, small = Counts(), SmallTargets(protocol.get("segmenter") or "")
-    maps = MapSums.of_classes(protocol.get("classes"))
+    maps, rankings = MapSums.of_classes(protocol.get("classes")), Rankings()
 
     def counted() -> Iterator[tuple[Record, bool]]:
         for record in entries:
             masked = masks.area(record["mask"]) > 0
             counts.count(record, masked)
+            rankings.count(record)
             if small.segmenter:
                 small.count(record["target"])
             if maps:
@@ -182,6 +192,8 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
     result = {**blocks, "size_bounds": list(SIZE_BOUNDS), **counts.result()}
     if small.segmenter:
         result["small_targets"] = small.result()
+    if ranked := rankings.result():
+        result["ranking"] = ranked
     if maps:
         result["confusion"] = maps.result()
         if covered := maps.coverage_result():

@@ -41,6 +41,7 @@ def score_sample(sample: "Sample", prediction: "Prediction", mode: str) -> Recor
     }
     if prediction.error:
         record["error"] = prediction.error
+    _add_scores(record, prediction)
     if counts := prediction.counts:
         record["predicted_as"] = list(counts.predicted_as)
         if counts.rest_as is not None:
@@ -48,3 +49,19 @@ def score_sample(sample: "Sample", prediction: "Prediction", mode: str) -> Recor
         if counts.coverage is not None and counts.proposals is not None:
             record |= {"coverage": round(counts.coverage, 6), "proposals": counts.proposals}
     return record
+
+
+def _add_scores(record: Record, prediction: "Prediction") -> None:
+    """Add what is known about how good the mask is, the boxes and the sampled answers."""
+    if prediction.score is not None:
+        record["score"] = round(prediction.score, 6)
+    if prediction.probability is not None:
+        record["probability"] = round(prediction.probability, 6)
+    if prediction.agreement is not None:
+        record["agreement"] = round(prediction.agreement, 6)
+    if prediction.confidence is not None:
+        record["confidence"] = round(prediction.confidence, 6)
+    if prediction.boxes:
+        record["boxes"] = [list(box) for box in prediction.boxes]
+    if prediction.samples:
+        record["samples"] = [sample.record() for sample in prediction.samples]

@@ -64,12 +64,20 @@ def describe(options: PredictOptions, pipeline: Pipeline) -> dict[str, Yaml]:
         "answer_format": pipeline.generation.answer_format,
         "max_new_tokens": pipeline.generation.max_new_tokens,
         **model,
+        **_describe_sampling(options, pipeline),
         "segmenter": options.segmenter,
         "segmenter_sha256": pipeline.segmenter.sha256,
         "decode": options.decode,
         "bands": list(options.bands),
         "stretch": list(options.stretch),
     }
+
+
+def _describe_sampling(options: PredictOptions, pipeline: Pipeline) -> dict[str, Yaml]:
+    """How tokens are chosen and answers are put together, where it is not the default."""
+    seeded = options.temperature and not isinstance(pipeline.vlm, Server)
+    sampling: dict[str, Yaml] = {"temperature": options.temperature, "seed": options.seed}
+    return (sampling if seeded else {}) | pipeline.generation.describe()
 
 
 def _describe_local(options: PredictOptions, vlm: Vlm | Vllm) -> dict[str, Yaml]:

@@ -69,7 +69,7 @@ class ImageJob(Job):
         return lines
 
     def _overlay(self, prediction: Prediction) -> np.ndarray:
-        return click_drawing.overlay(self.pixels, prediction.mask, prediction.clicks)
+        return click_drawing.overlay(self.pixels, prediction.mask, prediction.clicks, prediction.boxes)
 
 
 def found(text: str, image: Input, status: str, clicks: int, area: int) -> str:

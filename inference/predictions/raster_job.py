@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.jobs import Job
 from geoclick.inference.predictions.options import TILE
 from geoclick.inference.predictions.records import Setting
-from geoclick.inference.windows import WORST_FIRST
+from geoclick.inference.windows import WORST_FIRST, lowest_scores
 from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
@@ -103,13 +103,17 @@ class RasterJob(Job):
             answer = self._answers[text]
             mask = prediction.mask if valid is None else prediction.mask & valid
             answer.writer.add(tile, mask, valid)
-            answer.pieces.add(mask, window, number, prediction.score)
+            answer.pieces.add(mask, window, number, prediction.score, prediction.confidence)
             answer.clicks += [
                 (click._replace(x=click.x + window.column, y=click.y + window.row), number)
                 for click in prediction.clicks
             ]
+            boxes = tuple(
+                (left + window.column, top + window.row, right + window.column, bottom + window.row)
+                for left, top, right, bottom in prediction.boxes
+            )
             # Without the mask, which is written.
-            answer.windows.append((number, _without_mask(prediction)))
+            answer.windows.append((number, replace(_without_mask(prediction), boxes=boxes)))
 
     def _add_empty(self, until: Tile | None) -> None:
         """Add the windows without data before `until`; None adds all."""
@@ -186,7 +190,7 @@ class RasterJob(Job):
         prediction = self._together(answer)
         record = records.record_of(self.setting, self.image, text, view.full_size, prediction)
         listed: list[Yaml] = [
-            {"number": number, "status": one.status, "score": one.score, "clicks": len(one.clicks)}
+            {"number": number, "status": one.status, "clicks": len(one.clicks), **records.scores_of(one)}
             for number, one in answer.windows
         ]
         pixels = view.size[0] * view.size[1]
@@ -215,7 +219,6 @@ class RasterJob(Job):
         rows, columns = self._view.scale
         parts = [one for _, one in answer.windows]
         statuses = {one.status for one in parts}
-        scores = [one.score for one in parts if one.score is not None]
         clicks = tuple(
             click._replace(x=(click.x + 0.5) * columns - 0.5, y=(click.y + 0.5) * rows - 0.5)
             for click, _ in answer.clicks
@@ -226,7 +229,12 @@ class RasterJob(Job):
             text="\n".join(one.text for one in parts),
             status=next((status for status in WORST_FIRST if status in statuses), "empty"),
             dropped=tuple(reason for one in parts for reason in one.dropped),
-            score=min(scores, default=None),
+            boxes=tuple(
+                (left * columns, top * rows, (right + 1) * columns - 1, (bottom + 1) * rows - 1)
+                for one in parts
+                for left, top, right, bottom in one.boxes
+            ),
+            **lowest_scores(parts),
         )
 
     def _counts(self, answer: _Answer) -> list[str]:
@@ -245,14 +253,7 @@ class RasterJob(Job):
 
 
 def _without_mask(prediction: Prediction) -> Prediction:
-    return Prediction(
-        np.zeros((0, 0), bool),
-        prediction.clicks,
-        prediction.text,
-        prediction.status,
-        prediction.dropped,
-        prediction.score,
-    )
+    return replace(prediction, mask=np.zeros((0, 0), bool))
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
@@ -270,6 +271,7 @@ def object_layer(of_text: dict[str, Objects]) -> Layer:
         "pixels": np.concatenate([one.pixels for one in parts]),
         "area_m2": np.concatenate([one.areas for one in parts]),
         "score": np.concatenate([one.scores for one in parts]),
+        "confidence": np.concatenate([one.confidences for one in parts]),
         "window": np.concatenate([one.windows for one in parts]),
         "windows": np.concatenate([one.joined for one in parts]),
     }

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from geoclick import files
 from geoclick.geo.reading import PixelOptions
@@ -68,11 +69,30 @@ def record_of(
         "size": list(size),
         "text": prediction.text,
         "status": prediction.status,
-        "score": None if prediction.score is None else round(prediction.score, 6),
+        **scores_of(prediction),
         "clicks": clicks,
+        **_boxes_and_samples(prediction),
         "dropped": list(prediction.dropped),
         "request": request(setting.about, image.path, text),
     }
+
+
+def scores_of(prediction: Prediction) -> dict[str, Yaml]:
+    """The scores of an answer; `agreement` only if several were sampled."""
+    values = {
+        "score": prediction.score,
+        "probability": prediction.probability,
+        "confidence": prediction.confidence,
+        **({} if prediction.agreement is None else {"agreement": prediction.agreement}),
+    }
+    return {name: None if value is None else round(value, 6) for name, value in values.items()}
+
+
+def _boxes_and_samples(prediction: Prediction) -> dict[str, Yaml]:
+    """The boxes of an answer and all sampled answers, where there are any."""
+    boxes: list[Yaml] = [list(box) for box in prediction.boxes]
+    samples: list[Yaml] = [cast("Yaml", sample.record()) for sample in prediction.samples]
+    return ({"boxes": boxes} if boxes else {}) | ({"samples": samples} if samples else {})
 
 
 def write(folder: Path, stem: str, record: Mapping[str, Yaml]) -> None:

@@ -56,6 +56,8 @@ class Comparison(Scores):
         wins: samples with a higher IoU in B.
         losses: samples with a lower IoU in B.
         ties: samples with equal IoU.
+        answers: shares of the answers in the requested format and numbers of answers by status, as [of A, of B]; None
+            where there are none.
         protocol: what differs between the protocols, by key, as [of A, of B].
     """
 
@@ -69,20 +71,22 @@ class Comparison(Scores):
     wins: int
     losses: int
     ties: int
+    answers: dict[str, list[float | None]]
     protocol: dict[str, list[Any]]
 
 
 def compare(
-    folders: tuple[Path, Path], protocols: Sequence[dict[str, Any]], pairs: RecordPairs, seed: int
+    folders: tuple[Path, Path], summaries: Sequence[dict[str, Any]], pairs: RecordPairs, seed: int
 ) -> Comparison:
     """The comparison of two runs.
 
     Args:
         folders: of A and of B.
-        protocols: of A and of B, with the same mode.
+        summaries: the metrics.json of A and of B, with the same mode.
         pairs: their records.
         seed: of resamples and permutations.
     """
+    protocols = [summary["protocol"] for summary in summaries]
     a, b = (numbers[:, 0] for numbers in pairs.arrays())
     mode = protocols[0].get("mode", "")
     scores = semantic_scores(pairs, seed) if mode == "semantic" else sample_scores(pairs, seed)
@@ -98,11 +102,25 @@ def compare(
         "losses": int(np.count_nonzero(b < a)),
         "ties": int(np.count_nonzero(b == a)),
         **scores,
+        "answers": answers([summary.get("answers", {}) for summary in summaries]),
         "protocol": {
             key: [protocol.get(key) for protocol in protocols]
             for key in dict.fromkeys([*protocols[0], *protocols[1]])
             if protocols[0].get(key) != protocols[1].get(key)
         },
+    }
+
+
+def answers(runs: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
+    """The answers of two runs side by side, see `Comparison`; empty if no model was asked."""
+    if all(run.get("parse_rate") is None for run in runs):
+        return {}
+    rates: dict[str, list[float | None]] = {"parse_rate": [run.get("parse_rate") for run in runs]}
+    if any("sampled" in run for run in runs):
+        rates["sampled_parse_rate"] = [run.get("sampled", {}).get("parse_rate") for run in runs]
+    counts = [run.get("by_status", {}) for run in runs]
+    return rates | {
+        status: [count.get(status, 0) for count in counts] for status in sorted({*counts[0], *counts[1]})
     }
 
 

@@ -44,10 +44,23 @@ def render(result: Comparison, protocols: Sequence[Mapping[str, Any]], pairs: Re
         result=result,
         semantic=semantic,
         scores=[((title,), values[key]) for key, title in SCORES.items() if key in values],
+        answers=_answers(result),
         groups=groups,
         galleries=galleries,
         colors=click_drawing.COLORS,
     )
+
+
+def _answers(result: Comparison) -> list[list[str]]:
+    """The rows of the table of answers."""
+    names = {
+        "parse_rate": "in the requested format",
+        "sampled_parse_rate": "sampled answers in the requested format",
+    }
+    return [
+        [names[key], *map(pages.number, values)] if key in names else [key, *map(str, values)]
+        for key, values in result["answers"].items()
+    ]
 
 
 def _figures(

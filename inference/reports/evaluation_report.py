@@ -28,6 +28,13 @@ COLUMNS = {"miou": "mIoU", "miou_interval": "95 % interval", "oiou": "oIoU"} | {
     key: METRICS[key] for key in ("pr@0.5", "pr@0.7", "pr@0.9", "boundary_iou")
 }
 """Scores in a table of groups, where the groups have them."""
+RANKED = {
+    "score": "predicted IoU",
+    "probability": "token probability",
+    "agreement": "agreement of votes",
+    "confidence": "confidence",
+}
+"""Scores of single predictions, by their names in a record."""
 GROUPS = {
     "task": "by_task",
     "target size": "by_size",
@@ -64,6 +71,7 @@ def render(name: str, summary: Mapping[str, Any], records: Path, *, count: int) 
         semantic=semantic,
         tiles=_tiles(summary),
         published=_published(summary),
+        ranking=_ranking(summary),
         groups=[] if semantic else _groups(summary),
         histogram=charts.iou_histogram(index.ious[index.targets] if semantic else index.ious),
         galleries=_galleries(records, index, Path(protocol["root"]), recorded_rule(protocol), count),
@@ -102,7 +110,18 @@ def _tiles(summary: Mapping[str, Any]) -> list[Tile]:
     if answers["parse_rate"] is not None:
         tiles.append((pages.number(answers["parse_rate"]), "of the answers in the requested format"))
         tiles.append((pages.number(summary["mean_clicks"], 1), "clicks per answer"))
+    if sampled := answers.get("sampled"):
+        tiles.append((pages.number(sampled["parse_rate"]), "of the sampled answers in the requested format"))
     return [*tiles, (str(scores["n"]), "samples")]
+
+
+def _ranking(summary: Mapping[str, Any]) -> list[list[str]]:
+    """The rows of the table of how well scores order samples."""
+    keys = ("spearman", "aurc", "random_aurc", "best_aurc")
+    return [
+        [RANKED[name], str(values["n"]), *(pages.number(values[key]) for key in keys)]
+        for name, values in summary.get("ranking", {}).items()
+    ]
 
 
 def _semantic_tiles(scores: Mapping[str, Any]) -> list[Tile]:

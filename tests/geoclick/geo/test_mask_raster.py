@@ -27,7 +27,8 @@ def write(path, mask, valid, tile, overlap, longest=50, scores=None):
         own, data = tiles.crop(mask & valid, window), tiles.crop(valid, window)
         if data.any():
             writer.add(place, own, None if data.all() else data)
-            pieces.add(own, window, number, None if scores is None else scores[number])
+            given = (None, None) if scores is None else (scores[number], scores[number] / 2)
+            pieces.add(own, window, number, *given)
         else:
             writer.add(place, None, None)
     writer.close()
@@ -83,7 +84,7 @@ def test_objects_are_the_components_of_the_complete_mask(tmp_path, seed, share):
     valid[:30, :40] = False
     scores = np.random.default_rng(seed).random(100)
     writer, pieces = write(tmp_path / "a.tif", mask, valid, 64, 16, scores=scores)
-    found = objects.from_mask(writer.path, pieces, *PLACE, tolerance=0)
+    found = objects.from_file(writer.path, pieces, *PLACE, tolerance=0)
     labels, count = ndimage.label(mask & valid)
     assert len(found) == count
     first = np.array([np.argwhere(labels == number)[0] for number in range(1, count + 1)])
@@ -106,13 +107,14 @@ def test_objects_are_the_components_of_the_complete_mask(tmp_path, seed, share):
         assert found.joined[number] == (shares > 0).sum()
         assert found.windows[number] == shares.argmax()
         assert found.scores[number] == pytest.approx((shares * scores[: len(shares)]).sum() / shares.sum())
+    np.testing.assert_allclose(found.confidences, found.scores / 2)
 
 
 @pytest.mark.parametrize(("tolerance", "share"), [(1.0, 0.9), (1.5, 0.5), (3.0, 0.4)])
 def test_polygons_are_within_the_tolerance_of_the_outlines(tmp_path, tolerance, share):
     mask = blobs(120, 150, 5)
     writer, pieces = write(tmp_path / "a.tif", mask, np.ones_like(mask), 200, 0)
-    exact, simple = (objects.from_mask(writer.path, pieces, *PLACE, tolerance=t) for t in (0, tolerance))
+    exact, simple = (objects.from_file(writer.path, pieces, *PLACE, tolerance=t) for t in (0, tolerance))
     distances = shapely.hausdorff_distance(exact.shapes, simple.shapes)
     assert 0 < distances.max() <= tolerance * 0.5 + 1e-9
     assert shapely.is_valid(simple.shapes).all()
@@ -124,11 +126,12 @@ def test_polygons_are_within_the_tolerance_of_the_outlines(tmp_path, tolerance, 
 def test_noise_and_an_empty_mask_have_objects_too(tmp_path):
     noise = np.random.default_rng(0).random((90, 80)) > 0.5
     writer, pieces = write(tmp_path / "a.tif", noise, np.ones_like(noise), 32, 8)
-    found = objects.from_mask(writer.path, pieces, *PLACE, tolerance=0)
+    found = objects.from_file(writer.path, pieces, *PLACE, tolerance=0)
     assert len(found) == ndimage.label(noise)[1]
     assert np.isnan(found.scores).all()
+    assert np.isnan(found.confidences).all()
     empty = np.zeros_like(noise)
     writer, pieces = write(tmp_path / "b.tif", empty, np.ones_like(noise), 32, 8)
-    assert len(objects.from_mask(writer.path, pieces, *PLACE, tolerance=1.0)) == 0
+    assert len(objects.from_file(writer.path, pieces, *PLACE, tolerance=1.0)) == 0
     pieces.add(np.zeros((3, 3), bool), Window(0, 0, 3, 3), 0, 0.5)
     assert pieces.points == []

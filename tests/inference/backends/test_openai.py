@@ -121,6 +121,21 @@ def test_no_more_than_the_beginning_of_an_error_is_read(fault):
     assert reply.text == points("bad")
 
 
+def test_every_sample_is_a_request_of_its_own_and_sent_once(tmp_path):
+    with FaultyServer({"road": "refuse"}) as server:
+        made = backend(server, folder=tmp_path)
+        sampled = made.sample([IMAGE] * 2, ["tank", "road"], 3)
+        assert (server.seen["tank"], server.seen["road"]) == (3, 3)
+        assert [[bool(reply.text) for reply in own] for own in sampled] == [[True] * 3, [False] * 3]
+        # A continued run with more samples asks for those only; the first sample is the answer of a run without.
+        again = backend(server, folder=tmp_path)
+        assert again.sample([IMAGE], ["tank"], 4)[0][:3] == sampled[0]
+        assert again.answer([IMAGE], ["tank"]) == sampled[0][:1]
+        assert server.seen["tank"] == 4
+    bodies = [body for body in server.sent if "Target: tank" in str(body)]
+    assert all(body == bodies[0] for body in bodies)
+
+
 def test_the_reasoning_effort_is_sent_and_recorded_only_if_it_is_given():
     with FaultyServer() as server:
         plain, low = backend(server), backend(server, reasoning_effort="low")

@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference import evaluate, pipeline, predict
 from geoclick.inference.backends import vllm_loading
+from geoclick.inference.backends.constrained import pattern_of
 from geoclick.inference.backends.local import Local
 from geoclick.inference.generative import Generation
 from geoclick.options import GenerationOptions
@@ -136,9 +137,22 @@ def test_answers_are_constrained_to_the_format_about_the_image(vllm, tmp_path, i
     assert patterns == [
         None,
         None,
-        *(free.base.frame(size, "compact").pattern() for size in ((64, 64), (48, 96))),
+        *(
+            pattern_of(free.base.frame(size, "compact"), free.generation.max_new_tokens)
+            for size in ((64, 64), (48, 96))
+        ),
     ]
     assert patterns[2] != patterns[3]
+
+
+def test_sampled_answers_depend_on_the_seed_and_their_number_only(base, images, vllm):
+    seeded = vllm_loading.load(options_of(base), replace(GENERATION, temperature=1.5, seed=3))
+    together = seeded.sample(images[:2], QUERIES[:2], 3)
+    assert [len(replies) for replies in together] == [3, 3]
+    seeds = [params.seed for _, params in vllm[0].asked]
+    assert len(set(seeds)) == 6
+    assert seeded.sample(images[1:2], QUERIES[1:2], 3) == together[1:]
+    assert [replies[0] for replies in together] == seeded.answer(images[:2], QUERIES[:2])
 
 
 def test_a_query_that_is_too_long_fails_alone(base, images, vllm):

@@ -197,6 +197,20 @@ def test_predictors_without_a_model_have_no_parse_rate(entries):
     assert summary["answers"]["parse_rate"] is None
 
 
+def test_sampled_answers_are_counted_and_scores_are_ranked(entries):
+    sampled = [{"text": "", "status": status} for status in ("ok", "empty", "unparsable", "failed")]
+    ious = [entry["iou"] for entry in entries]
+    given = [entry | {"samples": sampled, "score": entry["iou"]} for entry in entries]
+    summary = results.summarise(given, protocol())
+    assert summary["answers"]["sampled"] == {
+        "by_status": {"empty": 6, "failed": 6, "ok": 6, "unparsable": 6},
+        "parse_rate": 2 / 3,
+    }
+    assert summary["ranking"]["score"]["spearman"] == pytest.approx(1)
+    assert summary["ranking"]["score"]["random_aurc"] == pytest.approx(1 - np.mean(ious))
+    assert list(summary["ranking"]) == ["score"]
+
+
 def test_nothing_to_score():
     for mode in ("native", "semantic"):
         with pytest.raises(GeoClickError, match="nothing to score"):

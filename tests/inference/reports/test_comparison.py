@@ -225,3 +225,28 @@ def test_samples_of_one_image_are_no_independent_observations(tmp_path):
     assert clustered["miou"]["p_value"] == pytest.approx(alone["miou"]["p_value"])
     assert np.ptp(separate_interval) < np.ptp(interval) / 3
     assert separate["miou"]["p_value"] < alone["miou"]["p_value"]
+
+
+def test_the_answers_of_both_runs_are_counted(tmp_path):
+    def written(name, *statuses, **fields):
+        made = [one | {"status": status} | fields for one, status in zip(samples(0), statuses, strict=False)]
+        return evaluated.write(tmp_path / name, made, vlm="base")
+
+    free = written("free", "ok", "unparsable", "repaired", "empty")
+    sampled = [{"text": "", "status": "ok"}, {"text": "", "status": "unparsable"}]
+    enforced = written("enforced", "ok", "ok", "ok", "empty", samples=sampled)
+    result = compared(free, enforced, tmp_path / "out")
+    assert result["answers"] == {
+        "parse_rate": [0.5, 1.0],
+        "sampled_parse_rate": [None, 0.5],
+        "empty": [1, 1],
+        "ok": [1, 3],
+        "repaired": [1, 0],
+        "unparsable": [1, 0],
+    }
+    page = (tmp_path / "out/compare.html").read_text()
+    assert "<td>in the requested format</td><td>0.500</td><td>1.000</td>" in page
+    assert "<td>unparsable</td><td>1</td><td>0</td>" in page
+    stored = written("stored", *["stored"] * 4)
+    assert compared(stored, stored, tmp_path / "none")["answers"] == {}
+    assert "Answers" not in (tmp_path / "none/compare.html").read_text()

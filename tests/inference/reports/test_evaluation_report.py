@@ -56,6 +56,22 @@ def test_the_report_is_self_contained_and_escapes_text(tmp_path, root):
     assert "cannot" not in page
 
 
+def test_the_report_shows_how_well_scores_rank_and_how_many_samples_could_be_read(tmp_path, root):
+    sampled = [{"text": "", "status": status} for status in ("ok", "ok", "empty", "unparsable")]
+    scored = [
+        record | {"samples": sampled, "confidence": 0.1 * i, "score": 0.5}
+        for i, record in enumerate(answers())
+    ]
+    page = page_of(tmp_path, root, scored)
+    ranked = section(page, "How well scores order the samples")
+    assert "<td>predicted IoU</td><td>4</td><td>" + DASH in ranked
+    assert "<td>confidence</td>" in ranked
+    assert "agreement of votes" not in ranked
+    assert "0.750" in page
+    assert "of the sampled answers in the requested format" in page
+    assert "How well scores" not in page_of(tmp_path, root, answers())
+
+
 def test_the_report_shows_every_score(tmp_path, root):
     page = page_of(tmp_path, root, answers())
     assert f"<b>{(1 + 576 / 1024 + 0 + 1) / 4:.3f}</b><span>mIoU (gIoU), 95 % interval" in page
