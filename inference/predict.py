@@ -11,8 +11,10 @@ with the text. An image that fails is reported at the end, with exit code 1 (0 w
 failures.jsonl; the others are answered. The same command again continues.
 
 With `--classes` CLIP and SAM, or SAM 3 (`--method sam3`), make a map of all classes instead, and the overlay has a
-legend. For a GeoTIFF or JPEG 2000 that is georeferenced, the map is also written as GeoTIFF, and its regions as
-GeoPackage and GeoJSON.
+legend. A GeoTIFF or JPEG 2000 is read and written in windows likewise; the map is that of the complete image. It is
+also written as GeoTIFF and, if it is georeferenced, its regions as GeoPackage and GeoJSON.
+
+With `--engine ray` the workers of a Ray cluster answer the images, and this process writes the outputs.
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Ray without processes, for tests of what a driver does: calls are made in this process, in a random order."""
 
 import random
+from types import SimpleNamespace
 
 
 class Ray:
@@ -16,6 +17,10 @@ class Ray:
         self.random = random.Random(seed)
         self.started = self.killed = 0
         self.dead_on_start = False
+        self.util = SimpleNamespace(get_node_ip_address=lambda: "10.0.0.7")
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": 3.0}}]
 
     def is_initialized(self):
         return True

@@ -1,4 +1,4 @@
-"""Maps of classes as GeoTIFF, GeoPackage and GeoJSON; their coordinates against independent computations."""
+"""Maps of classes as GeoPackage and GeoJSON; their coordinates against independent computations."""
 
 import json
 from math import cos, radians, sin
@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rasterio import Affine
+from skimage import measure
 
 from geoclick.errors import GeoClickError
 from geoclick.geo import vectors, writing
 from geoclick.geo.georeference import Georeference
 from geoclick.geo.tiles import Window
 from tests import geotiffs
+from tests.geoclick.geo.class_maps import NAMES, regions_of
 
 rasterio, pyogrio, shapely = geotiffs.rasterio, geotiffs.pyogrio, geotiffs.shapely
-NAMES, COLORS = ("background", "building", "road"), ((0, 0, 0), (230, 75, 60), (66, 133, 214))
-
 UTM = Georeference("EPSG:32633", Affine(0.5, 0, 500_100, 0, -0.5, 5_000_200), None)
 ANGLE = radians(30)
 ROTATED = Georeference(
@@ -67,9 +67,9 @@ def same_points(found, expected, tolerance):
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_the_coordinates_of_polygons(labels, confidence, name):
+def test_the_coordinates_of_polygons(labels, confidence, name, tmp_path):
     place = PLACES[name]
-    regions = writing.polygons(labels, confidence, place.crs, place.transform)
+    regions = regions_of(tmp_path, labels, confidence, place)
     # Background, building, courtyard, road, background below, two pixels: no data is no region.
     assert regions.labels.tolist() == [0, 1, 0, 2, 0, 1, 1]
     assert regions.pixels.sum() == (labels != writing.NO_DATA).sum()
@@ -89,7 +89,7 @@ def test_the_coordinates_of_polygons(labels, confidence, name):
 @pytest.mark.parametrize("suffix", vectors.SUFFIXES)
 def test_written_files_give_the_map_again(labels, confidence, name, suffix, tmp_path):
     place = PLACES[name]
-    regions = writing.polygons(labels, confidence, place.crs, place.transform)
+    regions = regions_of(tmp_path, labels, confidence, place)
     path = tmp_path / f"a{suffix}"
     for _ in range(2):  # the second replaces the first
         writing.write_polygons(path, regions, NAMES, place.crs)
@@ -115,7 +115,7 @@ def test_written_files_give_the_map_again(labels, confidence, name, suffix, tmp_
 
 
 def test_fields_and_the_frame_of_geojson(labels, confidence, tmp_path):
-    regions = writing.polygons(labels, confidence, UTM.crs, UTM.transform)
+    regions = regions_of(tmp_path, labels, confidence, UTM)
     writing.write_polygons(tmp_path / "a.geojson", regions, NAMES, UTM.crs)
     content = json.loads((tmp_path / "a.geojson").read_text())
     assert "crs" not in content  # longitude and latitude, RFC 7946
@@ -162,12 +162,14 @@ def test_areas_are_those_on_the_ground():
 @given(
     hnp.arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 2)),
     st.sampled_from(sorted(PLACES)),
+    st.integers(1, 13),
 )
 @settings(max_examples=60, deadline=None)
-def test_polygons_are_valid_and_cover_every_pixel_once(labels, name):
+def test_polygons_are_valid_and_cover_every_pixel_once(tmp_path_factory, labels, name, side):
     labels = np.where(labels == 2, writing.NO_DATA, labels)
     transform = PLACES[name].transform
-    regions = writing.polygons(labels, np.ones(labels.shape, np.float32), PLACES[name].crs, transform)
+    confidence = np.random.default_rng(0).random(labels.shape).astype(np.float32)
+    regions = regions_of(tmp_path_factory.mktemp("map"), labels, confidence, PLACES[name], side)
     assert regions.pixels.sum() == (labels != writing.NO_DATA).sum()
     assert shapely.is_valid(regions.shapes).all()
     pixel = abs(transform.determinant)
@@ -178,45 +180,34 @@ def test_polygons_are_valid_and_cover_every_pixel_once(labels, name):
         inside = shapely.contains_xy(regions.shapes, *center)
         assert inside.sum() == 1
         assert regions.labels[inside][0] == labels[row, column]
+    # The regions are those of the complete map, in the order of their first pixels, whatever the windows.
+    parts = measure.label(np.where(labels == writing.NO_DATA, 0, labels + 1), background=0, connectivity=1)
+    numbers, counts = np.unique(parts[parts > 0], return_counts=True)
+    np.testing.assert_array_equal(regions.pixels, counts)
+    means = [confidence[parts == number].mean(dtype=np.float64) for number in numbers]
+    np.testing.assert_allclose(regions.confidence, means, rtol=1e-6)
 
 
 def test_a_map_without_data_has_no_polygons(tmp_path):
     empty = np.full((5, 6), writing.NO_DATA)
-    regions = writing.polygons(empty, np.ones((5, 6)), UTM.crs, UTM.transform)
+    regions = regions_of(tmp_path, empty, np.ones((5, 6)), UTM)
     assert len(regions) == 0
     for suffix in vectors.SUFFIXES:
         writing.write_polygons(tmp_path / f"a{suffix}", regions, NAMES, UTM.crs)
         assert len(vectors.read_features(tmp_path / f"a{suffix}").ids) == 0
 
 
-@pytest.mark.parametrize("name", PLACES)
-def test_the_index_raster(labels, name, tmp_path):
-    place = PLACES[name]
-    path = tmp_path / "a.mask.tif"
-    for _ in range(2):
-        writing.write_index_raster(path, labels, NAMES, COLORS, place)
-    assert [file.name for file in tmp_path.iterdir()] == ["a.mask.tif"]
-    with rasterio.open(path) as raster:
-        assert raster.crs == rasterio.crs.CRS.from_string(place.crs)
-        assert raster.transform.almost_equals(place.transform, 1e-12)
-        assert (raster.count, raster.dtypes, raster.nodata) == (1, ("uint8",), writing.NO_DATA)
-        np.testing.assert_array_equal(raster.read(1), labels)
-        table = raster.colormap(1)
-        assert [table[number][:3] for number in range(3)] == [*COLORS]
-        assert [raster.tags(1)[f"class_{number}"] for number in range(3)] == [*NAMES]
-
-
 def test_a_link_is_not_followed(labels, confidence, tmp_path):
     (tmp_path / "other").write_text("x")
     (tmp_path / "a.gpkg").symlink_to(tmp_path / "other")
-    regions = writing.polygons(labels, confidence, UTM.crs, UTM.transform)
+    regions = regions_of(tmp_path, labels, confidence, UTM)
     with pytest.raises(GeoClickError, match="is a link"):
         writing.write_polygons(tmp_path / "a.gpkg", regions, NAMES, UTM.crs)
 
 
 def test_a_place_that_is_not_on_earth_is_one_sentence(labels, confidence, tmp_path):
     place = Georeference('LOCAL_CS["site",UNIT["metre",1]]', UTM.transform, None)
-    regions = writing.polygons(labels, confidence, place.crs, place.transform)
+    regions = regions_of(tmp_path, labels, confidence, place)
     writing.write_polygons(tmp_path / "a.gpkg", regions, NAMES, place.crs)
     with pytest.raises(GeoClickError, match="cannot be written") as error:
         writing.write_polygons(tmp_path / "a.geojson", regions, NAMES, place.crs)

@@ -2,7 +2,6 @@ import socket
 from functools import partial
 
 import pytest
-import ray
 from hypothesis import given
 from hypothesis import strategies as st
 from ray.exceptions import RayActorError, RayTaskError
@@ -165,13 +164,24 @@ def test_errors_of_users_and_of_the_code_end_the_job(cluster):
         doubled(Doubling(failing={3: error}), ((i, i) for i in range(10)))
 
 
-def test_workers_stay_from_one_run_to_the_next_and_end_with_the_block(cluster, monkeypatch):
-    monkeypatch.setattr(cluster, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}], raising=False)
+def test_workers_stay_from_one_run_to_the_next_and_end_with_the_block(cluster):
     found = {}
     with ray_pool.opened(Doubling(), 5, ray_pool.Resources("cpu")) as workers:
         workers.run([(0, 7)], found.__setitem__)
         workers.run(((i, i) for i in range(1, 5)), found.__setitem__)
-        assert workers.pool == Pool(2, 1, 0)
+        assert workers.pool == Pool(3, 1, 0)
     assert found == {0: 14, 1: 2, 2: 4, 3: 6, 4: 8}
-    assert (cluster.started, cluster.killed) == (2, 2)
-    assert ray is not cluster
+    assert (cluster.started, cluster.killed) == (3, 3)
+
+
+def test_a_node_that_differs_is_named(cluster, tmp_path):
+    ray_pool.check_folder(tmp_path)
+    with pytest.raises(
+        GeoClickError, match=r"^Node 10\.0\.0\.7 has no folder .*away; give --root an absolute path"
+    ):
+        ray_pool.check_folder(tmp_path / "away")
+    ray_pool.check_equal({"vlm": "a", "side": 3}, {"vlm": "a", "side": 3})
+    with pytest.raises(
+        GeoClickError, match=r"^Node 10\.0\.0\.7 has another vlm than the first one, 'b' and not 'a'; "
+    ):
+        ray_pool.check_equal({"vlm": "b"}, {"vlm": "a"})

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from geoclick.inference.contrastive import blending
+from geoclick.geo import tiles
+from geoclick.geo.tiles import Window
+from geoclick.inference.contrastive import blending, image_crops
 
 
 def gathered(image, logits_of, tile, overlap):
@@ -71,3 +73,31 @@ def test_no_more_than_a_row_of_tiles_is_held(monkeypatch):
     strips = [logits.shape for _, logits in blending.strips(image, of_pixels, tile=40, overlap=8)]
     assert len(strips) > 15
     assert max(shape[1] for shape in strips + [s for s in sizes if len(s) == 3]) <= 40
+
+
+@pytest.mark.parametrize("size", [(70, 90), (20, 90), (90, 20), (25, 25), (26, 51), (61, 33)], ids=str)
+@pytest.mark.parametrize("overlap", [0, 8, 17])
+def test_the_logits_of_windows_are_those_of_strips_bit_by_bit(size, overlap):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    made = []
+
+    def small_of(window):
+        made.append(window)
+        return torch.from_numpy(tiles.crop(image, window)[::2, ::2]).permute(2, 0, 1).float()
+
+    def enlarge(small, size):
+        return torch.nn.functional.interpolate(small[None], size=size, mode="bilinear")[0]
+
+    def logits_of(tile):
+        return enlarge(torch.from_numpy(tile[::2, ::2].copy()).permute(2, 0, 1).float(), tile.shape[:2])
+
+    expected = gathered(image, logits_of, 25, overlap)
+    blend = blending.Blend(size, small_of, enlarge, tile=25, overlap=overlap)
+    for crop in image_crops.windows(size, 22):
+        window = Window(crop.top, crop.left, *crop.size)
+        found = blend.at(window)
+        assert torch.equal(found, expected[:, crop.top : crop.bottom, crop.left : crop.right])
+        # Tiles above the row of windows are not held.
+        grid = tiles.cut(size, 25, overlap)
+        assert all(grid.rows[row] + grid.height > window.row for row, _ in blend._small)
+    assert len(made) == len(set(made)) == len(tiles.all_tiles(tiles.cut(size, 25, overlap)))

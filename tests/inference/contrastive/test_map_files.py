@@ -109,10 +109,10 @@ def test_a_tiff_without_a_place_says_so_and_has_no_polygons(pixels, tmp_path, ca
     assert any("no polygons, since it is not georeferenced" in line for line in lines)
     assert {file.name for file in out.iterdir()} == {
         "config.yaml",
-        *(f"a.{end}" for end in ("json", "mask.png", "overlay.png")),
+        *(f"a.{end}" for end in ("json", "mask.png", "mask.tif", "overlay.png")),
     }
     record = json.loads((out / "a.json").read_text())
-    assert record["crs"] is None
+    assert (record["crs"], record["vectors"], record["polygons"]) == (None, [], 0)
     assert record["no_data"] == pytest.approx((pixels == 0).all(0).mean(), abs=1e-6)
 
 
