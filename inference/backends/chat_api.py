@@ -137,7 +137,8 @@ def http_client() -> "AsyncClient":
     import openai
 
     # httpx2 since openai 3, httpx before.
-    http = importlib.import_module(openai.Timeout.__module__.partition(".")[0])
+    names = (parent.__module__.partition(".")[0] for parent in openai.DefaultAsyncHttpxClient.__mro__)
+    http = importlib.import_module(next(name for name in names if name.startswith("httpx")))
 
     class Limited(http.AsyncByteStream):  # type: ignore[misc, name-defined]
         """The first bytes of a body."""
