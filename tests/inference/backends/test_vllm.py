@@ -124,7 +124,7 @@ def test_images_are_resized_within_the_limits_of_the_options(base, images, vllm)
     texts = [one.text for one in backend.answer(images, QUERIES)]
     assert texts == [one.text for one in local.answer(images, QUERIES)]
     vllm[0].processor.image_processor.size = AutoProcessor.from_pretrained(base).image_processor.size
-    with pytest.raises(GeoClickError, match="to 4 visual tokens instead of 6, so that its answers would be"):
+    with pytest.raises(GeoClickError, match="to 2 visual tokens instead of 6, so that its answers would be"):
         backend.answer(images, QUERIES)
 
 
