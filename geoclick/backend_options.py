@@ -77,6 +77,12 @@ class VllmOptions:
 class BackendOptions(VllmOptions, ServerOptions):
     """What runs the VLM."""
 
+    compile: bool = option(
+        False,
+        help="compile the step of one token; on a GPU faster for many batches, after up to a minute for each new size "
+        "of a batch",
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerOptions:
@@ -133,5 +139,6 @@ BACKENDS_OF = {
     **dict.fromkeys((field.name for field in fields(VllmOptions)), ("vllm",)),
     **dict.fromkeys(("adapter", "min_pixels", "max_pixels", "quantise"), ("local", "vllm")),
     "constrained": ("local", "vllm"),
+    "compile": ("local",),
 }
 """The backends of each option that has no meaning for the others."""

@@ -41,6 +41,7 @@ class Generation:
         constrained: whether the format of the answers is enforced.
         votes: how many answers to a query are sampled.
         batch_size: queries in one call of the model.
+        compile: whether the step of one token is compiled, which is faster on a GPU for many batches.
     """
 
     answer_format: str | None = None
@@ -50,6 +51,7 @@ class Generation:
     constrained: bool = False
     votes: Votes = ONE_ANSWER
     batch_size: int = 16
+    compile: bool = False
 
     @property
     def seeded(self) -> bool:

@@ -3,12 +3,14 @@
 from geoclick.inference.pipeline import load
 
 pipeline = load()
-prediction = pipeline.predict("tile.png", "the largest building")
+result = pipeline.predict("tile.png", "the largest building")
+result.mask
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from PIL import Image
@@ -16,13 +18,14 @@ from PIL import Image
 from geoclick import devices, segmenters, vlms
 from geoclick.errors import GeoClickError
 from geoclick.geo.reading import PixelOptions, from_pillow, read_image, recorded_rule
-from geoclick.inference import generative
-from geoclick.inference.backends import openai
+from geoclick.inference import generative, result
+from geoclick.inference.backends import openai, vllm_loading
 from geoclick.inference.backends.base import Backend
 from geoclick.inference.backends.local import MAX_NEW_TOKENS, Local
 from geoclick.inference.backends.openai import Server
+from geoclick.inference.backends.vllm import Vllm
 from geoclick.inference.generative import Generation
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.result import Result
 from geoclick.inference.votes import Votes
 from geoclick.options import GenerationOptions
 from geoclick.segmenters.base import Segmenter
@@ -39,13 +42,13 @@ class Pipeline:
     """Both models of the generative pipeline, loaded.
 
     Attributes:
-        vlm: writes the clicks; in this process or on a server.
+        vlm: writes the clicks; with transformers or vLLM in this process, or on a server.
         segmenter: decodes them.
         generation: how answers are generated.
         decode: how clicks are decoded, a key of `generative.DECODE`.
     """
 
-    vlm: Vlm | Server
+    vlm: Vlm | Vllm | Server
     segmenter: Segmenter
     generation: Generation
     decode: str = "replay"
@@ -53,23 +56,34 @@ class Pipeline:
     @property
     def backend(self) -> Backend:
         """What writes the answers."""
-        return self.vlm if isinstance(self.vlm, Server) else Local(self.vlm, self.generation)
+        return Local(self.vlm, self.generation) if isinstance(self.vlm, Vlm) else self.vlm
 
-    def predict(self, image: ImageSource, text: str) -> Prediction:
+    @overload
+    def predict(self, image: ImageSource, text: str) -> Result: ...
+
+    @overload
+    def predict(self, image: ImageSource, text: list[str] | tuple[str, ...]) -> list[Result]: ...
+
+    def predict(self, image: ImageSource, text: str | list[str] | tuple[str, ...]) -> Result | list[Result]:
         """The mask of what `text` names in an image; empty if the model answers that there is nothing.
 
+        A list of texts gives a list of results; VLM and segmenter encode the image once for all of them.
+
         Raises:
-            GeoClickError: the image cannot be read, or the models cannot take it.
+            GeoClickError: the image cannot be read, or the models cannot take it; or a server does not answer.
         """
-        prediction = self.predict_batch([image], [text])[0]
-        if prediction.error:
-            raise GeoClickError(prediction.error)
-        return prediction
+        texts = [text] if isinstance(text, str) else list(text)
+        results = self.predict_batch([image] * len(texts), texts)
+        for one in results:
+            if one.error:
+                raise GeoClickError(one.error)
+        return results[0] if isinstance(text, str) else results
 
-    def predict_batch(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[Prediction]:
-        """A prediction for each pair of image and text; an image that occurs several times is embedded once.
+    def predict_batch(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[Result]:
+        """A result for each pair of image and text; an image that occurs several times is read and encoded once.
 
-        Images that the models cannot take, such as very narrow ones, get a prediction of status `failed`.
+        An image that the models cannot take, such as a very narrow one, gets a result of status `failed`, whose
+        `error` says why; likewise a query that a server does not answer.
 
         Raises:
             GeoClickError: the numbers of images and texts differ, or an image cannot be read.
@@ -78,11 +92,16 @@ class Pipeline:
             raise GeoClickError(
                 f"{len(images)} images do not match {len(texts)} texts; give one text an image."
             )
-        distinct = {id(image): as_array(image) for image in images}
-        arrays = [distinct[id(image)] for image in images]
-        return generative.predict(
+        keys = [str(image) if isinstance(image, str | Path) else id(image) for image in images]
+        distinct = {key: as_array(image) for key, image in dict(zip(keys, images, strict=True)).items()}
+        arrays = [distinct[key] for key in keys]
+        predictions = generative.predict(
             self.backend, self.segmenter, arrays, texts, decode=self.decode, votes=self.generation.votes
         )
+        return [
+            result.of(one, text, array, Path(image) if isinstance(image, str | Path) else None)
+            for one, text, array, image in zip(predictions, texts, arrays, images, strict=True)
+        ]
 
 
 def load(
@@ -158,6 +177,19 @@ def from_options(
     options.check_backend()
     if options.backend == "openai":
         return _served(options, ledger)
+    generation = Generation(
+        answer_format=options.answer_format,
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature or 0.0,
+        seed=options.seed,
+        constrained=options.constrained,
+        votes=Votes(options.samples, options.vote_threshold),
+        batch_size=batch_size,
+        compile=options.compile,
+    )
+    if options.backend == "vllm":
+        model = vllm_loading.load(options, generation, revision=revision)
+        return Pipeline(model, options.load_segmenter(), model.generation, options.decode)
     return load(
         options.vlm,
         options.adapter,
@@ -168,15 +200,7 @@ def from_options(
         pixels=(options.min_pixels, options.max_pixels),
         quantise=options.quantise,
         revision=revision,
-        generation=Generation(
-            answer_format=options.answer_format,
-            max_new_tokens=options.max_new_tokens,
-            temperature=options.temperature or 0.0,
-            seed=options.seed,
-            constrained=options.constrained,
-            votes=Votes(options.samples, options.vote_threshold),
-            batch_size=batch_size,
-        ),
+        generation=generation,
     )
 
 

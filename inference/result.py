@@ -4,7 +4,7 @@ import json
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -14,9 +14,6 @@ from geoclick.geo import georeference, objects, rasters, writing
 from geoclick.inference.prediction import Prediction
 from geoclick.pages import click_drawing
 from geoclick.yaml_file import Yaml
-
-if TYPE_CHECKING:
-    from geoclick.geo.objects import Objects
 
 TOLERANCE = 1.5
 """Largest distance in pixels between the outline of a mask along its pixels and its polygons."""
@@ -32,7 +29,7 @@ class FeatureCollection(TypedDict):
         type: `FeatureCollection`.
         coordinates_are: DEGREES, or PIXELS, which RFC 7946 does not allow.
         features: a polygon for each connected component, with the properties `query`, `pixels`, `area_m2` (on the
-            ground; null without a place on Earth) and `score`.
+            ground; null without a place on Earth), `score` and `confidence` (of the complete mask; null if unknown).
     """
 
     type: str
@@ -83,10 +80,24 @@ class Result(Prediction):
             )
         place = georeference.read(self.source) if self.source else None
         if place is None or place.transform is None:
-            found = objects.from_mask(self.mask, self.score, "", Affine.identity(), tolerance)
-            return _in_pixels(found, self.query)
-        found = objects.from_mask(self.mask, self.score, place.crs, place.transform, tolerance)
-        return _in_degrees(found, self.query, place.crs)
+            crs, transform = "", Affine.identity()
+        else:
+            crs, transform = place.crs, place.transform
+        found = objects.from_mask(self.mask, self.score, crs, transform, tolerance)
+        fields = {
+            "query": np.full(len(found), self.query, object),
+            "pixels": found.pixels,
+            "area_m2": found.areas,
+            "score": found.scores,
+            "confidence": np.full(len(found), np.nan if self.confidence is None else self.confidence),
+        }
+        layer = writing.Layer("objects", found.shapes, fields)
+        features = _in_degrees(layer, crs) if crs else _in_pixels(layer)
+        return {
+            "type": "FeatureCollection",
+            "coordinates_are": DEGREES if crs else PIXELS,
+            "features": features,
+        }
 
 
 def of(prediction: Prediction, query: str, image: np.ndarray, source: Path | None) -> Result:
@@ -95,36 +106,28 @@ def of(prediction: Prediction, query: str, image: np.ndarray, source: Path | Non
     return Result(**values, query=query, image=image, source=source)
 
 
-def _in_pixels(found: "Objects", query: str) -> FeatureCollection:
-    """Objects in pixels as GeoJSON."""
+def _in_pixels(layer: writing.Layer) -> list[Yaml]:
+    """The features of a layer in pixels."""
     import shapely
 
-    features: list[Yaml] = [
+    columns = [values.tolist() for values in layer.fields.values()]
+    return [
         {
             "type": "Feature",
             "properties": {
-                "query": query,
-                "pixels": int(pixels),
-                "area_m2": None,
-                "score": None if np.isnan(score) else float(score),
+                name: None if value != value else value  # NaN
+                for name, value in zip(layer.fields, values, strict=True)
             },
             "geometry": json.loads(shapely.to_geojson(shape)),
         }
-        for shape, pixels, score in zip(found.shapes, found.pixels, found.scores, strict=True)
+        for shape, *values in zip(layer.shapes, *columns, strict=True)
     ]
-    return {"type": "FeatureCollection", "coordinates_are": PIXELS, "features": features}
 
 
-def _in_degrees(found: "Objects", query: str, crs: str) -> FeatureCollection:
-    """Objects in a coordinate reference system as GeoJSON, by GDAL, which cuts polygons at the antimeridian."""
-    values = {
-        "query": np.full(len(found), query, object),
-        "pixels": found.pixels,
-        "area_m2": found.areas,
-        "score": found.scores,
-    }
+def _in_degrees(layer: writing.Layer, crs: str) -> list[Yaml]:
+    """The features of a layer in a coordinate reference system; GDAL cuts polygons at the antimeridian."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "objects.geojson"
-        writing.write_layers(path, [writing.Layer("objects", found.shapes, values)], crs)
-        features = json.loads(path.read_text(encoding="utf-8"))["features"]
-    return {"type": "FeatureCollection", "coordinates_are": DEGREES, "features": features}
+        writing.write_layers(path, [layer], crs)
+        features: list[Yaml] = json.loads(path.read_text(encoding="utf-8"))["features"]
+    return features

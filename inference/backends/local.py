@@ -95,6 +95,7 @@ def generate(
     temperature: float = 0.0,
     in_step: bool = False,
     constrain: Constrain | None = None,
+    compile: bool = False,
 ) -> list[Generated]:
     """The model's answer to each query, in the order of the queries.
 
@@ -109,6 +110,7 @@ def generate(
         in_step: whether the model is partitioned among processes, which then all run as many steps as the slowest;
             each query is then computed with its own image.
         constrain: restricts or changes the choice of tokens; not together with `in_step`.
+        compile: compiles the step of one token; not together with `in_step`.
     """
     limit = max_new_tokens or MAX_NEW_TOKENS[answer_format]
     answers: dict[int, Generated] = {}
@@ -124,7 +126,7 @@ def generate(
         return [answers[i] for i in range(len(queries))]
     from geoclick.inference.backends.decoding import Decoder
 
-    decoder = Decoder(vlm, max_new_tokens=limit, temperature=temperature)
+    decoder = Decoder(vlm, max_new_tokens=limit, temperature=temperature, compile=compile)
     for chosen in batches(images, queries, batch_size):
         prompts = encoding.prompts_of(
             vlm, [images[i] for i in chosen], [queries[i] for i in chosen], answer_format=answer_format
@@ -209,6 +211,7 @@ class Local:
             temperature=0.0 if self.generation.seeded else self.generation.temperature,
             in_step=self.in_step,
             constrain=self._constrain(images, queries, count),
+            compile=self.generation.compile,
         )
         replies = [Reply(one.text, probability=one.probability, tokens=one.tokens) for one in answers]
         return [replies[start : start + count] for start in range(0, len(replies), count)]

@@ -89,6 +89,7 @@ class Generative:
         """VLM, adapter, generation and segmenter."""
         from geoclick import prompts
         from geoclick.inference.backends.openai import Server
+        from geoclick.inference.backends.vllm import Vllm
         from geoclick.vlms import adapter as adapters
         from geoclick.vlms import loading
 
@@ -116,12 +117,13 @@ class Generative:
             # Only then, so that the other folders of earlier versions can be continued.
             **({"quantise": vlm.quantized} if vlm.quantized else {}),
             **generation.describe(),
+            **(vlm.describe() if isinstance(vlm, Vllm) else {}),
             **_describe_segmenter(self.pipeline.segmenter, self.pipeline.decode),
         }
 
     def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
         """Write and decode the clicks for the samples' queries."""
-        return self.pipeline.predict_batch(images, [sample.query for sample in samples])
+        return list(self.pipeline.predict_batch(images, [sample.query for sample in samples]))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The Python interface: `load`, `predict` and `predict_batch`."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from geoclick.inference import predict
 from geoclick.inference.backends import local
 from geoclick.inference.generative import Generation
 from geoclick.scenes.drawing import sample_scene
+from geoclick.vlms import encoding
 from geoclick.vlms.adapter import AdapterRecord
 
 ANSWERS = {"the tank": "+(250,500) -(900,100)", "the road": "+(500,500)"}
@@ -25,7 +27,9 @@ ANSWERS = {"the tank": "+(250,500) -(900,100)", "the road": "+(500,500)"}
 def tiny_pipeline(tiny_segmenter, vlm_folder, monkeypatch):
     """The tiny models, with an answer of ANSWERS by query."""
     monkeypatch.setattr(
-        local, "generate", lambda vlm, images, queries, **options: [ANSWERS.get(q, "none") for q in queries]
+        local,
+        "generate",
+        lambda vlm, images, queries, **options: [local.Generated(ANSWERS.get(q, "none")) for q in queries],
     )
     return pipelines.load(str(vlm_folder), device="cpu", generation=Generation(answer_format="compact"))
 
@@ -79,6 +83,53 @@ def test_a_batch_equals_one_by_one_and_embeds_an_image_once(tiny_pipeline, tile,
     assert (alone[1].score, alone[1].status, alone[1].mask.any()) == (None, "empty", False)
 
 
+def test_several_texts_of_one_image_encode_it_once(tiny_segmenter, vlm_folder, tile, tmp_path, monkeypatch):
+    """The file is read once, and vision tower and segmenter see one image."""
+    images.write_png(tmp_path / "a.png", tile)
+    pipeline = pipelines.load(
+        str(vlm_folder), device="cpu", generation=Generation(answer_format="compact", max_new_tokens=6)
+    )
+    counts = Counter()
+    vision, embed, read = pipeline.vlm.model.model.visual, tiny_segmenter.embed, pipelines.read_image
+    see = vision.forward
+
+    def saw(pixels, *args, **options):
+        counts["patches"] += len(pixels)
+        return see(pixels, *args, **options)
+
+    monkeypatch.setattr(vision, "forward", saw)
+    monkeypatch.setattr(
+        local.Local, "read", lambda backend, text, size: backend.vlm.frame(size, "compact").decode("+(9,9)")
+    )
+    monkeypatch.setattr(
+        tiny_segmenter, "embed", lambda given: counts.update(embedded=len(given)) or embed(given)
+    )
+    monkeypatch.setattr(pipelines, "read_image", lambda path: counts.update(read=1) or read(path))
+    texts = ["the tank", "the road", "a field"]
+    results = pipeline.predict(str(tmp_path / "a.png"), texts)
+    patches = len(encoding.process_images(pipeline.vlm.processor, [tile])["pixel_values"])
+    assert counts == {"patches": patches, "embedded": 1, "read": 1}
+    assert [result.query for result in results] == texts
+    assert all(0 < result.probability <= 1 and result.mask.shape == (40, 60) for result in results)
+    alone = [pipeline.predict(tmp_path / "a.png", text) for text in texts]
+    assert [result.text for result in results] == [result.text for result in alone]
+    assert [result.probability for result in results] == pytest.approx([one.probability for one in alone])
+    assert counts["read"] == 4
+    assert results[0].source == tmp_path / "a.png"
+    assert pipeline.predict(tile, []) == []
+
+
+def test_paths_that_are_equal_are_one_image(tiny_pipeline, tile, tmp_path, monkeypatch):
+    images.write_png(tmp_path / "a.png", tile)
+    paths = [tmp_path / "a.png", str(tmp_path / "a.png"), str(tmp_path) + "/a.png"]
+    read = []
+    monkeypatch.setattr(pipelines, "read_image", lambda path: read.append(path) or tile)
+    first, *others = tiny_pipeline.predict_batch(paths, ["the tank", "nothing", "the road"])
+    assert len(read) == 1
+    assert first.source == tmp_path / "a.png"
+    assert all(other.image is first.image for other in others)
+
+
 def test_path_pil_image_and_array_give_the_same_mask(tiny_pipeline, tile, tmp_path):
     images.write_png(tmp_path / "a.png", tile)
     sources = [tile, Image.fromarray(tile), tmp_path / "a.png", str(tmp_path / "a.png")]
@@ -111,8 +162,6 @@ def test_a_very_narrow_image_is_an_error_and_does_not_lose_its_batch(tiny_pipeli
 @pytest.mark.parametrize("size", [(3, 60), (3, 3), (60, 3), (1, 60)])
 def test_small_images_are_not_transposed(tiny_pipeline, size):
     """Libraries that guess the order of the axes take a first axis of three for channels."""
-    from geoclick.vlms import encoding
-
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     inputs = encoding.model_inputs(tiny_pipeline.vlm, [image], ["x"], answer_format="compact")
     turned = encoding.model_inputs(

@@ -86,8 +86,11 @@ def test_an_image_that_fails_does_not_lose_its_batch(command, answers, tile, tmp
 def answers(monkeypatch):
     """The model's answer, in place of random text."""
     texts = ["+(250,500) -(900,100)"]
-    written = [local.Generated(text) for text in texts]
-    monkeypatch.setattr(local, "generate", lambda vlm, images, queries, **options: written * len(queries))
+    monkeypatch.setattr(
+        local,
+        "generate",
+        lambda vlm, images, queries, **options: [local.Generated(texts[0])] * len(queries),
+    )
     return texts
 
 

@@ -31,7 +31,10 @@ def mask():
 def make(mask, source=None, score=0.75):
     image = np.random.default_rng(0).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
     return result.of(
-        Prediction(mask, (Click(12, 12),), "+(1,2)", "ok", score=score), "the roof", image, source
+        Prediction(mask, (Click(12, 12),), "+(1,2)", "ok", score=score, confidence=score and 0.5),
+        "the roof",
+        image,
+        source,
     )
 
 
@@ -44,7 +47,8 @@ def test_pixels_without_georeference(mask):
     assert json.loads(json.dumps(found)) == found
     assert found["coordinates_are"] == result.PIXELS
     assert [feature["properties"] for feature in found["features"]] == [
-        {"query": "the roof", "pixels": pixels, "area_m2": None, "score": 0.75} for pixels in (500, 96)
+        {"query": "the roof", "pixels": pixels, "area_m2": None, "score": 0.75, "confidence": 0.5}
+        for pixels in (500, 96)
     ]
     ell, square = shapes(found)
     assert ell.equals(shapely.union(shapely.box(10, 10, 30, 30), shapely.box(30, 10, 40, 20)))
@@ -61,6 +65,10 @@ def test_degrees_of_a_geotiff(mask, tmp_path):
         assert one.exterior.is_ccw  # RFC 7946
     areas = [feature["properties"]["area_m2"] for feature in exact["features"]]
     # 10 m pixels, with UTM's scale of 0.9996 at its middle.
+    properties = [feature["properties"] for feature in exact["features"]]
+    assert [(one["query"], one["score"], one["confidence"]) for one in properties] == [
+        ("the roof", 0.75, 0.5)
+    ] * 2
     assert areas == pytest.approx([50_000 / 0.9996**2, 9_600 / 0.9996**2], rel=1e-4)
 
 
@@ -81,9 +89,12 @@ def test_an_empty_mask_has_no_polygons(tmp_path, place):
     assert found["coordinates_are"] == (result.DEGREES if place else result.PIXELS)
 
 
-def test_an_unknown_score_is_null(mask):
-    found = make(mask, score=None).to_geojson()
-    assert [feature["properties"]["score"] for feature in found["features"]] == [None, None]
+@pytest.mark.parametrize("place", [False, True])
+def test_an_unknown_score_is_null(mask, tmp_path, place):
+    path = geotiffs.write_raster(tmp_path / "a.tif", geotiffs.noise(*SIZE)) if place else None
+    found = make(mask, path, score=None).to_geojson()
+    properties = [feature["properties"] for feature in found["features"]]
+    assert [(one["score"], one["confidence"]) for one in properties] == [(None, None)] * 2
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
