@@ -95,7 +95,6 @@ class Vllm:
         engine: vLLM's, with the weights.
         lora: vLLM's request of the adapter; None without one.
         generation: how answers are generated, its format and length limit set.
-        constrained: whether the format of the answers is enforced.
         longest: tokens of a prompt at most, visual ones included.
         version: of vLLM.
         tensor_parallel_size: number of GPUs.
@@ -105,7 +104,6 @@ class Vllm:
     engine: Engine
     lora: "LoRARequest | None"
     generation: Generation
-    constrained: bool
     longest: int
     version: str
     tensor_parallel_size: int = 1
@@ -218,7 +216,7 @@ class Vllm:
         from vllm.sampling_params import StructuredOutputsParams
 
         generation, structured = self.generation, None
-        if self.constrained:
+        if generation.constrained:
             frame = self.base.frame(size, self.answer_format)
             limit = generation.max_new_tokens or MAX_NEW_TOKENS[self.answer_format]
             structured = StructuredOutputsParams(regex=pattern_of(frame, limit))

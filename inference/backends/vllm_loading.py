@@ -125,7 +125,6 @@ def load(options: "GenerationOptions", generation: Generation, *, revision: str 
         engine=engine,
         lora=lora,
         generation=complete,
-        constrained=options.constrained,
         longest=longest,
         version=vllm.__version__,
         tensor_parallel_size=options.tensor_parallel_size,

@@ -97,7 +97,8 @@ def test_the_answers_are_those_of_transformers(model, asked, with_adapter, tmp_p
     for equal, one, other in zip(same, answers, expected, strict=True):
         if equal:
             assert one.probability == pytest.approx(other.probability, rel=0.02)
-    constrained = replace(backend, constrained=True).answer(images, queries)
+    strict = replace(backend, generation=replace(backend.generation, constrained=True))
+    constrained = strict.answer(images, queries)
     for image, one in zip(images, constrained, strict=True):
         size = image.shape[:2]
         pattern = backend.base.frame(size, "compact").pattern()

@@ -131,7 +131,7 @@ def test_images_are_resized_within_the_limits_of_the_options(base, images, vllm)
 def test_answers_are_constrained_to_the_format_about_the_image(vllm, tmp_path, images):
     folder = tiny.qwen2_5_vl_folder(tmp_path / "base")
     free = vllm_loading.load(options_of(folder), GENERATION)
-    for backend in (free, replace(free, constrained=True)):
+    for backend in (free, replace(free, generation=replace(free.generation, constrained=True))):
         backend.answer(images[:2], QUERIES[:2])
     patterns = [one.structured_outputs and one.structured_outputs.regex for _, one in vllm[0].asked]
     assert patterns == [
