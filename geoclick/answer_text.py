@@ -65,7 +65,8 @@ def _items_of(item: Any) -> Iterator[Item]:
         return
     label = item.get("label")
     positive = _is_positive(label if isinstance(label, str) else "")
-    point, box = (item.get(f"{name}_2d", item.get(name)) for name in ("point", "bbox"))
+    point: Any = item.get("point_2d", item.get("point"))
+    box: Any = item.get("bbox_2d", item.get("bbox"))
     if box is None:
         yield (point[0], point[1], positive) if _are_numbers(point, 2) else NOT_A_POINT
         return
@@ -73,9 +74,11 @@ def _items_of(item: Any) -> Iterator[Item]:
         yield NEGATIVE_BOX
         return
     yield Corners(*box) if _are_numbers(box, 4) else INVALID_BOX
-    if point is not None:
-        for one in point if isinstance(point, list) and point and isinstance(point[0], list) else [point]:
-            yield (one[0], one[1], positive) if _are_numbers(one, 2) else NOT_A_POINT
+    if point is None:
+        return
+    several = isinstance(point, list) and point and isinstance(point[0], list)
+    for one in point if several else [point]:
+        yield (one[0], one[1], positive) if _are_numbers(one, 2) else NOT_A_POINT
 
 
 def _are_numbers(values: Any, count: int) -> bool:

@@ -177,7 +177,7 @@ def decode(
         if isinstance(item, str):
             dropped.append(item)
         elif isinstance(item, Corners):
-            box = _to_box(item, image_size, (resized_height, resized_width))
+            box = _to_box(item, image_size, (resized_height or 1000, resized_width or 1000))
             parts.append(([], box if isinstance(box, tuple) else None))
             dropped += [box] if isinstance(box, str) else []
         else:
@@ -259,19 +259,23 @@ def _to_pixel(value: float, side: int, resized: int | None) -> float | None:
     return float(min(max(pixel, 0), side - 1))
 
 
-def _to_box(
-    corners: Corners, size: tuple[int, int], resized: tuple[int, int] | tuple[None, None]
-) -> Box | str:
-    """A box in the frame of the text in pixels of an image of `size` (height, width), or why it is invalid."""
+def _to_box(corners: Corners, size: tuple[int, int], steps: tuple[int, int]) -> Box | str:
+    """A box in pixels, or why it is invalid.
+
+    Args:
+        corners: in the frame of the text.
+        size: (height, width) of the image.
+        steps: of the frame of the text along the height and the width.
+    """
     left, top, right, bottom = corners
     if not (left < right and top < bottom):
         return NOT_A_BOX
-    tall, wide = (1000 if side is None else side for side in resized)
+    tall, wide = steps
     if not (left >= 0 and right <= wide and top >= 0 and bottom <= tall):
         return OUTSIDE
     (x, right), (y, bottom) = (
-        _outermost(low * side / steps, high * side / steps, side)
-        for low, high, side, steps in ((left, right, size[1], wide), (top, bottom, size[0], tall))
+        _outermost(low * side / count, high * side / count, side)
+        for low, high, side, count in ((left, right, size[1], wide), (top, bottom, size[0], tall))
     )
     return x, y, right, bottom
 

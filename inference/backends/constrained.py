@@ -18,11 +18,10 @@ from geoclick.errors import GeoClickError, first_line
 if TYPE_CHECKING:
     from llguidance import LLMatcher
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from geoclick.inference.backends.decoding import Adjust
     from geoclick.vlms.loading import Vlm
-    from geoclick.vlms.processor import Tokenizer
 
 TOKENS_OF_CLICK = {"json": 30, "compact": 13}
 """Most tokens of a click with one token a digit and coordinates of four digits."""
@@ -57,7 +56,7 @@ class Constraint:
         GeoClickError: llguidance is missing, or cannot read the tokenizer.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", vocabulary: int, ends: Sequence[int]) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast", vocabulary: int, ends: Sequence[int]) -> None:
         check()
         from llguidance import LLTokenizer
 

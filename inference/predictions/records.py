@@ -92,7 +92,8 @@ def _boxes_and_samples(prediction: Prediction) -> dict[str, Yaml]:
     """The boxes of an answer and all sampled answers, where there are any."""
     boxes: list[Yaml] = [list(box) for box in prediction.boxes]
     samples: list[Yaml] = [cast("Yaml", sample.record()) for sample in prediction.samples]
-    return ({"boxes": boxes} if boxes else {}) | ({"samples": samples} if samples else {})
+    found: dict[str, Yaml] = {"boxes": boxes, "samples": samples}
+    return {name: values for name, values in found.items() if values}
 
 
 def write(folder: Path, stem: str, record: Mapping[str, Yaml]) -> None:
