@@ -12,7 +12,7 @@ the median seconds of the rounds, wall-clock and CPU, and the ratios.
 
 `formats` compares the answer formats: the same random clicks, 1 to 6 in an answer, as `compact` and `json`, tokens an
 answer and seconds for the backend `local` to write them (the tokens are given, so that the model's skill does not
-matter). With `--tokenizer` of a Qwen-VL and an architecture, tokens are those of the published models.
+matter). With `--tokenizer` there are also the tokens of that tokenizer, such as that of the published models.
 
 `--model` is `embedded`, or an architecture of benchmarks/random_models.py with random weights and images resized to
 `--side`; its answers have `--max-new-tokens` tokens, and in bfloat16 some differ by rounding.
@@ -24,13 +24,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.inference_ways import WAYS, Task
 from benchmarks.training_options import MODELS
 from geoclick import config, files, prompts
 from geoclick.clicks import Click
@@ -57,7 +57,8 @@ class InferenceOptions:
     model: str = option("embedded", help="embedded, or an architecture with random weights", choices=MODELS)
     adapter: str | None = option(None, help="adapter of the embedded model")
     tokenizer: str | None = option(
-        None, help="folder with Qwen's tokenizer.json or qwen.tiktoken, for an architecture"
+        None,
+        help="folder with Qwen's tokenizer.json or qwen.tiktoken, for an architecture and for the answer formats",
     )
     side: int | None = option(
         None, help=f"side of the square images (default: {SIDE}; original size for embedded)", minimum=32
@@ -80,95 +81,6 @@ class InferenceOptions:
     )
     threads: int | None = option(None, help="CPU threads (default: PyTorch's)", minimum=1)
     seed: int = option(0, help="random seed (weights, images, clicks)")
-
-
-class Task(NamedTuple):
-    """What each way answers.
-
-    Attributes:
-        vlm: the model.
-        images: uint8 [H, W, 3] RGB, one for each query; the same array for those of an image.
-        queries: the text of each.
-        answer_format: of the answers.
-        max_new_tokens: length limit.
-        batch_size: queries in one call of the model.
-    """
-
-    vlm: "Vlm"
-    images: list[np.ndarray]
-    queries: list[str]
-    answer_format: str
-    max_new_tokens: int
-    batch_size: int
-
-
-def one_by_one(task: Task) -> list[str]:
-    """What a user of transformers writes: processor and `generate` for each sample."""
-    import torch
-    from PIL import Image
-
-    processor: Any = task.vlm.processor
-    model: Any = task.vlm.model
-    answers = []
-    for image, query in zip(task.images, task.queries, strict=True):
-        chat = prompts.messages(query, answer_format=task.answer_format)
-        text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        inputs = processor(text=[text], images=[Image.fromarray(image)], return_tensors="pt")
-        inputs = inputs.to(task.vlm.device)
-        with torch.inference_mode():
-            output = model.generate(**inputs, max_new_tokens=task.max_new_tokens, do_sample=False)
-        start = inputs["input_ids"].shape[1]
-        answers += processor.batch_decode(output[:, start:], skip_special_tokens=True)
-    return [answer.strip() for answer in answers]
-
-
-def batched(task: Task) -> list[str]:
-    """`generate` for batches of similar length, padded on the left; each query has its own image."""
-    import torch
-
-    from geoclick.vlms import encoding
-
-    tokenizer, model = task.vlm.processor.tokenizer, task.vlm.model
-    order = sorted(range(len(task.queries)), key=lambda i: (task.images[i].size, len(task.queries[i])))
-    answers: dict[int, str] = {}
-    for start in range(0, len(order), task.batch_size):
-        chosen = order[start : start + task.batch_size]
-        inputs = encoding.model_inputs(
-            task.vlm,
-            [task.images[i] for i in chosen],
-            [task.queries[i] for i in chosen],
-            answer_format=task.answer_format,
-        )
-        generator: Any = model
-        with torch.inference_mode():
-            output = generator.generate(**inputs, max_new_tokens=task.max_new_tokens, do_sample=False)
-        new = output[:, inputs["input_ids"].shape[1] :]
-        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-        answers |= zip(chosen, (text.strip() for text in texts), strict=True)
-    return [answers[i] for i in range(len(order))]
-
-
-def shared(task: Task, **options: bool) -> list[str]:
-    """The backend `local`, with options of its `Generation`."""
-    from geoclick.inference.backends.local import Local
-    from geoclick.inference.generative import Generation
-
-    generation = Generation(
-        answer_format=task.answer_format,
-        max_new_tokens=task.max_new_tokens,
-        batch_size=task.batch_size,
-        **options,
-    )
-    return [reply.text for reply in Local(task.vlm, generation).answer(task.images, task.queries)]
-
-
-WAYS: dict[str, Callable[[Task], list[str]]] = {
-    "one-by-one": one_by_one,
-    "batched": batched,
-    "shared": shared,
-    "constrained": partial(shared, constrained=True),
-    "compiled": partial(shared, compile=True),
-}
 
 
 def load(options: InferenceOptions, device: "torch.device") -> "Vlm":
@@ -277,18 +189,26 @@ def random_clicks(count: int, size: tuple[int, int], seed: int) -> list[tuple[Cl
     return sequences
 
 
-def compare_formats(task: Task, rounds: int, seed: int, timer: Timer) -> dict[str, dict[str, Any]]:
-    """Tokens and seconds of the same clicks in each answer format, in turns."""
+def compare_formats(
+    task: Task, rounds: int, seed: int, timer: Timer, tokenizer: Any = None
+) -> dict[str, dict[str, Any]]:
+    """Tokens and seconds of the same clicks in each answer format, in turns; `tokenizer` counts tokens, too."""
     from geoclick.vlms import encoding
 
     height, width = task.images[0].shape[:2]
     sequences = random_clicks(len(task.queries), (height, width), seed)
     answers: dict[str, list[list[int]]] = {}
+    figures: dict[str, dict[str, Any]] = {name: {} for name in FORMATS}
     for answer_format in FORMATS:
         frame = task.vlm.frame((height, width), answer_format)
+        texts = [frame.encode(clicks) for clicks in sequences]
+        if tokenizer is not None:
+            # One token more ends the answer.
+            counts = [len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+            figures[answer_format]["tokens_an_answer_of_tokenizer"] = round(statistics.fmean(counts), 1)
         chats = [
-            prompts.messages(query, answer_format=answer_format, answer=frame.encode(clicks))
-            for query, clicks in zip(task.queries, sequences, strict=True)
+            prompts.messages(query, answer_format=answer_format, answer=text)
+            for query, text in zip(task.queries, texts, strict=True)
         ]
         examples = encoding.encode_examples(task.vlm.processor, chats)
         answers[answer_format] = [example.completion_ids for example in examples]
@@ -300,7 +220,8 @@ def compare_formats(task: Task, rounds: int, seed: int, timer: Timer) -> dict[st
                 times[name].append((seconds, cpu))
     clicks = sum(map(len, sequences))
     return {
-        name: {
+        name: figures[name]
+        | {
             "tokens_an_answer": round(statistics.fmean(map(len, answers[name])), 1),
             "tokens_a_click": round((sum(map(len, answers[name])) - len(sequences)) / clicks, 1),
             "seconds": round(statistics.median(seconds for seconds, _ in times[name]), 3),
@@ -340,6 +261,7 @@ def run(options: InferenceOptions) -> None:
     import torch
     from transformers.utils import logging
 
+    from benchmarks import random_models
     from geoclick import devices
     from geoclick.inference.backends.local import MAX_NEW_TOKENS
     from geoclick.inference.generative import default_format
@@ -378,7 +300,8 @@ def run(options: InferenceOptions) -> None:
         figures["ways"][f"{queries} queries an image"] = compare(task, names, options.rounds, timer)
         print(json.dumps(figures["ways"], indent=1), flush=True)
     if options.formats:
-        figures["formats"] = compare_formats(task, options.rounds, options.seed, timer)
+        tokenizer = random_models.load_tokenizer(Path(options.tokenizer)) if options.tokenizer else None
+        figures["formats"] = compare_formats(task, options.rounds, options.seed, timer, tokenizer)
         print(json.dumps(figures["formats"], indent=1), flush=True)
     files.write_whole(folder / "inference.json", json.dumps(figures, indent=1) + "\n")
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks import inference
+from benchmarks.inference_ways import Task
 from geoclick import vlms
 
 
@@ -36,8 +37,8 @@ def test_clicks_of_all_lengths_are_written_as_given(vlm, monkeypatch):
     monkeypatch.setattr(
         local, "generate", lambda *args, **options: written.append(generate(*args, **options)) or written[-1]
     )
-    task = inference.Task(vlm, images, texts, "json", 8, 2)
-    figures = inference.compare_formats(task, 1, 0, inference.Timer(vlm.device))
+    task = Task(vlm, images, texts, "json", 8, 2)
+    figures = inference.compare_formats(task, 1, 0, inference.Timer(vlm.device), vlm.processor.tokenizer)
     sequences = inference.random_clicks(3, images[0].shape[:2], 0)
     assert [len(clicks) for clicks in sequences] == [1, 2, 3]
     assert len(written) == 4
@@ -47,6 +48,7 @@ def test_clicks_of_all_lengths_are_written_as_given(vlm, monkeypatch):
         assert figures[name]["tokens_an_answer"] == pytest.approx(
             np.mean([answer.tokens for answer in answers]), abs=0.1
         )
+        assert figures[name]["tokens_an_answer_of_tokenizer"] == figures[name]["tokens_an_answer"]
     assert figures["json"]["tokens_an_answer"] > 2 * figures["compact"]["tokens_an_answer"]
 
 
