@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 STEP, BOUND = 512, 128
 """samgeo's defaults: distance of windows, and what they see more on each side."""
-LIMITS = {"predicted_iou": 0.2, "stability": 0.8}
+PREDICTED_IOU, STABILITY = 0.2, 0.8
 """Limits of the embedded SAM, as in `geoclick predict --classes`."""
 TOLERANCE = 1.5
 """Of the polygons, in pixels."""
@@ -56,7 +56,14 @@ class Everything:
         predictions = []
         for image in images:
             mask = np.zeros(image.shape[:2], bool)
-            for proposal in propose(self.segmenter, image, points_per_side=self.points, **LIMITS):
+            found = propose(
+                self.segmenter,
+                image,
+                points_per_side=self.points,
+                predicted_iou=PREDICTED_IOU,
+                stability=STABILITY,
+            )
+            for proposal in found:
                 mask |= proposal.mask
             predictions.append(Prediction(mask, (), status="ok", score=0.5))
         return predictions
@@ -82,7 +89,8 @@ def with_geoclick(raster: Path, folder: Path, points: int) -> int:
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     images = [Input(raster, ("everything",))]
-    if failures := answers.answer_all(predictor, setting, images, prediction_files.names_of(images), 1):
+    names = prediction_files.names_of(images)
+    if failures := answers.answer_all(predictor, setting, images, names, 1):  # type: ignore[arg-type]
         raise SystemExit(str(failures))
     (folder / "raster.mask.tif").rename(folder / "mask.tif")
     (folder / "raster.gpkg").rename(folder / "objects.gpkg")
@@ -104,8 +112,8 @@ def with_samgeo(raster: Path, folder: Path, points: int) -> int:
         device="cpu",
         sam_kwargs={
             "points_per_side": points,
-            "pred_iou_thresh": LIMITS["predicted_iou"],
-            "stability_score_thresh": LIMITS["stability"],
+            "pred_iou_thresh": PREDICTED_IOU,
+            "stability_score_thresh": STABILITY,
         },
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
