@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,7 +155,7 @@ def compare(task: Task, names: list[str], rounds: int, timer: Timer) -> dict[str
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            _, seconds, cpu = timer.call(lambda name=name: WAYS[name](task))
+            _, seconds, cpu = timer.call(partial(WAYS[name], task))
             times[name].append((seconds, cpu))
     medians = {
         name: [statistics.median(values) for values in zip(*pairs, strict=True)]
@@ -215,7 +216,7 @@ def compare_formats(
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in FORMATS}
     for turn in range(rounds + 1):
         for name in FORMATS:
-            _, seconds, cpu = timer.call(lambda name=name: _write_given(task, name, answers[name]))
+            _, seconds, cpu = timer.call(partial(_write_given, task, name, answers[name]))
             if turn:
                 times[name].append((seconds, cpu))
     clicks = sum(map(len, sequences))

@@ -78,7 +78,7 @@ def batched(task: Task) -> list[str]:
     return [answers[i] for i in range(len(order))]
 
 
-def shared(task: Task, **options: bool) -> list[str]:
+def shared(task: Task, *, constrained: bool = False, compile: bool = False) -> list[str]:
     """The backend `local`, with options of its `Generation`."""
     from geoclick.inference.backends.local import Local
     from geoclick.inference.generative import Generation
@@ -87,7 +87,8 @@ def shared(task: Task, **options: bool) -> list[str]:
         answer_format=task.answer_format,
         max_new_tokens=task.max_new_tokens,
         batch_size=task.batch_size,
-        **options,
+        constrained=constrained,
+        compile=compile,
     )
     return [reply.text for reply in Local(task.vlm, generation).answer(task.images, task.queries)]
 

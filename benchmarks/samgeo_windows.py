@@ -132,7 +132,7 @@ def measure(method: str, raster: Path, folder: Path, points: int) -> dict[str, f
         "seconds": round(time.monotonic() - clock, 1),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "before_mb": before // 1024,
-        "polygons": pyogrio.read_info(folder / "objects.gpkg")["features"],
+        "polygons": pyogrio.read_info(folder / "objects.gpkg", layer=0)["features"],
     }
 
 

@@ -4,7 +4,9 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeGuard
+
+from geoclick.yaml_file import Yaml
 
 NOT_A_POINT = "not a point"
 NEGATIVE_BOX = "negative box"
@@ -58,15 +60,14 @@ def read_json(text: str) -> tuple[bool, bool, list[Item]]:
     return False, not items and _EMPTY_LIST.search(text) is not None, items
 
 
-def _items_of(item: Any) -> Iterator[Item]:
+def _items_of(item: Yaml) -> Iterator[Item]:
     """The box of one item of a valid JSON list and then its points."""
     if not isinstance(item, dict):
         yield NOT_A_POINT
         return
     label = item.get("label")
     positive = _is_positive(label if isinstance(label, str) else "")
-    point: Any = item.get("point_2d", item.get("point"))
-    box: Any = item.get("bbox_2d", item.get("bbox"))
+    point, box = item.get("point_2d", item.get("point")), item.get("bbox_2d", item.get("bbox"))
     if box is None:
         yield (point[0], point[1], positive) if _are_numbers(point, 2) else NOT_A_POINT
         return
@@ -76,12 +77,11 @@ def _items_of(item: Any) -> Iterator[Item]:
     yield Corners(*box) if _are_numbers(box, 4) else INVALID_BOX
     if point is None:
         return
-    several = isinstance(point, list) and point and isinstance(point[0], list)
-    for one in point if several else [point]:
+    for one in point if isinstance(point, list) and point and isinstance(point[0], list) else [point]:
         yield (one[0], one[1], positive) if _are_numbers(one, 2) else NOT_A_POINT
 
 
-def _are_numbers(values: Any, count: int) -> bool:
+def _are_numbers(values: Yaml, count: int) -> TypeGuard[list[float]]:
     """Whether a value of JSON is a list of `count` numbers."""
     if not (isinstance(values, list) and len(values) == count):
         return False

@@ -25,6 +25,9 @@ from geoclick.options import DENSE_METHODS
 
 EXAMPLE = "geoclick demo --output runs/demo"
 RECIPE = "sft/embedded"
+PACKING = ("--packing-tokens", "2048", "--per-device-train-batch-size", "1")
+"""Packs instead of the recipe's padded batches: a quarter faster on two CPU cores."""
+
 RUNS = {
     "base": "base model",
     "lora": "LoRA-tuned",
@@ -67,7 +70,7 @@ class DemoOptions:
     """Options of `geoclick demo`."""
 
     output: str = option("runs/demo", help="folder for all results")
-    train_samples: int = option(2400, help="number of training samples")
+    train_samples: int = option(1600, help="number of training samples")
     test_samples: int = option(300, help="number of held-out samples")
     epochs: float = option(3.0, help="number of training epochs")
     map_images: int = option(4, help="number of land cover images for the training-free pipeline", minimum=1)
@@ -88,7 +91,7 @@ def commands(options: DemoOptions) -> Steps:
     steps["adapter"] = [
         *("train", "sft", "--config", RECIPE, "--clicks", f"{out / 'clicks' / 'train'}"),
         *("--root", scenes, "--output", f"{out / 'adapter'}", "--resume"),
-        *("--num-train-epochs", f"{options.epochs}", "--seed", seed),
+        *("--num-train-epochs", f"{options.epochs}", "--seed", seed, *PACKING),
     ]
     steps["lora"] = [*evaluate, "--adapter", f"{out / 'adapter'}", "--output", f"{out / 'lora'}"]
     oracle = ["--predictor", "oracle", "--clicks", f"{out / 'clicks' / 'test'}"]

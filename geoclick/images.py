@@ -62,5 +62,5 @@ def read_gray(path: str | Path) -> np.ndarray:
 def write_png(path: str | Path, image: np.ndarray) -> None:
     """Write uint8 [H, W, 3] RGB, uint8 [H, W] or bool [H, W] (as 0 and 255) as PNG."""
     files.refuse_link(Path(path))
-    array = image.astype(np.uint8) * 255 if image.dtype == bool else image
+    array = image.view(np.uint8) * np.uint8(255) if image.dtype == bool else image
     Image.fromarray(array).save(path, format="PNG")

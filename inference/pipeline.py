@@ -27,6 +27,7 @@ from geoclick.inference.backends.vllm import Vllm
 from geoclick.inference.generative import Generation
 from geoclick.inference.result import Result
 from geoclick.inference.votes import Votes
+from geoclick.jobs import processes
 from geoclick.options import GenerationOptions
 from geoclick.segmenters.base import Segmenter
 from geoclick.vlms import Vlm, quantization
@@ -207,6 +208,8 @@ def from_options(
 def _served(options: GenerationOptions, ledger: Path | None) -> Pipeline:
     """The pipeline of a model on a server."""
     server = openai.load(options, temperature=options.temperature, ledger=ledger)
+    if options.samples > 1 and options.temperature is None and processes.is_first():
+        print("The server's own temperature decides how much the --samples differ; --temperature sets it.")
     generation = Generation(
         answer_format=server.answer_format,
         max_new_tokens=options.max_new_tokens,

@@ -5,24 +5,20 @@ launches all of them at once. A graph is compiled for each number of rows and le
 a minute, so that it pays for many batches only.
 """
 
-from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from transformers import Cache, StaticCache
 
-from geoclick.inference.backends.decoding import advance
-
-if TYPE_CHECKING:
-    from torch import nn
+from geoclick.inference.backends.steps import LanguageModel, advance
 
 LENGTHS = 256
 """Lengths of caches are multiples of this number of tokens."""
 
-_steps: "WeakKeyDictionary[nn.Module, dict[tuple[int, int], FixedStep]]" = WeakKeyDictionary()
+_steps: "WeakKeyDictionary[LanguageModel, dict[tuple[int, int], FixedStep]]" = WeakKeyDictionary()
 
 
-def step_of(text: "nn.Module", rows: int, length: int) -> "FixedStep":
+def step_of(text: LanguageModel, rows: int, length: int) -> "FixedStep":
     """The step of a language model for at least `rows` rows of at least `length` tokens, the answers included.
 
     It is made once for each model and size, and its cache is used again by the next batch.
@@ -35,7 +31,7 @@ def step_of(text: "nn.Module", rows: int, length: int) -> "FixedStep":
 
 
 class FixedStep:
-    """A `Step` (see `decoding`) with a fixed number of rows, of which some are not used, and a cache of fixed length.
+    """A `Step` (see steps.py) with a fixed number of rows, of which some are not used, and a cache of fixed length.
 
     Args:
         text: the language model.
@@ -43,7 +39,7 @@ class FixedStep:
         length: of the cache in tokens.
     """
 
-    def __init__(self, text: Any, rows: int, length: int) -> None:
+    def __init__(self, text: LanguageModel, rows: int, length: int) -> None:
         device = text.device
         self._cache = StaticCache(text.config, max_cache_len=length)
         self._visible = torch.zeros(rows, 1, 1, length, dtype=torch.bool, device=device)
@@ -84,7 +80,7 @@ class FixedStep:
         self._ids[self._open, 0] = tokens
         self._visible[..., self._used] = True
         self._used += 1
-        torch.compiler.cudagraph_mark_step_begin()
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         hidden = self._advance(self._text, self._ids, self._places, self._visible, self._cache)
         self._places += 1
         return hidden[self._open]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from geoclick.codec import MAX_CLICKS, Frame
-from geoclick.errors import GeoClickError, first_line
+from geoclick.errors import GeoClickError, first_line, single_line
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -136,7 +136,8 @@ def _check(matcher: "LLMatcher") -> None:
     """Raise GeoClickError if a matcher has failed."""
     if matcher.is_error():
         raise GeoClickError(
-            f"llguidance cannot enforce the format of the answers ({matcher.get_error()}); leave --constrained out."
+            f"llguidance cannot enforce the format of the answers ({single_line(matcher.get_error())}); leave "
+            "--constrained out."
         )
 
 

@@ -1,6 +1,5 @@
 """How well the scores of predictions order them: from a score alone, which masks are good?"""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -39,11 +38,15 @@ class Rankings:
 
     def count(self, record: Record) -> None:
         """Add the scores of one record."""
-        fields: Mapping[str, object] = record
-        for name in SCORES:
-            value = fields.get(name)
-            if isinstance(value, float | int):
-                self.values.setdefault(name, []).append((float(value), record["iou"]))
+        scores = {
+            "score": record.get("score"),
+            "probability": record.get("probability"),
+            "agreement": record.get("agreement"),
+            "confidence": record.get("confidence"),
+        }
+        for name, value in scores.items():
+            if value is not None:
+                self.values.setdefault(name, []).append((value, record["iou"]))
 
     def result(self) -> dict[str, Ranking]:
         """The ranking by each score that at least two samples have."""

@@ -111,7 +111,7 @@ class Counts:
         }
 
 
-def _by_status(statuses: Counter[str]) -> dict[str, Any]:
+def _by_status(statuses: Counter[str]) -> dict[str, dict[str, int] | float | None]:
     """Answers by status, and the share of those in the requested format among the model's; None without any."""
     parsed = sum(statuses[status] for status in PARSED)
     rate = (statuses["ok"] + statuses["empty"]) / parsed if parsed else None

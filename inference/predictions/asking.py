@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from geoclick.geo import views
+from geoclick.geo import georeference, reading, views
 from geoclick.inference.prediction_files import Names
 from geoclick.inference.predictions import records
 from geoclick.inference.predictions.inputs import Input
@@ -15,8 +15,8 @@ from geoclick.inference.predictions.records import Failures
 from geoclick.progress_bar import progress
 from geoclick.yaml_file import Yaml
 
-LARGE = 2**25
-"""Bytes of a file from which an image is a group of its own: it has many windows."""
+LARGE = 2**24
+"""Bytes of a TIFF or JPEG 2000 from which it is a group of its own: it has many windows."""
 
 
 class Engine(Protocol):
@@ -65,12 +65,12 @@ def groups(named: Iterable[Named], queries: int) -> list[list[Named]]:
     """Images in groups, in order; batches do not go beyond a group.
 
     So the batches, on which rounding may depend, are the same for every engine. A group ends when it has `queries`
-    texts or more; a large file is a group of its own.
+    texts or more; a large raster is a group of its own.
     """
     result: list[list[Named]] = []
     count = queries  # the first image begins a group
     for image, names in named:
-        large = _size(image.path) > LARGE
+        large = _is_large(image.path)
         if large or count >= queries:
             result.append([])
             count = 0
@@ -79,11 +79,11 @@ def groups(named: Iterable[Named], queries: int) -> list[list[Named]]:
     return result
 
 
-def _size(path: Path) -> int:
-    """Bytes of a file; 0 if it is missing."""
+def _is_large(path: Path) -> bool:
+    """Whether a file is a large raster; False if it is missing."""
     with suppress(OSError):
-        return path.stat().st_size
-    return 0
+        return path.stat().st_size > LARGE and reading.driver_of(path) in georeference.DRIVERS
+    return False
 
 
 def answer_all(

@@ -111,7 +111,15 @@ def compare(
     }
 
 
-def answers(runs: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
+class Answers(TypedDict, total=False):
+    """The `answers` of a metrics.json, or those of all samples in it."""
+
+    parse_rate: float | None
+    by_status: dict[str, int]
+    sampled: "Answers"
+
+
+def answers(runs: Sequence[Answers]) -> dict[str, list[float | None]]:
     """The answers of two runs side by side, see `Comparison`; empty if no model was asked."""
     if all(run.get("parse_rate") is None for run in runs):
         return {}

@@ -9,6 +9,7 @@ from geoclick import pages
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.files import write_whole
 from geoclick.geo.reading import DEFAULT, PixelOptions, recorded_rule
+from geoclick.inference.evaluation.ranking import Ranking
 from geoclick.inference.reports import class_maps, gallery, gallery_selection, published_table
 from geoclick.pages import charts, click_drawing
 from geoclick.pages.figures import Figure, Gallery
@@ -71,7 +72,7 @@ def render(name: str, summary: Mapping[str, Any], records: Path, *, count: int) 
         semantic=semantic,
         tiles=_tiles(summary),
         published=_published(summary),
-        ranking=_ranking(summary),
+        ranking=_ranking(summary.get("ranking", {})),
         groups=[] if semantic else _groups(summary),
         histogram=charts.iou_histogram(index.ious[index.targets] if semantic else index.ious),
         galleries=_galleries(records, index, Path(protocol["root"]), recorded_rule(protocol), count),
@@ -115,12 +116,15 @@ def _tiles(summary: Mapping[str, Any]) -> list[Tile]:
     return [*tiles, (str(scores["n"]), "samples")]
 
 
-def _ranking(summary: Mapping[str, Any]) -> list[list[str]]:
+def _ranking(rankings: Mapping[str, Ranking]) -> list[list[str]]:
     """The rows of the table of how well scores order samples."""
-    keys = ("spearman", "aurc", "random_aurc", "best_aurc")
     return [
-        [RANKED[name], str(values["n"]), *(pages.number(values[key]) for key in keys)]
-        for name, values in summary.get("ranking", {}).items()
+        [
+            RANKED[name],
+            str(found["n"]),
+            *map(pages.number, (found["spearman"], found["aurc"], found["random_aurc"], found["best_aurc"])),
+        ]
+        for name, found in rankings.items()
     ]
 
 

@@ -77,13 +77,14 @@ def test_an_evaluation_records_samples_and_scores(dataset, tiny_segmenter, vlm_f
     assert "holds a run with samples 3, not 2" in capsys.readouterr().err
 
 
-def test_a_server_is_asked_for_every_sample(dataset, tiny_segmenter, tmp_path, monkeypatch):
+def test_a_server_is_asked_for_every_sample(dataset, tiny_segmenter, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sending, "FIRST_WAIT", 0.01)
     words = ["--root", dataset, "--backend", "openai", "--vlm", "tiny", "--samples", 2, "--batch-size", 2]
     with FaultyServer({"planes": "refuse"}) as server:
         flags = [*words, "--base-url", server.url, "--output", tmp_path / "run"]
         assert evaluate.main(list(map(str, flags))) == 0
         assert set(server.answered.values()) == {2}
+    assert "The server's own temperature decides" in capsys.readouterr().out
     lines = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
     assert [line["status"] for line in lines] == ["ok", "ok", "failed", "ok"]
     assert [sample["status"] for sample in lines[2]["samples"]] == ["failed"] * 2

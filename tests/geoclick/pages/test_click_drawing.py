@@ -109,3 +109,14 @@ def test_lines_of_text_are_shortened_to_their_width(text, width):
     if shown != text:
         assert shown.endswith("...")
         assert font.getlength(text) > width
+
+
+def test_a_box_is_drawn_along_the_outer_edges_of_its_pixels():
+    image, mask = np.full((64, 128, 3), 90, np.uint8), np.zeros((64, 128), bool)
+    picture = click_drawing.overlay(image, mask, [], [(16.0, 8.0, 47.0, 31.0)])
+    drawn = (picture == click_drawing.POSITIVE).all(axis=-1)
+    rows, columns = np.nonzero(drawn)
+    # Four pixels of the picture for each of the image.
+    assert (rows.min(), rows.max()) == (32, 127)
+    assert (columns.min(), columns.max()) == (64, 191)
+    assert not drawn[60:100, 100:150].any()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText
 
 from geoclick.inference.backends import vllm_loading
 from geoclick.inference.backends.local import Local
@@ -72,11 +73,24 @@ def model(request, tmp_path_factory):
     """The embedded model, or a random one of each family."""
     if request.param == "embedded":
         return "embedded"
-    return str(varied(tiny.FOLDERS[request.param](tmp_path_factory.mktemp("vllm") / request.param)))
+    return str(wide(tiny.FOLDERS[request.param](tmp_path_factory.mktemp("vllm") / request.param)))
+
+
+def wide(folder):
+    """Give a random model heads of 32, since vLLM's attention on the CPU has none of 16."""
+    small = AutoModelForImageTextToText.from_pretrained(folder)
+    text = small.config.text_config
+    text.num_attention_heads = text.num_key_value_heads = text.hidden_size // 32
+    text.head_dim = 32
+    text.rope_parameters["mrope_section"] = [8, 4, 4]
+    model = AutoModelForImageTextToText.from_config(small.config)
+    model.generation_config = small.generation_config
+    model.save_pretrained(folder)
+    return varied(folder)
 
 
 @pytest.mark.parametrize("with_adapter", [False, True])
-def test_the_answers_are_those_of_transformers(model, asked, with_adapter, tmp_path, capfd):
+def test_the_answers_are_those_of_transformers(model, asked, with_adapter, tmp_path):
     """Texts may differ where two tokens are equally likely, up to rounding."""
     images, queries = asked
     adapter = save_adapter(loading.locate(model)[0], tmp_path / "lora", name=model) if with_adapter else None
@@ -92,6 +106,7 @@ def test_the_answers_are_those_of_transformers(model, asked, with_adapter, tmp_p
     backend = vllm_loading.load(GenerationOptions(**words), generation)
     answers, expected = backend.answer(images, queries), local.answer(images, queries)
     same = [one.text == other.text for one, other in zip(answers, expected, strict=True)]
+    print(f"{model}, adapter {with_adapter}: {sum(same)} of {len(same)} texts equal")
     assert sum(same) >= len(same) - 1
     assert len({one.text for one in answers}) > 1
     for equal, one, other in zip(same, answers, expected, strict=True):

@@ -44,7 +44,7 @@ def test_groups_have_as_many_texts_as_a_batch_and_large_files_are_alone(sizes, q
         for number, (texts, large) in enumerate(sizes)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asking, "_size", lambda path: asking.LARGE + (path.suffix == ".large"))
+        patch.setattr(asking, "_is_large", lambda path: path.suffix == ".large")
         groups = asking.groups(named, queries)
     assert [one for group in groups for one in group] == named
     for group, after in zip(groups, [*groups, None][1:], strict=True):
@@ -55,6 +55,16 @@ def test_groups_have_as_many_texts_as_a_batch_and_large_files_are_alone(sizes, q
         assert sum(counts[:-1]) < queries
         if after and not large[0] and after[0][0].path.suffix != ".large":
             assert sum(counts) >= queries
+
+
+def test_large_rasters_are_known_by_their_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(asking, "LARGE", 1000)
+    raster = geotiffs.write_raster(tmp_path / "a.tif", scene())
+    assert asking._is_large(raster)
+    assert not asking._is_large(gray(tmp_path / "a.png", 0, (100, 100)))
+    assert not asking._is_large(tmp_path / "none.tif")
+    monkeypatch.setattr(asking, "LARGE", 2**24)
+    assert not asking._is_large(raster)
 
 
 def gray(path, seed, size=(24, 30)):
