@@ -86,13 +86,13 @@ def without_repeats(answer: Answer) -> Answer:
 
     Of an answer with boxes, repeated objects and the repeated clicks of each object.
     """
-    parts = tuple(dict.fromkeys(replace(p, clicks=tuple(dict.fromkeys(p.clicks))) for p in answer.parts))
+    parts = tuple(dict.fromkeys(replace(p, clicks=tuple(dict.fromkeys(p.clicks))) for p in answer.objects))
     clicks = tuple(click for p in parts for click in p.clicks) or tuple(dict.fromkeys(answer.clicks))
-    count = len(answer.clicks) - len(clicks) + len(answer.parts) - len(parts)
+    count = len(answer.clicks) - len(clicks) + len(answer.objects) - len(parts)
     if not count:
         return answer
     dropped = answer.dropped + (REPEATED,) * count
-    return replace(answer, clicks=clicks, status="repaired", dropped=dropped, parts=parts)
+    return replace(answer, clicks=clicks, status="repaired", dropped=dropped, objects=parts)
 
 
 def refusal(size: tuple[int, int]) -> str:
@@ -267,7 +267,7 @@ def _decode_replies(
                 score=score,
                 probability=reply.probability,
                 tokens=reply.tokens,
-                boxes=tuple(part.box for part in answer.parts if part.box),
+                boxes=tuple(part.box for part in answer.objects if part.box),
             )
         )
     return predictions
@@ -275,7 +275,7 @@ def _decode_replies(
 
 def box_refusal(answer: Answer, segmenter: Segmenter) -> str:
     """Why the segmenter cannot decode the boxes of an answer, with the fix; empty if it can."""
-    if segmenter.name != "embedded" or not any(part.box for part in answer.parts):
+    if segmenter.name != "embedded" or not any(part.box for part in answer.objects):
         return ""
     return (
         "The answer holds a box, but the embedded segmenter was trained on clicks only; give --segmenter sam_vit_b, "
