@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from geoclick.clicks import ClickSequence
+from geoclick.clicks import Click, ClickSequence
 from geoclick.data_synthesis.simulation.policies import NEIGHBORS
 from geoclick.data_synthesis.simulation.simulate import Simulated
 from geoclick.masks import bounding_box, iou
@@ -118,20 +118,24 @@ def whole(result: Simulated) -> Parted:
 
 
 def united(results: Sequence[Simulated], target: np.ndarray, valid: np.ndarray | None) -> Parted:
-    """The sequences of the parts of one target, one after another; those without clicks are left out.
+    """The sequences of the parts of one target, one after another; parts without clicks are left out.
+
+    Each ends with its best click: later ones could not be cut off when the answer is cut.
 
     Args:
         results: of the parts, with the masks after each click.
         target: the whole target, bool [H, W].
         valid: the pixels that count, bool [H, W]; None if all do.
     """
-    clicked = [result for result in results if result.clicks]
-    union, ious = np.zeros(target.shape, bool), list[float]()
-    for result in clicked:
-        ious += [iou(union | mask, target, valid) for mask in result.masks]
-        union = union | result.mask
-    clicks = tuple(click for result in clicked for click in result.clicks)
-    return Parted(clicks, tuple(ious), tuple(len(result.clicks) for result in clicked), union)
+    union, clicks, ious, lengths = np.zeros(target.shape, bool), list[Click](), list[float](), list[int]()
+    for result in results:
+        if result.clicks:
+            end = result.ious.index(max(result.ious)) + 1
+            clicks += result.clicks[:end]
+            ious += [iou(union | mask, target, valid) for mask in result.masks[:end]]
+            lengths.append(end)
+            union = union | result.masks[end - 1]
+    return Parted(tuple(clicks), tuple(ious), tuple(lengths), union)
 
 
 def choose(one: Parted, parts: Parted, iou_target: float) -> Parted:
