@@ -127,6 +127,7 @@ def seams(side: int, models: str, tile: int, overlap: int) -> dict[str, float | 
         path = Path(folder, "raster.tif")
         write_raster(path, side)
         for name, width in names:
+            Path(folder, name).mkdir()
             measure(path, Path(folder, name), models, width, min(overlap, width - 1))
             with rasterio.open(Path(folder, name, "raster.mask.tif")) as raster:
                 masks.append(raster.read(1) == 1)

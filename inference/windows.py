@@ -16,8 +16,9 @@ WORST_FIRST = ("failed", "unparsable", "repaired", "ok", "empty")
 def together(size: tuple[int, int], answers: Sequence[tuple[Window, Prediction]]) -> Prediction:
     """The prediction for an image of `size` (height, width) from those of its windows.
 
-    The mask is the union of the masks, and the clicks are in pixels of the image, window by window. The text has a
-    line for each window. A window that failed is an error of the image.
+    The mask is the union of the masks, and the clicks and samples are those of one window after the other, in pixels of
+    the image. The text has a line for each window, and the scores are the lowest ones. A window that failed is an error
+    of the image.
     """
     if len(answers) == 1:
         return answers[0][1]
@@ -42,6 +43,7 @@ def together(size: tuple[int, int], answers: Sequence[tuple[Window, Prediction]]
         status=next((status for status in WORST_FIRST if status in statuses), "stored"),
         dropped=tuple(reason for _, answer in answers for reason in answer.dropped),
         boxes=tuple(boxes),
+        samples=tuple(sample for _, answer in answers for sample in answer.samples),
         **lowest_scores([answer for _, answer in answers]),
     )
 

@@ -14,12 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from geoclick.errors import GeoClickError, UsageError, first_line
+from geoclick.yaml_file import Yaml
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -155,11 +159,11 @@ class _Task(Generic[T]):
     attempts: int = 0
 
 
-class _Call(NamedTuple):
+class _Call(NamedTuple, Generic[T]):
     """An open call of a worker; `task` is None while the worker starts."""
 
-    worker: Any
-    task: _Task[Any] | None
+    worker: "ActorHandle"
+    task: _Task[T] | None
 
 
 class Workers(Generic[T, R]):
@@ -172,8 +176,8 @@ class Workers(Generic[T, R]):
     def __init__(self, setup: Setup[T, R], pool: Pool) -> None:
         self.pool = pool
         self._setup, self._sent = setup, ray.put(setup)
-        self._idle: list[Any] = []
-        self._calls: dict[Any, _Call] = {}
+        self._idle: list[ActorHandle] = []
+        self._calls: dict[ray.ObjectRef, _Call[T]] = {}
         self._failed_starts = 0
         for _ in range(pool.workers):
             self._start()
@@ -201,7 +205,7 @@ class Workers(Generic[T, R]):
                 self._give(self._idle.pop(), task)
                 task = take()
                 continue
-            finished, lost, result = self._wait()
+            finished, lost = self._wait()
             if lost:
                 again.append(lost)
                 died += 1
@@ -210,7 +214,8 @@ class Workers(Generic[T, R]):
                 if task:  # the worker goes on while its result is used
                     self._give(self._idle.pop(), task)
                     task = take()
-                on_result(finished.index, result)
+                ended, result = finished
+                on_result(ended.index, result)
         if died:
             print(
                 "1 worker died and was replaced." if died == 1 else f"{died} workers died and were replaced."
@@ -227,12 +232,12 @@ class Workers(Generic[T, R]):
         worker = actor.remote(self._sent, pool.device, pool.cpus, str(Path.cwd()))
         self._calls[worker.ready.remote()] = _Call(worker, None)
 
-    def _give(self, worker: Any, task: _Task[T]) -> None:
+    def _give(self, worker: "ActorHandle", task: _Task[T]) -> None:
         task.attempts += 1
         self._calls[worker.answer.remote(task.item)] = _Call(worker, task)
 
-    def _wait(self) -> tuple[_Task[T] | None, _Task[T] | None, Any]:
-        """Wait for the end of a call: the task that is finished, or the one whose worker died, and the result."""
+    def _wait(self) -> tuple[tuple[_Task[T], R] | None, _Task[T] | None]:
+        """Wait for the end of a call: the finished task with its result, and the task whose worker died."""
         reference = ray.wait(list(self._calls), num_returns=1)[0][0]
         worker, task = self._calls.pop(reference)
         try:
@@ -243,12 +248,12 @@ class Workers(Generic[T, R]):
             ray.kill(worker)
             self._check_attempts(task, error)
             self._start()
-            return None, task, None
+            return None, task
         if isinstance(result, GeoClickError):
             raise result
         self._failed_starts = 0
         self._idle.append(worker)
-        return task, None, result
+        return (task, result) if task else None, None
 
     def _check_attempts(self, task: _Task[T] | None, error: RayError) -> None:
         """Raise GeoClickError if too many workers died on an item or while they started."""
@@ -308,7 +313,7 @@ def check_folder(root: Path) -> None:
         )
 
 
-def check_equal(own: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def check_equal(own: Mapping[str, Yaml], expected: Mapping[str, Yaml]) -> None:
     """Raise GeoClickError if the models of this node, as records describe them, are not those of the first worker."""
     for name, value in expected.items():
         if own.get(name) != value:

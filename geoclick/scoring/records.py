@@ -54,7 +54,7 @@ class Record(TypedDict):
         agreement: mean IoU of all pairs of masks of sampled answers.
         confidence: all of them together, see geoclick/inference/prediction.py.
         boxes: [left, top, right, bottom] of each box of the answer, the outermost pixels inside it.
-        samples: all sampled answers; text, clicks and the scores above are those of one of them.
+        sampled: all sampled answers; text, clicks and the scores above are those of one of them.
         predicted_as: of maps: pixels of the target by the class that the map gives them, in the protocol's order.
         rest_as: likewise for all other scored pixels, where the image has no other sample.
         coverage: of maps from proposals: share of the image's pixels in at least one of them.
@@ -85,7 +85,7 @@ class Record(TypedDict):
     agreement: NotRequired[float]
     confidence: NotRequired[float]
     boxes: NotRequired[list[list[float]]]
-    samples: NotRequired[list[Sampled]]
+    sampled: NotRequired[list[Sampled]]
     predicted_as: NotRequired[list[int]]
     rest_as: NotRequired[list[int]]
     coverage: NotRequired[float]

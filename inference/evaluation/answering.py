@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from geoclick import output_folder
 from geoclick.files import write_whole
@@ -14,6 +14,7 @@ from geoclick.inference.evaluation.samples import read_images, read_samples
 from geoclick.jobs import processes
 from geoclick.progress_bar import progress
 from geoclick.scoring.records import Record
+from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
@@ -25,7 +26,7 @@ class Engine(Protocol):
     """Answers the parts of an evaluation, see engines.py."""
 
     @property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Yaml]:
         """The predictor's part of the protocol."""
         ...
 
@@ -35,7 +36,7 @@ class Engine(Protocol):
         parts: Callable[[], Iterable[Part]],
         held: BinaryIO,
         advance: Callable[[int], None],
-    ) -> dict[str, Any]:
+    ) -> dict[str, Yaml]:
         """Answer what is missing in the files of all parts.
 
         Args:
@@ -82,7 +83,7 @@ def answer(
     *,
     total: int,
     picked: "Sequence[Sample] | None" = None,
-) -> dict[str, Any]:
+) -> dict[str, Yaml]:
     """Answer all samples together with the other processes; returns the content of run.json."""
     output = Path(options.output)
     resumed, start = run_folder.count(output), time.perf_counter()

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from geoclick.inference.evaluation import answering, predictors, run_folder
 from geoclick.inference.evaluation.answering import Engine
 from geoclick.inference.evaluation.run_folder import Part
 from geoclick.jobs import processes
+from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
     from geoclick.inference.evaluation.dataset_scan import DatasetScan
@@ -26,7 +27,7 @@ class Local:
     predictor: "Predictor"
 
     @property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Yaml]:
         """See Engine."""
         return self.predictor.describe()
 
@@ -36,7 +37,7 @@ class Local:
         parts: Callable[[], Iterable[Part]],
         held: BinaryIO,
         advance: Callable[[int], None],
-    ) -> dict[str, Any]:
+    ) -> dict[str, Yaml]:
         """See Engine; returns when all parts are complete, or, in other processes than the first, are claimed."""
         ask = partial(answering.answer_batch, self.options, self.predictor)
         run_folder.answer(output, parts, held, batch_size=self.options.batch_size, ask=ask, advance=advance)

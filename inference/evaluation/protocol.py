@@ -8,6 +8,7 @@ from geoclick import __version__
 from geoclick.geo.reading import PixelOptions
 from geoclick.inference.evaluation.predictors import ADAPTER_CONFIG
 from geoclick.scoring.modes import MODES
+from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
     from geoclick.inference.evaluation.dataset_scan import DatasetScan
@@ -47,7 +48,7 @@ def _reading(options: "ResolvedOptions") -> dict[str, int | str | list[int] | li
     return rules
 
 
-def describe(options: "ResolvedOptions", scan: "DatasetScan", about: Mapping[str, Any]) -> dict[str, Any]:
+def describe(options: "ResolvedOptions", scan: "DatasetScan", about: Mapping[str, Yaml]) -> dict[str, Any]:
     """The content of protocol.json; a run folder is continued only with an equal one.
 
     Args:

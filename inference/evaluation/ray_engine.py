@@ -10,12 +10,13 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from geoclick.inference.evaluation import answering, predictors, run_folder
 from geoclick.inference.evaluation.run_folder import Entry, Part
 from geoclick.jobs import claims, ray_pool
 from geoclick.jobs.ray_pool import Resources, Workers
+from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
     from geoclick.inference.evaluation.dataset_scan import DatasetScan
@@ -35,7 +36,7 @@ class Task:
 
     part: Part | None = None
     done: frozenset[int] = frozenset()
-    about: dict[str, Any] | None = None
+    about: dict[str, Yaml] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Answers:
     """
 
     entries: list[Entry]
-    about: dict[str, Any]
+    about: dict[str, Yaml]
     printed: str
 
 
@@ -80,7 +81,7 @@ class PartSetup:
 
 
 def _answer(
-    options: "ResolvedOptions", predictor: "Predictor", about: dict[str, Any], printed: str, task: Task
+    options: "ResolvedOptions", predictor: "Predictor", about: dict[str, Yaml], printed: str, task: Task
 ) -> Answers:
     """Answer a part; raises GeoClickError if this node lacks the images or has other models."""
     if task.part is None:
@@ -102,7 +103,7 @@ class RayEngine:
     """
 
     workers: "Workers[Task, Answers]"
-    about: dict[str, Any]
+    about: dict[str, Yaml]
 
     def answer(
         self,
@@ -110,7 +111,7 @@ class RayEngine:
         parts: Callable[[], Iterable[Part]],
         held: BinaryIO,
         advance: Callable[[int], None],
-    ) -> dict[str, Any]:
+    ) -> dict[str, Yaml]:
         """See Engine."""
 
         def missing() -> Iterator[tuple[int, Task]]:

@@ -89,7 +89,7 @@ class Counts:
         self.false_alarms += masked and not record["area"]
         self.unanswered += not record["area"] and record["status"] in records.UNANSWERED
         self.missed += not masked and record["area"] > 0
-        self.sampled.update(sample["status"] for sample in record.get("samples", []))
+        self.sampled.update(sample["status"] for sample in record.get("sampled", []))
 
     def result(self) -> dict[str, Any]:
         """`answers`, `no_target` and `mean_clicks`; a ratio of nothing is None."""

@@ -64,4 +64,4 @@ def _add_scores(record: Record, prediction: "Prediction") -> None:
     if prediction.boxes:
         record["boxes"] = [list(box) for box in prediction.boxes]
     if prediction.samples:
-        record["samples"] = [sample.record() for sample in prediction.samples]
+        record["sampled"] = [sample.record() for sample in prediction.samples]

@@ -190,7 +190,13 @@ class RasterJob(Job):
         prediction = self._together(answer)
         record = records.record_of(self.setting, self.image, text, view.full_size, prediction)
         listed: list[Yaml] = [
-            {"number": number, "status": one.status, "clicks": len(one.clicks), **records.scores_of(one)}
+            {
+                "number": number,
+                "status": one.status,
+                "clicks": len(one.clicks),
+                **records.scores_of(one),
+                **records.sampled_of(one),
+            }
             for number, one in answer.windows
         ]
         pixels = view.size[0] * view.size[1]

@@ -71,7 +71,8 @@ def record_of(
         "status": prediction.status,
         **scores_of(prediction),
         "clicks": clicks,
-        **_boxes_and_samples(prediction),
+        **_boxes(prediction),
+        **sampled_of(prediction),
         "dropped": list(prediction.dropped),
         "request": request(setting.about, image.path, text),
     }
@@ -88,12 +89,16 @@ def scores_of(prediction: Prediction) -> dict[str, Yaml]:
     return {name: None if value is None else round(value, 6) for name, value in values.items()}
 
 
-def _boxes_and_samples(prediction: Prediction) -> dict[str, Yaml]:
-    """The boxes of an answer and all sampled answers, where there are any."""
+def _boxes(prediction: Prediction) -> dict[str, Yaml]:
+    """The boxes of an answer, if there are any."""
     boxes: list[Yaml] = [list(box) for box in prediction.boxes]
-    samples: list[Yaml] = [cast("Yaml", sample.record()) for sample in prediction.samples]
-    found: dict[str, Yaml] = {"boxes": boxes, "samples": samples}
-    return {name: values for name, values in found.items() if values}
+    return {"boxes": boxes} if boxes else {}
+
+
+def sampled_of(prediction: Prediction) -> dict[str, Yaml]:
+    """All sampled answers, if there are several."""
+    sampled: list[Yaml] = [cast("Yaml", sample.record()) for sample in prediction.samples]
+    return {"sampled": sampled} if sampled else {}
 
 
 def write(folder: Path, stem: str, record: Mapping[str, Yaml]) -> None:

@@ -40,15 +40,16 @@ def test_samples_do_not_depend_on_the_batch_or_on_an_earlier_start(command, tile
     code, together = command("together", *tiles, *TEXTS, *SAMPLING, "--batch-size", 4)
     assert code == 0
     assert len(together) == 6
-    sampled = [sample["text"] for record in together.values() for sample in record["samples"]]
+    sampled = [sample["text"] for record in together.values() for sample in record["sampled"]]
     assert len(sampled) == 18
     assert len(set(sampled)) > 9
     for record in together.values():
-        assert (record["temperature"], record["vote_threshold"], record["seed"]) == (1.0, 0.5, 0)
+        asked = {key: record[key] for key in ("samples", "temperature", "vote_threshold", "seed")}
+        assert asked == {"samples": 3, "temperature": 1.0, "vote_threshold": 0.5, "seed": 0}
     command("started", tiles[0], *TEXTS, *SAMPLING, "--batch-size", 1)
     assert command("started", *tiles, *TEXTS, *SAMPLING, "--batch-size", 1)[1] == together
     other = command("other", *tiles, *TEXTS, *SAMPLING, "--seed", 1)[1]
-    assert [one["samples"] for one in other.values()] != [one["samples"] for one in together.values()]
+    assert [one["sampled"] for one in other.values()] != [one["sampled"] for one in together.values()]
 
 
 def test_an_evaluation_records_samples_and_scores(dataset, tiny_segmenter, vlm_folder, tmp_path, capsys):
@@ -63,8 +64,8 @@ def test_an_evaluation_records_samples_and_scores(dataset, tiny_segmenter, vlm_f
         for name in "ab"
     ]
     for one, other in zip(*lines, strict=True):
-        assert [sample["text"] for sample in one["samples"]] == [s["text"] for s in other["samples"]]
-        assert len(one["samples"]) == 3
+        assert [sample["text"] for sample in one["sampled"]] == [s["text"] for s in other["sampled"]]
+        assert len(one["sampled"]) == 3
         assert 0 <= one["confidence"] <= 1
     metrics = json.loads((tmp_path / "a/metrics.json").read_text())
     assert sum(metrics["answers"]["sampled"]["by_status"].values()) == 12
@@ -87,7 +88,7 @@ def test_a_server_is_asked_for_every_sample(dataset, tiny_segmenter, tmp_path, m
     assert "The server's own temperature decides" in capsys.readouterr().out
     lines = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
     assert [line["status"] for line in lines] == ["ok", "ok", "failed", "ok"]
-    assert [sample["status"] for sample in lines[2]["samples"]] == ["failed"] * 2
+    assert [sample["status"] for sample in lines[2]["sampled"]] == ["failed"] * 2
     assert "not allowed" in lines[2]["error"]
     # The server gives equal answers.
     assert [line.get("agreement") for line in lines] == [1.0, 1.0, None, 1.0]

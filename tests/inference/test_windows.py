@@ -1,5 +1,7 @@
 """Predictions on windows of a large image, put together again."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +18,21 @@ def picture(height=50, width=70):
     image = np.full((height, width, 3), 100, np.uint8)
     image[10:30, 20:45] = 255
     return image
+
+
+def test_samples_of_all_windows_are_recorded_and_the_lowest_scores(tmp_path):
+    predictor = Thresholds()
+    predictor.samples = 2
+    images.write_png(tmp_path / "a.png", picture())
+    assert predict(tmp_path / "out", [tmp_path / "a.png"], ("bright",), predictor, tile=40, overlap=0) == {}
+    record = json.loads((tmp_path / "out/a.json").read_text())
+    count = len(predictor.shown)
+    assert count == 4
+    expected = [{"text": f"bright{number}", "status": "ok"} for number in range(2)]
+    assert record["sampled"] == expected * count
+    assert record["confidence"] == pytest.approx(record["score"] / 2, abs=1e-6)
+    assert record["score"] == min(round(float(part[..., 0].mean()) / 255, 6) for part in predictor.shown)
+    assert "agreement" not in record
 
 
 @given(st.integers(5, 80), st.data())

@@ -179,3 +179,23 @@ def test_broken_images_are_failures_and_the_rest_goes_on(paths, tmp_path, capsys
     assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["0.json", "2.json", "3.json"]
     assert not list((tmp_path / "out").glob("*.partial"))
     assert f"{paths[1]}: failed, " in capsys.readouterr().err
+
+
+def test_a_turned_tiff_has_no_polygons_and_its_pixels_without_data_no_class(tmp_path, capsys):
+    values = scene(40, 60)
+    values[0, :, :10] = 0
+    path = tmp_path / "a.tif"
+    image = Image.fromarray(values[0])
+    # GDAL's tag of the value without data.
+    image.save(path, tiffinfo={274: 6, 42113: "0"})
+    assert predict(tmp_path / "out", [path]) == {}
+    assert "no polygons, since its EXIF orientation 6 contradicts its georeference" in capsys.readouterr().err
+    with Image.open(tmp_path / "out/a.mask.png") as mask:
+        labels = np.asarray(mask)
+    np.testing.assert_array_equal(labels, np.where(values[0] == 0, 255, values[0] // 64)[::-1].T)
+    record = json.loads((tmp_path / "out/a.json").read_text())
+    assert (record["crs"], record["size"]) == (None, [60, 40])
+    assert record["no_data"] == round(1 / 6, 6)
+    pipeline = GrayMaps()
+    assert predict(tmp_path / "out", [path], pipeline) == {}
+    assert pipeline.shown == []

@@ -200,7 +200,7 @@ def test_predictors_without_a_model_have_no_parse_rate(entries):
 def test_sampled_answers_are_counted_and_scores_are_ranked(entries):
     sampled = [{"text": "", "status": status} for status in ("ok", "empty", "unparsable", "failed")]
     ious = [entry["iou"] for entry in entries]
-    given = [entry | {"samples": sampled, "score": entry["iou"]} for entry in entries]
+    given = [entry | {"sampled": sampled, "score": entry["iou"]} for entry in entries]
     summary = results.summarise(given, protocol())
     assert summary["answers"]["sampled"] == {
         "by_status": {"empty": 6, "failed": 6, "ok": 6, "unparsable": 6},

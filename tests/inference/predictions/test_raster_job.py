@@ -122,6 +122,9 @@ def test_masks_polygons_and_clicks_lie_where_the_image_lies(crs, tmp_path):
         assert area == pytest.approx(ground_area(ring[:-1]) - inner, rel=1e-4)
     assert sum(own["pixels"]) == mask.sum()
     np.testing.assert_array_equal(own["pixels"], fields["pixels"])
+    for one in (own, fields):
+        assert (one["score"] > 0).all()
+        np.testing.assert_allclose(one["confidence"], one["score"] / 2, rtol=1e-6)
 
     _, points, fields = read_layer(tmp_path / "out/city.gpkg", "clicks")
     record = json.loads((tmp_path / "out/city.json").read_text())

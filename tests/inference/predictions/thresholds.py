@@ -8,7 +8,7 @@ from scipy import ndimage
 from geoclick.clicks import Click
 from geoclick.geo.reading import PixelOptions
 from geoclick.inference import prediction_files
-from geoclick.inference.prediction import Prediction, failed
+from geoclick.inference.prediction import Prediction, SampledAnswer, failed
 from geoclick.inference.predictions import answers
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.records import Setting
@@ -21,7 +21,10 @@ class Thresholds:
         shown: the images of all queries.
         batches: number of queries in each call.
         radius: of the box over which pixels are averaged before they are compared.
+        samples: answers that are said to have been sampled.
     """
+
+    samples = 0
 
     def __init__(self, radius=0):
         self.shown, self.batches, self.radius = [], [], radius
@@ -42,7 +45,16 @@ class Thresholds:
         first = int(mask.argmax())
         clicks = (Click(float(first % mask.shape[1]), float(first // mask.shape[1])),) if mask.any() else ()
         score = round(float(gray.mean()) / 255, 6)
-        return Prediction(mask, clicks, f"{text}!", "ok" if clicks else "empty", score=score)
+        samples = tuple(SampledAnswer(f"{text}{number}", "ok") for number in range(self.samples))
+        return Prediction(
+            mask,
+            clicks,
+            f"{text}!",
+            "ok" if clicks else "empty",
+            score=score,
+            confidence=score / 2,
+            samples=samples,
+        )
 
 
 def predict(folder, paths, texts=("bright",), predictor=None, batch_size=4, **options):

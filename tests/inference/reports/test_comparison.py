@@ -234,7 +234,7 @@ def test_the_answers_of_both_runs_are_counted(tmp_path):
 
     free = written("free", "ok", "unparsable", "repaired", "empty")
     sampled = [{"text": "", "status": "ok"}, {"text": "", "status": "unparsable"}]
-    enforced = written("enforced", "ok", "ok", "ok", "empty", samples=sampled)
+    enforced = written("enforced", "ok", "ok", "ok", "empty", sampled=sampled)
     result = compared(free, enforced, tmp_path / "out")
     assert result["answers"] == {
         "parse_rate": [0.5, 1.0],

@@ -59,7 +59,7 @@ def test_the_report_is_self_contained_and_escapes_text(tmp_path, root):
 def test_the_report_shows_how_well_scores_rank_and_how_many_samples_could_be_read(tmp_path, root):
     sampled = [{"text": "", "status": status} for status in ("ok", "ok", "empty", "unparsable")]
     scored = [
-        record | {"samples": sampled, "confidence": 0.1 * i, "score": 0.5}
+        record | {"sampled": sampled, "confidence": 0.1 * i, "score": 0.5}
         for i, record in enumerate(answers())
     ]
     page = page_of(tmp_path, root, scored)
