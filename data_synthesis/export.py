@@ -301,7 +301,7 @@ def lines(
                 continue
         image = Path(images[one.row.image]).relative_to(root).as_posix()
         frame = codec.Frame(options.family, options.answer_format, one.size, resized)
-        chat = chat_rows.chat(one.row.query, one.clicks, frame)
+        chat = chat_rows.chat(one.row.query, one.parts, frame)
         counts.update(rows=1, no_target=not one.clicks, clicks=len(one.clicks))
         counts["images"] = len(images)
         yield {

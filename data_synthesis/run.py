@@ -109,6 +109,7 @@ def make_job(options: SynthOptions, load: "LoadSegmenter") -> "Job":
         image_batch=options.image_batch,
         clicker=options.clicker,
         sequences=options.sequences,
+        parts=options.part_rules,
     )
 
 

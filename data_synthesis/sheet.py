@@ -57,7 +57,14 @@ def write_sheet(
         return
     pictures = [read_recorded(Path(root), row.image, (row.height, row.width), pixels) for row in rows]
     embeddings = job.segmenter.embed(pictures)
-    history = replay(job.segmenter, embeddings, [row.clicks for row in rows], job.prompting)
+    of_part = [(number, clicks) for number, row in enumerate(rows) for clicks in row.sequences]
+    masks_of_part = replay(
+        job.segmenter, [embeddings[number] for number, _ in of_part], [s for _, s in of_part], job.prompting
+    )
+    history: list[list[np.ndarray]] = [[] for _ in rows]
+    for (number, _), after in zip(of_part, masks_of_part, strict=True):
+        earlier = history[number][-1] if history[number] else np.zeros_like(after[-1])
+        history[number] += [earlier | mask for mask in after]
     sheet = draw_sheet(rows, pictures, history, columns=1 + job.max_clicks)
     with whole(output / "sheet.png") as partial:
         sheet.save(partial, format="PNG", optimize=True)
@@ -100,22 +107,29 @@ def draw_sheet(
         draw_line(sheet, (GAP, top - 24), (Text(row.query, INK, 17), Text(place, FAINT, 13)), width - 2 * GAP)
         target = masks.decode_rle(row.mask)
         window = window_around(target, row.clicks)
-        for column in range(len(after) + 1):
-            shown = after[column - 1] if column else None
-            cell = window_panel(picture, target, shown, row.clicks[:column], window, side=CELL)
+        for column, clicks in enumerate(shown_clicks(len(after), columns)):
+            shown = after[clicks - 1] if clicks else None
+            cell = window_panel(picture, target, shown, row.clicks[:clicks], window, side=CELL)
             left = GAP + column * (CELL + GAP)
             sheet.paste(Image.fromarray(cell), (left, top))
-            draw_line(sheet, (left, top + CELL + 6), _caption(row, column), CELL)
+            draw_line(sheet, (left, top + CELL + 6), _caption(row, clicks), CELL)
     return sheet
 
 
-def _caption(row: store.Row, column: int) -> tuple[Text, ...]:
+def shown_clicks(count: int, columns: int) -> list[int]:
+    """The numbers of clicks after which the mask is shown: all from 0 to `count`, or `columns` of them, evenly."""
+    if count < columns:
+        return list(range(count + 1))
+    return [round(column * count / (columns - 1)) for column in range(columns)]
+
+
+def _caption(row: store.Row, clicks: int) -> tuple[Text, ...]:
     """The text below a cell."""
-    if column == 0:
+    if clicks == 0:
         return (Text("target", FAINT, 13),)
-    positive, iou = row.clicks[column - 1].positive, row.ious[column - 1]
+    positive, iou = row.clicks[clicks - 1].positive, row.ious[clicks - 1]
     return (
-        Text(f"{column} {'+' if positive else '-'}", POSITIVE if positive else NEGATIVE, 15),
+        Text(f"{clicks} {'+' if positive else '-'}", POSITIVE if positive else NEGATIVE, 15),
         Text(f"IoU {iou:.2f}", INK, 15),
     )
 

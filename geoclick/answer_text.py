@@ -24,10 +24,11 @@ _POINT = re.compile(
 _BOX = re.compile(
     r"bbox(?:_2d)?[\"']?\s*+:\s*+[\[(]\s*+" + r"\s*+,\s*+".join([_NUMBER] * 4) + r"\s*+[\])]", re.IGNORECASE
 )
+_PART = re.compile(r"part[\"']?\s*+:\s*+([0-9]{1,9}+)", re.IGNORECASE)
 _LABEL = re.compile(r"label[\"']?\s*+:\s*+[\"']([^\"']*+)", re.IGNORECASE)
-_BRACKET = re.compile(r"(?:([-+])\s{0,8})?\(([^()]*+)(\)?)")
+_BRACKET = re.compile(r"(;)|(?:([-+])\s{0,8})?\(([^()]*+)(\)?)")
 _PAIR = re.compile(rf"\s*+{_NUMBER}\s*+,\s*+{_NUMBER}\s*+")
-_COMPACT = re.compile(r"[-+]\([0-9]++,[0-9]++\)(?: [-+]\([0-9]++,[0-9]++\))*+")
+_COMPACT = re.compile(r"[-+]\([0-9]++,[0-9]++\)(?:;? [-+]\([0-9]++,[0-9]++\))*+")
 _EMPTY_LIST = re.compile(r"\[\s*+\]")
 
 
@@ -40,10 +41,16 @@ class Corners(NamedTuple):
     bottom: float
 
 
+class PartNumber(NamedTuple):
+    """The number of the part that the next points belong to."""
+
+    number: int
+
+
 INVALID_BOX = Corners(*[math.nan] * 4)
 
-Item = tuple[float, float, bool] | Corners | str
-"""A point: x, y in the frame of the text and the sign; a box; or the reason why an item is invalid."""
+Item = tuple[float, float, bool] | Corners | PartNumber | str
+"""A point: x, y in the frame of the text and the sign; a box; a part; or the reason why an item is invalid."""
 
 
 def read_json(text: str) -> tuple[bool, bool, list[Item]]:
@@ -69,6 +76,9 @@ def _items_of(item: Yaml) -> Iterator[Item]:
     positive = _is_positive(label if isinstance(label, str) else "")
     point, box = item.get("point_2d", item.get("point")), item.get("bbox_2d", item.get("bbox"))
     if box is None:
+        part = item.get("part")
+        if isinstance(part, int) and not isinstance(part, bool):
+            yield PartNumber(part)
         yield (point[0], point[1], positive) if _are_numbers(point, 2) else NOT_A_POINT
         return
     if not positive:
@@ -92,7 +102,7 @@ def _scan_objects(text: str) -> Iterator[Item]:
     """The points and boxes in the innermost braces of a broken text."""
     for match in _OBJECT.finditer(text):
         inside, closed = match.groups()
-        box, point, label = (pattern.search(inside) for pattern in (_BOX, _POINT, _LABEL))
+        box, point, label, part = (pattern.search(inside) for pattern in (_BOX, _POINT, _LABEL, _PART))
         positive = _is_positive(label[1] if label else "")
         if not closed and match.end() == len(text):
             # The label may be cut off, and with it the sign.
@@ -102,6 +112,8 @@ def _scan_objects(text: str) -> Iterator[Item]:
         elif box or point:
             if box:
                 yield Corners(*map(float, box.groups()))
+            elif part:
+                yield PartNumber(int(part[1]))
             if point:
                 yield float(point[1]), float(point[2]), positive
         elif closed:
@@ -112,9 +124,11 @@ def read_compact(text: str) -> tuple[bool, bool, list[Item]]:
     """As `read_json`, for the compact format."""
     points: list[Item] = []
     for match in _BRACKET.finditer(text):
-        sign, inside, closed = match.groups()
-        pair = _PAIR.fullmatch(inside)
-        if not closed and match.end() == len(text):
+        separator, sign, inside, closed = match.groups()
+        pair = _PAIR.fullmatch(inside or "")
+        if separator:
+            points.append(PartNumber(match.start()))
+        elif not closed and match.end() == len(text):
             points.append(TRUNCATED)
         elif pair:
             points.append((float(pair[1]), float(pair[2]), sign != "-"))

@@ -1,8 +1,9 @@
 """From a click store to chats, for `geoclick train` and `geoclick export`: which rows are used, and how one reads."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from geoclick import prompts, store
@@ -17,11 +18,16 @@ class ChatRow:
 
     Attributes:
         row: the row.
-        clicks: those of the answer, as `answer_clicks` cuts them.
+        parts: the clicks of the answer, as `answer_parts` cuts them.
     """
 
     row: Row
-    clicks: ClickSequence
+    parts: tuple[ClickSequence, ...]
+
+    @property
+    def clicks(self) -> ClickSequence:
+        """The clicks of all parts in order."""
+        return tuple(click for part in self.parts for click in part)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -29,19 +35,32 @@ class ChatRow:
         return self.row.height, self.row.width
 
 
-def answer_clicks(row: Row, max_clicks: int, answer_end: str = "best") -> ClickSequence:
-    """The clicks that a model is taught for a row: of its first `max_clicks`, those up to `answer_end`.
+def answer_parts(row: Row, max_clicks: int, answer_end: str = "best") -> tuple[ClickSequence, ...]:
+    """The clicks that a model is taught for a row: of the first `max_clicks` of each part, those up to `answer_end`.
 
     Training, export and the count of contradictions cut a sequence here and nowhere else.
 
     Args:
         row: of a click store.
-        max_clicks: clicks at most.
+        max_clicks: clicks of a part at most.
         answer_end: a key of ANSWER_ENDS.
     """
-    ious = row.ious[:max_clicks]
-    end = ious.index(max(ious)) + 1 if answer_end == "best" and ious else max_clicks
-    return row.clicks[:end]
+    return _in_parts(row, _used(row, max_clicks, answer_end))
+
+
+def _in_parts(row: Row, used: Sequence[int]) -> tuple[ClickSequence, ...]:
+    """The clicks with these indices, in the parts that have some."""
+    starts = [0, *accumulate(row.parts)]
+    parts = [tuple(row.clicks[i] for i in used if a <= i < b) for a, b in pairwise(starts)]
+    return tuple(part for part in parts if part)
+
+
+def _used(row: Row, max_clicks: int, answer_end: str) -> list[int]:
+    """The indices of the clicks of the answer, see `answer_parts`; the stored IoUs are those with all clicks before."""
+    starts = [0, *accumulate(row.parts)]
+    first = [i for a, b in pairwise(starts) for i in range(a, min(b, a + max_clicks))]
+    ious = [row.ious[i] for i in first]
+    return first[: ious.index(max(ious)) + 1] if answer_end == "best" and ious else first
 
 
 def usable(
@@ -56,17 +75,17 @@ def usable(
 
     Args:
         rows: of a click store.
-        max_clicks: clicks of an answer at most; see `answer_clicks`.
+        max_clicks: clicks of a part at most; see `answer_parts`.
         min_iou: smallest IoU of the mask after those clicks; rows without a target are always used.
         left_out: receives the number of rows left out, by reason.
         answer_end: a key of ANSWER_ENDS.
     """
     for row in rows:
-        clicks = answer_clicks(row, max_clicks, answer_end)
-        if reason := store.why_left_out(row, len(clicks), min_iou):
+        used = _used(row, max_clicks, answer_end)
+        if reason := store.why_left_out(row, used[-1] + 1 if used else 0, min_iou):
             left_out[reason] += 1
         else:
-            yield ChatRow(row, clicks)
+            yield ChatRow(row, _in_parts(row, used))
 
 
 class ImagePaths(dict[str, str]):
@@ -84,12 +103,12 @@ class ImagePaths(dict[str, str]):
         return self[image]
 
 
-def chat(query: str, clicks: Iterable[Click], frame: Frame) -> prompts.Chat:
+def chat(query: str, clicks: Iterable[Click] | Iterable[ClickSequence], frame: Frame) -> prompts.Chat:
     """The messages of one example: the user's turn with image and query, and the clicks as the assistant's answer.
 
     Args:
         query: the user's text.
-        clicks: in pixels of the original image.
+        clicks: in pixels of the original image, or those of each part.
         frame: how the clicks are written.
     """
     return prompts.messages(query, answer_format=frame.answer_format, answer=frame.encode(clicks))

@@ -10,7 +10,8 @@ It is not rounded to a pixel: segmenters take floats, and rounding would only ad
 one pixel, rounding restores the stored pixel. A second round trip changes nothing.
 
 Format `json` is `[{"point_2d": [x, y], "label": "positive"}, ...]`, and `[]` for no target; `compact` is
-`+(512,233) -(80,914)`, and `none` for no target.
+`+(512,233) -(80,914)`, and `none` for no target. In answers of several parts, each click of `json` has
+its `"part"`, from 1, and `compact` has a semicolon between parts: `+(512,233) -(80,914); +(300,120)`.
 
 Answers in the format `json` may also hold boxes, as in Qwen-VL's answers to detection and in those of VisionReasoner
 (arXiv 2505.12081): `[{"bbox_2d": [left, top, right, bottom], "point_2d": [x, y]}, ...]`. Each box is an object of its
@@ -20,8 +21,9 @@ own, a part of the answer. The coordinates of a box are edges: left * W / 1000, 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
-from geoclick.answer_text import NO_TARGET, NOT_A_POINT, READERS, Corners
+from geoclick.answer_text import NO_TARGET, NOT_A_POINT, READERS, Corners, PartNumber
 from geoclick.clicks import Box, Click, ClickSequence
 from geoclick.errors import GeoClickError, UsageError
 
@@ -53,22 +55,27 @@ class Answer:
     """A parsed answer text.
 
     Attributes:
-        clicks: of all parts in order, in pixels of the original image, all inside it.
+        clicks: of all objects in order, in pixels of the original image, all inside it.
         status: `ok`: a valid answer with clicks or boxes; `repaired`: they were recovered from a broken answer, or
             some were dropped; `empty`: a no-target answer; `unparsable`: nothing usable, or everything was dropped.
         dropped: one reason for each dropped item.
-        parts: the objects of an answer with boxes; empty for clicks alone, which are one object.
+        objects: of an answer with boxes or of several parts; empty for the clicks of one part.
     """
 
     clicks: ClickSequence
     status: str
     dropped: tuple[str, ...] = ()
-    parts: tuple[Part, ...] = ()
+    objects: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[ClickSequence, ...]:
+        """The clicks of each object; none for a no-target answer."""
+        return tuple(part.clicks for part in self.prompts)
 
     @property
     def prompts(self) -> tuple[Part, ...]:
         """The prompts of the segmenter, whose masks are united; none for a no-target answer."""
-        return self.parts or ((Part(self.clicks),) if self.clicks else ())
+        return self.objects or ((Part(self.clicks),) if self.clicks else ())
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,8 @@ class Frame:
     image_size: tuple[int, int]
     resized_size: tuple[int, int] | None = None
 
-    def encode(self, clicks: Iterable[Click]) -> str:
-        """The answer text of clicks; errors as in `encode`."""
+    def encode(self, clicks: "Iterable[Click] | Iterable[ClickSequence]") -> str:
+        """The answer text of clicks or parts; errors as in `encode`."""
         return encode(clicks, **vars(self))
 
     def decode(self, text: str) -> Answer:
@@ -101,7 +108,7 @@ class Frame:
 
 
 def encode(
-    clicks: Iterable[Click],
+    clicks: Iterable[Click] | Iterable[ClickSequence],
     *,
     family: str,
     answer_format: str,
@@ -111,7 +118,7 @@ def encode(
     """The answer text of clicks.
 
     Args:
-        clicks: in pixels of the original image; an empty sequence means no target.
+        clicks: in pixels of the original image, or the clicks of each part; an empty sequence means no target.
         family: `qwen2_vl`, `qwen2_5_vl` or `qwen3_vl`.
         answer_format: `json` or `compact`.
         image_size: (height, width) of the original image.
@@ -123,21 +130,34 @@ def encode(
     """
     height, width = image_size
     resized_height, resized_width = _checked(family, answer_format, resized_size)
-    items = []
-    for x, y, positive in clicks:
-        if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
-            raise GeoClickError(
-                f"The click ({x:g}, {y:g}) lies outside the {width}x{height} image; fix the click."
-            )
-        u, v = _to_text(x, width, resized_width), _to_text(y, height, resized_height)
-        if answer_format == "json":
-            label = "positive" if positive else "negative"
-            items.append(f'{{"point_2d": [{u}, {v}], "label": "{label}"}}')
-        else:
-            items.append(f"{'+' if positive else '-'}({u},{v})")
+    parts = in_parts(clicks)
+    texts = []
+    for number, part in enumerate(parts, start=1):
+        items = []
+        for x, y, positive in part:
+            if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+                raise GeoClickError(
+                    f"The click ({x:g}, {y:g}) lies outside the {width}x{height} image; fix the click."
+                )
+            u, v = _to_text(x, width, resized_width), _to_text(y, height, resized_height)
+            if answer_format == "json":
+                label = "positive" if positive else "negative"
+                of_part = f', "part": {number}' if len(parts) > 1 else ""
+                items.append(f'{{"point_2d": [{u}, {v}], "label": "{label}"{of_part}}}')
+            else:
+                items.append(f"{'+' if positive else '-'}({u},{v})")
+        texts.append((", " if answer_format == "json" else " ").join(items))
     if answer_format == "json":
-        return f"[{', '.join(items)}]"
-    return " ".join(items) or NO_TARGET["compact"]
+        return f"[{', '.join(texts)}]"
+    return "; ".join(texts) or NO_TARGET["compact"]
+
+
+def in_parts(clicks: Iterable[Click] | Iterable[ClickSequence]) -> list[ClickSequence]:
+    """The parts that have clicks: one part of clicks, or those of several parts."""
+    items = [item for item in clicks if item]
+    if items and not isinstance(items[0][0], tuple):
+        return [cast(ClickSequence, tuple(items))]
+    return cast(list[ClickSequence], items)
 
 
 def decode(
@@ -154,8 +174,8 @@ def decode(
     decimals, the keys `point` and `bbox` and any label: `negative`, in upper or lower case, is negative; any other
     label, such as the name of an object, is positive. A box is an object with the points of its item, of which
     `point_2d` may hold several, and those of the items after it up to the next box; negative boxes are dropped.
-    `compact` accepts other spacing, and a missing sign is positive. Clicks and boxes outside the image are dropped;
-    the coordinate 1000 is inside.
+    `compact` accepts other spacing, and a missing sign is positive. Clicks and boxes outside the image are dropped, and
+    parts without clicks are left out; the coordinate 1000 is inside.
 
     Args:
         text: output of the model.
@@ -172,29 +192,35 @@ def decode(
         return Answer((), "unparsable", (NOT_A_POINT,))
     valid, empty, items = READERS[answer_format](text.strip())
     parts: list[tuple[list[Click], Box | None]] = [([], None)]
-    dropped = []
+    numbered: dict[int, list[Click]] = {}
+    clicked, dropped = parts[0][0], []
     for item in items:
         if isinstance(item, str):
             dropped.append(item)
         elif isinstance(item, Corners):
             box = _to_box(item, image_size, (resized_height or 1000, resized_width or 1000))
             parts.append(([], box if isinstance(box, tuple) else None))
+            clicked = parts[-1][0]
             dropped += [box] if isinstance(box, str) else []
+        elif isinstance(item, PartNumber):
+            if item.number not in numbered:
+                parts.append(([], None))
+            clicked = numbered.setdefault(item.number, parts[-1][0])
         else:
             x = _to_pixel(item[0], image_size[1], resized_width)
             y = _to_pixel(item[1], image_size[0], resized_height)
             if x is None or y is None:
                 dropped.append(OUTSIDE)
             else:
-                parts[-1][0].append(Click(x, y, item[2]))
-    clicks = tuple(click for own, _ in parts for click in own)
-    boxed = any(box for _, box in parts)
-    if clicks or boxed:
+                clicked.append(Click(x, y, item[2]))
+    objects = tuple(Part(tuple(own), box) for own, box in parts if own or box)
+    clicks = tuple(click for one in objects for click in one.clicks)
+    if objects:
         status = "ok" if valid and not dropped else "repaired"
     else:
         status = "empty" if empty and not dropped else "unparsable"
-    objects = tuple(Part(tuple(own), box) for own, box in parts if own or box) if boxed else ()
-    return Answer(clicks, status, tuple(dropped), objects)
+    is_one = len(objects) == 1 and objects[0].box is None
+    return Answer(clicks, status, tuple(dropped), () if is_one else objects)
 
 
 def answer_regex(
@@ -215,10 +241,11 @@ def answer_regex(
         raise UsageError(f"max_clicks must be 1 or more, not {max_clicks}.")
     x, y = (_up_to(1000 if side is None else side - 1) for side in (resized_width, resized_height))
     if answer_format == "json":
-        click = rf'\{{"point_2d": \[{x}, {y}\], "label": "(?:positive|negative)"\}}'
+        part = '(?:, "part": [1-9][0-9]?)?'
+        click = rf'\{{"point_2d": \[{x}, {y}\], "label": "(?:positive|negative)"{part}\}}'
         return rf"\[(?:{click}(?:, {click}){{0,{max_clicks - 1}}})?\]"
     click = rf"[-+]\({x},{y}\)"
-    return rf"(?:{NO_TARGET['compact']}|{click}(?: {click}){{0,{max_clicks - 1}}})"
+    return rf"(?:{NO_TARGET['compact']}|{click}(?:;? {click}){{0,{max_clicks - 1}}})"
 
 
 def _checked(

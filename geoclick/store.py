@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from geoclick.errors import GeoClickError
 from geoclick.files import inside, sha256, whole, write_whole
 from geoclick.masks import Rle
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)
+"""Schema versions that are read. Version 1 has no column `parts`: each sequence is one part."""
 
 SCHEMA = pa.schema(
     [
@@ -45,8 +48,11 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("schema_version", pa.int32()),
         ("category", pa.string()),
+        ("parts", pa.list_(pa.int32())),
     ]
 )
+FIRST_SCHEMA = pa.schema([field for field in SCHEMA if field.name != "parts"])
+"""Schema version 1."""
 
 DATASET_CONFIG = ".huggingface.yaml"
 """File in which `datasets` looks for the data files of a folder."""
@@ -71,6 +77,7 @@ class Row:
         policy: click policy and prompting mode.
         seed: random seed of the job.
         category: class of the target; empty if the dataset has none.
+        parts: number of clicks of each part, each of which is a prompt of its own; one part if it is not given.
     """
 
     sample_id: str
@@ -89,6 +96,17 @@ class Row:
     policy: str
     seed: int
     category: str = ""
+    parts: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.clicks and not self.parts:
+            object.__setattr__(self, "parts", (len(self.clicks),))
+
+    @property
+    def sequences(self) -> tuple[ClickSequence, ...]:
+        """The clicks of each part."""
+        ends = accumulate(self.parts)
+        return tuple(self.clicks[end - length : end] for end, length in zip(ends, self.parts, strict=True))
 
 
 def shard_name(index: int, count: int) -> str:
@@ -150,7 +168,7 @@ def read(folder: str | Path) -> Iterator[Row]:
     for path in _shards(Path(folder)):
         try:
             with pq.ParquetFile(path) as file:
-                if not file.schema_arrow.equals(SCHEMA):
+                if file.schema_arrow not in (SCHEMA, FIRST_SCHEMA):
                     _check_version(_stored_version(file), path)
                     raise GeoClickError(
                         f"{path} does not have the columns of a click store; make one with 'geoclick synth'."
@@ -158,7 +176,7 @@ def read(folder: str | Path) -> Iterator[Row]:
                 for batch in file.iter_batches(_BATCH):
                     for record in batch.to_pylist():
                         _check_version(record.pop("schema_version"), path)
-                        yield _row(record)
+                        yield _row(record, path)
         except (pa.ArrowException, OSError) as error:
             raise GeoClickError(
                 f"{path} is broken; delete it and rerun the same 'geoclick synth' command."
@@ -224,9 +242,15 @@ def _record(row: Row) -> dict[str, Any]:
     return {**vars(row), "clicks": clicks, "schema_version": SCHEMA_VERSION}
 
 
-def _row(record: dict[str, Any]) -> Row:
+def _row(record: dict[str, Any], path: Path) -> Row:
     clicks = tuple(Click(**click) for click in record["clicks"])
-    return Row(**{**record, "clicks": clicks, "ious": tuple(record["ious"])})
+    parts = tuple(record.get("parts") or ())
+    if parts and (sum(parts) != len(clicks) or min(parts) < 1):
+        raise GeoClickError(
+            f"{path} is broken: the parts of {record['sample_id']} have {list(parts)} clicks, of {len(clicks)}; "
+            "recreate the store with 'geoclick synth'."
+        )
+    return Row(**{**record, "clicks": clicks, "ious": tuple(record["ious"]), "parts": parts})
 
 
 def _stored_version(file: pq.ParquetFile) -> Any:
@@ -237,8 +261,8 @@ def _stored_version(file: pq.ParquetFile) -> Any:
 
 
 def _check_version(version: Any, path: Path) -> None:
-    if version != SCHEMA_VERSION:
+    if version not in READABLE:
         raise GeoClickError(
-            f"{path} has schema version {version}, but this GeoClick reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {version}, but this GeoClick reads {' and '.join(map(str, READABLE))}; "
             "recreate the store with 'geoclick synth'."
         )

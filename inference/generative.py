@@ -86,13 +86,13 @@ def without_repeats(answer: Answer) -> Answer:
 
     Of an answer with boxes, repeated objects and the repeated clicks of each object.
     """
-    parts = tuple(dict.fromkeys(replace(p, clicks=tuple(dict.fromkeys(p.clicks))) for p in answer.parts))
+    parts = tuple(dict.fromkeys(replace(p, clicks=tuple(dict.fromkeys(p.clicks))) for p in answer.objects))
     clicks = tuple(click for p in parts for click in p.clicks) or tuple(dict.fromkeys(answer.clicks))
-    count = len(answer.clicks) - len(clicks) + len(answer.parts) - len(parts)
+    count = len(answer.clicks) - len(clicks) + len(answer.objects) - len(parts)
     if not count:
         return answer
     dropped = answer.dropped + (REPEATED,) * count
-    return replace(answer, clicks=clicks, status="repaired", dropped=dropped, parts=parts)
+    return replace(answer, clicks=clicks, status="repaired", dropped=dropped, objects=parts)
 
 
 def refusal(size: tuple[int, int]) -> str:
@@ -144,22 +144,36 @@ def decode_objects(
         decode: a key of DECODE, for objects without a box; with a box, all clicks are in one prompt with it.
     """
     answers = [ScoredMask(np.zeros(image.shape[:2], bool)) for image in images]
-    owned = [(i, part) for i, parts in enumerate(objects) for part in parts]
-    if not owned:
+    given = [i for i, parts in enumerate(objects) if parts]
+    if not given:
         return answers
-    embeddings = embed(segmenter, [images[i] for i, _ in owned])
+    embeddings = embed(segmenter, [images[i] for i in given])
+    decoded = decode_embedded_objects(segmenter, embeddings, [objects[i] for i in given], decode=decode)
+    for i, answer in zip(given, decoded, strict=True):
+        answers[i] = answer
+    return answers
+
+
+def decode_embedded_objects(
+    segmenter: Segmenter,
+    embeddings: Sequence[Embedding],
+    objects: Sequence[Sequence[Part]],
+    *,
+    decode: str = "replay",
+) -> list[ScoredMask]:
+    """As `decode_objects`, on images that are embedded already; each answer has an object."""
+    owned = [(i, part) for i, parts in enumerate(objects) for part in parts]
     clicked = [n for n, (_, part) in enumerate(owned) if part.box is None]
     boxed = [n for n, (_, part) in enumerate(owned) if part.box is not None]
     sequences = [owned[n][1].clicks for n in clicked]
-    decoded = decode_embedded(segmenter, [embeddings[n] for n in clicked], sequences, decode=decode)
+    decoded = decode_embedded(segmenter, [embeddings[owned[n][0]] for n in clicked], sequences, decode=decode)
     found = dict(zip(clicked, decoded, strict=True))
     if boxed:
         prompts = [Prompt(owned[n][1].clicks, box=owned[n][1].box) for n in boxed]
-        decoded = clicking.prompted(segmenter, [embeddings[n] for n in boxed], prompts)
+        decoded = clicking.prompted(segmenter, [embeddings[owned[n][0]] for n in boxed], prompts)
         found |= zip(boxed, decoded, strict=True)
-    for i, group in groupby(range(len(owned)), key=lambda n: owned[n][0]):
-        answers[i] = united([found[n] for n in group])
-    return answers
+    groups = groupby(range(len(owned)), key=lambda n: owned[n][0])
+    return [united([found[n] for n in group]) for _, group in groups]
 
 
 def united(decoded: Sequence[ScoredMask]) -> ScoredMask:
@@ -267,7 +281,7 @@ def _decode_replies(
                 score=score,
                 probability=reply.probability,
                 tokens=reply.tokens,
-                boxes=tuple(part.box for part in answer.parts if part.box),
+                boxes=tuple(part.box for part in answer.objects if part.box),
             )
         )
     return predictions
@@ -275,7 +289,7 @@ def _decode_replies(
 
 def box_refusal(answer: Answer, segmenter: Segmenter) -> str:
     """Why the segmenter cannot decode the boxes of an answer, with the fix; empty if it can."""
-    if segmenter.name != "embedded" or not any(part.box for part in answer.parts):
+    if segmenter.name != "embedded" or not any(part.box for part in answer.objects):
         return ""
     return (
         "The answer holds a box, but the embedded segmenter was trained on clicks only; give --segmenter sam_vit_b, "

@@ -27,8 +27,8 @@ def all_figures(measures: Measures, flags: Mapping[str, np.ndarray], max_clicks:
         max_clicks: see `figures`.
 
     Returns:
-        `all`, and `by_dataset`, `by_task` and `by_category`, each empty if there is only one; samples without a
-        category are in no group.
+        `all`, and `by_dataset`, `by_task`, `by_category` and `by_parts`, each empty if there is only one; samples
+        without a category or parts are in no group.
     """
     result: dict[str, Any] = {"all": figures(measures, np.ones(len(measures.rows), bool), flags, max_clicks)}
     for group in GROUPS:

@@ -17,8 +17,8 @@ from geoclick.distance import distance_transform
 from geoclick.errors import GeoClickError
 from geoclick.store import Row
 
-GROUPS = ("dataset", "task", "category")
-"""The columns of a store by whose values figures are also computed."""
+GROUPS = ("dataset", "task", "category", "parts")
+"""The columns of a store by whose values figures are also computed; of `parts` their number."""
 
 CODECS = tuple((family, answer_format) for family in FAMILIES for answer_format in FORMATS)
 """Families and answer formats, in the order of the column `tokens`."""
@@ -62,15 +62,15 @@ class Measures:
     """A store in numbers, some 200 bytes per row and 30 per click.
 
     Attributes:
-        rows: ROW [N], in the store's order. `dataset`, `task` and `category` are indices into `names`; `sample`,
-            `image`, `query`, `question` (image and query) and `mask` are hashes. `final_iou` is the IoU after the last
-            click and `best_iou` the highest, both 0 without clicks; `area` counts target pixels, 0 without a target;
-            `box` is the target's (top, left, bottom, right) in pixels, ends excluded; `radius` is the largest distance
-            in pixels from the center of a target pixel to that of the nearest pixel that is not target or is beyond
-            the image.
+        rows: ROW [N], in the store's order. `dataset`, `task`, `category` and `parts` are indices into `names`;
+            `sample`, `image`, `query`, `question` (image and query) and `mask` are hashes. `final_iou` is the IoU after
+            the last click and `best_iou` the highest, both 0 without clicks; `area` counts target pixels, 0 without a
+            target; `box` is the target's (top, left, bottom, right) in pixels, ends excluded; `radius` is the largest
+            distance in pixels from the center of a target pixel to that of the nearest pixel that is not target or is
+            beyond the image.
         clicks: CLICK [M], row by row, in their order. `row` is an index into `rows`, `position` counts from 0; `x`
             and `y` are fractions of the image's width and height; `distance` is from `border_distances`.
-        names: the datasets, tasks and categories by index.
+        names: the datasets, tasks, categories and numbers of parts by index.
     """
 
     rows: np.ndarray
@@ -105,7 +105,7 @@ def measure(
         clicks: list[tuple[Any, ...]] = []
         for row, tokens in zip(batch, count_tokens(batch), strict=True):
             numbers, click_numbers = _measure(row, count + len(measured), sequences)
-            groups = (codes[g].setdefault(getattr(row, g), len(codes[g])) for g in GROUPS)
+            groups = (codes[g].setdefault(group_of(row, g), len(codes[g])) for g in GROUPS)
             measured.append((*groups, *numbers, tokens))
             clicks += click_numbers
             advance()
@@ -114,6 +114,13 @@ def measure(
         click_parts.append(np.array(clicks, CLICK))
     names = {group: list(code_of) for group, code_of in codes.items()}
     return Measures(np.concatenate(row_parts), np.concatenate(click_parts), names)
+
+
+def group_of(row: Row, group: str) -> str:
+    """The name of a row's group, one of GROUPS; empty if it is in none."""
+    if group != "parts":
+        return str(getattr(row, group))
+    return f"{len(row.parts)} part{'s' * (len(row.parts) > 1)}" if row.parts else ""
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:

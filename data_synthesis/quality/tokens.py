@@ -66,7 +66,7 @@ def answers(row: Row) -> list[str | None]:
         else:
             texts.append(
                 encode(
-                    row.clicks,
+                    row.sequences,
                     family=family,
                     answer_format=answer_format,
                     image_size=size,

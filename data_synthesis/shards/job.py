@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from geoclick.data_synthesis.simulation.parts import PartRules
     from geoclick.data_synthesis.simulation.policies import Clicker
     from geoclick.datasets import Sample
     from geoclick.segmenters.base import Segmenter
@@ -33,6 +34,7 @@ class Job:
         image_batch: number of images that are embedded together.
         clicker: where the clicks go.
         sequences: number of sequences of each mask.
+        parts: how targets become parts.
     """
 
     segmenter: "Segmenter"
@@ -44,11 +46,12 @@ class Job:
     image_batch: int
     clicker: "Clicker"
     sequences: int
+    parts: "PartRules"
 
     @property
     def policy_name(self) -> str:
         """The click policy, the prompting and the switches that differ from their defaults, as rows record them."""
-        return f"{self.clicker.rule}+{self.prompting.name}{self.clicker.switches}"
+        return f"{self.clicker.rule}+{self.prompting.name}{self.clicker.switches}{self.parts.name}"
 
     @property
     def sequences_at_once(self) -> int:

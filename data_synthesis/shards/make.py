@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from geoclick import masks, store
-from geoclick.data_synthesis.shards import progress
+from geoclick.data_synthesis.shards import progress, sequences
 from geoclick.data_synthesis.shards.job import Job, row_id
-from geoclick.data_synthesis.simulation.simulate import Simulated, simulate
+from geoclick.data_synthesis.shards.sequences import Task
+from geoclick.data_synthesis.simulation.parts import Parted
 from geoclick.datasets import LeftOut, Sample
 from geoclick.datasets.reading import check_aspect
 from geoclick.errors import GeoClickError
@@ -46,30 +47,6 @@ class Shard:
     rows: list[Row]
     left_out: list[LeftOut]
     seconds: float
-
-
-@dataclass(frozen=True)
-class Task:
-    """A sequence to make, of a sample whose image and mask are valid.
-
-    Attributes:
-        sample: with image, query and mask.
-        target: its mask, bool [H, W].
-        valid: the pixels that count, bool [H, W]; None if all do.
-        embedding: of its image; None if there is nothing to click on.
-        number: of the sequence among those of the sample, from 1.
-    """
-
-    sample: Sample
-    target: np.ndarray
-    valid: np.ndarray | None
-    embedding: Embedding | None = None
-    number: int = 1
-
-    @property
-    def row_id(self) -> str:
-        """The id of its row in the store."""
-        return row_id(self.sample.sample_id, self.number)
 
 
 class LeaveOut(Protocol):
@@ -121,39 +98,23 @@ def _make_rows(
 
     rows = {}
     for tasks in _batches(_embedded(job, samples, leave_out), job.sequences_at_once):
-        results = _simulate(job, tasks)
+        results = sequences.make(job, tasks)
         for task in tasks:
             result = results.get(task.row_id)
-            if result and not result.clicks:
+            if result and not result.sequence.clicks:
                 # A row without clicks would mean that the query has no target.
                 left_out.append(LeftOut(task.row_id, "no click improves"))
             else:
-                rows[task.row_id] = _row(job, task, result)
+                rows[task.row_id] = _row(job, task, result.sequence if result else None)
+                counts = result.counts if result else {}
+                left_out += [LeftOut(task.row_id, reason, count=n) for reason, n in counts.items()]
             if task.number == 1:
                 advance()
     ids = [row_id(s.sample_id, number) for s in samples for number in range(1, job.sequences + 1)]
     return [rows[one] for one in ids if one in rows]
 
 
-def _simulate(job: Job, tasks: Sequence[Task]) -> dict[str, Simulated]:
-    """The sequences of the tasks that have something to click on, by the ids of their rows."""
-    clicked = [(task, task.embedding) for task in tasks if task.embedding is not None]
-    results = simulate(
-        job.segmenter,
-        [embedding for _, embedding in clicked],
-        [task.target for task, _ in clicked],
-        [task.valid for task, _ in clicked],
-        max_clicks=job.max_clicks,
-        iou_target=job.iou_target,
-        prompting=job.prompting,
-        clicker=job.clicker,
-        seed=job.seed,
-        sequence_ids=[(task.sample.sample_id, task.number) for task, _ in clicked],
-    )
-    return {task.row_id: result for (task, _), result in zip(clicked, results, strict=True)}
-
-
-def _row(job: Job, task: Task, result: Simulated | None) -> Row:
+def _row(job: Job, task: Task, result: Parted | None) -> Row:
     sample = task.sample
     return Row(
         sample_id=task.row_id,
@@ -168,6 +129,7 @@ def _row(job: Job, task: Task, result: Simulated | None) -> Row:
         mask=sample.rle,
         clicks=result.clicks if result else (),
         ious=result.ious if result else (),
+        parts=result.parts if result else (),
         segmenter=job.segmenter.name,
         segmenter_sha256=job.segmenter.sha256,
         policy=job.policy_name,

@@ -1,9 +1,10 @@
 """The options of `geoclick synth`, and which combinations of them are errors."""
 
 from dataclasses import dataclass, fields
-from typing import get_args
+from typing import cast, get_args
 
 from geoclick.config import option
+from geoclick.data_synthesis.simulation.parts import AREA, DISTANCE, MAX_PARTS, Mode, PartRules
 from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, Tie
 from geoclick.datasets import selection
 from geoclick.datasets.reading import RASTER_TILE
@@ -58,6 +59,18 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
         minimum=0,
     )
     sequences: int = option(1, help="number of sequences of each mask; they differ at random", minimum=1)
+    parts: str = option(
+        "one",
+        choices=get_args(Mode),
+        help="prompts of a target of several components: one, one for each component (components), or the better of "
+        f"both (auto); at most {MAX_PARTS}, of at most --max-clicks clicks each",
+    )
+    part_distance: float = option(
+        DISTANCE,
+        help="components are one part if their surroundings of half this many pixels touch",
+        minimum=0,
+    )
+    part_area: int = option(AREA, help="parts of fewer pixels are left out, unless all are", minimum=1)
     multimask: str = option(
         "first",
         help="clicks for which the best of three masks is used",
@@ -84,6 +97,11 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
         """Where the clicks go."""
         return Clicker(**{field.name: getattr(self, field.name) for field in fields(Clicker)})
 
+    @property
+    def part_rules(self) -> PartRules:
+        """How targets become parts."""
+        return PartRules(cast(Mode, self.parts), self.part_distance, self.part_area)
+
     def check(self) -> None:
         """Raise UsageError for a number out of its range, or for options that exclude each other."""
         if self.max_clicks > MAX_CLICKS:
@@ -95,6 +113,8 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
             )
         if not 0 < self.iou_target <= 1:
             raise UsageError(f"--iou-target must be above 0 and at most 1, not {self.iou_target}.")
+        if self.parts == "one" and (self.part_distance, self.part_area) != (DISTANCE, AREA):
+            raise UsageError("--part-distance and --part-area are for --parts components or auto; add it.")
         selection.check(self.limit, self.first)
         self.reading()
         self.check_engine(self.device)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from geoclick import store
+from geoclick.data_synthesis.simulation.parts import AREA, DISTANCE
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import UsageError
 from geoclick.files import write_whole
@@ -29,8 +30,12 @@ DATA = {
 """Recorded settings that are no options, with the beginning of the sentence that they differ."""
 
 
-LATER_OPTIONS = ("components", "by_class", "crowds", "empty_images")
-"""Options that records of older stores lack. If their samples are others, the record's samples_sha256 differs."""
+LATER_OPTIONS: dict[str, Any] = {
+    **dict.fromkeys(("components", "by_class", "crowds", "empty_images"), False),
+    **{"parts": "one", "part_distance": DISTANCE, "part_area": AREA},
+}
+"""Options that records of older stores lack, with what they did. If their samples are others, the record's
+samples_sha256 differs."""
 
 
 class StoreFolder(RunFolder):
@@ -48,7 +53,8 @@ class StoreFolder(RunFolder):
             # The --limit of earlier versions took the first samples.
             recorded |= {"first": recorded.get("limit"), "limit": None}
         recorded = {key: value for key, value in recorded.items() if key in self.settings}
-        return {**{key: False for key in LATER_OPTIONS if key in self.settings}, **recorded}
+        later = {key: value for key, value in LATER_OPTIONS.items() if key in self.settings}
+        return {**later, **recorded}
 
     def check_new(self) -> None:
         """Raise UsageError if the folder, which has no record, holds another run."""

@@ -1,8 +1,9 @@
 """The quality of a click store's sequences in figures: metrics.json and the last lines of the command."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from geoclick.data_synthesis.shards import progress
@@ -21,16 +22,19 @@ def summarize(rows: Iterable[Row], max_clicks: int, iou_target: float) -> dict[s
     Returns:
         `samples`, the number of rows: a sample has one for each sequence; `no_target`; `sequences`, those with
         clicks, which the others are about; `mean_clicks`; `reached_target`, the fraction that reached the target;
-        `mean_iou_after_clicks`, for 1 to `max_clicks`, where a sequence that ended earlier counts with its last IoU.
+        `mean_iou_after_clicks`, for 1 to `max_clicks`, where a sequence that ended earlier counts with its last IoU;
+        `parts`, the number of sequences and the mean of their last IoUs by the number of parts.
     """
     samples = sequences = clicks = reached = 0
     sums = [0.0] * max_clicks
+    by_parts: dict[int, list[float]] = defaultdict(list)
     for row in rows:
         samples += 1
         if not row.ious:
             continue
         sequences, clicks = sequences + 1, clicks + len(row.ious)
         reached += row.ious[-1] >= iou_target
+        by_parts[len(row.parts)].append(row.ious[-1])
         for k in range(max_clicks):
             sums[k] += row.ious[min(k, len(row.ious) - 1)]
     divisor = max(sequences, 1)
@@ -41,6 +45,10 @@ def summarize(rows: Iterable[Row], max_clicks: int, iou_target: float) -> dict[s
         "mean_clicks": round(clicks / divisor, 4),
         "reached_target": round(reached / divisor, 4),
         "mean_iou_after_clicks": [round(total / divisor, 4) for total in sums],
+        "parts": {
+            str(parts): {"sequences": len(last), "mean_iou": round(fmean(last), 4)}
+            for parts, last in sorted(by_parts.items())
+        },
     }
 
 
@@ -75,6 +83,12 @@ def text(metrics: dict[str, Any], output: Path, unit: str) -> str:
         f"{metrics['samples']} rows in {output}: mean IoU {ious[0]:.3f} after 1 click, "
         f"{ious[-1]:.3f} after {len(ious)}; {metrics['masks_per_second']:.1f} masks/s{unit}"
     ]
+    several = {parts: group for parts, group in metrics["parts"].items() if parts != "1"}
+    if several:
+        count = sum(group["sequences"] for group in several.values())
+        mean = sum(group["sequences"] * group["mean_iou"] for group in several.values()) / count
+        most = max(map(int, several))
+        lines.append(f"{count} targets in 2 to {most} parts: mean IoU {mean:.3f} after their last click")
     if metrics["dropped"]:
         lines.append("dropped: " + ", ".join(f"{n} {reason}" for reason, n in metrics["dropped"].items()))
     if metrics["failures"]:

@@ -24,11 +24,13 @@ class Simulated:
         clicks: the clicks in order; empty if the target is, or if no first click improved the mask.
         ious: the IoU with the target after each click.
         mask: the prediction after the last click, bool [H, W].
+        masks: the prediction after each click, if they were asked for.
     """
 
     clicks: ClickSequence
     ious: tuple[float, ...]
     mask: np.ndarray
+    masks: tuple[np.ndarray, ...] = ()
 
 
 def simulate(
@@ -43,6 +45,7 @@ def simulate(
     clicker: Clicker | None = None,
     seed: int = 0,
     sequence_ids: Sequence[tuple[str, int]] | None = None,
+    all_masks: bool = False,
 ) -> list[Simulated]:
     """Click on a batch of masks until each reaches the IoU target, has all its clicks or cannot be improved.
 
@@ -63,6 +66,7 @@ def simulate(
         seed: random seed.
         sequence_ids: for each target its sample and the number of the sequence, which seed its random choices together
             with `seed`; None uses the positions in `targets`.
+        all_masks: return the mask after each click, not the last one only.
 
     Returns:
         One result for each target, in order.
@@ -76,6 +80,7 @@ def simulate(
     state = Clicking(segmenter, embeddings, prompting or Prompting())
     together = Targets(targets, valids, segmenter.device) if on_device.is_faster(segmenter.device) else None
     ious: list[list[float]] = [[] for _ in targets]
+    masks: list[list[np.ndarray]] = [[] for _ in targets]
     active = list(range(len(targets)))
     for turn in range(max_clicks):
         if together and clicker.is_center:
@@ -92,12 +97,15 @@ def simulate(
                 taken[i] = attempts[i][tried.index(best)]
                 ious[i].append(best)
         state.take(taken)
+        if all_masks:
+            for own, attempt in zip(masks, taken, strict=True):
+                own += [attempt.mask] if attempt else []
         active = [i for i in active if taken[i] is not None and ious[i][-1] < iou_target]
         if not active:
             break
     return [
-        Simulated(sequence, tuple(s), mask)
-        for sequence, s, mask in zip(state.sequences, ious, state.masks, strict=True)
+        Simulated(sequence, tuple(s), mask, tuple(own))
+        for sequence, s, mask, own in zip(state.sequences, ious, state.masks, masks, strict=True)
     ]
 
 

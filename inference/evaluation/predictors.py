@@ -134,13 +134,13 @@ class Oracle:
         segmenter: decodes the clicks.
         decode: how, `replay` or `joint`.
         store: folder of the click store.
-        clicks: of each sample, by its id.
+        clicks: of each sample, by its id, in parts.
     """
 
     segmenter: "Segmenter"
     decode: str
     store: str
-    clicks: Mapping[str, ClickSequence]
+    clicks: Mapping[str, tuple[ClickSequence, ...]]
     uses_models: ClassVar[bool] = True
 
     @classmethod
@@ -153,7 +153,9 @@ class Oracle:
 
     def describe(self) -> dict[str, Any]:
         """Click store and segmenter."""
-        digest = hashlib.sha256(repr(sorted(self.clicks.items())).encode()).hexdigest()
+        # Of one part without its parentheses, as earlier versions hashed it.
+        named = {name: sum(parts, ()) if len(parts) < 2 else parts for name, parts in self.clicks.items()}
+        digest = hashlib.sha256(repr(sorted(named.items())).encode()).hexdigest()
         return {
             "clicks": self.store,
             "clicks_sha256": digest,
@@ -162,8 +164,8 @@ class Oracle:
 
     def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
         """Decode the samples' stored clicks."""
-        sequences = [tuple(self.clicks[sample.sample_id]) for sample in samples]
-        return _decode(self.segmenter, images, sequences, self.decode)
+        parts = [self.clicks[sample.sample_id] for sample in samples]
+        return _decode(self.segmenter, images, parts, self.decode)
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,8 @@ class CenterPoint:
 
     def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
         """Decode a click at the center of each true mask."""
-        sequences = [center_click(sample.mask) for sample in samples]
-        return _decode(self.segmenter, images, sequences, self.decode)
+        parts = [tuple(filter(None, [center_click(sample.mask)])) for sample in samples]
+        return _decode(self.segmenter, images, parts, self.decode)
 
 
 def center_click(mask: np.ndarray) -> ClickSequence:
@@ -302,12 +304,14 @@ def _describe_segmenter(segmenter: "Segmenter", decode: str) -> dict[str, Any]:
     }
 
 
-def _stored_clicks(options: "EvaluateOptions", store: str, ids: set[str]) -> dict[str, ClickSequence]:
-    """The clicks of the samples with these ids; raises GeoClickError if the store lacks some."""
+def _stored_clicks(
+    options: "EvaluateOptions", store: str, ids: set[str]
+) -> dict[str, tuple[ClickSequence, ...]]:
+    """The clicks of the samples with these ids, in parts; raises GeoClickError if the store lacks some."""
     from geoclick.store import read
 
     clicks = {
-        row.sample_id: row.clicks
+        row.sample_id: row.sequences
         for row in read(store)
         if row.sample_id in ids and (row.dataset, row.split) == (options.dataset, options.split)
     }
@@ -320,16 +324,21 @@ def _stored_clicks(options: "EvaluateOptions", store: str, ids: set[str]) -> dic
 
 
 def _decode(
-    segmenter: "Segmenter", images: Sequence[np.ndarray], sequences: Sequence[ClickSequence], decode: str
+    segmenter: "Segmenter",
+    images: Sequence[np.ndarray],
+    answers: Sequence[tuple[ClickSequence, ...]],
+    decode: str,
 ) -> list[Prediction]:
-    """The prediction of each click sequence; `failed` where the segmenter cannot take the image."""
+    """The prediction of each answer in parts; `failed` where the segmenter cannot take the image."""
+    from geoclick.codec import Part
     from geoclick.inference import generative
 
     sizes = [(image.shape[0], image.shape[1]) for image in images]
     errors = [generative.refusal(size) for size in sizes]
-    possible = [() if error else clicks for error, clicks in zip(errors, sequences, strict=True)]
-    decoded = generative.decode_clicks(segmenter, images, possible, decode=decode)
+    possible = [() if error else parts for error, parts in zip(errors, answers, strict=True)]
+    objects = [[Part(clicks) for clicks in parts] for parts in possible]
+    decoded = generative.decode_objects(segmenter, images, objects, decode=decode)
     return [
-        failed(size, error) if error else Prediction(mask, clicks, score=score)
-        for (mask, score), clicks, size, error in zip(decoded, sequences, sizes, errors, strict=True)
+        failed(size, error) if error else Prediction(mask, sum(parts, ()), score=score)
+        for (mask, score), parts, size, error in zip(decoded, answers, sizes, errors, strict=True)
     ]

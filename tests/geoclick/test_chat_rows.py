@@ -26,7 +26,7 @@ def test_usable_rows_come_in_order_and_the_others_are_counted(data):
 
 def test_answers_are_cut_in_one_place(data, monkeypatch):
     """A row is judged by the IoU of the clicks that are kept."""
-    monkeypatch.setattr(chat_rows, "answer_clicks", lambda row, most, end: row.clicks[: most - 1])
+    monkeypatch.setattr(chat_rows, "_used", lambda row, most, end: list(range(len(row.clicks)))[: most - 1])
     left_out = Counter()
     usable = list(chat_rows.usable(store.read(data[0]), max_clicks=3, min_iou=0.55, left_out=left_out))
     assert usable
@@ -48,14 +48,25 @@ def test_answers_are_cut_in_one_place(data, monkeypatch):
 )
 def test_an_answer_ends_at_its_best_click_or_at_the_last_one(data, ious, max_clicks, best):
     clicks = tuple(Click(x, 0) for x in range(len(ious)))
-    row = replace(next(store.read(data[0])), clicks=clicks, ious=tuple(ious))
-    assert chat_rows.answer_clicks(row, max_clicks) == clicks[:best]
-    assert chat_rows.answer_clicks(row, max_clicks, "last") == clicks[:max_clicks]
+    row = replace(next(store.read(data[0])), clicks=clicks, ious=tuple(ious), parts=())
+    assert chat_rows.answer_parts(row, max_clicks) == tuple(filter(None, [clicks[:best]]))
+    assert chat_rows.answer_parts(row, max_clicks, "last") == tuple(filter(None, [clicks[:max_clicks]]))
+
+
+def test_an_answer_in_parts_takes_the_first_clicks_of_each_part(data):
+    clicks = tuple(Click(x, 0) for x in range(6))
+    ious = (0.1, 0.2, 0.3, 0.4, 0.9, 0.5)
+    row = replace(next(store.read(data[0])), clicks=clicks, ious=ious, parts=(3, 2, 1))
+    assert chat_rows.answer_parts(row, 6, "last") == (clicks[:3], clicks[3:5], clicks[5:])
+    assert chat_rows.answer_parts(row, 6) == (clicks[:3], clicks[3:5])
+    assert chat_rows.answer_parts(row, 1, "last") == (clicks[:1], clicks[3:4], clicks[5:])
+    assert chat_rows.answer_parts(row, 1) == (clicks[:1], clicks[3:4], clicks[5:])
+    assert chat_rows.answer_parts(row, 2) == (clicks[:2], clicks[3:5])
 
 
 def test_a_target_without_clicks_is_left_out(data):
     rows, left_out = list(store.read(data[0])), Counter()
-    row = replace(next(row for row in rows if row.clicks), clicks=(), ious=())
+    row = replace(next(row for row in rows if row.clicks), clicks=(), ious=(), parts=())
     assert list(chat_rows.usable([row], max_clicks=2, min_iou=0.0, left_out=left_out)) == []
     assert left_out == {"no clicks for a target": 1}
 

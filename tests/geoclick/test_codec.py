@@ -1,5 +1,6 @@
 import re
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -67,6 +68,64 @@ def test_second_round_trip_changes_nothing(answer):
     once = codec.decode(text, **kwargs).clicks
     assert codec.encode(once, **kwargs) == text
     assert codec.decode(codec.encode(once, **kwargs), **kwargs).clicks == once
+
+
+@given(answers(), st.data())
+def test_parts_are_read_back_within_half_a_quantum(answer, data):
+    clicks, kwargs = answer
+    ends = sorted(data.draw(st.sets(st.integers(1, max(1, len(clicks) - 1)), max_size=5)))
+    parts = [tuple(clicks[a:b]) for a, b in pairwise([0, *ends, len(clicks)])]
+    text = codec.encode(parts, **kwargs)
+    back = codec.decode(text, **kwargs)
+    given_parts = [part for part in parts if part]
+    assert [len(part) for part in back.parts] == [len(part) for part in given_parts]
+    assert back.clicks == codec.decode(codec.encode(clicks, **kwargs), **kwargs).clicks
+    assert back.status == ("ok" if clicks else "empty")
+    assert codec.encode(back.parts, **kwargs) == text
+    if len(given_parts) < 2:
+        assert text == codec.encode(clicks, **kwargs)
+    pattern = codec.answer_regex(kwargs["family"], kwargs["answer_format"], 16, kwargs["resized_size"])
+    assert re.fullmatch(pattern, text)
+
+
+def test_forms_of_parts():
+    parts = [(Click(327.2, 111.3), Click(51, 438, False)), (Click(191.7, 57.3),)]
+    assert codec.encode(parts, **COMPACT) == "+(512,233) -(80,914); +(300,120)"
+    assert codec.encode(parts, **JSON) == (
+        '[{"point_2d": [512, 233], "label": "positive", "part": 1}, '
+        '{"point_2d": [80, 914], "label": "negative", "part": 1}, '
+        '{"point_2d": [300, 120], "label": "positive", "part": 2}]'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "kwargs", "lengths", "status"),
+    [
+        ("+(1,2);+(3,4) ; -(5,6)", COMPACT, [1, 1, 1], "repaired"),
+        (";; +(1,2);", COMPACT, [1], "repaired"),
+        ("+(1,2); +(2000,4); +(5,6)", COMPACT, [1, 1], "repaired"),
+        ("+(1;2) +(3,4)", COMPACT, [1], "repaired"),
+        # A number that returns continues its part; points without one stay with those before them.
+        (
+            '[{"point_2d": [1, 1], "part": 1}, {"point_2d": [2, 2], "part": 2}, {"point_2d": [3, 3], "part": 1}, '
+            '{"point_2d": [4, 4]}]',
+            JSON,
+            [3, 1],
+            "ok",
+        ),
+        (
+            "[{'point_2d': [1, 1], 'part': 1}, {'point_2d': [2, 2], 'part': 2}, {'poi",
+            JSON,
+            [1, 1],
+            "repaired",
+        ),
+        ('[{"point_2d": [1, 1], "part": "one"}, {"point_2d": [2, 2], "part": true}]', JSON, [2], "ok"),
+    ],
+)
+def test_parts_of_loose_answers(text, kwargs, lengths, status):
+    answer = codec.decode(text, **kwargs)
+    assert [len(part) for part in answer.parts] == lengths
+    assert answer.status == status
 
 
 @given(st.integers(1, 999), st.data())
@@ -238,10 +297,10 @@ CENTER, CORNER = Click(319.5, 239.5), Click(159.5, 119.5, False)
 def test_boxes_are_objects(text, status, parts):
     answer = codec.decode(text, **JSON)
     assert answer.status == status
-    assert answer.parts == tuple(codec.Part(clicks, box) for clicks, box in parts)
-    assert answer.prompts == (answer.parts or ((codec.Part(answer.clicks),) if answer.clicks else ()))
+    assert answer.objects == tuple(codec.Part(clicks, box) for clicks, box in parts)
+    assert answer.prompts == (answer.objects or ((codec.Part(answer.clicks),) if answer.clicks else ()))
     if parts:
-        assert answer.clicks == tuple(click for part in answer.parts for click in part.clicks)
+        assert answer.clicks == tuple(click for part in answer.objects for click in part.clicks)
 
 
 @st.composite
@@ -267,7 +326,7 @@ def test_a_box_is_read_within_half_a_quantum(case):
     if edges[0] == edges[2] or edges[1] == edges[3]:
         assert answer.dropped == (codec.NOT_A_BOX,)
         return
-    (part,) = answer.parts
+    (part,) = answer.objects
     height, width = kwargs["image_size"]
     left, top, right, bottom = part.box
     assert 0 <= left <= right <= width - 1
@@ -277,12 +336,13 @@ def test_a_box_is_read_within_half_a_quantum(case):
         assert abs(read - written) <= max(quantum, 1) / 2 + 1e-6
 
 
-characters = st.sampled_from("[]{}(),:+-\"'\\` .0123456789e")
+characters = st.sampled_from("[]{}(),;:+-\"'\\` .0123456789e")
 words = st.sampled_from(
     [
         '"point_2d"',
         '"bbox_2d"',
         '"label"',
+        '"part": 2',
         '"negative"',
         "point",
         "NaN",
@@ -304,7 +364,8 @@ def test_no_text_raises_and_clicks_lie_inside(text, kwargs):
     height, width = kwargs["image_size"]
     assert all(0 <= c.x <= width - 1 and 0 <= c.y <= height - 1 for c in answer.clicks)
     assert (answer.status in ("ok", "repaired")) == bool(answer.prompts)
-    for part in answer.parts:
+    assert answer.parts == tuple(part.clicks for part in answer.prompts)
+    for part in answer.objects:
         assert part.clicks or part.box
         left, top, right, bottom = part.box or (0, 0, 0, 0)
         assert 0 <= left <= right <= width - 1
@@ -343,6 +404,8 @@ ADVERSARIAL = {
     "label and spaces": '{"label":' + " " * 100_000 + "}",
     "labels": "{" + '"label": "' * 10_000,
     "digits": '[{"point_2d": [' + "9" * 100_000 + ", 1]}]",
+    "semicolons": "; " * 50_000,
+    "parts": '{"part": 1, "point": [1, 2]}' * 4_000,
     "pairs": "+(" + "9," * 50_000 + ")",
     "quotes": '["' + '\\"' * 50_000,
     "fences": "```" * 33_000,

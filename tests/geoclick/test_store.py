@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,10 +82,38 @@ def test_shards_are_read_in_order_and_streamed(tmp_path):
     assert next(store.read(tmp_path)) == written[0]
 
 
+def test_parts_are_read_back_and_cut_the_clicks(tmp_path):
+    clicks = [Click(1.0, 0.0), Click(2.0, 1.0, False), Click(0.0, 1.0)]
+    written = replace(row(0, clicks), parts=(2, 1))
+    store.write_shard(tmp_path, 0, 1, [written])
+    (read,) = store.read(tmp_path)
+    assert read == written
+    assert read.sequences == (tuple(clicks[:2]), (clicks[2],))
+    assert row(1, clicks).sequences == (tuple(clicks),)
+    assert row(2).sequences == ()
+
+
+def test_version_1_is_read_as_one_part(tmp_path):
+    path = store.write_shard(tmp_path, 0, 1, [two_clicks(0), row(1)])
+    table = pq.read_table(path).drop_columns(["parts"])
+    index = table.schema.get_field_index("schema_version")
+    table = table.set_column(index, "schema_version", pa.array([1, 1], pa.int32()))
+    pq.write_table(table.cast(store.FIRST_SCHEMA), path)
+    assert list(store.read(tmp_path)) == [two_clicks(0), row(1)]
+    assert [r.parts for r in store.read(tmp_path)] == [(2,), ()]
+
+
+@pytest.mark.parametrize("parts", [(1,), (2, 1), (3, -1), (2, 0)])
+def test_parts_that_do_not_cut_the_clicks_are_refused(tmp_path, parts):
+    store.write_shard(tmp_path, 0, 1, [replace(two_clicks(0), parts=parts)])
+    with pytest.raises(GeoClickError, match="the parts of 000000 have"):
+        list(store.read(tmp_path))
+
+
 def test_columns_are_the_architectures():
     names = (
         "sample_id, dataset, split, task, image, width, height, query, mask, clicks, ious, segmenter, "
-        "segmenter_sha256, policy, seed, schema_version, category"
+        "segmenter_sha256, policy, seed, schema_version, category, parts"
     )
     assert ", ".join(store.SCHEMA.names) == names
     assert store.shard_name(3, 16) == "clicks-00003-of-00016.parquet"
@@ -197,9 +226,9 @@ def test_manifest(tmp_path):
     with pytest.raises(GeoClickError, match=r"manifest\.json"):
         store.read_manifest(tmp_path)
     store.write_manifest(tmp_path, {"rows": 3})
-    assert store.read_manifest(tmp_path) == {"schema_version": 1, "rows": 3}
+    assert store.read_manifest(tmp_path) == {"schema_version": 2, "rows": 3}
     path = tmp_path / "manifest.json"
-    for broken in ("{", "[1]", json.dumps({"schema_version": 2}), "[" * 100_000):
+    for broken in ("{", "[1]", json.dumps({"schema_version": 3}), "[" * 100_000):
         path.write_text(broken)
         with pytest.raises(GeoClickError):
             store.read_manifest(tmp_path)

@@ -105,7 +105,7 @@ def test_the_report_is_self_contained_and_escapes_text_from_outside(oracle, tmp_
 def test_an_interrupted_run_continues(oracle, tmp_path, monkeypatch):
     assert oracle(output="complete") == 0
     asked = []
-    decode = generative.decode_clicks
+    decode = generative.decode_objects
 
     def count_or_die(segmenter, images, sequences, **options):
         if len(asked) == 2 and not (tmp_path / "run/died").exists():
@@ -114,7 +114,7 @@ def test_an_interrupted_run_continues(oracle, tmp_path, monkeypatch):
         asked.extend(sequences)
         return decode(segmenter, images, sequences, **options)
 
-    monkeypatch.setattr(generative, "decode_clicks", count_or_die)
+    monkeypatch.setattr(generative, "decode_objects", count_or_die)
     assert oracle() == 1
     part = tmp_path / "run/parts/000000.jsonl"
     assert len(part.read_text().splitlines()) == 2

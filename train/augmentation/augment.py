@@ -12,7 +12,7 @@ may be anywhere. A crop holds the complete object and every click.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 
@@ -42,12 +42,17 @@ JITTER = 0.03
 
 @dataclass(frozen=True)
 class AugmentedSample:
-    """A row as it is in one epoch; its clicks are in pixels of the view."""
+    """A row as it is in one epoch; the clicks of its parts are in pixels of the view."""
 
     view: ImageView
     query: str
-    clicks: ClickSequence
+    parts: tuple[ClickSequence, ...]
     answer_format: str
+
+    @property
+    def clicks(self) -> ClickSequence:
+        """The clicks of all parts in order."""
+        return tuple(click for part in self.parts for click in part)
 
 
 @dataclass(frozen=True)
@@ -74,18 +79,19 @@ class Augmentation:
         """A raw row of `geoclick.train.data.rows.build` as the collators take it in an epoch."""
         sample = self.draw(row, epoch)
         frame = self._frame(sample.view.size(size_of(row)), sample.answer_format)
-        chat = chat_rows.chat(sample.query, sample.clicks, frame)
+        chat = chat_rows.chat(sample.query, sample.parts, frame)
         (example,) = encoding.encode_examples(self.processor, [chat])
         return _training_row(row, example) | {"view": sample.view}
 
     def draw(self, row: RawRow, epoch: int) -> AugmentedSample:
         """A raw row as it is in an epoch, before it is encoded."""
         size, sample = size_of(row), row["sample_id"]
-        clicks = clicks_of(row)
+        parts = parts_of(row)
         if "jitter" in self.kinds:
-            clicks = jittered(clicks, mask_of(row), self._generator(epoch, "jitter", sample))
+            mask, generator = mask_of(row), self._generator(epoch, "jitter", sample)
+            parts = tuple(jittered(part, mask, generator) for part in parts)
         if "shuffle" in self.kinds:
-            clicks = shuffled(clicks, self._generator(epoch, "shuffle", sample))
+            parts = shuffled_parts(parts, self._generator(epoch, "shuffle", sample))
         mirrored, turns = self._position(row["image"], epoch)
         view = ImageView(None, mirrored, turns)
         query = directions.redirected(row["query"], view.direction)
@@ -94,10 +100,12 @@ class Augmentation:
         if "crop" in self.kinds and row["task"] != "reasoning" and directions.holds_in_a_part(row["query"]):
             generator = self._generator(epoch, "crop", sample)
             if generator.random() < CROP_SHARE:
+                clicks = tuple(click for part in parts for click in part)
                 view = replace(view, crop=crop_around(mask_of(row), clicks, generator))
         other = self._generator(epoch, "format", sample).random() < self.other_format_share
         answer_format = OTHER_FORMAT[self.answer_format] if other else self.answer_format
-        return AugmentedSample(view, query, tuple(view.click(click, size) for click in clicks), answer_format)
+        parts = tuple(tuple(view.click(click, size) for click in part) for part in parts)
+        return AugmentedSample(view, query, parts, answer_format)
 
     def longest(self, row: RawRow) -> TrainingRow:
         """The row with the largest number of tokens that any epoch may give a raw row.
@@ -114,10 +122,12 @@ class Augmentation:
             formats.append(OTHER_FORMAT[self.answer_format])
         chats = []
         for height, width in sorted({view.size(size) for view in views}):
-            clicks = [click._replace(x=width - 1, y=height - 1) for click in clicks_of(row)]
+            parts = [
+                tuple(click._replace(x=width - 1, y=height - 1) for click in part) for part in parts_of(row)
+            ]
             for answer_format in formats:
                 frame = self._frame((height, width), answer_format)
-                chats += [chat_rows.chat(query, clicks, frame) for query in queries]
+                chats += [chat_rows.chat(query, parts, frame) for query in queries]
         examples = encoding.encode_examples(self.processor, chats)
         longest = max(examples, key=lambda example: sum(map(len, example)))
         return _training_row(row, longest)
@@ -154,14 +164,23 @@ def size_of(row: RawRow) -> Size:
     return height, width
 
 
-def clicks_of(row: RawRow) -> ClickSequence:
-    """The clicks of a raw row, in pixels of its image."""
-    return tuple(Click(x, y, bool(positive)) for x, y, positive in row["clicks"])
+def parts_of(row: RawRow) -> tuple[ClickSequence, ...]:
+    """The clicks of each part of a raw row, in pixels of its image."""
+    clicks = (Click(x, y, bool(positive)) for x, y, positive in row["clicks"])
+    return tuple(tuple(islice(clicks, count)) for count in row["parts"])
 
 
 def mask_of(row: RawRow) -> np.ndarray:
     """The target of a raw row, bool [H, W]."""
     return masks.decode_rle({"size": row["size"], "counts": row["mask"]})
+
+
+def shuffled_parts(parts: tuple[ClickSequence, ...], generator: random.Random) -> tuple[ClickSequence, ...]:
+    """Parts in random order, with their clicks shuffled."""
+    members = [shuffled(part, generator) for part in parts]
+    if len(members) > 1:
+        generator.shuffle(members)
+    return tuple(members)
 
 
 def shuffled(clicks: Sequence[Click], generator: random.Random) -> ClickSequence:

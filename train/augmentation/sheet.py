@@ -9,7 +9,7 @@ from PIL import Image
 from geoclick import files
 from geoclick.geo import reading
 from geoclick.pages.click_drawing import Text, draw_line, panel
-from geoclick.train.augmentation.augment import Augmentation, AugmentedSample, clicks_of, mask_of
+from geoclick.train.augmentation.augment import Augmentation, AugmentedSample, mask_of, parts_of
 from geoclick.train.augmentation.image_views import FULL_IMAGE
 
 ROWS, EPOCHS = 12, 4
@@ -30,7 +30,7 @@ def write(path: Path, rows: Dataset, augmentation: Augmentation) -> None:
     sheet = Image.new("RGB", (GAP + (1 + EPOCHS) * step, GAP + len(chosen) * (step + CAPTION)), "white")
     for line, row in enumerate(rows[index] for index in chosen):
         image, mask = reading.read_image(row["images"][0], size=tuple(row["size"])), mask_of(row)
-        stored = AugmentedSample(FULL_IMAGE, row["query"], clicks_of(row), augmentation.answer_format)
+        stored = AugmentedSample(FULL_IMAGE, row["query"], parts_of(row), augmentation.answer_format)
         shown = [stored, *(augmentation.draw(row, epoch) for epoch in range(EPOCHS))]
         for column, drawn in enumerate(shown):
             left, top = GAP + column * step, GAP + line * (step + CAPTION)

@@ -47,6 +47,7 @@ class RawRow(TrainingRow):
         query: the user's text.
         mask: the counts of the target's RLE.
         clicks: [x, y, 1 or 0] of each click of the answer, in pixels.
+        parts: number of clicks of each part.
     """
 
     sample_id: str
@@ -55,6 +56,7 @@ class RawRow(TrainingRow):
     query: str
     mask: str
     clicks: list[list[float]]
+    parts: list[int]
 
 
 def build(
@@ -78,9 +80,9 @@ def build(
         root: folder that the store's image paths are relative to.
         vlm: its processor encodes the chats, and its family writes the clicks.
         answer_format: `json` or `compact`.
-        max_clicks: clicks of an answer at most; see `chat_rows.answer_clicks`.
+        max_clicks: clicks of a part at most; see `chat_rows.answer_parts`.
         min_iou: smallest IoU of the mask after those clicks; rows without a target are always used.
-        answer_end: see `chat_rows.answer_clicks`.
+        answer_end: see `chat_rows.answer_parts`.
         held_out: images, as the store names them, whose rows are left out.
         raw: add the columns that augmentation needs.
 
@@ -100,7 +102,7 @@ def build(
     while block := list(islice(usable, BLOCK)):
         images = [paths[one.row.image] for one in block]
         chats = [
-            chat_rows.chat(one.row.query, one.clicks, vlm.frame(one.size, answer_format)) for one in block
+            chat_rows.chat(one.row.query, one.parts, vlm.frame(one.size, answer_format)) for one in block
         ]
         examples = encoding.encode_examples(vlm.processor, chats)
         for one, path, example in zip(block, images, examples, strict=True):
@@ -132,4 +134,5 @@ def _raw_values(one: ChatRow) -> dict[str, object]:
     return {name: getattr(one.row, name) for name in names} | {
         "mask": one.row.mask["counts"],
         "clicks": [list(map(float, click)) for click in one.clicks],
+        "parts": [len(part) for part in one.parts],
     }

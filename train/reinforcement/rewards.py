@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from geoclick import masks
-from geoclick.clicks import ClickSequence
+from geoclick.codec import Answer, Part
 from geoclick.datasets import Sample
-from geoclick.inference.generative import decode_embedded, read_answers
+from geoclick.inference.generative import decode_embedded_objects, read_answers
 from geoclick.segmenters import Segmenter
 from geoclick.train.reinforcement.embedding_cache import EmbeddingCache
 from geoclick.vlms.loading import Vlm
@@ -73,7 +73,7 @@ def score_completions(
     answer_format: str,
     decode: str = "replay",
 ) -> list[ScoredCompletion]:
-    """Parse and decode completions in one batch; equal clicks on one sample are decoded once.
+    """Parse and decode completions in one batch; equal answers about one sample are decoded once.
 
     Args:
         vlm: its family and processor define how clicks are written.
@@ -91,15 +91,15 @@ def score_completions(
     answers = read_answers(vlm, texts, [sample.size for sample in samples], answer_format=answer_format)
     targets = [masks.area(sample.rle) > 0 for sample in samples]
     # A confident model writes the same answer many times.
-    first: dict[tuple[str, ClickSequence], int] = {}
+    first: dict[tuple[str, tuple[Part, ...]], int] = {}
     for i, (sample, answer) in enumerate(zip(samples, answers, strict=True)):
         if targets[i] and answer.clicks:
-            first.setdefault((sample.sample_id, answer.clicks), i)
+            first.setdefault((sample.sample_id, prompts_of(answer)), i)
     distinct = list(first.values())
-    decoded = decode_embedded(
+    decoded = decode_embedded_objects(
         segmenter,
         embeddings.of([samples[i] for i in distinct]),
-        [answers[i].clicks for i in distinct],
+        [prompts_of(answers[i]) for i in distinct],
         decode=decode,
     )
     ious = {key: _iou(samples[i], one.mask) for (key, i), one in zip(first.items(), decoded, strict=True)}
@@ -108,10 +108,15 @@ def score_completions(
             answer.status,
             len(answer.clicks),
             target,
-            ious.get((sample.sample_id, answer.clicks), 0.0),
+            ious.get((sample.sample_id, prompts_of(answer)), 0.0),
         )
         for sample, answer, target in zip(samples, answers, targets, strict=True)
     ]
+
+
+def prompts_of(answer: Answer) -> tuple[Part, ...]:
+    """The clicks of each object; boxes are left out, since the models here are trained to write clicks."""
+    return tuple(Part(clicks) for clicks in answer.parts if clicks)
 
 
 def _iou(sample: Sample, mask: np.ndarray) -> float:

@@ -192,3 +192,14 @@ def test_answers_that_a_codec_cannot_write_are_not_counted():
     family, answer_format = CODECS[2]
     assert found[family][answer_format]["answers"] == 1
     assert found[family][answer_format]["mean"] == 12
+
+
+def test_groups_by_the_number_of_parts():
+    mask, clicks = np.ones((4, 4), bool), [Click(0, 0), Click(3, 3), Click(1, 2)]
+    rows = [make_row(mask, clicks, ious) for ious in ([0.1, 0.2, 0.3], [0.2, 0.4, 0.5])]
+    rows += [make_row(mask, clicks, [0.5, 0.6, 0.9], parts=(2, 1)), make_row(np.zeros((4, 4), bool))]
+    found = all_figures(measure(rows), {"any": np.zeros(4, bool)}, 3)["by_parts"]
+    assert {name: (block["samples"], block["final_iou"]["mean"]) for name, block in found.items()} == {
+        "1 part": (2, 0.4),
+        "2 parts": (1, 0.9),
+    }

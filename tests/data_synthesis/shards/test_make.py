@@ -4,6 +4,7 @@ import torch
 from geoclick import datasets, store
 from geoclick.data_synthesis.shards import make, progress
 from geoclick.data_synthesis.shards.job import Job
+from geoclick.data_synthesis.simulation.parts import PartRules
 from geoclick.data_synthesis.simulation.policies import Clicker
 from geoclick.datasets import LeftOut
 from geoclick.errors import GeoClickError
@@ -13,7 +14,18 @@ from tests.data_synthesis.test_run import make_root
 
 
 def job_of(segmenter):
-    return Job(segmenter, 6, 0.9, Prompting(), seed=0, batch=7, image_batch=3, clicker=Clicker(), sequences=1)
+    return Job(
+        segmenter,
+        6,
+        0.9,
+        Prompting(),
+        seed=0,
+        batch=7,
+        image_batch=3,
+        clicker=Clicker(),
+        sequences=1,
+        parts=PartRules(),
+    )
 
 
 @pytest.fixture

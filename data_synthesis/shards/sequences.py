@@ -1,0 +1,142 @@
+"""The sequences of a batch of targets: one prompt for each, one for each of its parts, or the better of both."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from geoclick.data_synthesis.shards.job import Job, row_id
+from geoclick.data_synthesis.simulation import parts
+from geoclick.data_synthesis.simulation.parts import Cut, Parted
+from geoclick.data_synthesis.simulation.simulate import Simulated, simulate
+from geoclick.datasets import Sample
+from geoclick.segmenters.base import Embedding
+
+JOINED, SMALL, BEYOND, NO_CLICK = (
+    "component joined to a near one",
+    "small part",
+    f"part beyond the largest {parts.MAX_PARTS}",
+    "part that no click improves",
+)
+"""What is counted of targets with several components."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A sequence to make, of a sample whose image and mask are valid.
+
+    Attributes:
+        sample: with image, query and mask.
+        target: its mask, bool [H, W].
+        valid: the pixels that count, bool [H, W]; None if all do.
+        embedding: of its image; None if there is nothing to click on.
+        number: of the sequence among those of the sample, from 1.
+    """
+
+    sample: Sample
+    target: np.ndarray
+    valid: np.ndarray | None
+    embedding: Embedding | None = None
+    number: int = 1
+
+    @property
+    def row_id(self) -> str:
+        """The id of its row in the store."""
+        return row_id(self.sample.sample_id, self.number)
+
+
+@dataclass(frozen=True)
+class Sequenced:
+    """The sequence of a task.
+
+    Attributes:
+        sequence: in parts.
+        counts: parts that are joined or left out, by reason.
+    """
+
+    sequence: Parted
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class _Prompted:
+    """A target of one prompt: that of a task, or a part of it.
+
+    Attributes:
+        task: whose target it is.
+        target: bool [H, W].
+        valid: the pixels that count, bool [H, W]; None if all do.
+        name: seeds its random choices, together with the number of the sequence.
+    """
+
+    task: Task
+    target: np.ndarray
+    valid: np.ndarray | None
+    name: str
+
+
+def make(job: Job, tasks: Sequence[Task]) -> dict[str, Sequenced]:
+    """The sequences of the tasks that have something to click on, by the ids of their rows."""
+    clicked = [task for task in tasks if task.embedding is not None]
+    cuts = {task.row_id: _cut(job, task) for task in clicked}
+    several = [task for task in clicked if cuts[task.row_id].is_smaller]
+    alone = [task for task in clicked if job.parts.mode != "components" or not cuts[task.row_id].is_smaller]
+    whole = _simulate(job, [_Prompted(t, t.target, t.valid, t.sample.sample_id) for t in alone])
+    one = {task.row_id: parts.whole(result) for task, result in zip(alone, whole, strict=True)}
+    prompted = [one for task in several for one in _prompts(task, cuts[task.row_id])]
+    results = iter(_simulate(job, prompted, all_masks=True))
+    sequenced = {name: Sequenced(sequence) for name, sequence in one.items()}
+    for task in several:
+        cut = cuts[task.row_id]
+        own = [next(results) for _ in cut.parts]
+        united = parts.united(own, task.target, task.valid)
+        chosen = united
+        if task.row_id in one:
+            chosen = parts.choose(one[task.row_id], united, job.iou_target)
+        if chosen is united:
+            silent = sum(not result.clicks for result in own)
+            sequenced[task.row_id] = Sequenced(united, _counts(cut, silent))
+    return sequenced
+
+
+def _cut(job: Job, task: Task) -> Cut:
+    """The parts of a target, of the pixels that count."""
+    counted = task.target if task.valid is None else task.target & task.valid
+    return Cut([counted]) if job.parts.mode == "one" else parts.cut(counted, job.parts)
+
+
+def _counts(cut: Cut, silent: int) -> Counter[str]:
+    """What a sequence in parts leaves out, by reason; reasons of nothing are absent."""
+    counts = {JOINED: cut.joined, SMALL: cut.small, BEYOND: cut.beyond, NO_CLICK: silent}
+    return Counter({reason: count for reason, count in counts.items() if count})
+
+
+def _prompts(task: Task, cut: Cut) -> list[_Prompted]:
+    """The parts of a target; the pixels of the others do not count."""
+    valid = np.ones(task.target.shape, bool) if task.valid is None else task.valid
+    return [
+        _Prompted(task, part, valid & (part | ~task.target), f"{task.sample.sample_id}/{number}")
+        for number, part in enumerate(cut.parts)
+    ]
+
+
+def _simulate(job: Job, prompted: Sequence[_Prompted], *, all_masks: bool = False) -> list[Simulated]:
+    """The sequence of each prompt, as many at once as the job decodes together."""
+    results: list[Simulated] = []
+    for start in range(0, len(prompted), job.sequences_at_once):
+        batch = prompted[start : start + job.sequences_at_once]
+        results += simulate(
+            job.segmenter,
+            [one.task.embedding for one in batch if one.task.embedding is not None],
+            [one.target for one in batch],
+            [one.valid for one in batch],
+            max_clicks=job.max_clicks,
+            iou_target=job.iou_target,
+            prompting=job.prompting,
+            clicker=job.clicker,
+            seed=job.seed,
+            sequence_ids=[(one.name, one.task.number) for one in batch],
+            all_masks=all_masks,
+        )
+    return results
