@@ -22,7 +22,9 @@ def test_sizes_are_multiples_within_the_limits_and_only_narrow_images_are_refuse
     assert LIMITS[0] <= resized[0] * resized[1] <= LIMITS[1]
 
 
-@given(st.integers(1, 9000), st.integers(1, 9000), st.sampled_from([LIMITS, (3136, 589824), (200704, 401408)]))
+@given(
+    st.integers(1, 9000), st.integers(1, 9000), st.sampled_from([LIMITS, (3136, 589824), (200704, 401408)])
+)
 def test_the_size_is_that_of_transformers(height, width, limits):
     if max(height, width) <= 200 * min(height, width):
         expected = smart_resize(height, width, factor=FACTOR, min_pixels=limits[0], max_pixels=limits[1])
