@@ -96,6 +96,8 @@ class EngineOptions:
                 "--engine ray has no use for --backend openai, which sends many requests at once; remove --engine ray "
                 "and raise --concurrency."
             )
+        if backend == "vllm":
+            raise UsageError("--backend vllm runs in one process; remove --engine ray.")
         if find_spec("ray") is None:
             raise UsageError('--engine ray needs Ray; install it with: pip install "geoclick[ray]".')
         if processes.count() > 1:

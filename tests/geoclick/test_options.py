@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geoclick import config, datasets
+from geoclick import config, datasets, options
 from geoclick.datasets import NAMES, ReadOptions
 from geoclick.errors import UsageError
 from geoclick.options import DatasetOptions
@@ -68,3 +68,18 @@ def test_the_help_names_every_dataset():
     (dataset,) = (field for field in dataclasses.fields(DatasetOptions) if field.name == "dataset")
     named = set(re.findall(r"[a-z][a-z0-9-]+", dataset.metadata["help"]))
     assert named >= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("values", "device", "backend", "sentence"),
+    [
+        ({"workers": 2}, "auto", "local", "options of --engine ray"),
+        ({"engine": "ray"}, "auto", "openai", "raise --concurrency"),
+        ({"engine": "ray"}, "auto", "vllm", "--backend vllm runs in one process"),
+        ({"engine": "ray"}, "cuda:1", "local", "--device must be auto, cpu or cuda, not cuda:1"),
+    ],
+)
+def test_an_engine_that_does_not_fit_is_refused(monkeypatch, values, device, backend, sentence):
+    monkeypatch.setattr(options, "find_spec", lambda name: True)
+    with pytest.raises(UsageError, match=sentence):
+        options.EngineOptions(**values).check_engine(device, backend)
