@@ -155,6 +155,7 @@ def draw_samples(samples: "Iterable[Sample]", options: SpeedOptions) -> "list[li
 def geoclick_job(options: SpeedOptions, segmenter: "SamSegmenter") -> "Job":
     """The job of `geoclick synth` with the options of the benchmark."""
     from geoclick.data_synthesis.shards.job import Job
+    from geoclick.data_synthesis.simulation.parts import PartRules
     from geoclick.data_synthesis.simulation.policies import Clicker
     from geoclick.segmenters.clicking import Prompting
 
@@ -168,6 +169,7 @@ def geoclick_job(options: SpeedOptions, segmenter: "SamSegmenter") -> "Job":
         image_batch=1,
         clicker=Clicker(),
         sequences=1,
+        parts=PartRules(),
     )
 
 

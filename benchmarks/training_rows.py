@@ -38,6 +38,8 @@ def resize_store(options: TrainingOptions, side: int | None, folder: Path) -> tu
         x, y = width / row.width, height / row.height
         clicks = tuple(Click((c.x + 0.5) * x - 0.5, (c.y + 0.5) * y - 0.5, c.positive) for c in row.clicks)
         mask = masks.encode_rle(np.zeros((height, width), bool))
-        rows.append(replace(row, image=name, width=width, height=height, clicks=clicks, mask=mask))
+        rows.append(
+            replace(row, image=name, width=width, height=height, clicks=clicks, parts=row.parts, mask=mask)
+        )
     store.write_shard(folder / "clicks", 0, 1, rows)
     return folder / "clicks", root, len(names)

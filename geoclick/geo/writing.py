@@ -31,6 +31,9 @@ SEGMENT = 32
 DECIMALS = 9
 """Of degrees in GeoJSON, 0.1 mm."""
 
+MAX_CORNERS = 250_000
+"""Corners of a polygon in GeoJSON; GDAL refuses to read objects that need 200 MB, about 300,000 corners."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClassPolygons:
@@ -127,6 +130,7 @@ def write_layers(path: Path, layers: Sequence[Layer], crs: str) -> None:
     driver, layout = "GPKG", {}
     if path.suffix == ".geojson":
         driver, layout = "GeoJSON", {"RFC7946": "YES", "COORDINATE_PRECISION": str(DECIMALS)}
+        _check_corners(path, layers)
     files.refuse_link(path)
     with files.whole(path) as partial, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # GDAL warns of the suffix of the temporary name
@@ -156,6 +160,20 @@ def write_layers(path: Path, layers: Sequence[Layer], crs: str) -> None:
             ) from error
         if counts != [len(layer.shapes) for layer in layers]:
             raise files.incomplete(path)
+
+
+def _check_corners(path: Path, layers: Sequence[Layer]) -> None:
+    """Raise GeoClickError, and remove an earlier file, if a polygon is too large to be read from GeoJSON again."""
+    import shapely
+
+    counts = [shapely.get_num_coordinates(layer.shapes).max(initial=0) for layer in layers]
+    most = int(max(counts, default=0))
+    if most > MAX_CORNERS:
+        path.unlink(missing_ok=True)
+        raise GeoClickError(
+            f"{path.name} is not written, since a polygon has {most:,} corners, which GDAL does not read from GeoJSON; "
+            "use the GeoPackage."
+        )
 
 
 def _has_degrees(crs: str, layers: Sequence[Layer]) -> bool:

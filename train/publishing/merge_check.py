@@ -103,7 +103,9 @@ def from_scenes(count: int) -> Questions:
 
 def ask(vlm: Vlm, questions: Questions, *, answer_format: str) -> Answers:
     """The model's greedy answers, and the logits of their first tokens."""
-    answers = generate(vlm, questions.images, questions.queries, answer_format=answer_format, batch_size=BATCH)
+    answers = generate(
+        vlm, questions.images, questions.queries, answer_format=answer_format, batch_size=BATCH
+    )
     generator = cast(Generator, vlm.model)
     logits = []
     for start in range(0, len(answers), BATCH):

@@ -213,3 +213,31 @@ def test_a_place_that_is_not_on_earth_is_one_sentence(labels, confidence, tmp_pa
         writing.write_polygons(tmp_path / "a.geojson", regions, NAMES, place.crs)
     assert "\n" not in str(error.value)
     assert [file.name for file in tmp_path.iterdir()] == ["a.gpkg"]
+
+
+def test_a_polygon_that_gdal_would_not_read_from_geojson_is_only_in_the_geopackage(
+    labels, confidence, tmp_path, monkeypatch
+):
+    regions = regions_of(tmp_path, labels, confidence, UTM)
+    most = shapely.get_num_coordinates(regions.shapes).max()
+    for limit in (most, most - 1):
+        monkeypatch.setattr(writing, "MAX_CORNERS", limit)
+        writing.write_polygons(tmp_path / "a.gpkg", regions, NAMES, UTM.crs)
+        if limit == most:
+            writing.write_polygons(tmp_path / "a.geojson", regions, NAMES, UTM.crs)
+            continue
+        message = rf"^a.geojson is not written, since a polygon has {most} corners, .*; use the GeoPackage\.$"
+        with pytest.raises(GeoClickError, match=message):
+            writing.write_polygons(tmp_path / "a.geojson", regions, NAMES, UTM.crs)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.gpkg"]
+
+
+def test_the_largest_polygon_of_geojson_can_be_read(tmp_path):
+    side = writing.MAX_CORNERS // 4
+    x = np.repeat(np.arange(side), 2)
+    comb = np.concatenate([np.stack([x, np.tile([0, 1, 1, 0], side // 2)], 1), [[side, -2], [0, -2]]])
+    corners = np.concatenate([comb, comb[:1]]) * 3.0 + [500_000, 5_000_000]
+    polygon = np.array([shapely.Polygon(np.repeat(corners, 2, axis=0)[:-1][: writing.MAX_CORNERS])], object)
+    layer = writing.Layer("x", polygon, {"class": np.array(["a"], object)})
+    writing.write_layers(tmp_path / "a.geojson", [layer], UTM.crs)
+    assert len(vectors.read_features(tmp_path / "a.geojson").ids) == 1
