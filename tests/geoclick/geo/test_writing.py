@@ -233,11 +233,10 @@ def test_a_polygon_that_gdal_would_not_read_from_geojson_is_only_in_the_geopacka
 
 
 def test_the_largest_polygon_of_geojson_can_be_read(tmp_path):
-    side = writing.MAX_CORNERS // 4
-    x = np.repeat(np.arange(side), 2)
-    comb = np.concatenate([np.stack([x, np.tile([0, 1, 1, 0], side // 2)], 1), [[side, -2], [0, -2]]])
-    corners = np.concatenate([comb, comb[:1]]) * 3.0 + [500_000, 5_000_000]
-    polygon = np.array([shapely.Polygon(np.repeat(corners, 2, axis=0)[:-1][: writing.MAX_CORNERS])], object)
+    angles = np.linspace(0, 2 * np.pi, writing.MAX_CORNERS)  # the last one closes the ring
+    ring = np.stack([500_000 + 9000 * np.cos(angles), 5_000_000 + 9000 * np.sin(angles)], axis=1)
+    polygon = np.array([shapely.Polygon(ring)], object)
+    assert shapely.get_num_coordinates(polygon)[0] == writing.MAX_CORNERS
     layer = writing.Layer("x", polygon, {"class": np.array(["a"], object)})
     writing.write_layers(tmp_path / "a.geojson", [layer], UTM.crs)
     assert len(vectors.read_features(tmp_path / "a.geojson").ids) == 1
