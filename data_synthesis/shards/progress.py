@@ -30,7 +30,7 @@ DATA = {
 """Recorded settings that are no options, with the beginning of the sentence that they differ."""
 
 
-LATER_OPTIONS: dict[str, object] = {
+LATER_OPTIONS: dict[str, bool | str | float] = {
     **dict.fromkeys(("components", "by_class", "crowds", "empty_images"), False),
     **{"parts": "one", "part_distance": DISTANCE, "part_area": AREA},
 }
