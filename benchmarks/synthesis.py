@@ -155,7 +155,7 @@ def draw_samples(samples: "Iterable[Sample]", options: SpeedOptions) -> "list[li
 def geoclick_job(options: SpeedOptions, segmenter: "SamSegmenter") -> "Job":
     """The job of `geoclick synth` with the options of the benchmark."""
     from geoclick.data_synthesis.shards.job import Job
-    from geoclick.data_synthesis.simulation.parts import PartRules
+    from geoclick.data_synthesis.simulation.part_rules import PartRules
     from geoclick.data_synthesis.simulation.policies import Clicker
     from geoclick.segmenters.clicking import Prompting
 

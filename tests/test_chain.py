@@ -6,7 +6,7 @@ import pytest
 
 from geoclick import demo
 
-WORDS = ["--train-samples", "240", "--test-samples", "45", "--epochs", "2", "--map-images", "2"]
+WORDS = ["--train-samples", "240", "--test-samples", "45", "--epochs", "3", "--map-images", "2"]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from geoclick.data_synthesis.simulation.parts import PartRules
+    from geoclick.data_synthesis.simulation.part_rules import PartRules
     from geoclick.data_synthesis.simulation.policies import Clicker
     from geoclick.datasets import Sample
     from geoclick.segmenters.base import Segmenter

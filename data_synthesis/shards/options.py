@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import cast, get_args
 
 from geoclick.config import option
-from geoclick.data_synthesis.simulation.parts import AREA, DISTANCE, MAX_PARTS, Mode, PartRules
+from geoclick.data_synthesis.simulation.part_rules import AREA, DISTANCE, MAX_PARTS, Mode, PartRules
 from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, Tie
 from geoclick.datasets import selection
 from geoclick.datasets.reading import RASTER_TILE

@@ -8,6 +8,7 @@ import numpy as np
 
 from geoclick.data_synthesis.shards.job import Job, row_id
 from geoclick.data_synthesis.simulation import parts
+from geoclick.data_synthesis.simulation.part_rules import MAX_PARTS
 from geoclick.data_synthesis.simulation.parts import Cut, Parted
 from geoclick.data_synthesis.simulation.simulate import Simulated, simulate
 from geoclick.datasets import Sample
@@ -16,7 +17,7 @@ from geoclick.segmenters.base import Embedding
 JOINED, SMALL, BEYOND, NO_CLICK = (
     "component joined to a near one",
     "small part",
-    f"part beyond the largest {parts.MAX_PARTS}",
+    f"part beyond the largest {MAX_PARTS}",
     "part that no click improves",
 )
 """What is counted of targets with several components."""

@@ -1,8 +1,11 @@
 """The steps of the demo run in copies of one process; their exit codes and outputs are those of commands."""
 
+import pytest
+
 from geoclick.demo_steps import step_runner
 
 
+@pytest.mark.slow
 def test_each_command_has_its_exit_code_and_its_output(capfd):
     with step_runner() as runner:
         assert runner.run(["--version"]) == 0

@@ -1,6 +1,7 @@
 """Bad input of `geoclick predict --classes`: one sentence that names the fix, and exit code 1 or 2."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -166,6 +167,7 @@ def test_memory_for_half_a_batch_of_windows_gives_the_same_map(run, memory, monk
     monkeypatch.setattr(dense, "_default_batch", lambda device: BatchSize(8, "windows of the CLIP model"))
     assert run("--method", "clip")[0] == 0
     before = (tmp_path / "out/scene.mask.png").read_bytes()
+    shutil.rmtree(tmp_path / "out")
     memory(dense, "dense_features", 3, lambda model, pixels, method: len(pixels))
     batch = BatchSize(8, "windows of the CLIP model")
     monkeypatch.setattr(dense, "_default_batch", lambda device: batch)

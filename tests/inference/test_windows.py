@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoclick import images
@@ -35,6 +35,7 @@ def test_samples_of_all_windows_are_recorded_and_the_lowest_scores(tmp_path):
     assert "agreement" not in record
 
 
+@settings(max_examples=30)
 @given(st.integers(5, 80), st.data())
 def test_a_mask_by_windows_is_that_of_the_image(tmp_path_factory, tile, data):
     folder, predictor = tmp_path_factory.mktemp("windows"), Thresholds()

@@ -184,7 +184,7 @@ def test_auto_writes_the_dtype_of_the_base(base, quick, tmp_path, capsys):
     assert {weight.dtype for weight in written.values()} == {torch.bfloat16}
     count = sum(weight.numel() for weight in weights.values())
     output = capsys.readouterr().out
-    assert output.startswith(f"memory: the model has {count / 1e9:.3g} billion weights")
+    assert f"\nmemory: the model has {count / 1e9:.3g} billion weights" in output
     assert "GiB in bfloat16" in output
     assert "2 of 2 answers in bfloat16 equal" in output
     assert "merged model (bfloat16, for transformers 4.57 or later)" in output

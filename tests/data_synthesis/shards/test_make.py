@@ -4,7 +4,7 @@ import torch
 from geoclick import datasets, store
 from geoclick.data_synthesis.shards import make, progress
 from geoclick.data_synthesis.shards.job import Job
-from geoclick.data_synthesis.simulation.parts import PartRules
+from geoclick.data_synthesis.simulation.part_rules import PartRules
 from geoclick.data_synthesis.simulation.policies import Clicker
 from geoclick.datasets import LeftOut
 from geoclick.errors import GeoClickError

@@ -6,7 +6,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from geoclick.clicks import Click
-from geoclick.data_synthesis.simulation.parts import MAX_PARTS, PartRules, choose, cut, united, whole
+from geoclick.data_synthesis.simulation.part_rules import MAX_PARTS, PartRules
+from geoclick.data_synthesis.simulation.parts import choose, cut, united, whole
 from geoclick.data_synthesis.simulation.simulate import Simulated, simulate
 from geoclick.masks import iou
 from tests.data_synthesis.disc_segmenter import DiscSegmenter

@@ -119,7 +119,7 @@ def test_an_instance_that_fits_a_tile_is_in_one_and_others_are_cut(tmp_path):
     assert len({s.sample_id for s in samples}) == len(samples)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1), st.integers(5, 140), st.data())
 def test_the_tiles_together_are_the_mask_of_the_complete_raster(tmp_path_factory, seed, tile, data):
     root, overlap = tmp_path_factory.mktemp("root"), data.draw(st.integers(0, tile - 1))

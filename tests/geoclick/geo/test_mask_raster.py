@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -40,6 +40,7 @@ def blobs(height, width, seed, share=0.5):
     return noise > np.quantile(noise, 1 - share)
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 700), st.integers(1, 90), st.integers(4, 600), st.data())
 def test_the_file_is_the_union_of_the_windows(tmp_path_factory, height, width, tile, data):
     overlap = data.draw(st.integers(0, min(tile - 1, 40)))

@@ -211,7 +211,7 @@ def test_the_box_of_a_rectangle_is_its_mask(x0, x1, y0, y1):
         np.testing.assert_array_equal(vectors.rasterize(shapely.box(x0, y0, x1, y1), box, whole), expected)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 70))
 def test_the_area_is_the_sum_of_the_mask(seed, block):
     shape = shapely.Polygon(np.random.default_rng(seed).uniform((-20, -20), (80, 60), (6, 2)))

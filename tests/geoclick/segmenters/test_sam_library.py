@@ -27,7 +27,9 @@ def python(*lines):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("theirs", THEIRS)
+@pytest.mark.parametrize(
+    "theirs", [THEIRS[0], *(pytest.param(one, marks=pytest.mark.slow) for one in THEIRS[1:])]
+)
 def test_the_library_is_complete_after_it_was_imported_by_parts(theirs):
     same = "from segment_anything.predictor import Sam; assert Sam is ours.Sam"
     python(OURS, "import sys; assert 'torchvision' not in sys.modules", theirs, same)

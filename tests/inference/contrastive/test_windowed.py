@@ -58,7 +58,9 @@ def joined(pipeline, source):
     return labels, confidence, covered, proposals
 
 
-@pytest.mark.parametrize("select", ["vote", "soft-vote", "crop"])
+@pytest.mark.parametrize(
+    "select", ["vote", *(pytest.param(name, marks=pytest.mark.slow) for name in ("soft-vote", "crop"))]
+)
 def test_windows_give_the_map_of_the_complete_image(loaded, scene, select):
     pipeline = replace(loaded, settings=replace(loaded.settings, select=select))
     whole = pipeline.predict(scene)

@@ -100,7 +100,7 @@ def asked_again(folder, rows, times):
         mask[: 5 + index, 2:9] = True
         same = {"image": first.image, "query": first.query, "mask": masks.encode_rle(mask)}
         found[index] = replace(
-            found[index], task="referring", clicks=first.clicks, ious=(0.6 + index / 100,), **same
+            found[index], task="referring", clicks=first.clicks, ious=(0.6 + index / 100,), parts=(), **same
         )
     store.write_shard(clicks, 0, 1, found)
     return clicks
