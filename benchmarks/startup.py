@@ -2,7 +2,7 @@
 
     python -m benchmarks.startup --baseline ../other-checkout --output runs/startup
 
-The two checkouts run in turns, on the same inputs but for the adapter, which each trains for one step. A command is
+The two checkouts run in turns, on the same scenes; each makes its own click store and adapter. A command is
 stopped at its first line that is not a library's. CPU seconds depend less on the load of the machine than wall-clock
 seconds. Writes startup.json and prints a table.
 """
@@ -61,7 +61,7 @@ class Start:
 def arguments(command: str, checkout: Path, inputs: Path, output: Path) -> list[str]:
     """A command line on tiny inputs, with the recipes and the adapter of a checkout."""
     adapter = inputs / adapter_name(checkout)
-    scenes, clicks, recipes = inputs / "scenes", inputs / "clicks", checkout / "configs"
+    scenes, clicks, recipes = inputs / "scenes", inputs / clicks_name(checkout), checkout / "configs"
     image = inputs / "scenes" / "train" / "images" / "000000.png"
     words: dict[str, list[object]] = {
         "scenes": [output, "--count", 3],
@@ -90,18 +90,23 @@ def adapter_name(checkout: Path) -> str:
     return f"adapter-{'here' if checkout == REPO else 'baseline'}"
 
 
+def clicks_name(checkout: Path) -> str:
+    """The name of the click store that a checkout has made."""
+    return f"clicks-{'here' if checkout == REPO else 'baseline'}"
+
+
 def make_inputs(folder: Path, checkouts: Iterable[Path]) -> None:
-    """Scenes, a click store, two evaluations and an adapter of each checkout; those that exist are used again."""
-    scenes, clicks = folder / "scenes", folder / "clicks"
+    """Scenes, two evaluations, a click store and an adapter of each checkout; those that exist are used again."""
+    scenes = folder / "scenes"
     points = ["evaluate", "--root", scenes, "--split", "train", "--predictor", "center-point", "--output"]
     made: dict[Path, tuple[Path, Sequence[object]]] = {
         scenes: (REPO, ["scenes", scenes, "--count", 12]),
-        clicks: (REPO, ["synth", "--root", scenes, "--split", "train", "--output", clicks]),
         folder / "a": (REPO, [*points, folder / "a"]),
         folder / "b": (REPO, [*points, folder / "b"]),
     }
     for checkout in checkouts:
-        output = folder / adapter_name(checkout)
+        clicks, output = folder / clicks_name(checkout), folder / adapter_name(checkout)
+        made[clicks] = (checkout, arguments("synth", checkout, folder, clicks))
         made[output] = (checkout, arguments("train sft", checkout, folder, output))
     for path, (checkout, words) in made.items():
         if not path.exists():
