@@ -107,7 +107,8 @@ def test_errors_that_stay_are_a_failed_reply_and_the_others_are_answered(tmp_pat
     assert reason in replies[0].error
     assert replies[0].text == ""
     assert replies[1].text == points("good")
-    assert server.seen["bad"] == times
+    # What is refused is sent again without structured output, unless another answer has shown that it is accepted.
+    assert server.seen["bad"] in ((1, times) if fault == "refuse" else (times,))
     sums = ledger.read_summary(tmp_path)
     assert (sums["answered"], sums["failed"]) == (1, 1)
 
