@@ -6,7 +6,6 @@ from itertools import groupby
 
 import numpy as np
 
-from geoclick.clicks import ClickSequence
 from geoclick.codec import Answer, Part
 from geoclick.inference import confidence
 from geoclick.inference import votes as voting
@@ -109,25 +108,6 @@ def embed(segmenter: Segmenter, images: Sequence[np.ndarray]) -> list[Embedding]
     return [embedded[id(image)] for image in images]
 
 
-def decode_clicks(
-    segmenter: Segmenter,
-    images: Sequence[np.ndarray],
-    sequences: Sequence[ClickSequence],
-    *,
-    decode: str = "replay",
-) -> list[ScoredMask]:
-    """The final mask of each click sequence and its predicted IoU, all in one batch.
-
-    Args:
-        segmenter: the frozen model.
-        images: uint8 [H, W, 3] RGB, one for each sequence.
-        sequences: clicks in pixels of the image; an empty sequence gives an empty mask.
-        decode: a key of DECODE.
-    """
-    objects = [[Part(clicks)] if clicks else [] for clicks in sequences]
-    return decode_objects(segmenter, images, objects, decode=decode)
-
-
 def decode_objects(
     segmenter: Segmenter,
     images: Sequence[np.ndarray],
@@ -166,7 +146,7 @@ def decode_embedded_objects(
     clicked = [n for n, (_, part) in enumerate(owned) if part.box is None]
     boxed = [n for n, (_, part) in enumerate(owned) if part.box is not None]
     sequences = [owned[n][1].clicks for n in clicked]
-    decoded = decode_embedded(segmenter, [embeddings[owned[n][0]] for n in clicked], sequences, decode=decode)
+    decoded = DECODE[decode](segmenter, [embeddings[owned[n][0]] for n in clicked], sequences)
     found = dict(zip(clicked, decoded, strict=True))
     if boxed:
         prompts = [Prompt(owned[n][1].clicks, box=owned[n][1].box) for n in boxed]
@@ -184,17 +164,6 @@ def united(decoded: Sequence[ScoredMask]) -> ScoredMask:
     scores = [0.0 if score is None else score for _, score in decoded]
     mask = np.logical_or.reduce([mask for mask, _ in decoded])
     return ScoredMask(mask, float(np.average(scores, weights=areas if any(areas) else None)))
-
-
-def decode_embedded(
-    segmenter: Segmenter,
-    embeddings: Sequence[Embedding],
-    sequences: Sequence[ClickSequence],
-    *,
-    decode: str = "replay",
-) -> list[ScoredMask]:
-    """As `decode_clicks`, on images that are embedded already."""
-    return DECODE[decode](segmenter, embeddings, sequences)
 
 
 def predict(

@@ -78,7 +78,7 @@ def test_box_and_points_are_one_prompt_and_several_objects_are_united(segmenter,
     assert one.score == pytest.approx(expected.score)
     assert (one.clicks, one.boxes, one.status) == (OF_BOX.clicks, (OF_BOX.box,), "ok")
     clicks = OF_POINT.clicks
-    expected = generative.decode_clicks(segmenter, [image], [clicks], decode=decode)[0]
+    expected = generative.decode_objects(segmenter, [image], [[codec.Part(clicks)]], decode=decode)[0]
     np.testing.assert_array_equal(other.mask, expected.mask)
     assert (other.clicks, other.boxes, other.score) == (clicks, (), pytest.approx(expected.score))
     np.testing.assert_array_equal(both.mask, one.mask | other.mask)

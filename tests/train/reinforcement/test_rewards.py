@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from geoclick import images, masks, vlms
 from geoclick.datasets import Sample
-from geoclick.inference.generative import decode_clicks, read_answers
+from geoclick.inference.generative import decode_objects, read_answers
 from geoclick.scoring.metrics import compare
 from geoclick.train.reinforcement import rewards
 from geoclick.train.reinforcement.embedding_cache import EmbeddingCache
@@ -91,7 +91,7 @@ def test_the_iou_is_that_of_the_mask_that_inference_decodes(vlm, samples, decode
     found = score(vlm, [p[0] for p in pairs], [p[1] for p in pairs], decode=decode)
     for (one, text), result in zip(pairs, found, strict=True):
         answer = read_answers(vlm, [text], [one.size], answer_format="compact")[0]
-        mask = decode_clicks(segmenter, [one.read_image()], [answer.clicks], decode=decode)[0].mask
+        mask = decode_objects(segmenter, [one.read_image()], [answer.prompts], decode=decode)[0].mask
         assert result.iou == pytest.approx(compare(mask, one.mask, valid=one.valid).iou, abs=2 / SIDE**2)
     assert len({result.iou for result in found}) > 3
 
