@@ -4,7 +4,15 @@ from dataclasses import dataclass, fields
 from typing import cast, get_args
 
 from geoclick.config import option
-from geoclick.data_synthesis.simulation.part_rules import AREA, DISTANCE, MAX_PARTS, Mode, PartRules
+from geoclick.data_synthesis.simulation.part_rules import (
+    AREA,
+    DEFAULT_ORDER,
+    DISTANCE,
+    MAX_PARTS,
+    Mode,
+    Order,
+    PartRules,
+)
 from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, Tie
 from geoclick.datasets import selection
 from geoclick.datasets.reading import RASTER_TILE
@@ -71,6 +79,11 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
         minimum=0,
     )
     part_area: int = option(AREA, help="parts of fewer pixels are left out, unless all are", minimum=1)
+    part_order: str = option(
+        DEFAULT_ORDER,
+        choices=get_args(Order),
+        help="order of the parts in the answer: by the x of their first click, or the largest first",
+    )
     multimask: str = option(
         "first",
         help="clicks for which the best of three masks is used",
@@ -100,7 +113,8 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
     @property
     def part_rules(self) -> PartRules:
         """How targets become parts."""
-        return PartRules(cast(Mode, self.parts), self.part_distance, self.part_area)
+        mode, order = cast(Mode, self.parts), cast(Order, self.part_order)
+        return PartRules(mode, self.part_distance, self.part_area, order)
 
     def check(self) -> None:
         """Raise UsageError for a number out of its range, or for options that exclude each other."""
@@ -113,8 +127,11 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
             )
         if not 0 < self.iou_target <= 1:
             raise UsageError(f"--iou-target must be above 0 and at most 1, not {self.iou_target}.")
-        if self.parts == "one" and (self.part_distance, self.part_area) != (DISTANCE, AREA):
-            raise UsageError("--part-distance and --part-area are for --parts components or auto; add it.")
+        rules = (self.part_distance, self.part_area, self.part_order)
+        if self.parts == "one" and rules != (DISTANCE, AREA, DEFAULT_ORDER):
+            raise UsageError(
+                "--part-distance, --part-area and --part-order are for --parts components or auto; add it."
+            )
         selection.check(self.limit, self.first)
         self.reading()
         self.check_engine(self.device)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from geoclick import store
-from geoclick.data_synthesis.simulation.part_rules import AREA, DISTANCE
+from geoclick.data_synthesis.simulation.part_rules import AREA, DEFAULT_ORDER, DISTANCE
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import UsageError
 from geoclick.files import write_whole
@@ -32,7 +32,7 @@ DATA = {
 
 LATER_OPTIONS: dict[str, bool | str | float] = {
     **dict.fromkeys(("components", "by_class", "crowds", "empty_images"), False),
-    **{"parts": "one", "part_distance": DISTANCE, "part_area": AREA},
+    **{"parts": "one", "part_distance": DISTANCE, "part_area": AREA, "part_order": DEFAULT_ORDER},
 }
 """Options that records of older stores lack, with what they did. If their samples are others, the record's
 samples_sha256 differs."""

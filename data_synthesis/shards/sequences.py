@@ -14,11 +14,12 @@ from geoclick.data_synthesis.simulation.simulate import Simulated, simulate
 from geoclick.datasets import Sample
 from geoclick.segmenters.base import Embedding
 
-JOINED, SMALL, BEYOND, NO_CLICK = (
+JOINED, SMALL, BEYOND, NO_CLICK, NO_GAIN = (
     "component joined to a near one",
     "small part",
     f"part beyond the largest {MAX_PARTS}",
     "part that no click improves",
+    "click at the end of a part that improves nothing",
 )
 """What is counted of targets with several components."""
 
@@ -91,13 +92,12 @@ def make(job: Job, tasks: Sequence[Task]) -> dict[str, Sequenced]:
     for task in several:
         cut = cuts[task.row_id]
         own = [next(results) for _ in cut.parts]
-        united = parts.united(own, task.target, task.valid)
+        united = parts.united(own, task.target, task.valid, job.parts.order)
         chosen = united
         if task.row_id in one:
             chosen = parts.choose(one[task.row_id], united, job.iou_target)
         if chosen is united:
-            silent = sum(not result.clicks for result in own)
-            sequenced[task.row_id] = Sequenced(united, _counts(cut, silent))
+            sequenced[task.row_id] = Sequenced(united, _counts(cut, united))
     return sequenced
 
 
@@ -107,9 +107,12 @@ def _cut(job: Job, task: Task) -> Cut:
     return Cut([counted]) if job.parts.mode == "one" else parts.cut(counted, job.parts)
 
 
-def _counts(cut: Cut, silent: int) -> Counter[str]:
+def _counts(cut: Cut, united: Parted) -> Counter[str]:
     """What a sequence in parts leaves out, by reason; reasons of nothing are absent."""
-    counts = {JOINED: cut.joined, SMALL: cut.small, BEYOND: cut.beyond, NO_CLICK: silent}
+    counts = {
+        **{JOINED: cut.joined, SMALL: cut.small, BEYOND: cut.beyond},
+        **{NO_CLICK: united.useless_parts, NO_GAIN: united.useless_clicks},
+    }
     return Counter({reason: count for reason, count in counts.items() if count})
 
 

@@ -9,6 +9,11 @@ MAX_PARTS = 16
 DISTANCE, AREA = 2.0, 16
 """Defaults of PartRules."""
 
+Order = Literal["left-to-right", "size"]
+"""Parts in the answer by the x of their first click (ties by y), or the largest first."""
+DEFAULT_ORDER: Order = "left-to-right"
+"""Vision-language models learn an order in space more easily than one by size."""
+
 Mode = Literal["one", "components", "auto"]
 """Targets are clicked on by one prompt, by one for each part, or by the better of both, see `choose`."""
 
@@ -21,11 +26,13 @@ class PartRules:
         mode: see Mode.
         distance: components are one part if their surroundings of half this many pixels touch.
         area: parts of fewer pixels are left out, unless all are.
+        order: of the parts in the answer.
     """
 
     mode: Mode = "one"
     distance: float = DISTANCE
     area: int = AREA
+    order: Order = DEFAULT_ORDER
 
     @property
     def name(self) -> str:
@@ -33,4 +40,6 @@ class PartRules:
         if self.mode == "one":
             return ""
         distance = f"+part-distance-{self.distance:g}" if self.distance != DISTANCE else ""
-        return f"+parts-{self.mode}{distance}" + (f"+part-area-{self.area}" if self.area != AREA else "")
+        area = f"+part-area-{self.area}" if self.area != AREA else ""
+        order = f"+part-order-{self.order}" if self.order != DEFAULT_ORDER else ""
+        return f"+parts-{self.mode}{distance}{area}{order}"

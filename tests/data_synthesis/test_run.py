@@ -102,61 +102,6 @@ def test_batch_and_shards_change_no_row(root, tmp_path, batch):
     assert list(store.read(tmp_path / "a")) == list(store.read(tmp_path / "b"))
 
 
-@pytest.fixture
-def scattered(root):
-    """Targets of one to three discs."""
-    rows, lines = np.ogrid[:40, :50], read_lines(root / "train/samples.jsonl")
-    for index, line in enumerate(lines):
-        mask = np.zeros((40, 50), bool)
-        for x, y in [(10, 12), (38, 10), (25, 32)][: 1 + index % 3]:
-            mask |= (rows[1] - x) ** 2 + (rows[0] - y) ** 2 <= 49
-        line |= {"mask": masks.encode_rle(mask), "task": "referring"}
-    write_lines(root, lines)
-    return root
-
-
-@pytest.mark.parametrize("mode", ["components", "auto"])
-def test_targets_of_several_parts(scattered, tmp_path, mode):
-    run(settings(scattered, tmp_path / "one"), DiscSegmenter())
-    run(settings(scattered, tmp_path / "parts", parts=mode), DiscSegmenter())
-    for index, (one, row) in enumerate(
-        zip(*map(store.read, (tmp_path / "one", tmp_path / "parts")), strict=True)
-    ):
-        assert (one.parts, one.policy) == ((len(one.clicks),), "centre+multimask-first+feedback")
-        assert row.policy == f"centre+multimask-first+feedback+parts-{mode}"
-        assert sum(row.parts) == len(row.clicks) == len(row.ious)
-        assert mode == "components" or max(row.ious) >= max(one.ious)
-        if index % 3 == 0:
-            assert (row.clicks, row.ious) == (one.clicks, one.ious)
-        if mode == "components":
-            assert len(row.parts) == 1 + index % 3
-            assert all(part[0].positive for part in row.sequences)
-    metrics = json.loads((tmp_path / "parts/metrics.json").read_text())
-    assert sum(group["sequences"] for group in metrics["parts"].values()) == 12
-    assert json.loads((tmp_path / "parts/manifest.json").read_text())["parts"] == mode
-    with Image.open(tmp_path / "parts/sheet.png") as sheet:
-        assert sheet.size[0] > 1000
-
-
-def test_batch_and_shards_change_no_row_in_parts(scattered, tmp_path):
-    options = {"parts": "auto", "policy": "random", "sequences": 2}
-    run(settings(scattered, tmp_path / "a", **options), DiscSegmenter())
-    run(settings(scattered, tmp_path / "b", batch=2, image_batch=1, shards=1, **options), DiscSegmenter())
-    assert list(store.read(tmp_path / "a")) == list(store.read(tmp_path / "b"))
-
-
-def test_what_parts_leave_out_is_counted(root, tmp_path):
-    lines = read_lines(root / "train/samples.jsonl")[:1]
-    mask = np.zeros((40, 50), bool)
-    mask[5:15, 5:15] = mask[25:35, 30:40] = mask[30, 10] = mask[5:15, 16] = True
-    write_lines(root, [lines[0] | {"mask": masks.encode_rle(mask)}])
-    run(settings(root, tmp_path / "out", parts="components", shards=1), DiscSegmenter())
-    assert read_lines(tmp_path / "out/dropped.jsonl") == [
-        {"item": "s00", "reason": "component joined to a near one", "count": 1},
-        {"item": "s00", "reason": "small part", "count": 1},
-    ]
-
-
 RANDOM = {"policy": "random", "jitter": 2, "sequences": 2}
 
 

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from geoclick.clicks import Click
 from geoclick.data_synthesis.simulation.part_rules import MAX_PARTS, PartRules
-from geoclick.data_synthesis.simulation.parts import choose, cut, united, whole
+from geoclick.data_synthesis.simulation.parts import choose, cut, ordered, united, whole
 from geoclick.data_synthesis.simulation.simulate import Simulated, simulate
 from geoclick.masks import iou
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
@@ -49,7 +49,7 @@ def test_near_components_are_joined():
 
 
 def test_the_union_has_the_iou_of_its_masks_after_each_click():
-    target = disc(12, 12, 9) | disc(38, 30, 6)
+    target = disc(12, 12, 6) | disc(38, 30, 9)
     segmenter = DiscSegmenter()
     parts = cut(target, EXACT).parts
     results = simulate(
@@ -60,16 +60,56 @@ def test_the_union_has_the_iou_of_its_masks_after_each_click():
         all_masks=True,
         iou_target=0.7,
     )
-    both = united(results, target, None)
-    first, second = (result.ious.index(max(result.ious)) for result in results)
-    assert both.parts == (first + 1, second + 1)
-    assert both.clicks == results[0].clicks[: first + 1] + results[1].clicks[: second + 1]
-    assert len(both.ious) == sum(both.parts)
-    np.testing.assert_array_equal(both.mask, results[0].masks[first] | results[1].masks[second])
-    assert both.ious[-1] == iou(both.mask, target)
-    assert both.ious[0] == iou(results[0].masks[0], target)
+    for order, (first, second) in {"left-to-right": results[::-1], "size": results}.items():
+        both = united(results, target, None, order)
+        assert len(both.parts) == 2
+        assert both.clicks == first.clicks[: both.parts[0]] + second.clicks[: both.parts[1]]
+        assert len(both.ious) == sum(both.parts)
+        np.testing.assert_array_equal(
+            both.mask, first.masks[both.parts[0] - 1] | second.masks[both.parts[1] - 1]
+        )
+        assert both.ious[-1] == max(both.ious) == iou(both.mask, target)
+        assert both.ious[0] == iou(first.masks[0], target)
+        assert both.useless_clicks == len(first.clicks + second.clicks) - len(both.clicks)
     for result in results:
         np.testing.assert_array_equal(result.masks[-1], result.mask)
+
+
+def simulated(target, *steps):
+    """A sequence whose click k is at the first pixel of the columns that the mask then covers in one row."""
+    masks = [np.isin(np.arange(target.shape[1]), step)[None] for step in steps]
+    clicks = tuple(Click(step[0], 0) for step in steps)
+    return Simulated(clicks, tuple(iou(mask, target) for mask in masks), masks[-1], tuple(masks))
+
+
+def test_parts_and_clicks_that_raise_nothing_are_left_out():
+    target = np.zeros((1, 20), bool)
+    target[0, [0, 1, 2, 8, 9, 15]] = True
+    useful = simulated(target, [8, 9])
+    later_clicks = simulated(target, [1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2])
+    on_surplus = simulated(target, [12, 13, 14, 15])
+    silent = Simulated((), (), np.zeros((1, 20), bool))
+    both = united([later_clicks, useful, on_surplus, silent], target, None)
+    assert (both.parts, both.useless_parts, both.useless_clicks) == ((2, 1), 2, 2)
+    assert both.ious == (1 / 6, 3 / 6, 5 / 6)
+    assert united([silent], target, None).clicks == ()
+
+
+def test_a_part_that_later_ones_cover_is_left_out():
+    target = np.zeros((1, 20), bool)
+    target[0, [0, 1, 2, 8, 9, 15]] = True
+    small, large = simulated(target, [0, 1]), simulated(target, [1, 0, 2, 8, 9])
+    both = united([small, large], target, None)
+    assert (both.clicks, both.useless_parts, both.ious) == (large.clicks, 1, (5 / 6,))
+
+
+def test_parts_are_ordered_by_their_first_clicks_or_by_size():
+    target = np.ones((1, 20), bool)
+    left, middle, right = (simulated(target, [x, x + 1], [x]) for x in (1, 7, 12))
+    lower = Simulated((Click(7, 5),), (0.1,), right.mask, (right.mask,))
+    by_size = [right, lower, left, middle]
+    assert ordered(by_size, "size") == by_size
+    assert ordered(by_size, "left-to-right") == [left, middle, lower, right]
 
 
 @pytest.mark.parametrize(
