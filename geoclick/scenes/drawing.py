@@ -16,8 +16,13 @@ from geoclick.errors import UsageError
 from geoclick.progress_bar import track
 from geoclick.scenes import SIZE, generate, render
 from geoclick.scenes.queries import Query, ask, observe
+from geoclick.scenes.varied_layout import generate_varied
+from geoclick.scenes.varied_queries import ask_varied
 
 TASKS = ("referring", "reasoning", "no_target")
+VARIED_TASKS = (*TASKS, "all_of_a_kind", "several", "hard")
+"""Kinds of query of scenes of version 2."""
+
 MAX_ATTEMPTS = 1000
 """Layouts that are tried for one scene; in practice a few are enough."""
 
@@ -30,17 +35,19 @@ class SplitOptions:
         split: the name; each split has scenes of its own for the same seed.
         count: number of samples.
         seed: the same seed gives the same files.
-        tasks: of TASKS; every scene gets one query of each.
+        tasks: of TASKS, with version 2 of VARIED_TASKS; every scene gets one query of each.
+        version: of the scenes; 2 has groups and hard objects.
     """
 
     split: str
     count: int
     seed: int
     tasks: tuple[str, ...] = TASKS
+    version: int = 1
 
 
 def sample_scene(
-    seed: int, split: str, index: int, tasks: Sequence[str]
+    seed: int, split: str, index: int, tasks: Sequence[str], version: int = 1
 ) -> tuple[np.ndarray, np.ndarray, list[Query]]:
     """The scene number `index` of a split: its image, its map of ids (see `render`) and one query of each task.
 
@@ -48,10 +55,11 @@ def sample_scene(
     """
     for attempt in range(MAX_ATTEMPTS):
         key = (seed, zlib.crc32(split.encode()), index, attempt)
-        scene = generate(key)
+        scene = generate(key) if version == 1 else generate_varied(key)
         image, ids = render(scene)
         facts, rng = observe(scene, ids), np.random.default_rng([*key, 2])
-        queries = [query for task in tasks if (query := ask(facts, rng, task))]
+        asked = ask if version == 1 else ask_varied
+        queries = [query for task in tasks if (query := asked(facts, rng, task))]
         if len(queries) == len(tasks):
             return image, ids, queries
     raise AssertionError(f"{MAX_ATTEMPTS} layouts without a query")
@@ -59,7 +67,7 @@ def sample_scene(
 
 def target_mask(ids: np.ndarray, query: Query) -> np.ndarray:
     """The target of a query in a map of ids, bool [H, W]; empty if there is no target."""
-    return ids == (-1 if query.target is None else query.target + 1)
+    return np.isin(ids, [index + 1 for index in query.targets])
 
 
 def check_new(folder: Path) -> None:
@@ -83,18 +91,23 @@ def write_split(folder: Path, options: SplitOptions, workers: int) -> None:
 
 def _write_scene(index: int, *, folder: Path, options: SplitOptions) -> list[dict[str, Any]]:
     """Write the image of one scene and return the rows of its samples."""
-    image, ids, queries = sample_scene(options.seed, options.split, index, options.tasks)
+    image, ids, queries = sample_scene(options.seed, options.split, index, options.tasks, options.version)
     name = f"images/{index:06d}.png"
     images.write_png(folder / name, image)
-    return [
-        {
-            "sample_id": f"{options.split}-{index:06d}-{query.task}",
-            "task": query.task,
-            "query": query.text,
-            "image": name,
-            "size": [SIZE, SIZE],
-            "mask": masks.encode_rle(target_mask(ids, query)),
-            "category": query.rule.kind,
-        }
-        for query in queries
-    ]
+    return [_row(options.split, index, name, query, ids) for query in queries]
+
+
+def _row(split: str, index: int, image: str, query: Query, ids: np.ndarray) -> dict[str, Any]:
+    """The row of a sample; those with several objects or a hard one say so."""
+    row: dict[str, Any] = {
+        "sample_id": f"{split}-{index:06d}-{query.task}",
+        "task": query.task,
+        "query": query.text,
+        "image": image,
+        "size": [SIZE, SIZE],
+        "mask": masks.encode_rle(target_mask(ids, query)),
+        "category": " and ".join(query.kinds),
+    }
+    if len(query.targets) > 1:
+        row["instances"] = [masks.encode_rle(ids == target + 1) for target in query.targets]
+    return row | ({"feature": query.feature} if query.feature else {})

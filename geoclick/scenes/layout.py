@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from geoclick.scenes.kinds import GROUNDS, KINDS, PAINT_ORDER, RESOLUTIONS
-
-SIZE = 256
-"""Height and width of a scene in pixels."""
+from geoclick.scenes.kinds import GROUNDS, KINDS, PAINT_ORDER, RESOLUTIONS, RGB
+from geoclick.scenes.outlines import SIZE, bent_band, fill, grown, outline_of, turn
 
 COUNTS = {
     "road": (0, 1),
@@ -29,12 +26,33 @@ TRIES = 12
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: its kind, its color word and its outline, float [N, 2] as (x, y) in pixels."""
+    """One object.
+
+    Attributes:
+        kind: a key of KINDS.
+        color: its color word; empty if no query may name its color.
+        outline: float [N, 2] as (x, y) in pixels.
+        angle: of its long side, in radians.
+        hole: outline of the hole in it, if any.
+        shape: an adjective of SHAPES in special_objects.py; empty for the usual shape of the kind.
+        feature: what makes it hard to segment, of FEATURES in special_objects.py; empty for nothing.
+        tint: its flat color; None for that of the color word.
+    """
 
     kind: str
     color: str
     outline: np.ndarray
     angle: float
+    hole: np.ndarray | None = None
+    shape: str = ""
+    feature: str = ""
+    tint: RGB | None = None
+
+    @property
+    def cover(self) -> np.ndarray:
+        """Its pixels where nothing hides it, bool [SIZE, SIZE]."""
+        covered = fill(self.outline)
+        return covered if self.hole is None else covered & ~fill(self.hole)
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,7 @@ class Scene:
         resolution: in metres per pixel.
         ground: a key of GROUNDS.
         sun: direction of the shadows in radians.
+        version: 1, or 2 for scenes with groups and hard objects, see varied_layout.py.
     """
 
     seed: tuple[int, ...]
@@ -53,72 +72,7 @@ class Scene:
     ground: str
     sun: float
     objects: tuple[Thing, ...]
-
-
-def fill(outline: np.ndarray) -> np.ndarray:
-    """The pixels whose center lies in an outline, bool [SIZE, SIZE]."""
-    canvas = Image.new("1", (SIZE, SIZE))
-    ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in outline], fill=1)
-    return np.asarray(canvas)
-
-
-def _turn(points: np.ndarray, angle: float, center: np.ndarray) -> np.ndarray:
-    cos, sin = np.cos(angle), np.sin(angle)
-    return points @ np.array([[cos, sin], [-sin, cos]]) + center
-
-
-def _box(rng: np.random.Generator, length: float, width: float) -> np.ndarray:
-    return np.array([[-length, -width], [length, -width], [length, width], [-length, width]]) / 2
-
-
-def _corner(rng: np.random.Generator, length: float, width: float) -> np.ndarray:
-    """An L: a box with one corner cut out."""
-    a, b = length / 2, width / 2
-    x, y = rng.uniform(0.0, 0.4) * a, rng.uniform(-0.1, 0.3) * b
-    return np.array([[-a, -b], [a, -b], [a, y], [x, y], [x, b], [-a, b]])
-
-
-def _round(rng: np.random.Generator, length: float, width: float, bumps: float = 0.0) -> np.ndarray:
-    """An ellipse, with low waves of relative height `bumps` along its rim."""
-    t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    radius = np.ones_like(t)
-    for wave in (2, 3, 5):
-        radius += bumps / wave * rng.uniform(-1, 1) * 2 * np.sin(wave * t + rng.uniform(0, 6.3))
-    return np.stack([np.cos(t) * length, np.sin(t) * width], 1) * radius[:, None] / 2
-
-
-def _outline(rng: np.random.Generator, kind: str, resolution: float) -> np.ndarray:
-    """The outline of one object around the origin, in pixels."""
-    spec = KINDS[kind]
-    length, width = rng.uniform(*spec.length) / resolution, rng.uniform(*spec.width) / resolution
-    if kind == "building" and rng.random() < 0.4:
-        return _corner(rng, length, width)
-    if kind in ("tree", "storage tank"):
-        return _round(rng, length, length, 0.12 if kind == "tree" else 0.0)
-    if kind in ("pond", "bare land"):
-        return _round(rng, length, width, 0.28)
-    return _box(rng, length, width)
-
-
-def _road(rng: np.random.Generator, resolution: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """A bent band through the scene: its outline, its middle line float [N, 2], its width in pixels."""
-    angle = rng.uniform(0, np.pi)
-    along = np.array([np.cos(angle), np.sin(angle)])
-    across = np.array([-along[1], along[0]])
-    center = np.full(2, SIZE / 2) + across * rng.uniform(-0.3, 0.3) * SIZE
-    t = np.linspace(-1, 1, 33)[:, None]
-    bend = rng.uniform(-0.25, 0.25) * SIZE
-    middle = center + along * t * SIZE + across * bend * (t**2 - 0.2)
-    width = rng.uniform(*KINDS["road"].width) / resolution
-    slope = np.gradient(middle, axis=0)
-    normal = np.stack([-slope[:, 1], slope[:, 0]], 1) / np.linalg.norm(slope, axis=1, keepdims=True)
-    return np.concatenate([middle + normal * width / 2, (middle - normal * width / 2)[::-1]]), middle, width
-
-
-def _grown(outline: np.ndarray, by: float) -> np.ndarray:
-    center = outline.mean(0)
-    reach = np.linalg.norm(outline - center, axis=1, keepdims=True)
-    return center + (outline - center) * (1 + by / np.maximum(reach, 1))
+    version: int = 1
 
 
 def _on_road(rng: np.random.Generator, middle: np.ndarray, width: float) -> tuple[np.ndarray, float] | None:
@@ -157,13 +111,13 @@ def generate(seed: int | tuple[int, ...], difficulty: int | None = None) -> Scen
         for _ in range(count):
             color = str(rng.choice(list(KINDS[kind].colors)))
             if kind == "road":
-                outline, middle, width = _road(rng, resolution)
+                outline, middle, width = bent_band(rng, resolution)
                 things.append(Thing(kind, color, outline, 0.0))
-                taken |= fill(_grown(outline, 2))
+                taken |= fill(grown(outline, 2))
                 continue
             placed = None
             for _ in range(TRIES):
-                placed = _place(
+                placed = place(
                     rng, kind, resolution, taken, main, (middle, width) if middle is not None else None
                 )
                 if placed:
@@ -178,7 +132,7 @@ def generate(seed: int | tuple[int, ...], difficulty: int | None = None) -> Scen
     )
 
 
-def _place(
+def place(
     rng: np.random.Generator,
     kind: str,
     resolution: float,
@@ -190,7 +144,7 @@ def _place(
 
     Vehicles may stand on the road; a tree may overhang the objects next to it.
     """
-    outline = _outline(rng, kind, resolution)
+    outline = outline_of(rng, kind, resolution)
     lanes = road if kind == "vehicle" and road is not None and rng.random() < 0.6 else None
     if lanes is not None:
         place = _on_road(rng, *lanes)
@@ -201,9 +155,9 @@ def _place(
         reach = min(np.abs(outline).max(), SIZE * 0.3)
         center = rng.uniform(reach, SIZE - reach, 2)
         angle = main + rng.choice([0, np.pi / 2]) + rng.normal(0, 0.1)
-    outline = _turn(outline, angle, center)
-    blocked = fill(_grown(outline, 4))
+    outline = turn(outline, angle, center)
+    blocked = fill(grown(outline, 4))
     if lanes is not None:
         return outline, angle, blocked
-    core = fill(_grown(outline, -4)) if kind == "tree" else blocked
+    core = fill(grown(outline, -4)) if kind == "tree" else blocked
     return None if (taken & core).any() else (outline, angle, blocked)

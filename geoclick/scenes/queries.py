@@ -1,7 +1,7 @@
 """Queries about a scene with exactly one target, or none, and the check that this is so.
 
-A query is a `Rule` (kind, color, place, extreme, neighbor) phrased as text. `matches` evaluates a rule on the visible
-objects; it also returns every object that nearly matches, so that a rule with a single match is unambiguous.
+A query is a `Rule` (kind, color, shape, place, extreme, neighbor) phrased as text. `matches` evaluates a rule on the
+visible objects; it also returns every object that nearly matches, so that a rule with a single match is unambiguous.
 """
 
 from dataclasses import dataclass, replace
@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from geoclick.scenes.kinds import KINDS
-from geoclick.scenes.layout import SIZE, Scene
+from geoclick.scenes.layout import Scene
+from geoclick.scenes.outlines import SIZE
 
 MIN_AREA = 40
 """Fewest visible pixels of a target."""
@@ -42,7 +43,14 @@ REASONING = ("{}", "find {}", "{} in this image", "show me {}")
 
 @dataclass(frozen=True)
 class Fact:
-    """The visible part of one object: its area in pixels and its center."""
+    """The visible part of one object.
+
+    Attributes:
+        index: of the object in the scene.
+        kind, color, shape, feature: as in `Thing`.
+        area, x, y: its area in pixels and its center.
+        road_gap: distance to the nearest road in pixels; None without a road, and in scenes of version 1.
+    """
 
     index: int
     kind: str
@@ -50,6 +58,9 @@ class Fact:
     area: int
     x: float
     y: float
+    shape: str = ""
+    feature: str = ""
+    road_gap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,16 +72,28 @@ class Rule:
     place: str | None = None
     extreme: str | None = None
     neighbor: str | None = None
+    shape: str | None = None
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query: its text, its task, its rule and the index of its target in the scene (None: no target)."""
+    """A query about a scene.
+
+    Attributes:
+        text: as a user would write it.
+        task: of TASKS in drawing.py.
+        kinds: of the objects that it asks for.
+        targets: their indices in the scene; none for a query without a target.
+        rule: that identifies a single target, or none.
+        feature: what makes the target hard, see `Thing`.
+    """
 
     text: str
     task: str
-    rule: Rule
-    target: int | None
+    kinds: tuple[str, ...]
+    targets: tuple[int, ...]
+    rule: Rule | None = None
+    feature: str = ""
 
 
 def observe(scene: Scene, ids: np.ndarray) -> list[Fact]:
@@ -79,23 +102,44 @@ def observe(scene: Scene, ids: np.ndarray) -> list[Fact]:
     count = np.bincount(ids.ravel(), minlength=len(scene.objects) + 1)
     x = np.bincount(ids.ravel(), columns.ravel(), minlength=len(count)) / np.maximum(count, 1)
     y = np.bincount(ids.ravel(), rows.ravel(), minlength=len(count)) / np.maximum(count, 1)
+    gaps = _road_gaps(scene, ids) if scene.version == 2 else {}
     return [
-        Fact(i, thing.kind, thing.color, int(count[i + 1]), float(x[i + 1]), float(y[i + 1]))
+        Fact(
+            *(i, thing.kind, thing.color, int(count[i + 1]), float(x[i + 1]), float(y[i + 1])),
+            *(thing.shape, thing.feature, gaps.get(i)),
+        )
         for i, thing in enumerate(scene.objects)
         if count[i + 1]
     ]
 
 
-def _in_place(fact: Fact, place: str, slack: float) -> bool:
+def _road_gaps(scene: Scene, ids: np.ndarray) -> dict[int, float]:
+    """The distance of each object to the nearest road, in pixels; empty without a road."""
+    from scipy import ndimage
+
+    roads = [i + 1 for i, thing in enumerate(scene.objects) if thing.kind == "road"]
+    if not np.isin(ids, roads).any():
+        return {}
+    distance = ndimage.distance_transform_edt(~np.isin(ids, roads))
+    numbers = np.unique(ids[ids > 0])
+    return {
+        int(n) - 1: float(gap)
+        for n, gap in zip(numbers, ndimage.minimum(distance, ids, numbers), strict=True)
+    }
+
+
+def in_place(fact: Fact, place: str, slack: float) -> bool:
+    """Whether the center of an object lies in a quarter of the image, some pixels from the image's center lines."""
     dx, dy = fact.x - SIZE / 2, fact.y - SIZE / 2
     return (-dy if "top" in place else dy) > slack and (-dx if "left" in place else dx) > slack
 
 
 def matches(rule: Rule, facts: list[Fact]) -> list[Fact]:
     """The objects that satisfy a rule, and those that nearly do."""
-    found = [f for f in facts if f.kind == rule.kind and rule.color in (None, f.color)]
+    found = [f for f in facts if f.kind == rule.kind and (rule.color in (None, f.color) or not f.color)]
+    found = [f for f in found if rule.shape in (None, f.shape)]
     if rule.place:
-        found = [f for f in found if _in_place(f, rule.place, -PLACE_MARGIN)]
+        found = [f for f in found if in_place(f, rule.place, -PLACE_MARGIN)]
     if rule.neighbor:
         anchors = [f for f in facts if f.kind == rule.neighbor]
         if len(anchors) != 1:
@@ -116,14 +160,14 @@ def answer(rule: Rule, facts: list[Fact]) -> Fact | None:
     found = matches(rule, facts)
     if len(found) != 1 or found[0].area < MIN_AREA:
         return None
-    if rule.place and not _in_place(found[0], rule.place, PLACE_MARGIN):
+    if rule.place and not in_place(found[0], rule.place, PLACE_MARGIN):
         return None
     return found[0]
 
 
 def _phrase(rule: Rule, name: str) -> str:
     """A rule as a phrase, with a name for its kind."""
-    words = " ".join(filter(None, (rule.extreme, rule.color, name)))
+    words = " ".join(filter(None, (rule.extreme, rule.shape, rule.color, name)))
     if rule.place:
         words += f" in the {rule.place}"
     if rule.neighbor:
@@ -131,7 +175,8 @@ def _phrase(rule: Rule, name: str) -> str:
     return words
 
 
-def _referring(rule: Rule, rng: np.random.Generator) -> str:
+def referring(rule: Rule, rng: np.random.Generator) -> str:
+    """A rule in words, by the name of its kind."""
     return str(rng.choice(REFERRING)).format(_phrase(rule, rule.kind))
 
 
@@ -149,7 +194,7 @@ def _candidates(fact: Fact, facts: list[Fact], rng: np.random.Generator, *, by_p
     bare = Rule(fact.kind)
     rules = [replace(bare, extreme=e) for e in EXTREMES] + [replace(bare, place=p) for p in PLACES]
     if not by_purpose:
-        if len(KINDS[fact.kind].colors) > 1:
+        if fact.color and len(KINDS[fact.kind].colors) > 1:
             colored = replace(bare, color=fact.color)
             rules += [colored] * 6 + [replace(colored, place=p) for p in PLACES]
         rules += [replace(bare, neighbor=k) for k in NEIGHBORS if k != fact.kind]
@@ -168,8 +213,8 @@ def _positive(facts: list[Fact], rng: np.random.Generator, task: str) -> Query |
         fact = of_kind[int(rng.integers(len(of_kind)))]
         for rule in _candidates(fact, facts, rng, by_purpose=by_purpose):
             if answer(rule, facts) == fact and not _is_redundant(rule, facts):
-                text = _reasoning(rule, rng) if by_purpose else _referring(rule, rng)
-                return Query(text, task, rule, fact.index)
+                text = _reasoning(rule, rng) if by_purpose else referring(rule, rng)
+                return Query(text, task, (kind,), (fact.index,), rule)
     return None
 
 
@@ -187,7 +232,7 @@ def _absent(facts: list[Fact], rng: np.random.Generator) -> Query | None:
         Rule(kind, color=color)
         for kind in sorted(present)
         for color in KINDS[kind].colors
-        if len(KINDS[kind].colors) > 1 and (kind, color) not in shades
+        if len(KINDS[kind].colors) > 1 and (kind, color) not in shades and (kind, "") not in shades
     ]
     if not rules:
         return None
@@ -196,12 +241,15 @@ def _absent(facts: list[Fact], rng: np.random.Generator) -> Query | None:
     part = parts[int(rng.integers(len(parts)))]
     rule = part[int(rng.integers(len(part)))]
     by_purpose = rule.color is None and rng.random() < 0.5
-    return Query(_reasoning(rule, rng) if by_purpose else _referring(rule, rng), "no_target", rule, None)
+    text = _reasoning(rule, rng) if by_purpose else referring(rule, rng)
+    return Query(text, "no_target", (rule.kind,), (), rule)
 
 
 def rephrase(query: Query, rng: np.random.Generator) -> str:
-    """Another phrasing of a query: by purpose for a reasoning query, otherwise by name."""
-    return _reasoning(query.rule, rng) if query.task == "reasoning" else _referring(query.rule, rng)
+    """Another phrasing of a query with a rule: by purpose for a reasoning query, otherwise by name."""
+    if query.rule is None:
+        return query.text
+    return _reasoning(query.rule, rng) if query.task == "reasoning" else referring(query.rule, rng)
 
 
 def ask(facts: list[Fact], rng: np.random.Generator, task: str) -> Query | None:

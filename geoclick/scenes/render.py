@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 
 from geoclick.scenes.kinds import GROUNDS, KINDS
-from geoclick.scenes.layout import SIZE, Scene, Thing, fill
+from geoclick.scenes.layout import Scene, Thing
+from geoclick.scenes.outlines import SIZE, fill
 
 
 def _waves(rng: np.random.Generator, cells: int) -> np.ndarray:
@@ -77,14 +78,15 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng([*scene.seed, 1])
     ids = np.zeros((SIZE, SIZE), np.int16)
     for i, thing in enumerate(scene.objects, start=1):
-        ids[fill(thing.outline)] = i
+        ids[thing.cover] = i
     canvas: np.ndarray = np.empty((SIZE, SIZE, 3), np.float32)
     canvas[:] = np.array(GROUNDS[scene.ground]) + rng.normal(0, 6, 3)
     canvas += (5 * _waves(rng, 40) + 6 * _waves(rng, 8))[..., None]
     for i, thing in enumerate(scene.objects, start=1):
         rows, columns = np.nonzero(ids == i)
         if len(rows):
-            color = np.array(KINDS[thing.kind].colors[thing.color]) + rng.normal(0, 6, 3)
+            flat = thing.tint or KINDS[thing.kind].colors[thing.color]
+            color = np.array(flat) + rng.normal(0, 6, 3)
             canvas[rows, columns] = color + _texture(rng, thing, rows, columns, scene.sun)[:, None]
     canvas[_shadows(scene, ids)] *= 0.62
     canvas *= 1 + 0.05 * _waves(rng, 3)[..., None] + rng.normal(0, 0.05)

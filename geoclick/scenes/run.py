@@ -15,7 +15,7 @@ from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.errors import UsageError
 from geoclick.scenes import drawing
 from geoclick.scenes.copies import LAYOUTS
-from geoclick.scenes.drawing import TASKS
+from geoclick.scenes.drawing import TASKS, VARIED_TASKS
 
 COUNT, COPY_COUNT = 300, 6
 
@@ -32,7 +32,17 @@ class ScenesOptions:
     )
     split: str = option("train", help="name of the split; each split has scenes of its own for the same seed")
     seed: int = option(0, help="random seed; the same seed gives the same files", minimum=0)
-    tasks: tuple[str, ...] = option(TASKS, help="kinds of query; every scene gets one of each", choices=TASKS)
+    version: int = option(
+        1,
+        help="1: scenes with single targets, as in scenes-v1; 2: with groups and objects that are hard to segment, "
+        "as in scenes-v2",
+        minimum=1,
+    )
+    tasks: tuple[str, ...] = option(
+        (),
+        help="kinds of query; every scene gets one of each (default: all; the last three need --version 2)",
+        choices=VARIED_TASKS,
+    )
     workers: int = option(os.cpu_count() or 1, help="number of processes", minimum=1)
     layout: str | None = option(
         None,
@@ -52,7 +62,7 @@ def run(options: ScenesOptions) -> None:
 def write_copy(layout: str, options: ScenesOptions) -> None:
     """Write a tiny copy of a public dataset in a new folder."""
     for field in fields(ScenesOptions):
-        if field.name in ("split", "tasks") and getattr(options, field.name) != field.default:
+        if field.name in ("split", "tasks", "version") and getattr(options, field.name) != field.default:
             raise UsageError(
                 f"--{field.name} is not for --layout, which has splits and queries of its own; leave it out."
             )
@@ -83,7 +93,11 @@ def write_folder(options: ScenesOptions) -> None:
     """Draw a split as a plain folder."""
     folder = split_folder(Path(options.output), options.split)
     split = drawing.SplitOptions(
-        split=options.split, count=options.count or COUNT, seed=options.seed, tasks=options.tasks
+        split=options.split,
+        count=options.count or COUNT,
+        seed=options.seed,
+        tasks=tasks_of(options),
+        version=options.version,
     )
     with output_folder.opened(folder, "scenes"):
         drawing.check_new(folder)
@@ -95,6 +109,18 @@ def write_folder(options: ScenesOptions) -> None:
         print_next("synth", *data, "--output", "runs/clicks")
     else:
         print_next("evaluate", *data, "--output", "runs/evaluate")
+
+
+def tasks_of(options: ScenesOptions) -> tuple[str, ...]:
+    """The kinds of query; raises UsageError for an unknown version, or one that is too low for them."""
+    if options.version > 2:
+        raise UsageError(f"--version is 1 or 2, not {options.version}.")
+    if options.version == 2:
+        return options.tasks or VARIED_TASKS
+    for task in options.tasks:
+        if task not in TASKS:
+            raise UsageError(f"--tasks {task} needs scenes with groups and hard objects; add --version 2.")
+    return options.tasks or TASKS
 
 
 def split_folder(output: Path, split: str) -> Path:
@@ -114,6 +140,7 @@ main = Command(
     description="Draw procedural overhead scenes with exact masks and queries, as plain folders or as a tiny copy "
     "of a public dataset.",
     example="geoclick scenes runs/scenes --count 300 --split train\n"
+    "  geoclick scenes runs/scenes-2 --version 2 --count 300\n"
     "  geoclick scenes runs/loveda --layout loveda --count 6",
 )
 

@@ -125,11 +125,11 @@ def pointing_turn(
     """A question for one click, described by purpose with probability `reasoning`; None if there is none to ask."""
     facts = [item.fact for item in objects]
     query = ask(facts, rng, "reasoning" if rng.random() < reasoning else "referring")
-    if query is None or query.target is None:
+    if query is None:
         return None
-    point = next(item.point for item in objects if item.fact.index == query.target)
+    point = next(item.point for item in objects if item.fact.index == query.targets[0])
     answer = encode([Click(*point)], family="qwen3_vl", answer_format=answer_format, image_size=(SIZE, SIZE))
-    return Turn(INSTRUCTIONS[answer_format].format(query=query.text), answer, [query.target], point)
+    return Turn(INSTRUCTIONS[answer_format].format(query=query.text), answer, list(query.targets), point)
 
 
 def counting_turn(objects: Sequence[VisibleObject], rng: np.random.Generator) -> Turn:

@@ -37,6 +37,6 @@ def pointing_accuracy(
     hits = 0
     for (i, query), text in zip(questions, texts, strict=True):
         clicks = decode(text, family="qwen3_vl", answer_format="json", image_size=(SIZE, SIZE)).clicks
-        if clicks and query.target is not None:
-            hits += int(cache.ids[i][round(clicks[0].y), round(clicks[0].x)] == query.target + 1)
+        if clicks and query.targets:
+            hits += int(cache.ids[i][round(clicks[0].y), round(clicks[0].x)] == query.targets[0] + 1)
     return hits / len(questions)

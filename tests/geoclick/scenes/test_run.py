@@ -27,7 +27,7 @@ def test_the_reader_returns_the_drawn_scenes(tmp_path):
     image, ids, queries = drawing.sample_scene(0, "test", 1, drawing.TASKS)
     for sample, query in zip(samples[3:6], queries, strict=True):
         assert np.array_equal(sample.read_image(), image)
-        assert np.array_equal(sample.mask, ids == (-1 if query.target is None else query.target + 1))
+        assert np.array_equal(sample.mask, np.isin(ids, np.array(query.targets) + 1))
         assert sample.query == query.text
 
 

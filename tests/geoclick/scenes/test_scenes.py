@@ -3,7 +3,8 @@ import pytest
 
 from geoclick.scenes import SIZE, generate, render
 from geoclick.scenes.kinds import KINDS, PAINT_ORDER, RESOLUTIONS
-from geoclick.scenes.layout import COUNTS, fill
+from geoclick.scenes.layout import COUNTS
+from geoclick.scenes.outlines import fill
 
 SEEDS = range(12)
 
