@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from geoclick.distance import deepest_pixel
 from geoclick.progress_bar import track
 from geoclick.scenes import SIZE, generate, render
 from geoclick.scenes.queries import Fact, observe
+from geoclick.scenes.varied_layout import generate_varied
 
 CHUNK = 50
 """Scenes per task of a worker process."""
@@ -47,11 +49,11 @@ Row = list[Any]
 
 
 def _render_scenes(
-    seeds: Sequence[tuple[int, ...]], difficulty: int
+    seeds: Sequence[tuple[int, ...]], difficulty: int, version: int
 ) -> tuple[np.ndarray, np.ndarray, list[list[Row]]]:
     images, maps, objects = [], [], []
     for seed in seeds:
-        scene = generate(seed, difficulty)
+        scene = generate(seed, difficulty) if version == 1 else generate_varied(seed)
         image, ids = render(scene)
         images.append(image)
         maps.append(ids.astype(np.uint8))
@@ -60,19 +62,25 @@ def _render_scenes(
     return np.stack(images), np.stack(maps), objects
 
 
-def folder_of(cache: Path, *, count: int, seed: int, difficulty: int = 2) -> Path:
-    """The folder of a cache that holds the scenes (seed, difficulty, 0 ... count - 1)."""
-    return cache / f"scenes-{seed}-{difficulty}-{count}"
+def folder_of(cache: Path, *, count: int, seed: int, difficulty: int = 2, version: int = 1) -> Path:
+    """The folder of a cache that holds the scenes (seed, difficulty, 0 ... count - 1) of a version."""
+    varied = "" if version == 1 else f"-version{version}"
+    return cache / f"scenes-{seed}-{difficulty}-{count}{varied}"
 
 
-def load(folder: Path, *, count: int, seed: int, difficulty: int = 2) -> SceneCache:
-    """The scenes (seed, difficulty, 0 ... count - 1), rendered by the first call and memory-mapped from disk."""
-    folder = folder_of(folder, count=count, seed=seed, difficulty=difficulty)
+def load(folder: Path, *, count: int, seed: int, difficulty: int = 2, version: int = 1) -> SceneCache:
+    """The scenes (seed, difficulty, 0 ... count - 1), rendered by the first call and memory-mapped from disk.
+
+    Scenes of version 2 are always full, difficulty 2.
+    """
+    folder = folder_of(folder, count=count, seed=seed, difficulty=difficulty, version=version)
     index = folder / "seen.json"
     if not index.exists():
         with output_folder.locked(folder / output_folder.LOCK, folder, "embedded", patience=PATIENCE):
             if not index.exists():
-                _build(folder, count=count, seed=seed, difficulty=difficulty)
+                starts = range(0, count, CHUNK)
+                seeds = [[(seed, difficulty, i) for i in range(a, min(a + CHUNK, count))] for a in starts]
+                _build(folder, seeds, difficulty, version)
     rows = json.loads(index.read_text(encoding="utf-8"))
     objects = tuple(tuple(VisibleObject(Fact(*row[:-2]), tuple(row[-2:])) for row in scene) for scene in rows)
     return SceneCache(
@@ -80,15 +88,15 @@ def load(folder: Path, *, count: int, seed: int, difficulty: int = 2) -> SceneCa
     )
 
 
-def _build(folder: Path, *, count: int, seed: int, difficulty: int) -> None:
+def _build(folder: Path, seeds: list[list[tuple[int, ...]]], difficulty: int, version: int) -> None:
+    """Render scenes, given by their seeds in chunks, into a folder."""
+    count, starts = sum(map(len, seeds)), range(0, CHUNK * len(seeds), CHUNK)
     folder.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, SIZE, SIZE, 3))
     ids = np.lib.format.open_memmap(folder / "ids.npy", "w+", np.uint8, (count, SIZE, SIZE))
-    starts = range(0, count, CHUNK)
-    seeds = [[(seed, difficulty, i) for i in range(a, min(a + CHUNK, count))] for a in starts]
     index: list[list[Row]] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        chunks = pool.map(_render_scenes, seeds, [difficulty] * len(seeds))
+        chunks = pool.map(_render_scenes, seeds, repeat(difficulty), repeat(version))
         pairs = zip(starts, chunks, strict=True)
         for start, (rendered, maps, objects) in track(pairs, "render scenes", len(seeds)):
             images[start : start + len(rendered)], ids[start : start + len(maps)] = rendered, maps

@@ -5,6 +5,8 @@ import torch
 from geoclick.codec import decode
 from geoclick.scenes import SIZE
 from geoclick.scenes.kinds import KINDS
+from geoclick.scenes.queries import observe
+from geoclick.scenes.varied_layout import generate_varied
 from geoclick.train.embedded import lessons, scene_cache, vlm_losses
 from geoclick.train.embedded.processor import SPECIAL, build_processor
 from geoclick.train.embedded.vlm_model import build_model, sinusoidal_positions
@@ -61,6 +63,19 @@ def test_cached_objects_match_the_object_maps_across_chunks(tmp_path):
     for ids, objects in zip(cache.ids, cache.objects, strict=True):
         areas = {int(i): int((ids == i).sum()) for i in np.unique(ids) if i}
         assert {item.fact.index + 1: item.fact.area for item in objects} == areas
+
+
+def test_cached_scenes_of_version_2_have_their_own_folder_and_all_facts(tmp_path):
+    first = scene_cache.load(tmp_path, count=20, seed=3)
+    varied = scene_cache.load(tmp_path, count=20, seed=3, version=2)
+    assert not np.array_equal(first.images, varied.images)
+    for i, objects in enumerate(varied.objects):
+        scene = generate_varied((3, 2, i))
+        assert [item.fact for item in objects] == observe(scene, varied.ids[i].astype(int))
+        assert all(varied.ids[i][item.point[1], item.point[0]] == item.fact.index + 1 for item in objects)
+    facts = [item.fact for objects in varied.objects for item in objects]
+    assert {fact.feature for fact in facts} >= {"ringed", "hidden", "touching", "faint"}
+    assert any(fact.road_gap for fact in facts)
 
 
 def test_objects_rotate_and_mirror_with_the_image(cache):
