@@ -30,8 +30,8 @@ from geoclick.errors import GeoClickError, UsageError
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 FORMATS = ("json", "compact")
 
-MAX_CLICKS = 12
-"""Largest number of clicks of an answer whose format is enforced."""
+MAX_CLICKS = 96
+"""Largest number of clicks of an answer whose format is enforced: 16 parts of six clicks."""
 
 OUTSIDE = "outside the image"
 NOT_A_BOX = "not a box"
@@ -231,7 +231,8 @@ def answer_regex(
 ) -> str:
     """A regular expression that matches every text that `encode` writes, and no invalid one.
 
-    It has no look-around or back-reference, so that libraries for constrained decoding accept it.
+    It allows `max_clicks` clicks, in any number of parts. It has no look-around or back-reference, so libraries for
+    constrained decoding accept it, and its length does not depend on `max_clicks`.
 
     Raises:
         UsageError: as in `encode`, or `max_clicks` below 1.

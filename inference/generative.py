@@ -6,12 +6,14 @@ from itertools import groupby
 
 import numpy as np
 
+from geoclick.clicks import Box, Click
 from geoclick.codec import Answer, Part
 from geoclick.inference import confidence
 from geoclick.inference import votes as voting
 from geoclick.inference.backends.base import Backend, Reply
 from geoclick.inference.prediction import Prediction, failed
 from geoclick.inference.votes import ONE_ANSWER, Votes
+from geoclick.scoring.records import CUT
 from geoclick.segmenters import clicking
 from geoclick.segmenters.base import Embedding, Prompt, Segmenter
 from geoclick.segmenters.clicking import ScoredMask
@@ -22,7 +24,7 @@ DECODE = {"replay": clicking.replay_final, "joint": clicking.joint}
 """`replay` decodes click by click and feeds the last mask back, as in the synthesis; `joint` takes one prompt."""
 
 REPEATED = "repeated"
-"""The reason for dropping a click that repeats an earlier one."""
+"""The reason for dropping a click that repeats an earlier one, or a part."""
 MAX_ASPECT = 400
 """Largest ratio of an image's sides that every segmenter takes: of narrower ones, no pixel may be left of a side."""
 
@@ -81,17 +83,36 @@ def read_answers(
 
 
 def without_repeats(answer: Answer) -> Answer:
-    """An answer whose repeated clicks are dropped; no stored sequence repeats a click, but a model may loop.
+    """An answer whose repeated clicks and parts are dropped; no stored sequence repeats any, but a model may loop.
 
-    Of an answer with boxes, repeated objects and the repeated clicks of each object.
+    A click is repeated if it is in the same part before. A part is repeated if it adds no positive click and no box to
+    the parts before it. Different parts may share negative clicks, since each is a prompt of its own.
     """
-    parts = tuple(dict.fromkeys(replace(p, clicks=tuple(dict.fromkeys(p.clicks))) for p in answer.objects))
-    clicks = tuple(click for p in parts for click in p.clicks) or tuple(dict.fromkeys(answer.clicks))
-    count = len(answer.clicks) - len(clicks) + len(answer.objects) - len(parts)
+    parts, seen = list[Part](), set[Click | Box]()
+    for prompt in answer.prompts:
+        part = replace(prompt, clicks=tuple(dict.fromkeys(prompt.clicks)))
+        wanted = {click for click in part.clicks if click.positive} | ({part.box} if part.box else set())
+        if not (part in parts or (wanted and wanted <= seen)):
+            parts.append(part)
+            seen |= wanted
+    clicks = tuple(click for part in parts for click in part.clicks)
+    boxes, boxes_left = (sum(part.box is not None for part in own) for own in (answer.prompts, parts))
+    count = len(answer.clicks) - len(clicks) + boxes - boxes_left
     if not count:
         return answer
     dropped = answer.dropped + (REPEATED,) * count
-    return replace(answer, clicks=clicks, status="repaired", dropped=dropped, objects=parts)
+    is_one = len(parts) == 1 and parts[0].box is None
+    return replace(
+        answer, clicks=clicks, status="repaired", dropped=dropped, objects=() if is_one else tuple(parts)
+    )
+
+
+def whole_or_cut(answer: Answer, cut: bool) -> Answer:
+    """An answer; if it was cut, with one more reason, and no longer of status `ok`."""
+    if not cut:
+        return answer
+    status = "repaired" if answer.status == "ok" else answer.status
+    return replace(answer, status=status, dropped=(*answer.dropped, CUT))
 
 
 def refusal(size: tuple[int, int]) -> str:
@@ -223,7 +244,7 @@ def _decode_replies(
     """The prediction of each reply, each with the index of its image; equal answers about one are decoded once."""
     sizes = [(image.shape[0], image.shape[1]) for image in images]
     answers = {
-        n: without_repeats(backend.read(reply.text, sizes[i]))
+        n: whole_or_cut(without_repeats(backend.read(reply.text, sizes[i])), reply.cut)
         for n, (i, reply) in enumerate(replies)
         if not reply.error
     }

@@ -136,7 +136,11 @@ class LLM:
         written = output.sequences[0, len(ids) :].tolist()
         rows = [logits[0].float().log_softmax(-1) for logits in output.logits]
         total = sum(float(row[token]) for row, token in zip(rows, written, strict=True))
-        return RequestOutput(ids, [CompletionOutput("", written, total)])
+        ends = self.inner.generation_config.eos_token_id
+        ended = written[-1] in (ends if isinstance(ends, list) else [ends])
+        return RequestOutput(
+            ids, [CompletionOutput("", written, total, finish_reason="stop" if ended else "length")]
+        )
 
 
 def install(monkeypatch) -> list[LLM]:

@@ -10,6 +10,8 @@ from geoclick.masks import Rle
 PREDICTIONS = "predictions.jsonl"
 UNANSWERED = ("unparsable", "failed")
 """Statuses of samples without an answer that can be read."""
+CUT = "cut at the length limit"
+"""Among the dropped clicks of an answer that reached the length limit: what it lacks."""
 
 
 class Sampled(TypedDict):

@@ -17,12 +17,14 @@ class Reply(NamedTuple):
         probability: geometric mean of the probabilities of the answer's tokens, the one that ends it included; None if
             the backend does not know them.
         tokens: their number; None if the backend does not count them.
+        cut: whether the answer reached the length limit; False if it is not known.
     """
 
     text: str
     error: str = ""
     probability: float | None = None
     tokens: int | None = None
+    cut: bool = False
 
 
 class Backend(Protocol):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from geoclick.inference.backends.decoding import Adjust
     from geoclick.vlms.loading import Vlm
 
-TOKENS_OF_CLICK = {"json": 30, "compact": 13}
-"""Most tokens of a click with one token a digit and coordinates of four digits."""
+TOKENS_OF_CLICK = {"json": 38, "compact": 13}
+"""Most tokens of a click of several parts, with one token a digit and coordinates of four digits."""
 
 
 def pattern_of(frame: Frame, max_new_tokens: int) -> str:

@@ -33,10 +33,12 @@ class Written(NamedTuple):
     Attributes:
         tokens: up to the one that ends the turn, which is included unless the answer reached the length limit.
         log_probability: sum over these tokens, by the model's own distribution: temperature 1, before `Adjust`.
+        cut: whether the answer reached the length limit.
     """
 
     tokens: list[int]
     log_probability: float
+    cut: bool = False
 
 
 class Decoder:
@@ -134,7 +136,11 @@ class Decoder:
             if not open_rows or len(tokens[open_rows[0]]) == self.max_new_tokens:
                 break
             hidden = step(left, chosen[left])
-        return list(map(Written, tokens, sums.tolist()))
+        cut = set(open_rows)
+        return [
+            Written(own, total, i in cut)
+            for i, (own, total) in enumerate(zip(tokens, sums.tolist(), strict=True))
+        ]
 
     def _step(self, state: State) -> Step:
         """What computes the tokens after a state."""

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from geoclick.inference.backends.decoding import Adjust
     from geoclick.vlms.loading import Vlm
 
-MAX_NEW_TOKENS = {"json": 384, "compact": 160}
-"""Room for twelve clicks with one token a digit: a json click takes about 28 tokens, a compact one 11."""
+ROOM = 32
+"""Clicks for which a default answer has room: 16 parts of two clicks."""
+MAX_NEW_TOKENS = {name: ROOM * tokens for name, tokens in constrained.TOKENS_OF_CLICK.items()}
+"""Length limit of an answer by its format; answers that reach it are counted as cut."""
 
 
 class Generator(Protocol):
@@ -42,11 +44,13 @@ class Generated(NamedTuple):
         log_probability: sum over the tokens of the answer, the one that ends it included, by the model's own
             distribution: temperature 1, without `constrain`. None if the model is partitioned.
         tokens: their number; None likewise.
+        cut: whether the answer reached the length limit; False if it is not known.
     """
 
     text: str
     log_probability: float | None = None
     tokens: int | None = None
+    cut: bool = False
 
     @property
     def probability(self) -> float | None:
@@ -136,7 +140,7 @@ def generate(
             [one.tokens for one in written], skip_special_tokens=True
         )
         for i, text, one in zip(chosen, texts, written, strict=True):
-            answers[i] = Generated(text.strip(), one.log_probability, len(one.tokens))
+            answers[i] = Generated(text.strip(), one.log_probability, len(one.tokens), one.cut)
     return [answers[i] for i in range(len(queries))]
 
 
@@ -213,7 +217,9 @@ class Local:
             constrain=self._constrain(images, queries, count),
             compile=self.generation.compile,
         )
-        replies = [Reply(one.text, probability=one.probability, tokens=one.tokens) for one in answers]
+        replies = [
+            Reply(one.text, probability=one.probability, tokens=one.tokens, cut=one.cut) for one in answers
+        ]
         return [replies[start : start + count] for start in range(0, len(replies), count)]
 
     def _constrain(

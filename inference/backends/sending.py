@@ -102,12 +102,14 @@ class Sender:
         """
         missing = {r.key: r for r in requests if r.key not in self.ledger.answers}
         failures = self._run(self._send_all(list(missing.values()))) if missing else {}
-        return [
-            Reply("", failures[request.key])
-            if request.key in failures
-            else Reply(self.ledger.answers[request.key].get("text", ""))
-            for request in requests
-        ]
+        replies = []
+        for request in requests:
+            if request.key in failures:
+                replies.append(Reply("", failures[request.key]))
+            else:
+                entry = self.ledger.answers[request.key]
+                replies.append(Reply(entry.get("text", ""), cut=entry.get("finish") == "length"))
+        return replies
 
     def _run(self, coroutine: Coroutine[None, None, T]) -> T:
         """Run a coroutine in a thread with an event loop, since a notebook has a running loop in this one."""

@@ -53,10 +53,12 @@ class Completion(Protocol):
     Attributes:
         token_ids: the one that ends the answer included.
         cumulative_logprob: sum over these tokens, by the model's own distribution.
+        finish_reason: `length` if the answer reached the length limit.
     """
 
     token_ids: Sequence[int]
     cumulative_logprob: float | None
+    finish_reason: str | None
 
 
 class Output(Protocol):
@@ -243,7 +245,8 @@ class Vllm:
         tokens, total = list(completion.token_ids), completion.cumulative_logprob
         text = self.processor.tokenizer.batch_decode([tokens], skip_special_tokens=True)[0].strip()
         probability = None if total is None else math.exp(total / max(1, len(tokens)))
-        return Reply(text, probability=probability, tokens=len(tokens))
+        cut = completion.finish_reason == "length"
+        return Reply(text, probability=probability, tokens=len(tokens), cut=cut)
 
     def _too_long(self, tokens: int) -> Reply:
         return Reply(

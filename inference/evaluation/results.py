@@ -61,6 +61,7 @@ class Counts:
         n: samples.
         statuses: samples by status.
         dropped: clicks that were left out.
+        cut: answers that reached the length limit.
         clicks: clicks that were decoded.
         without_target: samples without target.
         false_alarms: of these, samples with a mask.
@@ -72,6 +73,7 @@ class Counts:
     n: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     dropped: int = 0
+    cut: int = 0
     clicks: int = 0
     without_target: int = 0
     false_alarms: int = 0
@@ -83,7 +85,9 @@ class Counts:
         """Count one record; `masked`: whether its predicted mask has any pixel."""
         self.n += 1
         self.statuses[record["status"]] += 1
-        self.dropped += len(record["dropped"])
+        cut = records.CUT in record["dropped"]
+        self.dropped += len(record["dropped"]) - cut
+        self.cut += cut
         self.clicks += len(record["clicks"])
         self.without_target += not record["area"]
         self.false_alarms += masked and not record["area"]
@@ -98,6 +102,7 @@ class Counts:
             "answers": {
                 **_by_status(self.statuses),
                 "dropped": self.dropped,
+                **({"cut": self.cut} if self.cut else {}),
                 **({"sampled": _by_status(self.sampled)} if self.sampled else {}),
             },
             "no_target": {
@@ -316,13 +321,15 @@ def line(summary: Mapping[str, Any]) -> str:
 
 
 def failure_lines(output: Path, summary: Mapping[str, Any]) -> list[str]:
-    """The images that the models could not take, for the terminal; at most MAX_FAILURES are named."""
-    count = summary["answers"]["by_status"].get("failed", 0)
+    """The answers that were cut and the images that the models could not take; at most MAX_FAILURES are named."""
+    cut, count = summary["answers"].get("cut", 0), summary["answers"]["by_status"].get("failed", 0)
+    limit = f"--max-new-tokens {summary['protocol'].get('max_new_tokens')}"
+    lines = [f"cut at {limit}: {cut} answers; give a larger limit"] if cut else []
     if not count:
-        return []
+        return lines
     entries = records.read(output / records.PREDICTIONS)
     errors = {entry["image"]: entry.get("error", "") for entry in entries if entry["status"] == "failed"}
-    lines = [f"failed and scored 0: {count} samples on {len(errors)} images"]
+    lines += [f"failed and scored 0: {count} samples on {len(errors)} images"]
     lines += [
         f"  {single_line(f'{image}: {error}')}" for image, error in islice(errors.items(), MAX_FAILURES)
     ]

@@ -17,6 +17,7 @@ from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.jobs import Job
 from geoclick.inference.predictions.records import Setting
 from geoclick.pages import click_drawing
+from geoclick.scoring.records import CUT
 
 
 class ImageJob(Job):
@@ -65,14 +66,15 @@ class ImageJob(Job):
             area = int(prediction.mask.sum())
             record |= {"mask": written[0], "mask_area": area, "files": list(written)}
             records.write(folder, stem, record)
-            lines.append(found(text, self.image, prediction.status, len(prediction.clicks), area))
+            lines.append(found(text, self.image, prediction, area))
         return lines
 
     def _overlay(self, prediction: Prediction) -> np.ndarray:
         return click_drawing.overlay(self.pixels, prediction.mask, prediction.clicks, prediction.boxes)
 
 
-def found(text: str, image: Input, status: str, clicks: int, area: int) -> str:
+def found(text: str, image: Input, prediction: Prediction, area: int) -> str:
     """A line about one answer; `area` is that of the mask in pixels."""
     name = f"{image.path}: " if len(image.texts) == 1 else f"{image.path}, {text}: "
-    return f"{name}{status}, {clicks} clicks, {area} pixels"
+    cut = f", {CUT}: give a larger --max-new-tokens" if CUT in prediction.dropped else ""
+    return f"{name}{prediction.status}, {len(prediction.clicks)} clicks, {area} pixels{cut}"

@@ -217,7 +217,7 @@ class RasterJob(Job):
             "files": [*written, *vectors],
         }
         records.write(folder, stem, record)
-        line = found(text, self.image, prediction.status, len(answer.clicks), writer.area)
+        line = found(text, self.image, prediction, writer.area)
         return "; ".join([line, *self._counts(answer)])
 
     def _together(self, answer: _Answer) -> Prediction:

@@ -1,10 +1,17 @@
 """Answers on their way from text to clicks."""
 
+import re
+
+import numpy as np
 import pytest
+import torch
 
 from geoclick import codec, vlms
+from geoclick.clicks import Click
 from geoclick.inference import generative
-from geoclick.inference.backends.local import Local
+from geoclick.inference.backends.constrained import pattern_of
+from geoclick.inference.backends.local import MAX_NEW_TOKENS, Local
+from geoclick.scoring.records import CUT
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +43,71 @@ def test_repeated_clicks_of_a_looped_answer_are_dropped_and_counted(vlm, answer_
 def test_clicks_of_both_signs_on_one_point_are_no_repeat(vlm):
     (answer,) = generative.read_answers(vlm, ["+(500,500) -(500,500)"], [(40, 60)], answer_format="compact")
     assert (len(answer.clicks), answer.status) == (2, "ok")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "repeated"),
+    [
+        # A negative click may belong to several parts, a positive one to the first of them.
+        ("+(100,100) -(300,300); +(500,500) -(300,300)", 2, 0),
+        ("+(100,100) -(300,300); +(500,500); +(100,100)", 2, 1),
+        ("+(100,100); +(500,500); +(100,100) -(700,700); +(500,500)", 2, 3),
+        ("+(100,100) +(100,100); +(500,500)", 2, 1),
+        ("; ".join(["+(100,100)", "+(500,500)"] * 20), 2, 38),
+        ("+(100,100); +(100,100)", 1, 1),
+        ("+(100,100); -(100,100); -(100,100)", 2, 1),
+    ],
+)
+def test_repeated_parts_are_dropped_and_counted(vlm, text, parts, repeated):
+    (answer,) = generative.read_answers(vlm, [text], [(400, 600)], answer_format="compact")
+    assert len(answer.parts) == parts
+    assert answer.dropped == (generative.REPEATED,) * repeated
+    assert answer.status == ("repaired" if repeated else "ok")
+    assert answer.clicks == sum(answer.parts, ())
+    assert generative.without_repeats(answer) == answer
+    assert bool(answer.objects) == (parts > 1)
+
+
+@pytest.mark.parametrize("answer_format", codec.FORMATS)
+def test_sixteen_parts_fit_into_an_answer(vlm, answer_format):
+    frame = codec.Frame("qwen2_5_vl", answer_format, (4000, 4000), (3640, 3640))
+    parts = [(Click(3990 - x, 3990), Click(3990, 3990, False)) for x in range(16)]
+    text = frame.encode(parts)
+    assert len(vlm.processor.tokenizer.encode(text)) < MAX_NEW_TOKENS[answer_format]
+    pattern = pattern_of(frame, MAX_NEW_TOKENS[answer_format])
+    assert re.fullmatch(pattern, text)
+    assert len(pattern) < 600
+    six = [tuple(Click(100 * part + k, 5, k == 0) for k in range(6)) for part in range(16)]
+    assert re.fullmatch(frame.pattern(), frame.encode(six))
+    assert not re.fullmatch(frame.pattern(), frame.encode([*six, (Click(0, 0),)]))
+
+
+@pytest.mark.parametrize(
+    ("limit", "text", "status", "dropped"),
+    [(8, "+(500,500", "unparsable", ("truncated", CUT)), (None, "+(500,500)", "ok", ())],
+)
+def test_an_answer_at_the_length_limit_is_cut(vlm, monkeypatch, limit, text, status, dropped):
+    def scripted(rows, tokens, scores):
+        wanted = vlm.processor.tokenizer.encode("+(500,500)<|im_end|>")
+        forced = torch.full_like(scores, -torch.inf)
+        for row, written in zip(forced, tokens, strict=True):
+            row[wanted[len(written)]] = 0
+        return forced
+
+    monkeypatch.setattr(Local, "_constrain", lambda *_: lambda chosen: scripted)
+    backend = Local(vlm, generative.Generation(answer_format="compact", max_new_tokens=limit))
+    image = np.zeros((64, 64, 3), np.uint8)
+    (reply,) = backend.answer([image], ["the tank"])
+    assert (reply.text, reply.cut) == (text, limit is not None)
+    answer = generative.whole_or_cut(backend.read(reply.text, (64, 64)), reply.cut)
+    assert (answer.status, answer.dropped) == (status, dropped)
+
+
+def test_an_answer_that_is_cut_between_clicks_is_no_complete_one(vlm):
+    (answer,) = generative.read_answers(vlm, ["+(500,500); +(700,700)"], [(64, 64)], answer_format="compact")
+    cut = generative.whole_or_cut(answer, True)
+    assert (cut.status, cut.dropped, cut.parts) == ("repaired", (CUT,), answer.parts)
+    assert generative.whole_or_cut(answer, False) is answer
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_as_many_clicks_are_allowed_as_fit():
 @pytest.mark.parametrize("answer_format", FORMATS)
 def test_no_click_has_more_tokens_than_are_counted(tokenizer, answer_format):
     frame = Frame("qwen2_5_vl", answer_format, (4000, 4000), (4004, 4004))
-    clicks = [Click(3210 + i, 3456, bool(i % 2)) for i in range(MAX_CLICKS)]
-    count = len(tokenizer.encode(frame.encode(clicks))) + 1
+    parts = [(Click(3210 + i, 3456, bool(i % 2)),) for i in range(MAX_CLICKS)]
+    count = len(tokenizer.encode(frame.encode(parts))) + 1
     assert count <= MAX_CLICKS * constrained.TOKENS_OF_CLICK[answer_format]
 
 
