@@ -3,16 +3,9 @@
 from dataclasses import dataclass, fields
 from typing import cast, get_args
 
+from geoclick.components import AREA, DISTANCE, MAX_PARTS
 from geoclick.config import option
-from geoclick.data_synthesis.simulation.part_rules import (
-    AREA,
-    DEFAULT_ORDER,
-    DISTANCE,
-    MAX_PARTS,
-    Mode,
-    Order,
-    PartRules,
-)
+from geoclick.data_synthesis.simulation.part_rules import DEFAULT_ORDER, Mode, Order, PartRules
 from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, Tie
 from geoclick.datasets import selection
 from geoclick.datasets.reading import RASTER_TILE

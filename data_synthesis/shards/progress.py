@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from geoclick import store
-from geoclick.data_synthesis.simulation.part_rules import AREA, DEFAULT_ORDER, DISTANCE
+from geoclick.components import AREA, DISTANCE
+from geoclick.data_synthesis.simulation.part_rules import DEFAULT_ORDER
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import UsageError
 from geoclick.files import write_whole

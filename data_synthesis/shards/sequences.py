@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from geoclick.components import MAX_PARTS, Cut, cut
 from geoclick.data_synthesis.shards.job import Job, row_id
 from geoclick.data_synthesis.simulation import parts
-from geoclick.data_synthesis.simulation.part_rules import MAX_PARTS
-from geoclick.data_synthesis.simulation.parts import Cut, Parted
+from geoclick.data_synthesis.simulation.parts import Parted
 from geoclick.data_synthesis.simulation.simulate import Simulated, simulate
 from geoclick.datasets import Sample
 from geoclick.segmenters.base import Embedding
@@ -90,38 +90,38 @@ def make(job: Job, tasks: Sequence[Task]) -> dict[str, Sequenced]:
     results = iter(_simulate(job, prompted, all_masks=True))
     sequenced = {name: Sequenced(sequence) for name, sequence in one.items()}
     for task in several:
-        cut = cuts[task.row_id]
-        own = [next(results) for _ in cut.parts]
+        own = [next(results) for _ in cuts[task.row_id].parts]
         united = parts.united(own, task.target, task.valid, job.parts.order)
         chosen = united
         if task.row_id in one:
             chosen = parts.choose(one[task.row_id], united, job.iou_target)
         if chosen is united:
-            sequenced[task.row_id] = Sequenced(united, _counts(cut, united))
+            sequenced[task.row_id] = Sequenced(united, _counts(cuts[task.row_id], united))
     return sequenced
 
 
 def _cut(job: Job, task: Task) -> Cut:
     """The parts of a target, of the pixels that count."""
     counted = task.target if task.valid is None else task.target & task.valid
-    return Cut([counted]) if job.parts.mode == "one" else parts.cut(counted, job.parts)
+    rules = job.parts
+    return Cut([counted]) if rules.mode == "one" else cut(counted, distance=rules.distance, area=rules.area)
 
 
-def _counts(cut: Cut, united: Parted) -> Counter[str]:
+def _counts(of: Cut, united: Parted) -> Counter[str]:
     """What a sequence in parts leaves out, by reason; reasons of nothing are absent."""
     counts = {
-        **{JOINED: cut.joined, SMALL: cut.small, BEYOND: cut.beyond},
+        **{JOINED: of.joined, SMALL: of.small, BEYOND: of.beyond},
         **{NO_CLICK: united.useless_parts, NO_GAIN: united.useless_clicks},
     }
     return Counter({reason: count for reason, count in counts.items() if count})
 
 
-def _prompts(task: Task, cut: Cut) -> list[_Prompted]:
+def _prompts(task: Task, of: Cut) -> list[_Prompted]:
     """The parts of a target; the pixels of the others do not count."""
     valid = np.ones(task.target.shape, bool) if task.valid is None else task.valid
     return [
         _Prompted(task, part, valid & (part | ~task.target), f"{task.sample.sample_id}/{number}")
-        for number, part in enumerate(cut.parts)
+        for number, part in enumerate(of.parts)
     ]
 
 

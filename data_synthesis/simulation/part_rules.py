@@ -1,13 +1,9 @@
-"""How targets of several components become parts; the parts themselves are in parts.py."""
+"""How targets of several components become parts, which geoclick/components.py cuts."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-MAX_PARTS = 16
-"""Largest number of parts of an answer; the smaller ones are left out."""
-
-DISTANCE, AREA = 2.0, 16
-"""Defaults of PartRules."""
+from geoclick.components import AREA, DISTANCE
 
 Order = Literal["left-to-right", "size"]
 """Parts in the answer by the x of their first click (ties by y), or the largest first."""

@@ -4,63 +4,15 @@ One prompt of SAM segments one object. A target of several objects, such as all 
 connected components; each is clicked on by itself, with the pixels of the others not counted.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from geoclick.clicks import ClickSequence
-from geoclick.data_synthesis.simulation.part_rules import DEFAULT_ORDER, MAX_PARTS, Order, PartRules
-from geoclick.data_synthesis.simulation.policies import NEIGHBORS
+from geoclick.data_synthesis.simulation.part_rules import DEFAULT_ORDER, Order
 from geoclick.data_synthesis.simulation.simulate import Simulated
-from geoclick.masks import bounding_box, iou
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A target in parts.
-
-    Attributes:
-        parts: bool [H, W] each, the largest first, at most MAX_PARTS.
-        joined: number of components that are joined to others.
-        small: number of parts that are left out since they are small.
-        beyond: number of parts that are left out since there are too many.
-    """
-
-    parts: list[np.ndarray]
-    joined: int = 0
-    small: int = 0
-    beyond: int = 0
-
-    @property
-    def is_smaller(self) -> bool:
-        """Whether no part is the whole target."""
-        return len(self.parts) > 1 or self.small > 0
-
-
-def cut(target: np.ndarray, rules: PartRules) -> Cut:
-    """The parts of a target, bool [H, W] with at least one pixel; components are 8-connected."""
-    from scipy import ndimage
-
-    components = ndimage.label(target, NEIGHBORS)[1]
-    if components == 1:
-        return Cut([target])
-    labels = np.zeros(target.shape, np.int32)
-    rows, columns = (grown(side, rules.distance) for side in bounding_box(target) or ())
-    box = target[rows, columns]
-    near = ndimage.distance_transform_edt(~box) <= rules.distance / 2
-    labels[rows, columns], count = ndimage.label(near, NEIGHBORS)
-    areas = np.bincount(labels[target], minlength=count + 1)[1:]
-    order = sorted(range(count), key=lambda i: (-areas[i], i))
-    large = [i for i in order if areas[i] >= rules.area] or order[:1]
-    parts = [target & (labels == i + 1) for i in large[:MAX_PARTS]]
-    return Cut(parts, components - count, count - len(large), max(0, len(large) - MAX_PARTS))
-
-
-def grown(side: slice, distance: float) -> slice:
-    """A side of a box with some pixels more on both ends."""
-    return slice(max(0, side.start - math.ceil(distance)), side.stop + math.ceil(distance))
+from geoclick.masks import iou
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ FLOORS = (
         "codec",
         "prompts",
         "masks",
+        "components",
+        "instances",
         "distance",
         "images",
         "store",

@@ -1,57 +1,19 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy import ndimage
 
 from geoclick.clicks import Click
-from geoclick.data_synthesis.simulation.part_rules import MAX_PARTS, PartRules
-from geoclick.data_synthesis.simulation.parts import choose, cut, ordered, united, whole
+from geoclick.components import cut
+from geoclick.data_synthesis.simulation.parts import choose, ordered, united, whole
 from geoclick.data_synthesis.simulation.simulate import Simulated, simulate
 from geoclick.masks import iou
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
 from tests.data_synthesis.simulation.test_simulate import disc, embeddings
 
-EXACT = PartRules("components", distance=0, area=1)
-
-
-@given(arrays(bool, (9, 12)).filter(np.any))
-def test_exact_parts_are_the_components_the_largest_first(target):
-    result = cut(target, EXACT)
-    labels, count = ndimage.label(target, np.ones((3, 3)))
-    assert (result.joined, result.small) == (0, 0)
-    assert len(result.parts) == min(count, MAX_PARTS)
-    assert result.beyond == count - len(result.parts)
-    areas = [int(part.sum()) for part in result.parts]
-    assert areas == sorted(np.bincount(labels[target])[1:].tolist(), reverse=True)[:MAX_PARTS]
-    assert np.sum(result.parts, axis=0).max() == 1
-    if not result.beyond:
-        np.testing.assert_array_equal(np.logical_or.reduce(result.parts), target)
-
-
-@given(arrays(bool, (9, 12)).filter(np.any), st.floats(0, 12), st.integers(1, 30))
-def test_parts_are_disjoint_pieces_of_the_target_and_every_component_is_counted(target, distance, area):
-    result = cut(target, PartRules("components", distance, area))
-    components = ndimage.label(target, np.ones((3, 3)))[1]
-    assert len(result.parts) + result.joined + result.small + result.beyond == components
-    assert not (np.logical_or.reduce(result.parts) & ~target).any()
-    assert np.sum(result.parts, axis=0).max() == 1
-    assert len(result.parts) == 1 or all(part.sum() >= area for part in result.parts)
-
-
-def test_near_components_are_joined():
-    target = np.zeros((20, 40), bool)
-    target[5:10, 5:10] = target[5:10, 12:17] = target[5:10, 20:25] = True
-    assert cut(target, PartRules("components", distance=2)).joined == 1
-    assert cut(target, PartRules("components", distance=1)).joined == 0
-    assert cut(target, PartRules("components", distance=4)).joined == 2
-
 
 def test_the_union_has_the_iou_of_its_masks_after_each_click():
     target = disc(12, 12, 6) | disc(38, 30, 9)
     segmenter = DiscSegmenter()
-    parts = cut(target, EXACT).parts
+    parts = cut(target, distance=0, area=1).parts
     results = simulate(
         segmenter,
         embeddings(segmenter, 2),
