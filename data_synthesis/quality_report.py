@@ -47,7 +47,7 @@ class QualityOptions:
     store: str = option(help="click store of geoclick synth", positional=True)
     output: str = option(help="folder for the report; an existing report is replaced")
     root: str | None = option(
-        None, help="folder of the dataset; scenes-v1 is generated in runs/ if it is omitted"
+        None, help="folder of the dataset; scenes-v1 and scenes-v2 are generated in runs/ if it is omitted"
     )
     min_iou: float = option(0.5, help="flag samples whose IoU after the last click is below", minimum=0)
     duplicate_iou: float = option(

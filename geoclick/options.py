@@ -116,11 +116,11 @@ class DatasetOptions(PixelRule):
 
     dataset: str = option(
         "folder",
-        help=f"dataset: {', '.join(OWN_DATA)} (layouts of your own data); {BUILT_IN} (built in); or a public "
-        f"benchmark: {', '.join(BENCHMARKS)}",
+        help=f"dataset: {', '.join(OWN_DATA)} (layouts of your own data); {', '.join(BUILT_IN)} (built in); "
+        f"or a public benchmark: {', '.join(BENCHMARKS)}",
     )
     root: str | None = option(
-        None, help="folder of the dataset; scenes-v1 is generated in runs/ if it is omitted"
+        None, help="folder of the dataset; scenes-v1 and scenes-v2 are generated in runs/ if it is omitted"
     )
     query: str = option("the object", help="query for masks without classes")
     min_area: int = option(

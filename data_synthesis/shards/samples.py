@@ -6,7 +6,7 @@ from pathlib import Path
 from geoclick import contradictions, datasets
 from geoclick.data_synthesis.shards.job import row_id
 from geoclick.data_synthesis.shards.options import SynthOptions
-from geoclick.datasets import LeftOut, Sample, scenes_v1, selection
+from geoclick.datasets import LeftOut, Sample, scene_benchmarks, selection
 from geoclick.errors import UsageError
 from geoclick.jobs import processes
 
@@ -22,9 +22,10 @@ def read_samples(options: SynthOptions) -> tuple[list[Sample], list[LeftOut]]:
         GeoClickError: the dataset cannot be read.
     """
     root = str(options.root)
-    if (options.dataset, options.split) == (scenes_v1.NAME, scenes_v1.SPLIT) and not processes.is_first():
+    is_generated = options.dataset in scene_benchmarks.BENCHMARKS and options.split == scene_benchmarks.SPLIT
+    if is_generated and not processes.is_first():
         # Process 0 generates the scenes when it first reads them.
-        generated = Path(root) / scenes_v1.SPLIT / "samples.jsonl"
+        generated = Path(root) / scene_benchmarks.SPLIT / "samples.jsonl"
         processes.wait_for_first(generated.exists, f"generated {generated}")
     left_out: list[LeftOut] = []
     stream = datasets.read(

@@ -29,18 +29,18 @@ __all__ = [
 OWN_DATA = ("folder", "coco", "raster")
 """Layouts for one's own data."""
 
-BUILT_IN = "scenes-v1"
-"""The benchmark that comes with the package; it is generated when it is first read."""
+BUILT_IN = ("scenes-v1", "scenes-v2")
+"""The benchmarks that come with the package; they are generated when they are first read."""
 
-NAMES = (*OWN_DATA, BUILT_IN, *BENCHMARKS)
+NAMES = (*OWN_DATA, *BUILT_IN, *BENCHMARKS)
 """The values of `--dataset`."""
 
 
 def root_of(dataset: str, root: str | None) -> str:
-    """The dataset's folder; only scenes-v1, which is generated, has a default."""
-    if root is None and dataset != BUILT_IN:
+    """The dataset's folder; only those that are generated have a default."""
+    if root is None and dataset not in BUILT_IN:
         raise UsageError("Missing --root; give it the dataset's folder.")
-    return root or f"runs/{BUILT_IN}"
+    return root or f"runs/{dataset}"
 
 
 def read(
@@ -68,7 +68,7 @@ def read(
 
     if dataset not in READERS:
         raise UsageError(f"Unknown dataset {dataset!r}; choose one of {', '.join(NAMES)}.")
-    if dataset != BUILT_IN and not Path(root).is_dir():
+    if dataset not in BUILT_IN and not Path(root).is_dir():
         raise UsageError(f"Dataset root {root} is not a folder; give --root an existing one.")
     # Messages may quote names that cannot be written as UTF-8.
     report = partial(_report, on_left_out)

@@ -7,7 +7,16 @@ import inspect
 import textwrap
 from types import ModuleType
 
-from geoclick.datasets import coco, earthreason, folder, phrase_lists, raster, rrsis_d, scenes_v1, windows
+from geoclick.datasets import (
+    coco,
+    earthreason,
+    folder,
+    phrase_lists,
+    raster,
+    rrsis_d,
+    scene_benchmarks,
+    windows,
+)
 from geoclick.datasets.benchmarks import BENCHMARKS, Benchmark, Layout
 from geoclick.datasets.citations import CITATIONS
 
@@ -24,7 +33,7 @@ with the reason. `geoclick scenes FOLDER --layout NAME` writes a tiny copy of an
 command; `--layout raw-NAME` writes a copy of the download that `geoclick prepare NAME` reads.
 
 Your own data: [plain folders](#plain-folders), [COCO](#coco), [GeoTIFF](#geotiff). Built in:
-[scenes-v1](#scenes-v1). Public benchmarks, with sizes as height x width (inference/reports/published.py has published
+[scenes](#scenes). Public benchmarks, with sizes as height x width (inference/reports/published.py has published
 scores and their sources; the report of `geoclick evaluate` shows them next to yours):
 """
 
@@ -171,7 +180,9 @@ def markdown() -> str:
         _from_docstring("## COCO\n\n`--dataset coco`", coco),
         _from_docstring("## GeoTIFF\n\n`--dataset raster`", raster),
         _from_docstring("## Windows of large images", windows),
-        _from_docstring("## scenes-v1\n\n`--dataset scenes-v1`", scenes_v1),
+        _from_docstring(
+            "## Scenes\n\n`--dataset scenes-v1`, `--dataset scenes-v2`", scene_benchmarks
+        ),
         REFERRING,
         _from_docstring("### RRSIS-D\n\n`--dataset rrsis-d`", rrsis_d, "rrsis-d"),
         _from_docstring("### EarthReason\n\n`--dataset earthreason`", earthreason, "earthreason"),

@@ -6,7 +6,8 @@
      "size": [256, 256], "mask": {"size": [256, 256], "counts": "..."}, "category": "storage tank"}
 
 `mask` is a COCO RLE or the path of a mask file; it may be omitted if the task is `no_target`. `category` may be
-omitted. The tasks are `referring`, `reasoning`, `semantic` and `no_target`.
+omitted. The tasks are `referring`, `reasoning`, `semantic` and `no_target`, and for queries about several objects or a
+hard one `all_of_a_kind`, `several_by_purpose` and `hard`.
 
 Lossless and JPEG mask files are read by one rule: stored values, not brightness. The target is the pixels with the one
 value besides 0 (the palette's index where there is a palette) or the one color besides black. Gray levels between black

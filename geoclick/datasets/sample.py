@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from geoclick.geo.reading import PixelOptions
     from geoclick.masks import Rle
 
-TASKS = ("referring", "reasoning", "semantic", "no_target")
+TASKS = ("referring", "reasoning", "semantic", "no_target", "all_of_a_kind", "several_by_purpose", "hard")
+"""Kinds of queries: one object that is named, or described by its purpose; a class; nothing; all objects of a kind; all
+that serve a purpose; one object that is hard to segment. The last three are of procedural scenes."""
 
 
 @dataclass(frozen=True, kw_only=True)

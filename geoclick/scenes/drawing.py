@@ -20,7 +20,7 @@ from geoclick.scenes.varied_layout import generate_varied
 from geoclick.scenes.varied_queries import ask_varied
 
 TASKS = ("referring", "reasoning", "no_target")
-VARIED_TASKS = (*TASKS, "all_of_a_kind", "several", "hard")
+VARIED_TASKS = (*TASKS, "all_of_a_kind", "several_by_purpose", "hard")
 """Kinds of query of scenes of version 2."""
 
 MAX_ATTEMPTS = 1000

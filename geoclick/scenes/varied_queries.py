@@ -175,7 +175,7 @@ def several(facts: Sequence[Fact], rng: np.random.Generator) -> Query | None:
         chosen = [f for f in facts if f.kind in kinds]
         if 2 <= len(chosen) <= MAX_TARGETS and all(f.area >= MIN_AREA for f in chosen):
             text = str(rng.choice(REASONING)).format(rng.choice(PURPOSES[kinds]))
-            return Query(text, "several", kinds, tuple(f.index for f in chosen))
+            return Query(text, "several_by_purpose", kinds, tuple(f.index for f in chosen))
     return None
 
 
@@ -228,8 +228,8 @@ def absent(facts: Sequence[Fact], rng: np.random.Generator) -> Query | None:
 
 
 def ask_varied(facts: Sequence[Fact], rng: np.random.Generator, task: str) -> Query | None:
-    """A query of a task (those of `ask`, `all_of_a_kind`, `several` or `hard`), or None if there is none."""
+    """A query of a task (those of `ask`, `all_of_a_kind`, `several_by_purpose` or `hard`), or None if there is none."""
     if task == "no_target" and rng.random() < PLURAL_ABSENT:
         return absent(facts, rng)
-    asked = {"all_of_a_kind": all_of_a_kind, "several": several, "hard": hard}.get(task)
+    asked = {"all_of_a_kind": all_of_a_kind, "several_by_purpose": several, "hard": hard}.get(task)
     return asked(facts, rng) if asked else ask(list(facts), rng, task)

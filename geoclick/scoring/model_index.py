@@ -98,7 +98,7 @@ def of_summary(summary: Mapping[str, Any], titles: Mapping[str, str]) -> Evaluat
     """
     protocol, scores = summary["protocol"], summary["scores"]
     kind, root, split = (str(protocol[key]) for key in ("dataset", "root", "split"))
-    dataset = titles.get(kind) or (kind if kind == "scenes-v1" else f"{kind}: {PurePath(root).name}")
+    dataset = titles.get(kind) or (kind if kind.startswith("scenes-v") else f"{kind}: {PurePath(root).name}")
     # In mode `semantic` the complete set and its classes have scores, tasks have none, and an absent class has None.
     semantic = protocol["mode"] == "semantic"
     reported = {"miou": scores["miou"]} | {key: scores[key] for key in METRICS if key in scores}

@@ -83,7 +83,7 @@ def check(options: GrpoOptions, optimizer: str) -> None:
     selection.check(options.limit, options.first)
     options.reading()
     root = root_of(options.dataset, options.root)
-    if options.dataset != BUILT_IN:
+    if options.dataset not in BUILT_IN:
         early_checks.check_root(root)
     processes.print_loading(f"the adapter {options.adapter}")
     # It imports PyTorch.

@@ -1,4 +1,4 @@
-"""The benchmark that ships with the package is fixed, balanced, and unlike what is trained on."""
+"""The benchmarks that ship with the package are fixed, balanced, and unlike what is trained on."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ import pytest
 
 from geoclick import datasets
 from geoclick.data_synthesis import run as synth
-from geoclick.datasets import scenes_v1
+from geoclick.datasets import scene_benchmarks
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo.reading import read_image
 from geoclick.scenes import SIZE, generate, render
@@ -17,13 +17,13 @@ from geoclick.scenes.drawing import sample_scene
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes") / "v1"
-    scenes_v1.draw(root)
+    scene_benchmarks.draw("scenes-v1", root)
     return root
 
 
 def test_it_has_the_same_samples_everywhere_and_equal_shares_of_all_tasks(root):
     samples = list(datasets.read("scenes-v1", root, "test"))
-    assert len(samples) == scenes_v1.COUNT
+    assert len(samples) == 1000
     assert Counter(s.task for s in samples) == {"referring": 334, "reasoning": 333, "no_target": 333}
     assert {s.dataset for s in samples} == {"scenes-v1"}
     assert samples[1].read_image().shape == (SIZE, SIZE, 3)
@@ -42,6 +42,7 @@ def test_another_benchmark_under_its_name_is_refused(root, tmp_path):
 
 def test_only_the_benchmark_inside_needs_no_root(capsys):
     assert datasets.root_of("scenes-v1", None) == "runs/scenes-v1"
+    assert datasets.root_of("scenes-v2", None) == "runs/scenes-v2"
     assert datasets.root_of("scenes-v1", "there") == "there"
     assert synth.main(["--output", "nowhere"]) == 2
     assert "--root" in capsys.readouterr().err
@@ -71,3 +72,11 @@ def test_a_held_out_scene_is_no_copy_of_a_training_scene(root):
         nearest = min(np.abs(trained - view).mean(1).min() for view in views)
         again = small(np.clip(image * 1.05 + np.random.default_rng(0).normal(0, 8, image.shape), 0, 255))
         assert nearest > 2 * np.abs(again[0] - views[0]).mean()
+
+
+@pytest.mark.slow
+def test_version_2_has_equal_shares_of_six_tasks(tmp_path):
+    samples = list(datasets.read("scenes-v2", tmp_path / "v2", "test"))
+    assert set(Counter(s.task for s in samples).values()) == {250}
+    assert len(samples) == 1500
+    assert len({s.task for s in samples}) == 6
