@@ -67,6 +67,11 @@ def enough_memory(what: str) -> Iterator[None]:
         ) from error
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16; a CPU without them is about ten times slower with it."""
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+
+
 def choose(name: str | torch.device | None) -> torch.device:
     """A device by name; None or "auto" selects the GPU if there is one, else the CPU.
 

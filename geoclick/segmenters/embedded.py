@@ -36,17 +36,34 @@ def load_embedded(
     )
 
 
-def read_folder(folder: Path) -> Sam:
-    """The model in `folder`, float32 on the CPU; raises GeoClickError when a file is missing or damaged."""
+def read_folder(folder: Path, architecture: SamConfig | None = None) -> Sam:
+    """The model in `folder`, float32 on the CPU.
+
+    Args:
+        folder: with config.json and model.safetensors.
+        architecture: that it must have; None allows any.
+
+    Raises:
+        GeoClickError: a file is missing or damaged, or the architecture is another one.
+    """
     try:
-        numbers = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = SamConfig(**numbers | {"global_blocks": tuple(numbers["global_blocks"])})
+        config = _read_config(folder)
         state = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise GeoClickError(
             f"{folder} does not hold a complete SAM (config.json and model.safetensors); install the package again "
             "or train the model again."
         ) from error
+    if architecture and config != architecture:
+        pairs = zip(
+            dataclasses.asdict(config).items(), dataclasses.asdict(architecture).values(), strict=True
+        )
+        reason = next(
+            f"{key} is {own} instead of {expected}" for (key, own), expected in pairs if own != expected
+        )
+        raise GeoClickError(
+            f"{folder} holds a SAM of another architecture ({reason}); give a folder of this one."
+        )
     sam = build(config)
     reason = first_mismatch(sam, state)
     if reason:
@@ -55,6 +72,11 @@ def read_folder(folder: Path) -> Sam:
         )
     sam.load_state_dict(state)
     return sam
+
+
+def _read_config(folder: Path) -> SamConfig:
+    numbers = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return SamConfig(**numbers | {"global_blocks": tuple(numbers["global_blocks"])})
 
 
 def write_folder(sam: Sam, config: SamConfig, folder: Path) -> None:

@@ -4,7 +4,7 @@
 
 The architecture is segment-anything's, for images of 256 x 256 pixels with patches of 8, since vehicles and roads are
 only a few pixels wide. Most steps use quarter frames, which cost a quarter of the time; the last ones use full frames.
-Rerun the same command to resume from the last checkpoint.
+Rerun the same command to resume from the last checkpoint. `--start_from FOLDER` continues from finished weights.
 """
 
 import json
@@ -32,7 +32,7 @@ KIND = "embedded sam"
 class TrainingData:
     """The scenes and tiles to train on, and the held-out examples by name."""
 
-    cache: "SceneCache"
+    caches: "list[SceneCache]"
     tiles: "list[Tile]"
     held_out: "dict[str, list[Example]]"
 
@@ -47,8 +47,8 @@ def run(options: EmbeddedSamOptions) -> None:
 
         torch.set_num_threads(options.threads)
         output_folder.write_config(options, output, KIND)
-        data = load_data(options)
         trainer = SamTrainer(options)
+        data = load_data(options)
         train(trainer, data)
         trainer.save()
         write_results(trainer, data)
@@ -62,21 +62,31 @@ def load_data(options: EmbeddedSamOptions) -> TrainingData:
     from geoclick.train.embedded.sam_frames import read_tiles
 
     folder, tiles = Path(options.cache), []
-    cache = scene_cache.load(folder, count=options.scenes, seed=options.seed + 11)
-    held_out = {"scenes": held_out_scenes(scene_cache.load(folder, count=48, seed=options.seed + 12))}
+    counts, seed = {1: options.scenes}, options.seed
+    if options.scenes_version == "2":
+        counts = {1: max(1, options.scenes // 2), 2: options.scenes}
+    caches = [scene_cache.load(folder, count=n, seed=seed + 11, version=v) for v, n in counts.items()]
+    held_out = {
+        "scenes" if version == 1 else f"scenes-v{version}": held_out_scenes(
+            scene_cache.load(folder, count=48, seed=seed + 12, version=version)
+        )
+        for version in counts
+    }
     if options.tiles:
         root = Path(options.tiles)
         tiles = read_tiles(root, lambda stem: not stem.startswith(options.held_out))
         held_out["tiles"] = held_out_tiles(read_tiles(root, lambda stem: stem.startswith(options.held_out)))
-    return TrainingData(cache, tiles, held_out)
+    return TrainingData(caches, tiles, held_out)
 
 
 def train(trainer: "SamTrainer", data: TrainingData) -> None:
     """Run the remaining steps, with checkpoints and evaluations at their intervals."""
     options, loss = trainer.options, 0.0
     with progress("train", options.steps, done=trainer.step) as bar:
+        if trainer.earlier and trainer.step == 0:
+            log(trainer, evaluate_all(trainer, data), bar)
         while trainer.step < options.steps:
-            value = trainer.train_step(data.cache, data.tiles)
+            value = trainer.train_step(data.caches, data.tiles)
             loss = value if loss == 0 else 0.98 * loss + 0.02 * value
             bar.note = f"loss {loss:.3f}"
             bar.advance()
@@ -107,7 +117,7 @@ def write_results(trainer: "SamTrainer", data: TrainingData) -> None:
 
     scores, minutes = evaluate_all(trainer, data), trainer.seconds / 60
     metrics = scores | {"steps": trainer.step, "minutes": minutes}
-    card = model_card(trainer.options, scores, steps=trainer.step, minutes=minutes)
+    card = model_card(trainer.options, scores, steps=trainer.step, minutes=minutes, earlier=trainer.earlier)
     files.write_whole(trainer.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     files.write_whole(trainer.folder / "model" / "README.md", card)
     print(json.dumps(metrics))

@@ -9,10 +9,11 @@ from geoclick.clicks import ClickSequence
 from geoclick.data_synthesis.simulation.next_click import next_click
 from geoclick.masks import iou
 from geoclick.segmenters.base import Embedding, Prompt
-from geoclick.segmenters.clicking import Clicking
+from geoclick.segmenters.clicking import Clicking, boxed
 from geoclick.segmenters.sam import SamSegmenter
 from geoclick.segmenters.sam_library import Sam
 from geoclick.train.embedded.sam_frames import SMALLEST, Tile, components
+from geoclick.train.embedded.sam_loss import exact_box
 from geoclick.train.embedded.scene_cache import SceneCache
 
 CLICKS = 6
@@ -55,20 +56,24 @@ def evaluate(sam: Sam, examples: list[Example]) -> dict[str, float]:
     Returns:
         `iou@1` to `iou@6`, the mean IoU after that number of clicks, and `objects`, the number of targets. Of the
         three masks for the first click: `chosen`, the mean IoU of the mask with the highest predicted IoU, `best` of
-        the best mask, `any` of all three, and `rank_correlation`, Spearman's, of predicted and true IoU.
+        the best mask, `any` of all three, and `rank_correlation`, Spearman's, of predicted and true IoU. `box` is the
+        mean IoU of the mask for the exact box of the target.
     """
     segmenter = SamSegmenter(sam, name="embedded", device=sam.device, image_batch=4)
     curves: list[list[float]] = []
+    of_boxes: list[float] = []
     predicted_and_true: list[list[list[float]]] = []
     for example in examples:
         embedding = segmenter.embed([example.image])[0]
         curve, sequences = _click_on_targets(segmenter, embedding, example)
         curves += curve
+        of_boxes += _iou_of_boxes(segmenter, embedding, example)
         predicted_and_true += _three_masks(segmenter, embedding, example, [s[:1] for s in sequences])
     means = np.mean(curves, axis=0)
     scores = {f"iou@{n}": round(float(mean), 4) for n, mean in enumerate(means, start=1)}
     predicted, true = np.array(predicted_and_true).transpose(1, 0, 2)
     chosen = np.take_along_axis(true, predicted.argmax(1)[:, None], 1)
+    scores["box"] = float(np.mean(of_boxes))
     scores |= {"chosen": chosen.mean(), "best": true.max(1).mean(), "any": true.mean()}
     scores["rank_correlation"] = spearmanr(predicted.ravel(), true.ravel()).statistic
     return {name: round(float(value), 4) for name, value in scores.items()} | {"objects": len(curves)}
@@ -86,6 +91,13 @@ def _click_on_targets(
         masks = zip(clicking.masks, example.targets, strict=True)
         history.append([iou(mask, target, example.valid) for mask, target in masks])
     return np.array(history).T.tolist(), clicking.sequences
+
+
+def _iou_of_boxes(segmenter: SamSegmenter, embedding: Embedding, example: Example) -> list[float]:
+    """The IoU of the mask for the exact box of each target."""
+    boxes = [exact_box(target) for target in example.targets]
+    masks = boxed(segmenter, [embedding] * len(boxes), boxes)
+    return [iou(mask, target, example.valid) for mask, target in zip(masks, example.targets, strict=True)]
 
 
 def _three_masks(

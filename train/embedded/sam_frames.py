@@ -1,7 +1,7 @@
 """Training frames for the embedded SAM: scenes and crops of real tiles, each with an object map."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +80,13 @@ def components(classes: np.ndarray) -> np.ndarray:
     return ids
 
 
-def scene_frame(cache: SceneCache, rng: np.random.Generator) -> Frame:
-    """A random scene, rotated, mirrored and recolored."""
-    index = int(rng.integers(len(cache.images)))
+def scene_frame(caches: Sequence[SceneCache], rng: np.random.Generator) -> Frame:
+    """A random scene of all caches, rotated, mirrored and recolored."""
+    index = int(rng.integers(sum(len(cache.images) for cache in caches)))
+    for cache in caches:
+        if index < len(cache.images):
+            break
+        index -= len(cache.images)
     image, ids = _rotate_and_mirror(cache.images[index], cache.ids[index].astype(np.int32), rng)
     return Frame(_recolor(image, rng), ids)
 

@@ -1,4 +1,4 @@
-"""The loss of the embedded SAM: simulated clicks with feedback, and the loss of every predicted mask."""
+"""The loss of the embedded SAM: simulated clicks and boxes with feedback, and the loss of every predicted mask."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from geoclick.clicks import Click
+from geoclick.clicks import Box, Click
 from geoclick.data_synthesis.simulation.next_click import next_click
+from geoclick.masks import bounding_box
 from geoclick.segmenters.clicking import FEEDBACK_LIMIT
 from geoclick.segmenters.sam import decode_masks
 from geoclick.segmenters.sam_library import Sam
 from geoclick.train.embedded.sam_frames import OUTSIDE, Frame
+
+BOX_NOISE = 0.1
+"""Standard deviation of the noise on the edges of a box, as a fraction of its side, as for SAM."""
+LARGEST_BOX_NOISE = 5.0
+"""Largest shift of an edge in pixels: SAM's 20 pixels of 1,024 at 256."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +82,23 @@ def simulated_click(
     return Click(column, row, bool(target[row, column]))
 
 
+def exact_box(mask: np.ndarray) -> Box:
+    """The box of the outermost pixels of a mask, bool [H, W] with at least one pixel."""
+    slices = bounding_box(mask)
+    assert slices is not None
+    rows, columns = slices
+    return columns.start, rows.start, columns.stop - 1, rows.stop - 1
+
+
+def simulated_box(target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The box of a target, bool [S, S], with noise on its edges, inside the frame: (left, top, right, bottom)."""
+    box = np.array(exact_box(target), float)
+    sides = np.tile(box[2:] - box[:2] + 1, 2)
+    noise = np.clip(rng.normal(0, BOX_NOISE, 4) * sides, -LARGEST_BOX_NOISE, LARGEST_BOX_NOISE)
+    corners = np.sort((box + noise).reshape(2, 2), axis=0)  # the edges of narrow boxes may pass each other
+    return corners.clip(0, np.array(target.shape[::-1]) - 1).ravel()
+
+
 def mask_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Cross-entropy + Dice of logits [N, K, h, w] against coverage [N, 1, h, w], as [N, K].
 
@@ -98,18 +121,24 @@ def true_iou(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return (mask & goal).sum((-2, -1)) / union.clamp(min=1)
 
 
-def clicking_loss(sam: Sam, batch: Batch, clicks: int, feedback: bool, rng: np.random.Generator) -> Tensor:
-    """Mean loss over a sequence of simulated clicks on every object of a batch.
+def clicking_loss(
+    sam: Sam, batch: Batch, prompts: int, feedback: bool, rng: np.random.Generator, *, boxed: bool = False
+) -> Tensor:
+    """Mean loss over a sequence of simulated prompts for every object of a batch.
 
-    After the first click, the loss is that of the best of three masks (by loss), plus half of that of the single mask.
-    After later clicks it is that of the single mask. The mean squared error of the predicted IoU is always added.
+    Each prompt adds a click. After the first one, the loss is that of the best of three masks (by loss), plus half of
+    that of the single mask. After later clicks it is that of the single mask. With `boxed`, the first prompt is the
+    object's box with noise and no click, and stays part of the later prompts; the loss is always that of the single
+    mask, which a box takes in `geoclick.segmenters.clicking`. The mean squared error of the predicted IoU is always
+    added.
 
     Args:
         sam: the model.
         batch: frames with targets.
-        clicks: number of clicks on each target.
+        prompts: number of prompts for each target.
         feedback: whether the logits of the last mask go into the next prompt.
         rng: source of randomness.
+        boxed: whether the first prompt is a box.
     """
     features, positions = encode(sam, batch.images, batch.offset)
     features = features.repeat_interleave(len(batch.targets) // len(features), 0)
@@ -120,24 +149,51 @@ def clicking_loss(sam: Sam, batch: Batch, clicks: int, feedback: bool, rng: np.r
     )
     valid = valid.round()
     scale = batch.targets.shape[-1] // side
+    offset = torch.tensor(batch.offset, dtype=torch.float, device=sam.device)
+    boxes = _boxes(batch.targets, offset, rng) if boxed else None
     masks, low_res, loss = np.zeros_like(batch.targets), None, torch.zeros((), device=sam.device)
     sequences: list[list[Click]] = [[] for _ in batch.targets]
-    for number in range(clicks):
-        for sequence, goal, mask, inside in zip(sequences, batch.targets, masks, batch.valid, strict=True):
-            sequence.append(simulated_click(goal, mask, inside, sequence, rng))
-        points = torch.tensor(sequences, dtype=torch.float, device=sam.device)
-        coords = points[..., :2] + torch.tensor(batch.offset, dtype=torch.float, device=sam.device)
-        labeled = coords, points[..., 2].int()
-        logits, scores = decode_masks(sam, features, labeled, None, low_res, positions)
-        if number > 0:
+    for number in range(prompts):
+        points = None
+        if number > 0 or not boxed:
+            for sequence, goal, mask, inside in zip(
+                sequences, batch.targets, masks, batch.valid, strict=True
+            ):
+                sequence.append(simulated_click(goal, mask, inside, sequence, rng))
+            clicks = torch.tensor(sequences, dtype=torch.float, device=sam.device)
+            points = clicks[..., :2] + offset, clicks[..., 2].int()
+        logits, scores = decode_masks(sam, features, points, boxes, low_res, positions)
+        if number > 0 or boxed:
             logits, scores = logits[:, :1], scores[:, :1]
-        losses = mask_loss(logits, target, valid)
-        rows = torch.arange(len(logits), device=sam.device)
-        best = losses.detach()[:, 1:].argmin(1) + 1 if number == 0 else torch.zeros_like(rows)
-        loss = loss + losses[rows, best].mean() + (0.5 * losses[:, 0].mean() if number == 0 else 0)
-        loss = loss + (scores - true_iou(logits.detach(), target, valid)).square().mean()
-        chosen = scores.detach()[:, 1:].argmax(1) + 1 if number == 0 else best
-        last = logits.detach()[rows, chosen][:, None].clamp(-FEEDBACK_LIMIT, FEEDBACK_LIMIT)
+        value, last = _prompt_loss(logits, scores, target, valid)
+        loss = loss + value
         low_res = last if feedback else None
         masks = (last[:, 0] > 0).cpu().numpy().repeat(scale, 1).repeat(scale, 2)
-    return loss / clicks
+    return loss / prompts
+
+
+def _boxes(targets: np.ndarray, offset: Tensor, rng: np.random.Generator) -> Tensor:
+    """A box with noise for each target, in the model's full input, float [N, 4]."""
+    boxes = np.stack([simulated_box(target, rng) for target in targets])
+    return torch.from_numpy(boxes).to(offset) + offset.repeat(2)
+
+
+def _prompt_loss(logits: Tensor, scores: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss of one prompt for each target, and the logits that are fed back, [N, 1, h, w].
+
+    Args:
+        logits: of the single mask, and of the three if they count, [N, 1 or 4, h, w].
+        scores: their predicted IoU.
+        target: coverage [N, 1, h, w].
+        valid: the pixels that count.
+    """
+    losses = mask_loss(logits, target, valid)
+    loss = (scores - true_iou(logits.detach(), target, valid)).square().mean()
+    rows = torch.arange(len(logits), device=logits.device)
+    if logits.shape[1] == 1:
+        loss, chosen = loss + losses.mean(), torch.zeros_like(rows)
+    else:
+        best = losses.detach()[:, 1:].argmin(1) + 1
+        loss = loss + losses[rows, best].mean() + 0.5 * losses[:, 0].mean()
+        chosen = scores.detach()[:, 1:].argmax(1) + 1
+    return loss, logits.detach()[rows, chosen][:, None].clamp(-FEEDBACK_LIMIT, FEEDBACK_LIMIT)

@@ -1,8 +1,12 @@
 """The architecture of the embedded SAM, and its initial weights."""
 
+from pathlib import Path
+
 import torch
 
+from geoclick.errors import GeoClickError
 from geoclick.segmenters.architectures import SamConfig
+from geoclick.segmenters.embedded import read_folder
 from geoclick.segmenters.sam import build
 from geoclick.segmenters.sam_library import Sam
 
@@ -50,3 +54,18 @@ def initialize(seed: int) -> Sam:
             attention.q_proj.weight.mul_(ATTENTION_SCALE)
             attention.k_proj.load_state_dict(attention.q_proj.state_dict())
     return sam.train()
+
+
+def read_start(folder: Path) -> Sam:
+    """The weights in a folder to start from, in training mode.
+
+    Raises:
+        GeoClickError: the folder is incomplete, its architecture is not ARCHITECTURE, or a weight is not finite.
+    """
+    sam = read_folder(folder, ARCHITECTURE)
+    for name, weight in sam.state_dict().items():
+        if not weight.isfinite().all():
+            raise GeoClickError(
+                f"The weights in {folder} are not finite ({name}); give the folder of a completed training."
+            )
+    return sam.requires_grad_(True).train()

@@ -12,17 +12,30 @@ class EmbeddedSamOptions:
     output: str = option("runs/embedded_sam", help="run folder; the model is written to its subfolder model")
     cache: str = option("runs/scene_cache", help="folder for the rendered scenes")
     scenes: int = option(6000, help="scenes to train on", minimum=1)
+    scenes_version: str = option(
+        "1", help="2 trains on scenes with hard objects, and half as many of version 1", choices=("1", "2")
+    )
     tiles: str | None = option(None, help="folder of real tiles (images/, masks/, classes.json)")
     tile_share: float = option(0.3, help="share of the frames that are crops of the tiles")
     held_out: str = option("tile6", help="tiles whose names start with this are used for evaluation only")
+    start_from: str | None = option(
+        None,
+        help="folder of an embedded SAM (config.json, model.safetensors) to start from; omit for random weights",
+    )
     steps: int = option(3000, help="optimizer steps", minimum=1)
     images: int = option(8, help="images per step", minimum=1)
     objects: int = option(4, help="objects to click on in each image", minimum=1)
-    clicks: tuple[int, ...] = option((2, 3, 3, 4), help="clicks per step; one of these is drawn at each step")
-    feedback_share: float = option(0.8, help="share of the steps that feed the last mask back")
-    crop_share: float = option(
-        0.9, help="share of the steps on quarter frames; falls to 0 between 60 and 90 % of the steps"
+    clicks: tuple[int, ...] = option(
+        (2, 3, 3, 4),
+        help="clicks per step; one of these is drawn at each step; a box takes the place of the first",
     )
+    feedback_share: float = option(0.8, help="share of the steps that feed the last mask back")
+    box_share: float = option(0.25, help="share of the steps whose first prompt is a box")
+    crop_share: float = option(
+        0.9,
+        help="share of the steps on quarter frames; falls to 0 in the 30 % of the steps before --full_from",
+    )
+    full_from: float = option(0.9, help="part of the steps after which all frames are full")
     learning_rate: float = option(2e-3, help="peak learning rate")
     warmup: int = option(200, help="warm-up steps", minimum=1)
     weight_decay: float = option(0.02, help="weight decay")

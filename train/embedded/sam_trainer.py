@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from geoclick.scenes import SIZE
 from geoclick.segmenters.embedded import write_folder
 from geoclick.segmenters.sam_library import Sam
 from geoclick.train.embedded.optimizers import matrix_and_other
+from geoclick.train.embedded.sam_card import earlier_stages
 from geoclick.train.embedded.sam_frames import Frame, Tile, crop, pick_objects, scene_frame, tile_frame
 from geoclick.train.embedded.sam_loss import Batch, clicking_loss, collate
-from geoclick.train.embedded.sam_model import ARCHITECTURE, initialize
+from geoclick.train.embedded.sam_model import ARCHITECTURE, initialize, read_start
 from geoclick.train.embedded.sam_options import EmbeddedSamOptions
 from geoclick.train.embedded.scene_cache import SceneCache
 
@@ -30,20 +32,28 @@ class SamTrainer:
         average: the moving average of its weights, which is saved as the result.
         step: number of finished steps.
         seconds: time spent in them.
+        earlier: for the card, how the weights to start from were trained; empty for random ones.
     """
 
     def __init__(self, options: EmbeddedSamOptions) -> None:
         self.options, self.folder = options, Path(options.output)
-        self.sam = initialize(options.seed).to(devices.choose(options.device))
+        device, self.earlier = devices.choose(options.device), ""
+        resumes = (self.folder / CHECKPOINT).exists()
+        if options.start_from and not resumes:
+            self.sam = read_start(Path(options.start_from)).to(device)
+            self.earlier = earlier_stages(Path(options.start_from))
+        else:
+            self.sam = initialize(options.seed).to(device)
         self.average = copy.deepcopy(self.sam).eval().requires_grad_(False)
         self.optimizers = matrix_and_other(
             [self.sam.image_encoder.blocks, self.sam.mask_decoder.transformer],
             self.sam.parameters(),
             learning_rate=options.learning_rate,
             weight_decay=options.weight_decay,
+            single_precision=True,
         )
         self.step, self.seconds = 0, 0.0
-        if (self.folder / CHECKPOINT).exists():
+        if resumes:
             self._resume()
 
     def _resume(self) -> None:
@@ -52,7 +62,7 @@ class SamTrainer:
         self.average.load_state_dict(state["average"])
         for optimizer, values in zip(self.optimizers, state["optimisers"], strict=True):
             optimizer.load_state_dict(values)
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.earlier = state["step"], state["seconds"], state["earlier"]
         print(f"resumed from step {self.step}", flush=True)
 
     def save(self) -> None:
@@ -63,21 +73,24 @@ class SamTrainer:
             "optimisers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "seconds": self.seconds,
+            "earlier": self.earlier,
         }
         torch.save(state, self.folder / f"{CHECKPOINT}.tmp")
         (self.folder / f"{CHECKPOINT}.tmp").replace(self.folder / CHECKPOINT)
         write_folder(self.average, ARCHITECTURE, self.folder / "model")
 
-    def train_step(self, cache: SceneCache, tiles: list[Tile]) -> float:
+    def train_step(self, caches: Sequence[SceneCache], tiles: list[Tile]) -> float:
         """Run one optimizer step and return its loss."""
         started = time.monotonic()
         options, progress = self.options, self.step / self.options.steps
         rng = np.random.default_rng((options.seed, self.step))
-        quarter = rng.random() < options.crop_share * min(1.0, max(0.0, (0.9 - progress) / 0.3))
-        batch = draw_batch(self.sam, cache, tiles, rng, options, quarter)
-        with torch.autocast(self.sam.device.type, dtype=torch.bfloat16):
-            clicks, feedback = int(rng.choice(options.clicks)), rng.random() < options.feedback_share
-            loss = clicking_loss(self.sam, batch, clicks, feedback, rng)
+        quarter = rng.random() < options.crop_share * min(1.0, max(0.0, (options.full_from - progress) / 0.3))
+        batch = draw_batch(self.sam, caches, tiles, rng, options, quarter)
+        device = self.sam.device
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=devices.has_bfloat16(device)):
+            prompts, feedback = int(rng.choice(options.clicks)), rng.random() < options.feedback_share
+            boxed = rng.random() < options.box_share
+            loss = clicking_loss(self.sam, batch, prompts, feedback, rng, boxed=boxed)
         self._optimize(loss, self._learning_rate(progress))
         self._update_average()
         self.step += 1
@@ -107,7 +120,7 @@ class SamTrainer:
 
 def draw_batch(
     sam: Sam,
-    cache: SceneCache,
+    caches: Sequence[SceneCache],
     tiles: list[Tile],
     rng: np.random.Generator,
     options: EmbeddedSamOptions,
@@ -117,7 +130,7 @@ def draw_batch(
 
     Args:
         sam: the model that the batch is for.
-        cache: scenes to draw frames from.
+        caches: scenes to draw frames from, all equally often.
         tiles: real tiles to draw frames from; may be empty.
         rng: source of randomness.
         options: of the run.
@@ -127,7 +140,7 @@ def draw_batch(
     targets: list[np.ndarray] = []
     while len(frames) < options.images:
         from_tile = tiles and rng.random() < options.tile_share
-        frame = tile_frame(tiles, rng) if from_tile else scene_frame(cache, rng)
+        frame = tile_frame(tiles, rng) if from_tile else scene_frame(caches, rng)
         frame = crop(frame, SIZE // 2, rng) if quarter else frame
         masks = pick_objects(frame.ids, options.objects, rng)
         if masks is not None:

@@ -20,13 +20,13 @@ def test_resumed_equals_uninterrupted(tmp_path):
     cache = SceneCache(rng.integers(0, 256, (2, 256, 256, 3), dtype=np.uint8), ids, ())
     options = EmbeddedSamOptions(output=str(tmp_path), images=1, objects=2, clicks=(2,))
     uninterrupted = SamTrainer(options)
-    uninterrupted.train_step(cache, [])
+    uninterrupted.train_step([cache], [])
     uninterrupted.save()
-    losses = [uninterrupted.train_step(cache, []) for _ in range(2)]
+    losses = [uninterrupted.train_step([cache], []) for _ in range(2)]
 
     resumed = SamTrainer(options)
     assert resumed.step == 1
-    assert [resumed.train_step(cache, []) for _ in range(2)] == pytest.approx(losses, rel=1e-5)
+    assert [resumed.train_step([cache], []) for _ in range(2)] == pytest.approx(losses, rel=1e-5)
     for mine, theirs in zip(resumed.average.parameters(), uninterrupted.average.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
     assert (tmp_path / "model" / "model.safetensors").exists()
