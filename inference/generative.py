@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from geoclick.inference import votes as voting
 from geoclick.inference.backends.base import Backend, Reply
 from geoclick.inference.prediction import Prediction, failed
 from geoclick.inference.votes import ONE_ANSWER, Votes
+from geoclick.instances import Instance, of_mask
 from geoclick.scoring.records import CUT
 from geoclick.segmenters import clicking
 from geoclick.segmenters.base import Embedding, Prompt, Segmenter
@@ -115,6 +117,20 @@ def whole_or_cut(answer: Answer, cut: bool) -> Answer:
     return replace(answer, status=status, dropped=(*answer.dropped, CUT))
 
 
+class Decoded(NamedTuple):
+    """The mask of an answer.
+
+    Attributes:
+        mask: bool [H, W], the union of the masks of its parts.
+        score: predicted IoU, the mean over the parts weighted by pixels; None for the mask of no clicks.
+        instances: one for each of several parts; empty for an answer of one part or none.
+    """
+
+    mask: np.ndarray
+    score: float | None = None
+    instances: tuple[Instance, ...] = ()
+
+
 def refusal(size: tuple[int, int]) -> str:
     """Why the segmenter cannot take an image of `size` (height, width), with the fix; empty if it can."""
     if max(size) > MAX_ASPECT * min(size):
@@ -135,7 +151,7 @@ def decode_objects(
     objects: Sequence[Sequence[Part]],
     *,
     decode: str = "replay",
-) -> list[ScoredMask]:
+) -> list[Decoded]:
     """The union of the masks of the objects of each answer, see `united`, all in one batch.
 
     Args:
@@ -144,7 +160,7 @@ def decode_objects(
         objects: of each answer; none gives an empty mask.
         decode: a key of DECODE, for objects without a box; with a box, all clicks are in one prompt with it.
     """
-    answers = [ScoredMask(np.zeros(image.shape[:2], bool)) for image in images]
+    answers = [Decoded(np.zeros(image.shape[:2], bool)) for image in images]
     given = [i for i, parts in enumerate(objects) if parts]
     if not given:
         return answers
@@ -161,7 +177,7 @@ def decode_embedded_objects(
     objects: Sequence[Sequence[Part]],
     *,
     decode: str = "replay",
-) -> list[ScoredMask]:
+) -> list[Decoded]:
     """As `decode_objects`, on images that are embedded already; each answer has an object."""
     owned = [(i, part) for i, parts in enumerate(objects) for part in parts]
     clicked = [n for n, (_, part) in enumerate(owned) if part.box is None]
@@ -174,17 +190,20 @@ def decode_embedded_objects(
         decoded = clicking.prompted(segmenter, [embeddings[owned[n][0]] for n in boxed], prompts)
         found |= zip(boxed, decoded, strict=True)
     groups = groupby(range(len(owned)), key=lambda n: owned[n][0])
-    return [united([found[n] for n in group]) for _, group in groups]
+    return [united([(owned[n][1], found[n]) for n in group]) for _, group in groups]
 
 
-def united(decoded: Sequence[ScoredMask]) -> ScoredMask:
-    """The union of the masks of several objects; its score is the mean of theirs, weighted by pixels."""
+def united(parts: Sequence[tuple[Part, ScoredMask]]) -> Decoded:
+    """The union of the masks of the parts of an answer; its score is the mean of theirs, weighted by pixels."""
+    decoded = [mask for _, mask in parts]
     if len(decoded) == 1:
-        return decoded[0]
+        return Decoded(*decoded[0])
     areas = [int(np.count_nonzero(mask)) for mask, _ in decoded]
     scores = [0.0 if score is None else score for _, score in decoded]
     mask = np.logical_or.reduce([mask for mask, _ in decoded])
-    return ScoredMask(mask, float(np.average(scores, weights=areas if any(areas) else None)))
+    score = float(np.average(scores, weights=areas if any(areas) else None))
+    instances = (of_mask(part.clicks, m, score=s, prompt_box=part.box) for part, (m, s) in parts)
+    return Decoded(mask, score, tuple(instances))
 
 
 def predict(
@@ -260,7 +279,7 @@ def _decode_replies(
             predictions.append(replace(failed(sizes[i], error), text=reply.text))
             continue
         answer = answers[n]
-        mask, score = masks[i, answer.prompts]
+        mask, score, instances = masks[i, answer.prompts]
         predictions.append(
             Prediction(
                 mask=mask,
@@ -272,6 +291,7 @@ def _decode_replies(
                 probability=reply.probability,
                 tokens=reply.tokens,
                 boxes=tuple(part.box for part in answer.objects if part.box),
+                instances=instances,
             )
         )
     return predictions

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geoclick.clicks import Box, ClickSequence
+from geoclick.instances import Instance, of_mask
 from geoclick.scoring.records import Sampled
 
 
@@ -75,6 +76,7 @@ class Prediction:
         samples: all answers, if several were sampled; the fields above are of one of them, the mask is of their vote.
         agreement: mean IoU of all pairs of masks of the samples; None if there is only one answer.
         confidence: see geoclick/inference/confidence.py; None if nothing is known.
+        instances: of an answer of several parts, one for each in its order; else empty, and the mask is one object.
     """
 
     mask: np.ndarray
@@ -91,6 +93,15 @@ class Prediction:
     samples: tuple[SampledAnswer, ...] = ()
     agreement: float | None = None
     confidence: float | None = None
+    instances: tuple[Instance, ...] = ()
+
+    @property
+    def objects(self) -> tuple[Instance, ...]:
+        """The instances, or the mask as the only one; none for an empty mask without clicks."""
+        if self.instances or not (self.clicks or self.mask.any()):
+            return self.instances
+        box = self.boxes[0] if self.boxes else None
+        return (of_mask(self.clicks, self.mask, score=self.score, prompt_box=box),)
 
 
 def failed(size: tuple[int, int], error: str) -> Prediction:

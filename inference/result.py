@@ -54,9 +54,12 @@ class Result(Prediction):
     def overlay(self) -> Image.Image:
         """The image with the mask and the numbered clicks (green: positive, red: negative).
 
-        Images below 512 pixels are enlarged to that side.
+        The instances of an answer of several parts have colors, and their clicks the numbers of the parts. Images below
+        512 pixels are enlarged to that side.
         """
-        return Image.fromarray(click_drawing.overlay(self.image, self.mask, self.clicks, self.boxes))
+        return Image.fromarray(
+            click_drawing.overlay(self.image, self.mask, self.clicks, self.boxes, self.instances)
+        )
 
     def to_geojson(self, tolerance: float = TOLERANCE) -> FeatureCollection:
         """The connected components of the mask as polygons, ready for `json.dump`.

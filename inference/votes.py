@@ -31,8 +31,8 @@ def together(answers: Sequence[Prediction], threshold: float) -> Prediction:
     """The prediction from sampled answers to one query.
 
     Answers that cannot be read have no vote. Clicks, boxes, text, status and scores are those of the answer whose
-    mask is most similar to the mask of the vote, the first one of equals; `agreement` is the mean IoU of all pairs of
-    masks. Without any answer that can be read, it is the first answer.
+    mask is most similar to the mask of the vote, the first one of equals; its instances lose the pixels that the vote
+    lacks. `agreement` is the mean IoU of all pairs of masks. Without any answer that can be read, it is the first one.
 
     Args:
         answers: in the order of the samples.
@@ -49,7 +49,10 @@ def together(answers: Sequence[Prediction], threshold: float) -> Prediction:
     sampled = [one.mask for one in voting]
     mask = np.sum(sampled, axis=0) > threshold * len(sampled)
     similar = max(range(len(voting)), key=lambda i: (masks.iou(sampled[i], mask), -i))
-    return replace(voting[similar], mask=mask, agreement=agreement(sampled), samples=samples)
+    instances = tuple(one.within(mask) for one in voting[similar].instances)
+    return replace(
+        voting[similar], mask=mask, agreement=agreement(sampled), samples=samples, instances=instances
+    )
 
 
 def agreement(sampled: Sequence[np.ndarray]) -> float:

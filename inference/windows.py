@@ -8,6 +8,7 @@ import numpy as np
 from geoclick.clicks import Box, Click
 from geoclick.geo.tiles import Window
 from geoclick.inference.prediction import Prediction, failed
+from geoclick.instances import Instance
 
 WORST_FIRST = ("failed", "unparsable", "repaired", "ok", "empty")
 """Statuses of answers; that of an image is the first one that any of its windows has."""
@@ -18,7 +19,7 @@ def together(size: tuple[int, int], answers: Sequence[tuple[Window, Prediction]]
 
     The mask is the union of the masks, and the clicks and samples are those of one window after the other, in pixels of
     the image. The text has a line for each window, and the scores are the lowest ones. A window that failed is an error
-    of the image.
+    of the image. If a window has an answer of several parts, the instances are those of all windows in turn.
     """
     if len(answers) == 1:
         return answers[0][1]
@@ -27,6 +28,8 @@ def together(size: tuple[int, int], answers: Sequence[tuple[Window, Prediction]]
     mask = np.zeros(size, bool)
     clicks: list[Click] = []
     boxes: list[Box] = []
+    instances: list[Instance] = []
+    several = any(answer.instances for _, answer in answers)
     for window, answer in answers:
         row, column, height, width = window
         mask[row : row + height, column : column + width] |= answer.mask
@@ -35,6 +38,7 @@ def together(size: tuple[int, int], answers: Sequence[tuple[Window, Prediction]]
             (left + column, top + row, right + column, bottom + row)
             for left, top, right, bottom in answer.boxes
         ]
+        instances += [one.moved(row, column) for one in answer.objects] if several else []
     statuses = {answer.status for _, answer in answers}
     return Prediction(
         mask=mask,
@@ -44,6 +48,7 @@ def together(size: tuple[int, int], answers: Sequence[tuple[Window, Prediction]]
         dropped=tuple(reason for _, answer in answers for reason in answer.dropped),
         boxes=tuple(boxes),
         samples=tuple(sample for _, answer in answers for sample in answer.samples),
+        instances=tuple(instances),
         **lowest_scores([answer for _, answer in answers]),
     )
 

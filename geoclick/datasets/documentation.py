@@ -180,9 +180,7 @@ def markdown() -> str:
         _from_docstring("## COCO\n\n`--dataset coco`", coco),
         _from_docstring("## GeoTIFF\n\n`--dataset raster`", raster),
         _from_docstring("## Windows of large images", windows),
-        _from_docstring(
-            "## Scenes\n\n`--dataset scenes-v1`, `--dataset scenes-v2`", scene_benchmarks
-        ),
+        _from_docstring("## Scenes\n\n`--dataset scenes-v1`, `--dataset scenes-v2`", scene_benchmarks),
         REFERRING,
         _from_docstring("### RRSIS-D\n\n`--dataset rrsis-d`", rrsis_d, "rrsis-d"),
         _from_docstring("### EarthReason\n\n`--dataset earthreason`", earthreason, "earthreason"),

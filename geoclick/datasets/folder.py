@@ -6,8 +6,9 @@
      "size": [256, 256], "mask": {"size": [256, 256], "counts": "..."}, "category": "storage tank"}
 
 `mask` is a COCO RLE or the path of a mask file; it may be omitted if the task is `no_target`. `category` may be
-omitted. The tasks are `referring`, `reasoning`, `semantic` and `no_target`, and for queries about several objects or a
-hard one `all_of_a_kind`, `several_by_purpose` and `hard`.
+omitted, and so may `instances`, a list with the COCO RLE of each object of the target, for scores by instance. The
+tasks are `referring`, `reasoning`, `semantic` and `no_target`, and for queries about several objects or a hard one
+`all_of_a_kind`, `several_by_purpose` and `hard`.
 
 Lossless and JPEG mask files are read by one rule: stored values, not brightness. The target is the pixels with the one
 value besides 0 (the palette's index where there is a palette) or the one color besides black. Gray levels between black
@@ -132,8 +133,17 @@ def _parse(line: str, root: Path, split: str, folder: Path) -> tuple[Sample, boo
         size=size,
         rle=rle,
         category=str(record.get("category") or ""),
+        instances=_instances(record, size),
     )
     return sample, thresholded
+
+
+def _instances(record: dict[str, Any], size: tuple[int, int]) -> tuple[Rle, ...]:
+    """The instances of a line; errors as in `_parse`."""
+    listed = record.get("instances") or []
+    if not isinstance(listed, list):
+        raise ValueError("instances must be a list of RLEs")
+    return tuple(_rle_of(rle, record, size) for rle in listed)
 
 
 def _size(value: object, name: str) -> tuple[int, int]:
@@ -150,11 +160,7 @@ def _rle(record: dict[str, Any], size: tuple[int, int], folder: Path) -> tuple[R
     """The target of a line, from an RLE, a mask file, or nothing, and whether a file was thresholded."""
     mask = record.get("mask")
     if isinstance(mask, dict):
-        check_size(record["image"], size, _size(mask.get("size"), "the size of mask"))
-        if isinstance(mask.get("counts"), str):
-            masks.area(mask)  # checks the counts
-            return cast(Rle, {"size": mask["size"], "counts": mask["counts"]}), False
-        return masks.encode_rle(masks.decode_rle(mask)), False
+        return _rle_of(mask, record, size), False
     if isinstance(mask, str):
         pixels, thresholded = read_target(file_in(folder, mask))
         check_size(record["image"], size, pixels.shape)
@@ -162,6 +168,17 @@ def _rle(record: dict[str, Any], size: tuple[int, int], folder: Path) -> tuple[R
     if mask is None and record["task"] == "no_target":
         return masks.encode_rle(np.zeros(size, bool)), False
     raise ValueError(f"mask must be an RLE or a path, not {mask!r}")
+
+
+def _rle_of(mask: object, record: dict[str, Any], size: tuple[int, int]) -> Rle:
+    """An RLE of a line, with compressed counts; errors as in `_parse`."""
+    if not isinstance(mask, dict):
+        raise ValueError(f"an instance must be an RLE, not {mask!r}")
+    check_size(record["image"], size, _size(mask.get("size"), "the size of mask"))
+    if isinstance(mask.get("counts"), str):
+        masks.area(mask)  # checks the counts
+        return cast(Rle, {"size": mask["size"], "counts": mask["counts"]})
+    return masks.encode_rle(masks.decode_rle(mask))
 
 
 def _visible(path: Path) -> bool:

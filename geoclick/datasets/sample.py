@@ -28,6 +28,7 @@ class Sample:
         valid_rle: COCO RLE of the pixels that are scored; None if all are.
         category: class of the target; empty where the dataset names none.
         pixels: the bands of the image file that are shown, and how they are scaled; None for the defaults.
+        instances: COCO RLE of each object of the target, where the dataset lists them; else empty.
     """
 
     sample_id: str
@@ -42,6 +43,7 @@ class Sample:
     valid_rle: "Rle | None" = None
     category: str = ""
     pixels: "PixelOptions | None" = None
+    instances: "tuple[Rle, ...]" = ()
 
     def read_image(self) -> "np.ndarray":
         """The image, uint8 [H, W, 3] RGB; raises GeoClickError if it cannot be read or has another size."""

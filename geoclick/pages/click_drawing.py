@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from geoclick.clicks import Box, Click
+from geoclick.instances import Instance, by_area
 
 Color = tuple[int, int, int]
 
@@ -17,6 +18,17 @@ POSITIVE: Color = (22, 163, 74)
 NEGATIVE: Color = (220, 38, 38)
 COLORS = {"mask": MASK_COLOR, "target": TARGET_COLOR, "positive": POSITIVE, "negative": NEGATIVE}
 """For the legends of pages."""
+PART_COLORS: tuple[Color, ...] = (
+    MASK_COLOR,
+    (0, 205, 255),
+    (255, 205, 0),
+    (125, 80, 245),
+    (255, 125, 0),
+    (0, 95, 235),
+    (255, 175, 195),
+    (120, 235, 215),
+)
+"""Of the parts of an answer, in turn; none is that of a click."""
 WHITE: Color = (255, 255, 255)
 BLACK: Color = (20, 20, 20)
 OUTSIDE: Color = (238, 240, 242)
@@ -52,7 +64,7 @@ def draw_click(
     """
     box = (x - radius, y - radius, x + radius, y + radius)
     pen.ellipse(box, fill=POSITIVE if positive else NEGATIVE, outline=WHITE, width=max(1, radius // 5))
-    font = ImageFont.load_default(size=round(1.3 * radius))
+    font = ImageFont.load_default(size=round((1.3 if len(label) == 1 else 1.05) * radius))
     pen.text((x, y), label, fill=WHITE, font=font, anchor="mm")
 
 
@@ -77,29 +89,82 @@ def panel(
     longest: int,
     color: Color = MASK_COLOR,
     boxes: Sequence[Box] = (),
+    instances: Sequence[Instance] = (),
 ) -> np.ndarray:
     """The image with a mask, boxes and clicks drawn on it, uint8 [h, w, 3], its longest side `longest` pixels.
+
+    Clicks are numbered in their order. With instances, each is tinted and outlined in its color, the smallest on top,
+    and the clicks have the number of their instance in place of their own; one without clicks has it in its corner.
 
     Args:
         image: uint8 [H, W, 3] RGB.
         mask: bool [H, W], tinted and outlined.
-        clicks: in pixels of the image, numbered in this order.
+        clicks: in pixels of the image, in their order; with instances, theirs are drawn.
         longest: longest side of the panel, larger or smaller than the image's.
         color: of the mask.
         boxes: in pixels of the image.
+        instances: of an answer of several parts, in their order.
     """
-    height, width = fitted_size(image.shape[:2], longest)
+    size = (image.shape[0], image.shape[1])
+    height, width = fitted_size(size, longest)
     sized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     sized_mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
-    picture = Image.fromarray(tint(sized, sized_mask, color, line=max(2, longest // 200)))
+    line = max(2, longest // 200)
+    pixels = tint(sized, sized_mask, color, line=line)
+    picture = Image.fromarray(tint_instances(sized, pixels, instances, size, line=line))
     scale = width / image.shape[1], height / image.shape[0]
     pen = ImageDraw.Draw(picture)
     for left, top, right, bottom in boxes:
         # From the outer edges of the outermost pixels.
         corners = (left * scale[0], top * scale[1], (right + 1) * scale[0] - 1, (bottom + 1) * scale[1] - 1)
-        pen.rectangle(corners, outline=POSITIVE, width=max(2, longest // 200))
-    _draw_clicks(picture, clicks, (0, 0), scale, marker_radius(longest))
+        pen.rectangle(corners, outline=POSITIVE, width=line)
+    radius = marker_radius(longest)
+    if instances:
+        _draw_numbered(picture, instances, scale, radius)
+    else:
+        _draw_clicks(picture, clicks, (0, 0), scale, radius)
     return np.asarray(picture)
+
+
+def tint_instances(
+    image: np.ndarray, below: np.ndarray, instances: Sequence[Instance], size: tuple[int, int], *, line: int
+) -> np.ndarray:
+    """A picture, uint8 [h, w, 3], with each instance tinted and outlined in its color, the smallest on top.
+
+    Args:
+        image: the picture of an image of `size`.
+        below: what is shown where there is no instance, likewise.
+        instances: of that image.
+        size: (height, width) of the image.
+        line: width of the outlines in pixels of the picture.
+    """
+    picture = below
+    for number in reversed(by_area(instances)):
+        mask = instances[number].resized(size, (image.shape[0], image.shape[1]))
+        # Without the color of those below it.
+        picture = np.where(mask[..., None], image, picture)
+        picture = tint(picture, mask, PART_COLORS[number % len(PART_COLORS)], line=line)
+    return picture
+
+
+def _draw_numbered(
+    picture: Image.Image, instances: Sequence[Instance], scale: tuple[float, float], radius: int
+) -> None:
+    """Draw the clicks of instances with the number of their instance; `scale` is that of (x, y)."""
+    pen = ImageDraw.Draw(picture)
+    for number, one in enumerate(instances, start=1):
+        for click in one.clicks:
+            x, y = (
+                (value + 0.5) * factor - 0.5 for value, factor in zip((click.x, click.y), scale, strict=True)
+            )
+            draw_click(pen, x, y, str(number), positive=click.positive, radius=radius)
+        if not one.clicks and one.box:
+            color, font = (
+                PART_COLORS[(number - 1) % len(PART_COLORS)],
+                ImageFont.load_default(size=radius + 6),
+            )
+            place = (one.box[0] * scale[0] + radius / 2, one.box[1] * scale[1] + radius / 2)
+            pen.text(place, str(number), fill=color, font=font, stroke_width=2, stroke_fill=BLACK)
 
 
 def _draw_clicks(
@@ -121,10 +186,15 @@ def _draw_clicks(
 
 
 def overlay(
-    image: np.ndarray, mask: np.ndarray, clicks: Sequence[Click], boxes: Sequence[Box] = ()
+    image: np.ndarray,
+    mask: np.ndarray,
+    clicks: Sequence[Click],
+    boxes: Sequence[Box] = (),
+    instances: Sequence[Instance] = (),
 ) -> np.ndarray:
     """`panel` at the image's own size, or enlarged to 512 pixels where the numbers would be illegible."""
-    return panel(image, mask, clicks, longest=max(512, *image.shape[:2]), boxes=boxes)
+    longest = max(512, *image.shape[:2])
+    return panel(image, mask, clicks, longest=longest, boxes=boxes, instances=instances)
 
 
 class Window(NamedTuple):

@@ -10,7 +10,8 @@ The rules match words only, written for the queries of RRSIS-D, RISBench and Ref
 - several: two or more of these, about any object ("a small vehicle on the upper left");
 - plain: none of these ("a stadium").
 
-The tasks reasoning, no_target and semantic are kinds of their own.
+The tasks reasoning, no_target and semantic are kinds of their own. `SEVERAL_PARTS` is no kind of words: samples whose
+target has several parts are in it besides their kind.
 """
 
 import re
@@ -18,6 +19,7 @@ import re
 TASK_KINDS = ("reasoning", "semantic", "no_target")
 KINDS = ("plain", "position", "relation", "size", "color", "several", *TASK_KINDS)
 """All kinds, in the order of reports."""
+SEVERAL_PARTS = "several parts"
 
 IMAGE = "image|picture|photo|photograph|scene|view|frame|map|figure"
 """Nouns for the image itself: a direction "of" one of these is a position."""

@@ -24,6 +24,23 @@ class Sampled(TypedDict):
     probability: NotRequired[float]
 
 
+class RecordPart(TypedDict):
+    """One part of an answer of several; fields as in Record, but of its own mask."""
+
+    clicks: list[tuple[float, float, bool]]
+    mask: Rle
+    score: NotRequired[float]
+    box: NotRequired[list[float]]
+
+
+class InstanceCounts(TypedDict):
+    """True and predicted instances of a sample whose target has several, see geoclick/scoring/instances.py."""
+
+    true: int
+    predicted: int
+    matched: int
+
+
 class Record(TypedDict):
     """One sample with its query, its answer and how far the two masks agree.
 
@@ -56,6 +73,8 @@ class Record(TypedDict):
         agreement: mean IoU of all pairs of masks of sampled answers.
         confidence: all of them together, see geoclick/inference/prediction.py.
         boxes: [left, top, right, bottom] of each box of the answer, the outermost pixels inside it.
+        parts: of an answer of several parts, in its order.
+        instances: of a sample whose target has several.
         sampled: all sampled answers; text, clicks and the scores above are those of one of them.
         predicted_as: of maps: pixels of the target by the class that the map gives them, in the protocol's order.
         rest_as: likewise for all other scored pixels, where the image has no other sample.
@@ -87,6 +106,8 @@ class Record(TypedDict):
     agreement: NotRequired[float]
     confidence: NotRequired[float]
     boxes: NotRequired[list[list[float]]]
+    parts: NotRequired[list[RecordPart]]
+    instances: NotRequired[InstanceCounts]
     sampled: NotRequired[list[Sampled]]
     predicted_as: NotRequired[list[int]]
     rest_as: NotRequired[list[int]]

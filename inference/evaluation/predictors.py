@@ -339,6 +339,8 @@ def _decode(
     objects = [[Part(clicks) for clicks in parts] for parts in possible]
     decoded = generative.decode_objects(segmenter, images, objects, decode=decode)
     return [
-        failed(size, error) if error else Prediction(mask, sum(parts, ()), score=score)
-        for (mask, score), parts, size, error in zip(decoded, answers, sizes, errors, strict=True)
+        failed(size, error)
+        if error
+        else Prediction(one.mask, sum(parts, ()), score=one.score, instances=one.instances)
+        for one, parts, size, error in zip(decoded, answers, sizes, errors, strict=True)
     ]

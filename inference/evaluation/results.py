@@ -18,7 +18,7 @@ from geoclick.files import write_whole
 from geoclick.geo.tiles import source
 from geoclick.inference.evaluation.confusion import MapSums
 from geoclick.inference.evaluation.ranking import Rankings
-from geoclick.scoring import metrics, query_kinds, records, semantic
+from geoclick.scoring import instances, metrics, query_kinds, records, semantic
 from geoclick.scoring.intervals import bootstrap_interval
 from geoclick.scoring.records import Record
 from geoclick.segmenters.visibility import SmallTargets
@@ -144,20 +144,24 @@ class Grouping(NamedTuple):
 
     Attributes:
         order: the groups in the order of reports; groups that it lacks follow by name.
-        group_of: the group of a record; None or empty if it has none.
+        groups_of: the groups of a record, none of them empty.
     """
 
     order: Sequence[str]
-    group_of: Callable[[Record], str | None]
+    groups_of: Callable[[Record], Sequence[str]]
+
+
+def kinds_of(record: Record) -> list[str]:
+    """The kind of a record's query, and whether its target has several parts."""
+    kind = query_kinds.kind(record["query"], record["task"])
+    return [kind, query_kinds.SEVERAL_PARTS] if "instances" in record else [kind]
 
 
 PARTS = {
-    "by_task": Grouping(TASKS, lambda record: record["task"]),
-    "by_category": Grouping((), lambda record: record["category"]),
-    "by_size": Grouping(SIZES, lambda record: size_of(record["area"])),
-    "by_query_kind": Grouping(
-        query_kinds.KINDS, lambda record: query_kinds.kind(record["query"], record["task"])
-    ),
+    "by_task": Grouping(TASKS, lambda record: [record["task"]]),
+    "by_category": Grouping((), lambda record: [record["category"]] if record["category"] else []),
+    "by_size": Grouping(SIZES, lambda record: [size] if (size := size_of(record["area"])) else []),
+    "by_query_kind": Grouping((*query_kinds.KINDS, query_kinds.SEVERAL_PARTS), kinds_of),
 }
 """The groupings of a summary, by their keys."""
 
@@ -171,7 +175,8 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
 
     Returns:
         `scores`; the scores of the groups of each of PARTS; `size_bounds`; `answers`, `no_target`, `mean_clicks`;
-        `small_targets` if there is a segmenter; `ranking` if predictions have scores; of maps `confusion`, and
+        `instances` if targets have several parts, see geoclick/scoring/instances.py; `small_targets` if there is a
+        segmenter; `ranking` if predictions have scores; of maps `confusion`, and
         `coverage` if they are from proposals; `protocol`. In mode semantic, which scores the complete set,
         `by_category` holds the classes and the other groupings are empty.
 
@@ -180,12 +185,15 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
     """
     counts, small = Counts(), SmallTargets(protocol.get("segmenter") or "")
     maps, rankings = MapSums.of_classes(protocol.get("classes")), Rankings()
+    found = instances.InstanceScores()
 
     def counted() -> Iterator[tuple[Record, bool]]:
         for record in entries:
             masked = masks.area(record["mask"]) > 0
             counts.count(record, masked)
             rankings.count(record)
+            if "instances" in record:
+                found.count(record["instances"])
             if small.segmenter:
                 small.count(record["target"])
             if maps:
@@ -195,6 +203,8 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
     score = _score_set if protocol["mode"] == "semantic" else _score_samples
     blocks = score(counted(), protocol["mode"], protocol["seed"])
     result = {**blocks, "size_bounds": list(SIZE_BOUNDS), **counts.result()}
+    if counted := found.result():
+        result["instances"] = counted
     if small.segmenter:
         result["small_targets"] = small.result()
     if ranked := rankings.result():
@@ -230,7 +240,7 @@ def _score_samples(entries: Iterable[tuple[Record, bool]], mode: str, seed: int)
         sample, image = agreement(record, masked), images.setdefault(source(record["image"]), len(images))
         total.count_in(image, sample)
         for part, grouping in PARTS.items():
-            if group := grouping.group_of(record):
+            for group in grouping.groups_of(record):
                 parts[part][group].count_in(image, sample)
     blocks = {"scores": _block(total, seed)}
     for part, grouping in PARTS.items():
@@ -304,13 +314,15 @@ def _score_set(entries: Iterable[tuple[Record, bool]], mode: str, seed: int) -> 
 
 
 def line(summary: Mapping[str, Any]) -> str:
-    """The result for the terminal: one line, and in mode semantic a second one for the classes."""
+    """The result for the terminal: one line, a second one for instances, and in mode semantic one for the classes."""
     total = summary["scores"]
     where = f", scored on {scored_on}" if (scored_on := summary["protocol"].get("scored_on")) else ""
     if "per_class" not in total:
+        found = summary.get("instances")
         return (
             f"mIoU {total['miou']:.3f} ({_between(total['miou_interval'])}), oIoU {total['oiou']:.3f}, "
             f"Pr@0.5 {total['pr@0.5']:.3f}, {total['n']} samples{where}"
+            + (f"\n{instances.text(found)}" if found else "")
         )
     foreground = f", foreground IoU {_number(total['foreground_iou'])}" if "foreground_iou" in total else ""
     classes = ", ".join(f"{name} {_number(iou)}" for name, iou in total["per_class"].items())

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoclick import masks
-from geoclick.scoring import metrics
-from geoclick.scoring.records import UNANSWERED, Record
+from geoclick.instances import Instance
+from geoclick.scoring import instances, metrics
+from geoclick.scoring.records import UNANSWERED, Record, RecordPart
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
@@ -42,6 +43,11 @@ def score_sample(sample: "Sample", prediction: "Prediction", mode: str) -> Recor
     if prediction.error:
         record["error"] = prediction.error
     _add_scores(record, prediction)
+    if mode != "semantic" and sample.task != "semantic" and target.any():
+        listed = [masks.decode_rle(one) for one in sample.instances]
+        counted = instances.compare(prediction.instances, prediction.mask, target, listed, sample.valid)
+        if counted:
+            record["instances"] = counted
     if counts := prediction.counts:
         record["predicted_as"] = list(counts.predicted_as)
         if counts.rest_as is not None:
@@ -63,5 +69,20 @@ def _add_scores(record: Record, prediction: "Prediction") -> None:
         record["confidence"] = round(prediction.confidence, 6)
     if prediction.boxes:
         record["boxes"] = [list(box) for box in prediction.boxes]
+    if prediction.instances:
+        record["parts"] = [_part(one, prediction.mask.shape[:2]) for one in prediction.instances]
     if prediction.samples:
         record["sampled"] = [sample.record() for sample in prediction.samples]
+
+
+def _part(one: Instance, size: tuple[int, int]) -> RecordPart:
+    """A part of an answer about an image of `size` (height, width)."""
+    part: RecordPart = {
+        "clicks": [(click.x, click.y, click.positive) for click in one.clicks],
+        "mask": masks.encode_rle(one.in_image(size)),
+    }
+    if one.score is not None:
+        part["score"] = round(one.score, 6)
+    if one.prompt_box:
+        part["box"] = list(one.prompt_box)
+    return part

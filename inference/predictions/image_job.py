@@ -70,7 +70,9 @@ class ImageJob(Job):
         return lines
 
     def _overlay(self, prediction: Prediction) -> np.ndarray:
-        return click_drawing.overlay(self.pixels, prediction.mask, prediction.clicks, prediction.boxes)
+        return click_drawing.overlay(
+            self.pixels, prediction.mask, prediction.clicks, prediction.boxes, prediction.instances
+        )
 
 
 def found(text: str, image: Input, prediction: Prediction, area: int) -> str:

@@ -13,6 +13,7 @@ from geoclick.inference import prediction_files
 from geoclick.inference.prediction import Prediction
 from geoclick.inference.prediction_files import Names
 from geoclick.inference.predictions.inputs import Input
+from geoclick.instances import Instance
 from geoclick.yaml_file import Yaml
 
 
@@ -72,6 +73,7 @@ def record_of(
         **scores_of(prediction),
         "clicks": clicks,
         **_boxes(prediction),
+        **_parts(prediction),
         **sampled_of(prediction),
         "dropped": list(prediction.dropped),
         "request": request(setting.about, image.path, text),
@@ -93,6 +95,22 @@ def _boxes(prediction: Prediction) -> dict[str, Yaml]:
     """The boxes of an answer, if there are any."""
     boxes: list[Yaml] = [list(box) for box in prediction.boxes]
     return {"boxes": boxes} if boxes else {}
+
+
+def _parts(prediction: Prediction) -> dict[str, Yaml]:
+    """The parts of an answer of several: clicks, pixels, the box around these (left, top, right, bottom) and score."""
+    parts: list[Yaml] = [part_of(one) for one in prediction.instances]
+    return {"parts": parts} if parts else {}
+
+
+def part_of(one: Instance) -> dict[str, Yaml]:
+    """One part of an answer; `box` is null if it has no pixel."""
+    return {
+        "clicks": [{"x": click.x, "y": click.y, "positive": click.positive} for click in one.clicks],
+        "area": one.area,
+        "box": None if one.box is None else list(one.box),
+        "score": None if one.score is None else round(one.score, 6),
+    }
 
 
 def sampled_of(prediction: Prediction) -> dict[str, Yaml]:

@@ -13,7 +13,9 @@ from geoclick.inference.evaluation.ranking import Ranking
 from geoclick.inference.reports import class_maps, gallery, gallery_selection, published_table
 from geoclick.pages import charts, click_drawing
 from geoclick.pages.figures import Figure, Gallery
+from geoclick.scoring.instances import Instances
 from geoclick.scoring.model_index import METRICS
+from geoclick.scoring.query_kinds import SEVERAL_PARTS
 from geoclick.scoring.records import Record
 
 NAME = "report.html"
@@ -73,6 +75,7 @@ def render(name: str, summary: Mapping[str, Any], records: Path, *, count: int) 
         tiles=_tiles(summary),
         published=_published(summary),
         ranking=_ranking(summary.get("ranking", {})),
+        instances=_instances(summary.get("instances")),
         groups=[] if semantic else _groups(summary),
         histogram=charts.iou_histogram(index.ious[index.targets] if semantic else index.ious),
         galleries=_galleries(records, index, Path(protocol["root"]), recorded_rule(protocol), count),
@@ -128,6 +131,15 @@ def _ranking(rankings: Mapping[str, Ranking]) -> list[list[str]]:
     ]
 
 
+def _instances(found: Instances | None) -> list[list[str]]:
+    """The row of the table of instances; none without samples whose targets have several."""
+    if found is None:
+        return []
+    counts = (found["n"], found["true"], found["predicted"], found["matched"])
+    scores = (found["precision"], found["recall"], found["f1"], found["count_right"])
+    return [[*map(str, counts), *map(pages.number, scores)]]
+
+
 def _semantic_tiles(scores: Mapping[str, Any]) -> list[Tile]:
     tiles = [(pages.number(scores["miou"]), f"mIoU, 95 % interval {pages.interval(scores['miou_interval'])}")]
     if "foreground_iou" in scores:
@@ -171,9 +183,11 @@ def _published(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _groups(summary: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]], str]]:
     """The name, the head, the rows and a note of the table of each grouping."""
-    sizes = "Medium from {:,} pixels, large from {:,}.".format(*summary["size_bounds"])
+    notes = {"by_size": "Medium from {:,} pixels, large from {:,}.".format(*summary["size_bounds"])}
+    if SEVERAL_PARTS in summary["by_query_kind"]:
+        notes["by_query_kind"] = f"Samples of “{SEVERAL_PARTS}” are of another kind as well."
     return [
-        (name, *_group_table(summary[part], name), sizes if part == "by_size" else "")
+        (name, *_group_table(summary[part], name), notes.get(part, ""))
         for name, part in GROUPS.items()
         if summary[part]
     ]

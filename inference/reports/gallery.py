@@ -7,12 +7,13 @@ import numpy as np
 from PIL import Image
 
 from geoclick import masks
-from geoclick.clicks import Click
+from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError
 from geoclick.geo.reading import DEFAULT, PixelOptions, read_recorded
+from geoclick.instances import Instance, of_mask
 from geoclick.pages import click_drawing
 from geoclick.pages.figures import Picture, data_uri
-from geoclick.scoring.records import Record
+from geoclick.scoring.records import Record, RecordPart
 
 PICTURE_SIZE = 360
 """Longest side of a picture in pixels; as JPEG some 20 kB each."""
@@ -50,15 +51,27 @@ def picture(
     if shows == "image":
         return Picture(data_uri(image, quality=70), label)
     scale = image.shape[0] / record["size"][0]
-    # A click is on a pixel's center.
-    clicks = [
-        Click((x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5, positive)
-        for x, y, positive in (record["clicks"] if shows == "mask" else ())
-    ]
+    clicks = _scaled(record["clicks"] if shows == "mask" else [], scale)
     color = click_drawing.MASK_COLOR if shows == "mask" else click_drawing.TARGET_COLOR
     mask = masks.decode_rle(record[shows])
-    drawn = click_drawing.panel(image, mask, clicks, longest=PICTURE_SIZE, color=color)
+    parts = record.get("parts", []) if shows == "mask" else []
+    instances = [_instance(part, (image.shape[0], image.shape[1]), scale) for part in parts]
+    drawn = click_drawing.panel(image, mask, clicks, longest=PICTURE_SIZE, color=color, instances=instances)
     return Picture(data_uri(drawn, quality=70), label)
+
+
+def _scaled(clicks: list[tuple[float, float, bool]], scale: float) -> ClickSequence:
+    """The clicks of a record in a resized image; a click is on a pixel's center."""
+    return tuple(
+        Click((x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5, positive) for x, y, positive in clicks
+    )
+
+
+def _instance(part: RecordPart, size: tuple[int, int], scale: float) -> Instance:
+    """A part of a record in an image that is resized to `size` (height, width)."""
+    mask = Image.fromarray(masks.decode_rle(part["mask"]))
+    resized = np.asarray(mask.resize((size[1], size[0]), Image.Resampling.NEAREST))
+    return of_mask(_scaled(part["clicks"], scale), resized)
 
 
 def answer(text: str, author: str = "") -> list[tuple[str, str]]:

@@ -141,8 +141,8 @@ def _add(
     for record, numbers in zip((before, after), pairs.numbers, strict=True):
         numbers.extend(_finite(record[key]) for key in NUMBERS)  # type: ignore[literal-required]
     pairs.images.append(image_numbers.setdefault(source(before["image"]), len(image_numbers)))
-    for part, (_, group_of) in PARTS.items():
-        if name := group_of(before):
+    for part, (_, groups_of) in PARTS.items():
+        for name in groups_of(before):
             pairs.groups[part][name].append(position)
     return change(before, after)
 
