@@ -63,4 +63,5 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
     """Write uint8 [H, W, 3] RGB, uint8 [H, W] or bool [H, W] (as 0 and 255) as PNG."""
     files.refuse_link(Path(path))
     array = image.view(np.uint8) * np.uint8(255) if image.dtype == bool else image
-    Image.fromarray(array).save(path, format="PNG")
+    # Level 2 takes a third of the default's time, for files a sixth larger.
+    Image.fromarray(array).save(path, format="PNG", compress_level=2)
