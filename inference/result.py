@@ -28,8 +28,10 @@ class FeatureCollection(TypedDict):
     Attributes:
         type: `FeatureCollection`.
         coordinates_are: DEGREES, or PIXELS, which RFC 7946 does not allow.
-        features: a polygon for each connected component, with the properties `query`, `pixels`, `area_m2` (on the
-            ground; null without a place on Earth), `score` and `confidence` (of the complete mask; null if unknown).
+        features: a polygon for each connected component, or for each part of an answer of several (see
+            geoclick/geo/part_objects.py), with the properties `id`, `query`, `pixels`, `area_m2` (on the ground; null
+            without a place on Earth), `score` (of the part), `confidence` (of the complete mask; null if unknown) and
+            `parts` (1 for a part, 0 for a component).
     """
 
     type: str
@@ -86,15 +88,17 @@ class Result(Prediction):
             crs, transform = "", Affine.identity()
         else:
             crs, transform = place.crs, place.transform
-        found = objects.from_mask(self.mask, self.score, crs, transform, tolerance)
+        found = objects.from_mask(self.mask, self.score, crs, transform, tolerance, self.instances)
         fields = {
+            "id": np.arange(1, len(found) + 1),
             "query": np.full(len(found), self.query, object),
             "pixels": found.pixels,
             "area_m2": found.areas,
             "score": found.scores,
             "confidence": np.full(len(found), np.nan if self.confidence is None else self.confidence),
+            "parts": found.parts,
         }
-        layer = writing.Layer("objects", found.shapes, fields)
+        layer = writing.polygon_layer("objects", found.shapes, fields)
         features = _in_degrees(layer, crs) if crs else _in_pixels(layer)
         return {
             "type": "FeatureCollection",

@@ -1,11 +1,12 @@
 """The objects of a mask: its connected components as simplified polygons, with area, score and windows.
 
 Objects are joined across the windows of a raster, since they are components of the merged mask. Pixels belong together
-if they share a side. Needs the extra `geo`.
+if they share a side. Components with parts of an answer are divided among these, see part_objects.py. Outlines are
+simplified one by one, so that those of touching parts may differ by the tolerance. Needs the extra `geo`.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ import numpy as np
 
 from geoclick.geo import vectors, writing
 from geoclick.geo.mask_raster import TARGET
+from geoclick.geo.part_objects import PartObjects, WindowPart, of_parts
 from geoclick.geo.tiles import Window
+from geoclick.instances import Instance
 
 if TYPE_CHECKING:
     import shapely
@@ -71,13 +74,14 @@ class Objects:
     """The objects of a mask, in the order of their first pixels, row by row.
 
     Attributes:
-        shapes: shapely polygons, simplified, in coordinates, object [N].
+        shapes: shapely polygons, or multipolygons of parts, simplified, in coordinates, object [N].
         pixels: number of pixels of each, int64 [N].
         areas: of the pixels on the ground in square meters, float64 [N]; NaN without a place on Earth.
         scores: mean of the scores of its windows, weighted by their pixels of it, float64 [N]; NaN if unknown.
         confidences: likewise of their confidences.
         windows: the window with most pixels of it, int64 [N].
         joined: number of windows with a part of it, int64 [N].
+        parts: number of parts of answers that it consists of, int64 [N]; 0 for a component without any.
     """
 
     shapes: np.ndarray
@@ -87,6 +91,7 @@ class Objects:
     confidences: np.ndarray
     windows: np.ndarray
     joined: np.ndarray
+    parts: np.ndarray
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -94,11 +99,18 @@ class Objects:
 
 NONE = Objects(
     np.zeros(0, object),
-    *(np.zeros(0, kind) for kind in (np.int64, *[np.float64] * 3, np.int64, np.int64)),
+    *(np.zeros(0, kind) for kind in (np.int64, *[np.float64] * 3, *[np.int64] * 3)),
 )
 
 
-def from_file(path: Path, pieces: Pieces, crs: str, transform: "Affine", tolerance: float) -> Objects:
+def from_file(
+    path: Path,
+    pieces: Pieces,
+    crs: str,
+    transform: "Affine",
+    tolerance: float,
+    parts: Sequence[WindowPart] = (),
+) -> Objects:
     """The objects of a mask in a file.
 
     Args:
@@ -107,6 +119,7 @@ def from_file(path: Path, pieces: Pieces, crs: str, transform: "Affine", toleran
         crs: of the raster.
         transform: from its pixels to coordinates.
         tolerance: largest distance in pixels between the outline along the pixels and the simplified polygon.
+        parts: of the windows whose answers have several.
     """
     outlines = _outlines(path)
 
@@ -115,11 +128,16 @@ def from_file(path: Path, pieces: Pieces, crs: str, transform: "Affine", toleran
             # Back to the corners of pixels.
             yield _moved(np.array(batch, object), ~transform)
 
-    return _objects(batches(), pieces, crs, transform, tolerance)
+    return _objects(batches(), pieces, crs, transform, tolerance, of_parts(parts))
 
 
 def from_mask(
-    mask: np.ndarray, score: float | None, crs: str, transform: "Affine", tolerance: float
+    mask: np.ndarray,
+    score: float | None,
+    crs: str,
+    transform: "Affine",
+    tolerance: float,
+    instances: Sequence[Instance] = (),
 ) -> Objects:
     """The objects of a mask, bool [H, W], of one window.
 
@@ -129,53 +147,64 @@ def from_mask(
         crs: as in `from_file`; empty if the place is unknown.
         transform: likewise; the identity gives polygons in pixels.
         tolerance: likewise.
+        instances: of an answer of several parts.
     """
     import shapely
     from rasterio import features
 
-    pieces = Pieces()
-    pieces.add(mask, Window(0, 0, *mask.shape), 0, score)
+    pieces, window = Pieces(), Window(0, 0, *mask.shape)
+    pieces.add(mask, window, 0, score)
+    parts = of_parts([WindowPart(one, window, 0) for one in instances if one.area])
     outlines = [
         shapely.geometry.shape(geometry)
         for geometry, _ in features.shapes(mask.astype(np.uint8), mask=mask, connectivity=4)
     ]
-    return _objects([np.array(outlines, object)] if outlines else [], pieces, crs, transform, tolerance)
+    batches = [np.array(outlines, object)] if outlines else []
+    return _objects(batches, pieces, crs, transform, tolerance, parts)
 
 
 def _objects(
-    batches: "Iterable[np.ndarray]", pieces: Pieces, crs: str, transform: "Affine", tolerance: float
+    batches: "Iterable[np.ndarray]",
+    pieces: Pieces,
+    crs: str,
+    transform: "Affine",
+    tolerance: float,
+    parts: PartObjects | None,
 ) -> Objects:
     """The objects with outlines in pixels, arrays of shapely polygons; other arguments as in `from_file`."""
     import shapely
 
     points = np.concatenate([*pieces.points, np.zeros((0, 2), np.int64)])
     tree = shapely.STRtree(shapely.points(points[:, 1] + 0.5, points[:, 0] + 0.5))
-    shapes, pixels, areas, owners = [], [], [], np.full(len(points), -1)
-    segment = writing.SEGMENT * abs(transform.determinant) ** 0.5
-    done = 0
+    owners, done = np.full(len(points), -1), 0
+    measured: list[tuple[np.ndarray, ...]] = []
+
+    def measure(exact: np.ndarray) -> None:
+        segment = writing.SEGMENT * abs(transform.determinant) ** 0.5
+        # The first corner of a ring may move away twice, by the given distance each.
+        simple = shapely.simplify(exact, tolerance / 2) if tolerance else exact
+        areas = writing.ground_areas(_moved(exact, transform), crs, segment)
+        measured.append((_moved(simple, transform), shapely.area(exact).round().astype(np.int64), areas))
+
     for batch in batches:
         # The corners of pixels are whole numbers.
         exact = shapely.transform(batch, np.round)
+        if parts:
+            exact = exact[[not parts.divide(region) for region in exact]]
         polygon, point = tree.query(exact, predicate="contains")
         owners[point] = polygon + done
-        done += len(batch)
-        pixels.append(shapely.area(exact).round().astype(np.int64))
-        areas.append(writing.ground_areas(_moved(exact, transform), crs, segment))
-        # The first corner of a ring may move away twice, by the given distance each.
-        shapes.append(_moved(shapely.simplify(exact, tolerance / 2) if tolerance else exact, transform))
-    joined = _joined(owners, pieces, done)
-    order = np.lexsort((joined["columns"], joined["rows"]))
-    return Objects(
-        *(
-            np.concatenate([*parts, empty])[order]
-            for parts, empty in (
-                (shapes, np.zeros(0, object)),
-                (pixels, np.zeros(0, np.int64)),
-                (areas, np.zeros(0)),
-            )
-        ),
-        *(joined[name][order] for name in ("scores", "confidences", "windows", "joined")),
-    )
+        done += len(exact)
+        measure(exact)
+    fields = _joined(owners, pieces, done)
+    if parts:
+        exact, own = parts.found()
+        measure(exact)
+        fields = {name: np.concatenate([values, own[name]]) for name, values in fields.items()}
+    order = np.lexsort((fields["columns"], fields["rows"]))
+    empty = (np.zeros(0, object), np.zeros(0, np.int64), np.zeros(0))
+    columns = [np.concatenate(column)[order] for column in zip(*measured, empty, strict=True)]
+    names = ("scores", "confidences", "windows", "joined", "parts")
+    return Objects(*columns, *(fields[name][order] for name in names))
 
 
 def _outlines(path: Path) -> "Iterator[shapely.Polygon]":
@@ -200,7 +229,10 @@ def _moved(shapes: np.ndarray, affine: "Affine") -> np.ndarray:
 
 
 def _joined(owners: np.ndarray, pieces: Pieces, count: int) -> dict[str, np.ndarray]:
-    """What the pieces of each of `count` objects say about it; `owners` is the object of each piece, int [P]."""
+    """What the pieces of each of `count` objects say about it.
+
+    `owners` is the object of each piece, int [P]; -1 for those of regions that are divided among parts.
+    """
     points = np.concatenate([*pieces.points, np.zeros((0, 2), np.int64)])
     pixels, windows, scores, confidences = (
         np.concatenate([*parts, np.zeros(0, kind)])
@@ -210,6 +242,11 @@ def _joined(owners: np.ndarray, pieces: Pieces, count: int) -> dict[str, np.ndar
             (pieces.scores, np.float64),
             (pieces.confidences, np.float64),
         )
+    )
+    owned = owners >= 0
+    owners, points = owners[owned], points[owned]
+    pixels, windows, scores, confidences = (
+        values[owned] for values in (pixels, windows, scores, confidences)
     )
     sums = np.maximum(np.bincount(owners, pixels, count), 1)
     first = np.full((2, count), np.iinfo(np.int64).max)
@@ -228,4 +265,5 @@ def _joined(owners: np.ndarray, pieces: Pieces, count: int) -> dict[str, np.ndar
         "confidences": np.bincount(owners, pixels * confidences, count) / sums,
         "windows": largest,
         "joined": np.bincount(both[0], minlength=count),
+        "parts": np.zeros(count, np.int64),
     }

@@ -119,6 +119,16 @@ class Layer(NamedTuple):
     geometry: str = "Polygon"
 
 
+def polygon_layer(name: str, shapes: np.ndarray, fields: dict[str, np.ndarray]) -> Layer:
+    """A layer of polygons; all of them are multipolygons if one of them is, since a layer has one type."""
+    import shapely
+
+    if not any(shape.geom_type == "MultiPolygon" for shape in shapes):
+        return Layer(name, shapes, fields)
+    several = [shapely.multipolygons(shapely.get_parts(shape)) for shape in shapes]
+    return Layer(name, np.array(several, object), fields, "MultiPolygon")
+
+
 def write_layers(path: Path, layers: Sequence[Layer], crs: str) -> None:
     """Write layers as GeoPackage, or a single one as GeoJSON; arguments and errors as in `write_polygons`.
 

@@ -4,17 +4,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from geoclick import files, images
+from geoclick import files, images, masks
 from geoclick.clicks import Click
 from geoclick.errors import GeoClickError
-from geoclick.geo import mask_raster, objects, tiles, vectors, views, writing
+from geoclick.geo import mask_raster, objects, part_objects, tiles, vectors, views, writing
 from geoclick.geo.mask_raster import MaskWriter
 from geoclick.geo.objects import Objects, Pieces
-from geoclick.geo.tiles import Grid, Tile
+from geoclick.geo.part_objects import WindowPart
+from geoclick.geo.tiles import Grid, Tile, Window
 from geoclick.geo.writing import Layer
 from geoclick.inference.prediction import Prediction
 from geoclick.inference.prediction_files import Names
@@ -25,6 +26,8 @@ from geoclick.inference.predictions.jobs import Job
 from geoclick.inference.predictions.options import TILE
 from geoclick.inference.predictions.records import Setting
 from geoclick.inference.windows import WORST_FIRST, lowest_scores
+from geoclick.instances import Instance
+from geoclick.masks import Rle
 from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
@@ -34,6 +37,14 @@ OBJECTS, CLICKS = "objects", "clicks"
 """Layers of the GeoPackage."""
 
 
+class _Placed(NamedTuple):
+    """A click in pixels of the view, with the number of its window, and of its part; 0 of an answer of one part."""
+
+    click: Click
+    window: int
+    part: int
+
+
 @dataclass(eq=False)
 class _Answer:
     """What the windows say about one text.
@@ -41,14 +52,17 @@ class _Answer:
     Attributes:
         writer: of the mask.
         pieces: components of the masks of the windows.
-        clicks: in pixels of the view, with the number of the window of each.
+        clicks: of all windows.
+        parts: of the windows whose answers have several, in pixels of the view.
+        single: the masks of the other windows, with the number of each.
         windows: text, status and score of each window that was asked.
-        dropped: clicks that were left out, with the reason each.
     """
 
     writer: MaskWriter
     pieces: Pieces = field(default_factory=Pieces)
-    clicks: list[tuple[Click, int]] = field(default_factory=list)
+    clicks: list[_Placed] = field(default_factory=list)
+    parts: list[WindowPart] = field(default_factory=list)
+    single: list[tuple[Rle, int]] = field(default_factory=list)
     windows: list[tuple[int, Prediction]] = field(default_factory=list)
 
 
@@ -104,10 +118,13 @@ class RasterJob(Job):
             mask = prediction.mask if valid is None else prediction.mask & valid
             answer.writer.add(tile, mask, valid)
             answer.pieces.add(mask, window, number, prediction.score, prediction.confidence)
-            answer.clicks += [
-                (click._replace(x=click.x + window.column, y=click.y + window.row), number)
-                for click in prediction.clicks
+            answer.clicks += _placed(prediction, window, number)
+            answer.parts += [
+                WindowPart(one.moved(window.row, window.column), window, number, prediction.confidence)
+                for one in _valid(prediction.instances, valid)
             ]
+            if not prediction.instances and mask.any():
+                answer.single.append((masks.encode_rle(mask), number))
             boxes = tuple(
                 (left + window.column, top + window.row, right + window.column, bottom + window.row)
                 for left, top, right, bottom in prediction.boxes
@@ -154,7 +171,19 @@ class RasterJob(Job):
         view, path = self._view, answer.writer.path
         if view.transform is None:
             return objects.NONE
-        return objects.from_file(path, answer.pieces, view.crs, view.transform, self.setting.tolerance)
+        parts = [one for one in answer.parts if one.instance.area]
+        if parts:
+            parts += self._single_parts(answer)
+        return objects.from_file(path, answer.pieces, view.crs, view.transform, self.setting.tolerance, parts)
+
+    def _single_parts(self, answer: _Answer) -> Iterator[WindowPart]:
+        """The components of the masks of windows with an answer of one part."""
+        of_window = dict(answer.windows)
+        for rle, number in answer.single:
+            window = tiles.window(self._grid, divmod(number, len(self._grid.columns)))
+            one = of_window[number]
+            mask = masks.decode_rle(rle)
+            yield from part_objects.components(mask, window, number, one.score, one.confidence)
 
     def _write_vectors(
         self, answers: dict[str, _Answer], of_text: dict[str, Objects]
@@ -182,7 +211,9 @@ class RasterJob(Job):
         """Write the overlay, the mask as PNG and the record of a text; returns a line about it."""
         folder, view, writer = self.setting.folder, self._view, answer.writer
         written = [writer.path.name, f"{stem}.overlay.png"]
-        drawn = overlays.draw(picture, writer.small, [click for click, _ in answer.clicks], view.size)
+        single = [placed.click for placed in answer.clicks if not placed.part]
+        instances = [part.instance for part in answer.parts]
+        drawn = overlays.draw(picture, writer.small, single, view.size, instances)
         _write_png(folder / written[1], drawn)
         if view.size[0] * view.size[1] <= images.MAX_PIXELS:
             written.append(f"{stem}.mask.png")
@@ -212,6 +243,7 @@ class RasterJob(Job):
             "window_rows": list(map(int, self._grid.rows)),
             "window_columns": list(map(int, self._grid.columns)),
             "windows": listed,
+            **self._parts(answer),
             "vectors": list(vectors),
             "polygons": count,
             "files": [*written, *vectors],
@@ -227,7 +259,7 @@ class RasterJob(Job):
         statuses = {one.status for one in parts}
         clicks = tuple(
             click._replace(x=(click.x + 0.5) * columns - 0.5, y=(click.y + 0.5) * rows - 0.5)
-            for click, _ in answer.clicks
+            for click, _, _ in answer.clicks
         )
         return Prediction(
             mask=np.zeros((0, 0), bool),
@@ -242,6 +274,14 @@ class RasterJob(Job):
             ),
             **lowest_scores(parts),
         )
+
+    def _parts(self, answer: _Answer) -> dict[str, Yaml]:
+        """The parts of the windows whose answers have several, in pixels of the raster; areas are those of the mask."""
+        rows, columns = self._view.scale
+        parts: list[Yaml] = [
+            {"window": one.number, **records.part_of(one.instance, (rows, columns))} for one in answer.parts
+        ]
+        return {"parts": parts} if parts else {}
 
     def _counts(self, answer: _Answer) -> list[str]:
         """The windows and the pixels without data, in words."""
@@ -258,8 +298,23 @@ class RasterJob(Job):
         return words
 
 
+def _placed(prediction: Prediction, window: Window, number: int) -> list[_Placed]:
+    """The clicks of a window's answer."""
+    parts = enumerate((one.clicks for one in prediction.instances), start=1)
+    numbered = [(click, part) for part, clicks in parts for click in clicks]
+    return [
+        _Placed(click._replace(x=click.x + window.column, y=click.y + window.row), number, part)
+        for click, part in numbered or [(click, 0) for click in prediction.clicks]
+    ]
+
+
+def _valid(instances: Sequence[Instance], valid: np.ndarray | None) -> Sequence[Instance]:
+    """Instances without the pixels that have no data."""
+    return instances if valid is None else [one.within(valid) for one in instances]
+
+
 def _without_mask(prediction: Prediction) -> Prediction:
-    return replace(prediction, mask=np.zeros((0, 0), bool))
+    return replace(prediction, mask=np.zeros((0, 0), bool), instances=())
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
@@ -272,7 +327,9 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 def object_layer(of_text: dict[str, Objects]) -> Layer:
     """The objects of all texts as a layer, see `Objects`."""
     parts = list(of_text.values())
+    shapes = np.concatenate([one.shapes for one in parts])
     fields = {
+        "id": np.arange(1, len(shapes) + 1),
         "query": np.repeat(np.array([*of_text], object), [len(one) for one in parts]),
         "pixels": np.concatenate([one.pixels for one in parts]),
         "area_m2": np.concatenate([one.areas for one in parts]),
@@ -280,22 +337,24 @@ def object_layer(of_text: dict[str, Objects]) -> Layer:
         "confidence": np.concatenate([one.confidences for one in parts]),
         "window": np.concatenate([one.windows for one in parts]),
         "windows": np.concatenate([one.joined for one in parts]),
+        "parts": np.concatenate([one.parts for one in parts]),
     }
-    return Layer(OBJECTS, np.concatenate([one.shapes for one in parts]), fields)
+    return writing.polygon_layer(OBJECTS, shapes, fields)
 
 
-def click_layer(of_text: dict[str, list[tuple[Click, int]]], view: "RasterView") -> Layer:
+def click_layer(of_text: dict[str, list[_Placed]], view: "RasterView") -> Layer:
     """The clicks of all texts as a layer of points; a click is on the center of a pixel of the view."""
     import shapely
 
-    listed = [(text, click, number) for text, clicks in of_text.items() for click, number in clicks]
+    listed = [(text, placed) for text, clicks in of_text.items() for placed in clicks]
     affine = view.transform
     assert affine is not None
-    places = np.array([(click.x + 0.5, click.y + 0.5) for _, click, _ in listed]).reshape(-1, 2)
+    places = np.array([(one.click.x + 0.5, one.click.y + 0.5) for _, one in listed]).reshape(-1, 2)
     shapes = shapely.points(vectors.apply(affine, places[:, 0], places[:, 1]))
     fields = {
-        "query": np.array([text for text, _, _ in listed], object),
-        "positive": np.array([click.positive for _, click, _ in listed], bool),
-        "window": np.array([number for _, _, number in listed], np.int64),
+        "query": np.array([text for text, _ in listed], object),
+        "positive": np.array([one.click.positive for _, one in listed], bool),
+        "window": np.array([one.window for _, one in listed], np.int64),
+        "part": np.array([one.part for _, one in listed], np.int64),
     }
     return Layer(CLICKS, shapes, fields, "Point")

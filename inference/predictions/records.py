@@ -103,12 +103,29 @@ def _parts(prediction: Prediction) -> dict[str, Yaml]:
     return {"parts": parts} if parts else {}
 
 
-def part_of(one: Instance) -> dict[str, Yaml]:
-    """One part of an answer; `box` is null if it has no pixel."""
+def part_of(one: Instance, scale: tuple[float, float] = (1.0, 1.0)) -> dict[str, Yaml]:
+    """One part of an answer; `box` is null if it has no pixel.
+
+    Args:
+        one: the part.
+        scale: pixels of the image in a row and in a column of what the models saw; the area is not scaled.
+    """
+    rows, columns = scale
+    box: list[Yaml] | None = None
+    if one.box is not None:
+        left, top, right, bottom = one.box
+        box = [left * columns, top * rows, (right + 1) * columns - 1, (bottom + 1) * rows - 1]
     return {
-        "clicks": [{"x": click.x, "y": click.y, "positive": click.positive} for click in one.clicks],
+        "clicks": [
+            {
+                "x": click.x * columns + (columns - 1) / 2,
+                "y": click.y * rows + (rows - 1) / 2,
+                "positive": click.positive,
+            }
+            for click in one.clicks
+        ],
         "area": one.area,
-        "box": None if one.box is None else list(one.box),
+        "box": box,
         "score": None if one.score is None else round(one.score, 6),
     }
 

@@ -47,8 +47,9 @@ def test_pixels_without_georeference(mask):
     assert json.loads(json.dumps(found)) == found
     assert found["coordinates_are"] == result.PIXELS
     assert [feature["properties"] for feature in found["features"]] == [
-        {"query": "the roof", "pixels": pixels, "area_m2": None, "score": 0.75, "confidence": 0.5}
-        for pixels in (500, 96)
+        {"id": number, "query": "the roof", "pixels": pixels, "area_m2": None, "score": 0.75}
+        | {"confidence": 0.5, "parts": 0}
+        for number, pixels in enumerate((500, 96), start=1)
     ]
     ell, square = shapes(found)
     assert ell.equals(shapely.union(shapely.box(10, 10, 30, 30), shapely.box(30, 10, 40, 20)))
