@@ -1,19 +1,22 @@
 """Lessons of the embedded VLM: a scene, questions about it and dense labels, as batches by step number."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import Qwen3VLProcessor
 
-from geoclick.clicks import Click
-from geoclick.codec import encode
-from geoclick.prompts import INSTRUCTIONS
 from geoclick.scenes import SIZE
 from geoclick.scenes.kinds import KINDS
-from geoclick.scenes.queries import ask
+from geoclick.train.embedded.lesson_turns import (
+    Turn,
+    counting_turn,
+    pointing_turn,
+    rotate_and_mirror,
+    varied_turn,
+)
 from geoclick.train.embedded.processor import MERGE, PATCH
 from geoclick.train.embedded.scene_cache import SceneCache, VisibleObject
 
@@ -25,9 +28,6 @@ PREFIX = ("<|im_start|>user\n<|vision_start|>", "<|image_pad|>", "<|vision_end|>
 ASSISTANT_TURN, END_OF_TURN = "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n"
 IGNORED = -100
 """Label of the tokens that no loss counts."""
-
-COUNTING = "How many: {query}"
-"""The counting question, answered with digits, or with `none`."""
 
 SHARES = {"json": 0.2, "counting": 0.25, "reasoning": 0.25}
 """Shares of the question forms in the last stage.
@@ -66,22 +66,11 @@ STAGES = (
 QUESTIONS_PER_IMAGE = (2, 4, 6)
 """By difficulty; with fewer questions per image, a batch has more images."""
 
-
-@dataclass(frozen=True)
-class Turn:
-    """A question and its answer.
-
-    Attributes:
-        question: the user's text.
-        answer: the assistant's text.
-        objects: indexes of the objects that the question is about.
-        point: the pixel (x, y) of the answer's click; None for a counting question.
-    """
-
-    question: str
-    answer: str
-    objects: list[int]
-    point: tuple[int, int] | None = None
+VARIED_QUESTIONS = 4
+"""Questions about an image of version 2."""
+VARIED_DIVISORS = {"compact": 6, "json": 16}
+"""By how much the questions of a step are divided to get the images of version 2, so that a step with the long answers
+of these takes about the time of any other."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +80,14 @@ class Lesson:
     Attributes:
         image: uint8 [256, 256, 3].
         turns: the questions and answers.
-        kinds, colors: classes of each patch, int64 [GRID, GRID]; on the ground 0 and -1.
+        kinds, colors: classes of each patch, int64 [GRID, GRID]; on the ground 0 and -1. The color of an object whose
+            color has no name is IGNORED.
         offsets: from the center of each patch to the click point of its object, in units of the image side,
             float32 [GRID, GRID, 2] as (x, y); NaN on the ground.
-        attention_targets: the share of each question's objects in each visual token, float32 [questions, tokens];
-            rows sum to 1, or to 0 without an object.
-        points: the click point of each question in units of the image side, float32 [questions, 2] as (x, y); NaN for
-            a counting question.
+        attention_targets: the share of the objects of each part of the answers, in the order of the turns, in each
+            visual token, float32 [parts, tokens]; rows sum to 1, or to 0 without an object.
+        points: the click point of each part in units of the image side, float32 [parts, 2] as (x, y); NaN for a
+            counting question.
     """
 
     image: np.ndarray
@@ -107,52 +97,6 @@ class Lesson:
     offsets: np.ndarray
     attention_targets: np.ndarray
     points: np.ndarray
-
-
-def rotate_and_mirror(item: VisibleObject, quarter_turns: int, mirror: bool) -> VisibleObject:
-    """An object after quarter turns (those of np.rot90) and, if `mirror`, a flip from left to right."""
-    x, y, (px, py), last = item.fact.x, item.fact.y, item.point, SIZE - 1
-    for _ in range(quarter_turns):
-        (x, y), (px, py) = (y, last - x), (py, last - px)
-    if mirror:
-        x, px = last - x, last - px
-    return VisibleObject(replace(item.fact, x=x, y=y), (px, py))
-
-
-def pointing_turn(
-    objects: Sequence[VisibleObject], rng: np.random.Generator, answer_format: str, reasoning: float
-) -> Turn | None:
-    """A question for one click, described by purpose with probability `reasoning`; None if there is none to ask."""
-    facts = [item.fact for item in objects]
-    query = ask(facts, rng, "reasoning" if rng.random() < reasoning else "referring")
-    if query is None:
-        return None
-    point = next(item.point for item in objects if item.fact.index == query.targets[0])
-    answer = encode([Click(*point)], family="qwen3_vl", answer_format=answer_format, image_size=(SIZE, SIZE))
-    return Turn(INSTRUCTIONS[answer_format].format(query=query.text), answer, list(query.targets), point)
-
-
-def counting_turn(objects: Sequence[VisibleObject], rng: np.random.Generator) -> Turn:
-    """A question for the number of objects of a kind, or of a kind and color; half of the time there are none."""
-    with_color = rng.random() < 0.5
-    visible = {(item.fact.kind, item.fact.color if with_color else None) for item in objects}
-    countable = {
-        (name, color)
-        for name, kind in KINDS.items()
-        for color in (kind.colors if with_color else (None,))
-        if not with_color or len(kind.colors) > 1
-    }
-    present, absent = (
-        sorted(pairs, key=lambda pair: (pair[0], pair[1] or ""))
-        for pairs in (visible & countable, countable - visible)
-    )
-    candidates = absent if absent and (not present or rng.random() < 0.5) else present
-    name, color = candidates[int(rng.integers(len(candidates)))]
-    counted = [
-        item.fact.index for item in objects if item.fact.kind == name and color in (None, item.fact.color)
-    ]
-    query = f"{color} {name}" if color else name
-    return Turn(COUNTING.format(query=query), str(len(counted)) if counted else "none", counted)
 
 
 def _dense_labels(
@@ -177,16 +121,17 @@ def _dense_labels(
     points = np.full((count, 2), np.nan, np.float32)
     for item in objects:
         number = item.fact.index + 1
-        kinds[number], colors[number] = KIND_INDEX[item.fact.kind], COLORS.index(item.fact.color)
+        kinds[number] = KIND_INDEX[item.fact.kind]
+        colors[number] = COLORS.index(item.fact.color) if item.fact.color else IGNORED
         points[number] = item.point
     centers = (np.arange(GRID, dtype=np.float32) + 0.5) * PATCH
     offsets = (points[owner].reshape(GRID, GRID, 2) - np.stack(np.meshgrid(centers, centers), -1)) / SIZE
     return kinds[owner].reshape(GRID, GRID), colors[owner].reshape(GRID, GRID), offsets
 
 
-def _attention_target(ids: np.ndarray, turn: Turn) -> np.ndarray:
+def _attention_target(ids: np.ndarray, objects: Sequence[int]) -> np.ndarray:
     """One row of `attention_targets` of a Lesson."""
-    inside = np.isin(ids, [index + 1 for index in turn.objects])
+    inside = np.isin(ids, [index + 1 for index in objects])
     pixels = inside.reshape(TOKEN_GRID, -1, TOKEN_GRID, PATCH * MERGE).sum((1, 3))
     return (pixels / max(inside.sum(), 1)).ravel().astype(np.float32)
 
@@ -197,7 +142,7 @@ def make_lesson(
     rng: np.random.Generator,
     form: str,
     questions: int,
-    reasoning: float = 0.0,
+    reasoning: float | None = 0.0,
 ) -> Lesson | None:
     """A scene of the cache, randomly rotated and mirrored, with its questions; None if there is nothing to ask.
 
@@ -207,7 +152,8 @@ def make_lesson(
         rng: source of randomness.
         form: an answer format, or `counting`.
         questions: number of questions.
-        reasoning: share of the pointing questions that describe the object by its purpose.
+        reasoning: share of the pointing questions that describe the object by its purpose; None for the tasks of
+            scenes of version 2, see `varied_turn`.
     """
     quarter_turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
     image, ids = np.rot90(cache.images[index], quarter_turns), np.rot90(cache.ids[index], quarter_turns)
@@ -218,17 +164,28 @@ def make_lesson(
         return None
     turns: list[Turn] = []
     for _ in range(questions):
-        turn = (
-            counting_turn(objects, rng)
-            if form == "counting"
-            else pointing_turn(objects, rng, form, reasoning)
-        )
+        if form == "counting":
+            turn: Turn | None = counting_turn(objects, rng)
+        elif reasoning is None:
+            turn = varied_turn(objects, rng, form)
+        else:
+            turn = pointing_turn(objects, rng, form, reasoning)
         if turn is None:
             return None
         turns.append(turn)
-    points = np.array([turn.point or (np.nan, np.nan) for turn in turns], np.float32) / SIZE
-    targets = np.stack([_attention_target(ids, turn) for turn in turns])
+    points = (
+        np.array([point or (np.nan, np.nan) for turn in turns for point in turn.points], np.float32) / SIZE
+    )
+    targets = np.stack([_attention_target(ids, part) for turn in turns for part in turn.objects])
     return Lesson(image.copy(), turns, *_dense_labels(ids, objects), targets, points)
+
+
+@dataclass(frozen=True)
+class VariedScenes:
+    """Scenes of version 2, and the share of the steps on them."""
+
+    cache: SceneCache
+    share: float
 
 
 class LessonBatches(Dataset[Batch]):
@@ -240,6 +197,8 @@ class LessonBatches(Dataset[Batch]):
         steps: number of steps of the run.
         questions: number of questions per batch.
         seed: of scenes and questions.
+        stages: the curriculum.
+        varied: scenes of version 2, if some of the steps are on them.
     """
 
     def __init__(
@@ -250,9 +209,11 @@ class LessonBatches(Dataset[Batch]):
         steps: int,
         questions: int,
         seed: int,
+        stages: Sequence[Stage] = STAGES,
+        varied: VariedScenes | None = None,
     ) -> None:
         self.caches, self.processor, self.steps, self.seed = caches, processor, steps, seed
-        self.questions = questions
+        self.questions, self.stages, self.varied = questions, stages, varied
         before, pad, after = (processor.tokenizer(text).input_ids for text in PREFIX)
         start = len(before)
         self.prefix = before + pad * TOKEN_GRID**2 + after
@@ -265,8 +226,11 @@ class LessonBatches(Dataset[Batch]):
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, step, 2])
+        if self.varied and rng.random() < self.varied.share:
+            return self._varied_batch(self.varied.cache, rng)
         rng = np.random.default_rng([self.seed, step])
-        stage = next(stage for stage in STAGES if step < stage.end * self.steps)
+        stage = next(stage for stage in self.stages if step < stage.end * self.steps)
         difficulty = int(rng.choice(3, p=stage.difficulties))
         in_json = stage.all_forms and rng.random() < SHARES["json"]
         reasoning = SHARES["reasoning"] if stage.all_forms else 0.0
@@ -280,8 +244,19 @@ class LessonBatches(Dataset[Batch]):
             lessons += [lesson] if lesson else []
         return self._collate(lessons)
 
+    def _varied_batch(self, cache: SceneCache, rng: np.random.Generator) -> Batch:
+        """A batch about scenes of version 2."""
+        form = "json" if rng.random() < SHARES["json"] else "compact"
+        images = max(1, self.questions // VARIED_DIVISORS[form])
+        lessons: list[Lesson] = []
+        while len(lessons) < images:
+            index = int(rng.integers(len(cache.objects)))
+            lesson = make_lesson(cache, index, rng, form, VARIED_QUESTIONS, reasoning=None)
+            lessons += [lesson] if lesson else []
+        return self._collate(lessons)
+
     def _collate(self, lessons: list[Lesson]) -> Batch:
-        tokens, labels = self._tokenize([turn for lesson in lessons for turn in lesson.turns])
+        tokens, labels, parts = self._tokenize([turn for lesson in lessons for turn in lesson.turns])
         next_position = int(self.prefix_positions.max()) + 1
         images = self.processor.image_processor(
             images=[lesson.image for lesson in lessons], return_tensors="pt"
@@ -291,6 +266,7 @@ class LessonBatches(Dataset[Batch]):
             "prefix_positions": self.prefix_positions[:, None].expand(-1, len(lessons), -1),
             "tokens": tokens,
             "labels": labels,
+            "parts": parts,
             "positions": (next_position + torch.arange(tokens.shape[1])).expand(3, *tokens.shape),
             "pixel_values": images["pixel_values"],
             "image_grid_thw": images["image_grid_thw"],
@@ -303,16 +279,25 @@ class LessonBatches(Dataset[Batch]):
             "offsets": torch.from_numpy(np.stack([lesson.offsets for lesson in lessons])).float(),
         }
 
-    def _tokenize(self, turns: list[Turn]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens [Q, L] of questions and answers, padded on the right, and labels, IGNORED outside the answers."""
+    def _tokenize(self, turns: list[Turn]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Questions and answers as tokens, [Q, L] each.
+
+        Returns:
+            The tokens, padded on the right; the labels, IGNORED outside the answers; and the part that each token of an
+            answer belongs to, counted over all answers of the batch, 0 outside the answers.
+        """
         tokenizer = self.processor.tokenizer
-        texts = [t for turn in turns for t in (turn.question + ASSISTANT_TURN, turn.answer + END_OF_TURN)]
-        encoded = tokenizer(texts).input_ids
-        pairs = list(zip(encoded[::2], encoded[1::2], strict=True))
+        questions = tokenizer([turn.question + ASSISTANT_TURN for turn in turns]).input_ids
+        encoded = tokenizer([turn.answer + END_OF_TURN for turn in turns], return_offsets_mapping=True)
+        pairs = list(zip(questions, encoded.input_ids, strict=True))
         shape = (len(pairs), max(len(question) + len(answer) for question, answer in pairs))
         tokens, labels = np.full(shape, tokenizer.pad_token_id), np.full(shape, IGNORED)
+        parts, first = np.zeros(shape, np.int64), 0
         for i, (question, answer) in enumerate(pairs):
             end = len(question) + len(answer)
             tokens[i, :end] = question + answer
             labels[i, len(question) : end] = answer
-        return torch.from_numpy(tokens), torch.from_numpy(labels)
+            ends = [token_end for _, token_end in encoded.offset_mapping[i]]
+            parts[i, len(question) : end] = first + turns[i].parts_of(ends)
+            first += len(turns[i].objects)
+        return torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(parts)

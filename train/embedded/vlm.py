@@ -2,6 +2,9 @@
 
     python -m train.embedded.vlm --config configs/embedded_vlm/default.yaml
 
+    python -m train.embedded.vlm --config configs/embedded_vlm/several.yaml
+
+The second command continues from the weights of the package with lessons whose answers are several points.
 The architecture is transformers' Qwen3-VL. During training, the vision tower also predicts the object in every patch
 and the offset to the object's center; these heads are dropped at the end. Rerun the same command to resume from the
 last checkpoint.
@@ -31,10 +34,12 @@ KIND = "embedded vlm"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The scenes to train on by difficulty, 0 to 2, and held-out scenes."""
+    """The scenes to train on by difficulty, 0 to 2, and held-out scenes; those of version 2 if they are used."""
 
     caches: "list[SceneCache]"
     held_out: "SceneCache"
+    varied: "SceneCache | None" = None
+    held_out_varied: "SceneCache | None" = None
 
 
 def run(options: EmbeddedVlmOptions) -> None:
@@ -68,7 +73,14 @@ def load_data(options: EmbeddedVlmOptions) -> TrainingData:
         )
         for difficulty, divisor in enumerate((6, 6, 1))
     ]
-    return TrainingData(caches, scene_cache.load(folder, count=200, seed=options.seed + 2000))
+    held_out = scene_cache.load(folder, count=200, seed=options.seed + 2000)
+    if not options.varied_share:
+        return TrainingData(caches, held_out)
+    varied = (
+        scene_cache.load(folder, count=count, seed=options.seed + offset, version=2)
+        for count, offset in ((options.varied_scenes, 1000), (200, 2000))
+    )
+    return TrainingData(caches, held_out, *varied)
 
 
 def train(
@@ -77,11 +89,17 @@ def train(
     """Run the remaining steps, with checkpoints and lines of the log at their intervals."""
     from torch.utils.data import DataLoader, Subset
 
-    from geoclick.train.embedded.lessons import LessonBatches
-    from geoclick.train.embedded.vlm_evaluation import pointing_accuracy
+    from geoclick.train.embedded.lessons import STAGES, LessonBatches, VariedScenes
+    from geoclick.train.embedded.vlm_evaluation import list_figures, pointing_accuracy
 
     lessons = LessonBatches(
-        data.caches, processor, steps=options.steps, questions=options.questions, seed=options.seed
+        data.caches,
+        processor,
+        steps=options.steps,
+        questions=options.questions,
+        seed=options.seed,
+        stages=STAGES[-1:] if options.start_from else STAGES,
+        varied=VariedScenes(data.varied, options.varied_share) if data.varied else None,
     )
     first, started = trainer.step, time.time()
     remaining = Subset(lessons, range(first, options.steps))
@@ -97,6 +115,8 @@ def train(
                 row["seconds_per_step"] = round((time.time() - started) / (step - first), 2)
                 if step % (4 * options.log_every) == 0 or last:
                     row["pointing_accuracy"] = pointing_accuracy(trainer.model, processor, data.held_out, 100)
+                    if data.held_out_varied:
+                        row |= list_figures(trainer.model, processor, data.held_out_varied, 100)
                 with (trainer.folder / "log.jsonl").open("a", encoding="utf-8") as log:
                     print(json.dumps(row), file=log)
                 bar.print(json.dumps(row))

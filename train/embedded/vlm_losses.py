@@ -78,7 +78,7 @@ def losses(
     answer = functional.cross_entropy(logits.float(), labels[in_answer])
     dense = _dense_loss(patch_head(outputs.visual).float(), batch)
     predicted = point_head(outputs.hidden[SUPERVISED_LAYERS[-1] + 1][:, :-1]).float()
-    errors = (predicted - batch["points"][:, None]).abs().mean(-1)[in_answer]
+    errors = (predicted[in_answer] - batch["points"][batch["parts"][:, 1:][in_answer]]).abs().mean(-1)
     errors = errors[~errors.isnan()]
     point = errors.mean() if len(errors) else predicted.sum() * 0
     return {
@@ -107,16 +107,17 @@ def _dense_loss(predicted: torch.Tensor, batch: Batch) -> torch.Tensor:
 def attention_loss(batch: Batch, attentions: Sequence[torch.Tensor]) -> torch.Tensor:
     """Mean cross-entropy of the attention of SUPERVISED_LAYERS against its targets, over the answers' tokens.
 
+    The target of a token is the object of the part of the answer that it belongs to.
+
     Learning which of many objects a question means is the slow part of learning to point; with this loss it takes a
     fraction of the steps. The attention layers are ordinary ones, and the model needs nothing of this afterwards.
     """
     start = int((batch["prefix_positions"][0, 0].diff() == 0).nonzero()[0])
-    targets = batch["attention_targets"]
     in_answer = batch["labels"][:, 1:] != IGNORED
+    targets = batch["attention_targets"][batch["parts"][:, 1:][in_answer]][:, None]
     layer_losses = []
     for layer in SUPERVISED_LAYERS:
-        weights = attentions[layer][:, ::3, :-1, start : start + targets.shape[1]]
+        weights = attentions[layer][:, ::3, :-1, start : start + targets.shape[-1]].transpose(1, 2)[in_answer]
         log_weights = weights.float().clamp_min(1e-6).log()
-        entropy = -(log_weights * targets[:, None, None]).sum(-1).mean(1)
-        layer_losses.append(entropy[in_answer].mean())
+        layer_losses.append(-(log_weights * targets).sum(-1).mean())
     return torch.stack(layer_losses).mean()

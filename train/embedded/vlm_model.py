@@ -1,8 +1,12 @@
 """The architecture of the embedded VLM, its initial weights, and the heads that exist during training only."""
 
-import torch
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+import json
+from pathlib import Path
 
+import torch
+from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+from geoclick.errors import UsageError
 from geoclick.train.embedded.lessons import COLORS, KIND_INDEX
 from geoclick.train.embedded.processor import MERGE, PATCH, SIDE
 
@@ -65,6 +69,32 @@ def build_model(vocabulary: int, special: dict[str, int]) -> Qwen3VLForCondition
     positions = sinusoidal_positions(SIDE // PATCH, VISION_WIDTH)
     model.model.visual.pos_embed.weight.data.copy_(positions)
     return model
+
+
+def load_weights(model: Qwen3VLForConditionalGeneration, folder: Path, tokenizer: Qwen2Tokenizer) -> None:
+    """Load the weights of the folder of an embedded VLM into a model.
+
+    Raises:
+        UsageError: the folder holds no such model, or one of another tokenizer or architecture.
+    """
+    if not (folder / "tokenizer.json").exists() or not (folder / "model.safetensors").exists():
+        raise UsageError(f"{folder} is not the folder of an embedded VLM; name the folder model of its run.")
+    other = Qwen2Tokenizer.from_pretrained(folder)
+    if other.get_vocab() != tokenizer.get_vocab() or _merges(other) != _merges(tokenizer):
+        raise UsageError(
+            f"{folder} has another tokenizer than this version trains with; train from random weights."
+        )
+    loaded = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    try:
+        model.load_state_dict(loaded.state_dict())
+    except RuntimeError as error:
+        raise UsageError(
+            f"{folder} has another architecture than the embedded VLM; train from random weights."
+        ) from error
+
+
+def _merges(tokenizer: Qwen2Tokenizer) -> str:
+    return json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"])
 
 
 def sinusoidal_positions(side: int, width: int) -> torch.Tensor:

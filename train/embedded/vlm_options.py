@@ -16,6 +16,17 @@ class EmbeddedVlmOptions:
         help="full scenes to train on; two sets of easier scenes, each of a sixth of that, are added",
         minimum=6,
     )
+    varied_scenes: int = option(
+        8000, help="scenes of version 2 to train on, where varied_share is above 0", minimum=1
+    )
+    varied_share: float = option(
+        0.0, help="share of the steps on scenes of version 2, with answers of several points"
+    )
+    start_from: str | None = option(
+        None,
+        help="folder of an embedded VLM to continue from, without the stages of easy scenes; otherwise the weights "
+        "are random",
+    )
     steps: int = option(1700, help="optimizer steps", minimum=1)
     questions: int = option(144, help="questions per step, several about each image", minimum=1)
     learning_rate: float = option(1.5e-3, help="peak learning rate")
@@ -24,5 +35,5 @@ class EmbeddedVlmOptions:
     threads: int = option(1, help="CPU threads; one more process prepares the batches", minimum=1)
     save_every: int = option(100, help="steps between checkpoints", minimum=1)
     log_every: int = option(
-        50, help="steps between log lines; every fourth has the pointing accuracy", minimum=1
+        50, help="steps between log lines; every fourth has figures on held-out scenes", minimum=1
     )

@@ -11,7 +11,7 @@ from geoclick.train.embedded.lessons import Batch
 from geoclick.train.embedded.optimizers import matrix_and_other
 from geoclick.train.embedded.processor import SPECIAL
 from geoclick.train.embedded.vlm_losses import WEIGHTS, losses
-from geoclick.train.embedded.vlm_model import auxiliary_heads, build_model
+from geoclick.train.embedded.vlm_model import auxiliary_heads, build_model, load_weights
 from geoclick.train.embedded.vlm_options import EmbeddedVlmOptions
 
 
@@ -28,7 +28,10 @@ class VlmTrainer:
         self.device = devices.choose(options.device)
         tokenizer = processor.tokenizer
         special = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
-        self.model = build_model(len(tokenizer), special).to(self.device)
+        self.model = build_model(len(tokenizer), special)
+        if options.start_from:
+            load_weights(self.model, Path(options.start_from), tokenizer)
+        self.model.to(self.device)
         self.model.set_attn_implementation("eager")  # twice as fast with short sequences in bfloat16 on a CPU
         self.heads = auxiliary_heads().to(self.device)
         self.parameters = [*self.model.parameters(), *self.heads.parameters()]
@@ -39,6 +42,7 @@ class VlmTrainer:
             self.parameters,
             learning_rate=options.learning_rate,
             weight_decay=0.01,
+            single_precision=not devices.has_bfloat16(self.device),
         )
         self.schedules = training_state.one_cycle(self.optimizers, options.learning_rate, options.steps)
         self.step = int(training_state.resume(self.folder, self._stateful(), {"step": 0})["step"])
@@ -55,7 +59,8 @@ class VlmTrainer:
     def train_step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Run one optimizer step and return the losses by name."""
         batch = {name: values.to(self.device, non_blocking=True) for name, values in batch.items()}
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        in_half = devices.has_bfloat16(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=in_half):
             by_name = losses(self.model, self.heads, batch)
         weighted = (WEIGHTS[name] * loss for name, loss in by_name.items())
         loss = sum(weighted, torch.zeros((), device=self.device))
