@@ -54,15 +54,9 @@ def read_folder(folder: Path, architecture: SamConfig | None = None) -> Sam:
             f"{folder} does not hold a complete SAM (config.json and model.safetensors); install the package again "
             "or train the model again."
         ) from error
-    if architecture and config != architecture:
-        pairs = zip(
-            dataclasses.asdict(config).items(), dataclasses.asdict(architecture).values(), strict=True
-        )
-        reason = next(
-            f"{key} is {own} instead of {expected}" for (key, own), expected in pairs if own != expected
-        )
+    if architecture and (difference := _difference(config, architecture)):
         raise GeoClickError(
-            f"{folder} holds a SAM of another architecture ({reason}); give a folder of this one."
+            f"{folder} holds a SAM of another architecture ({difference}); give the folder of one that fits."
         )
     sam = build(config)
     reason = first_mismatch(sam, state)
@@ -77,6 +71,15 @@ def read_folder(folder: Path, architecture: SamConfig | None = None) -> Sam:
 def _read_config(folder: Path) -> SamConfig:
     numbers = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return SamConfig(**numbers | {"global_blocks": tuple(numbers["global_blocks"])})
+
+
+def _difference(config: SamConfig, expected: SamConfig) -> str | None:
+    """The first value in which two architectures differ, in words; None if they are equal."""
+    values, wanted = dataclasses.asdict(config), dataclasses.asdict(expected)
+    return next(
+        (f"{key} is {values[key]} instead of {wanted[key]}" for key in wanted if values[key] != wanted[key]),
+        None,
+    )
 
 
 def write_folder(sam: Sam, config: SamConfig, folder: Path) -> None:
