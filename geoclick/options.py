@@ -191,8 +191,9 @@ class DecodingOptions(SegmenterOptions):
 
     decode: str = option(
         "replay",
-        choices=("replay", "joint"),
-        help="replay: click by click with mask feedback; joint: all clicks in one prompt",
+        choices=("replay", "joint", "first"),
+        help="replay: click by click with mask feedback; joint: all clicks of a part in one prompt; first: only the "
+        "first click of an answer, to see what the others add",
     )
 
 

@@ -22,8 +22,9 @@ from geoclick.segmenters.clicking import ScoredMask
 from geoclick.vlms import Vlm
 from geoclick.yaml_file import Yaml
 
-DECODE = {"replay": clicking.replay_final, "joint": clicking.joint}
-"""`replay` decodes click by click and feeds the last mask back, as in the synthesis; `joint` takes one prompt."""
+DECODE = {"replay": clicking.replay_final, "joint": clicking.joint, "first": clicking.replay_final}
+"""`replay` decodes click by click and feeds the last mask back, as in the synthesis; `joint` takes one prompt; `first`
+decodes the first click of an answer only, which shows what the others add."""
 
 REPEATED = "repeated"
 """The reason for dropping a click that repeats an earlier one, or a part."""
@@ -136,6 +137,11 @@ def refusal(size: tuple[int, int]) -> str:
     if max(size) > MAX_ASPECT * min(size):
         return f"An image of {size[1]}x{size[0]} pixels is too narrow for the segmenter; cut it into pieces."
     return ""
+
+
+def first_click(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The first part with its first click only, or with its box and no click; none of no parts."""
+    return tuple(replace(part, clicks=part.clicks[: 0 if part.box else 1]) for part in parts[:1])
 
 
 def embed(segmenter: Segmenter, images: Sequence[np.ndarray]) -> list[Embedding]:
@@ -253,6 +259,13 @@ def _together(answers: Sequence[Prediction], votes: Votes) -> Prediction:
     return replace(prediction, confidence=confidence.of(prediction))
 
 
+def _first_click_of(answer: Answer) -> Answer:
+    """An answer of the first click only."""
+    parts = first_click(answer.prompts)
+    clicks = tuple(click for part in parts for click in part.clicks)
+    return replace(answer, clicks=clicks, objects=parts if any(part.box for part in parts) else ())
+
+
 def _decode_replies(
     backend: Backend,
     segmenter: Segmenter,
@@ -267,6 +280,8 @@ def _decode_replies(
         for n, (i, reply) in enumerate(replies)
         if not reply.error
     }
+    if decode == "first":
+        answers = {n: _first_click_of(answer) for n, answer in answers.items()}
     errors = {n: box_refusal(answer, segmenter) for n, answer in answers.items()}
     distinct = dict.fromkeys((replies[n][0], answers[n].prompts) for n in answers if not errors[n])
     decoded = decode_objects(

@@ -126,7 +126,7 @@ def load(
         segmenter: `embedded`, or a name with a checkpoint, see `geoclick.segmenters.NAMES`.
         checkpoint: weights of the segmenter, a `.pth` file.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        decode: `replay` or `joint`, see `generative.DECODE`.
+        decode: `replay`, `joint` or `first`, see `generative.DECODE`.
         pixels: smallest and largest area of the resized image; None takes the model's.
         quantise: `nf4` loads the VLM in 4 bits, `auto` does if the adapter was trained so, `none` does not.
         generation: how answers are generated; None takes the most likely tokens, in the model's answer format.

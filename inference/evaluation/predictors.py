@@ -132,7 +132,7 @@ class Oracle:
 
     Attributes:
         segmenter: decodes the clicks.
-        decode: how, `replay` or `joint`.
+        decode: how, see `generative.DECODE`.
         store: folder of the click store.
         clicks: of each sample, by its id, in parts.
     """
@@ -333,6 +333,8 @@ def _decode(
     from geoclick.codec import Part
     from geoclick.inference import generative
 
+    if decode == "first":
+        answers = [tuple(clicks[:1] for clicks in parts[:1]) for parts in answers]
     sizes = [(image.shape[0], image.shape[1]) for image in images]
     errors = [generative.refusal(size) for size in sizes]
     possible = [() if error else parts for error, parts in zip(errors, answers, strict=True)]

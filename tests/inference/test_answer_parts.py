@@ -40,7 +40,7 @@ def predict(segmenter, image, *texts, **options):
 FIRST, SECOND, THIRD = "+(200,300) -(900,900)", "+(700,500)", "+(300,800) +(400,700) -(100,100)"
 
 
-@pytest.mark.parametrize("decode", generative.DECODE)
+@pytest.mark.parametrize("decode", ["replay", "joint"])
 def test_parts_in_one_batch_are_those_that_are_decoded_alone(segmenter, image, decode):
     alone = predict(segmenter, image, FIRST, SECOND, THIRD, decode=decode)
     (both, together, none) = predict(
@@ -59,6 +59,18 @@ def test_parts_in_one_batch_are_those_that_are_decoded_alone(segmenter, image, d
     (only,) = alone[0].objects
     assert (only.clicks, only.score) == (alone[0].clicks, alone[0].score)
     np.testing.assert_array_equal(only.in_image(SIZE), alone[0].mask)
+
+
+def test_the_first_click_alone_can_be_decoded(segmenter, image):
+    texts = [FIRST, f"{SECOND}; {FIRST}", "none"]
+    first, second, none = predict(segmenter, image, *texts, decode="first")
+    alone = predict(segmenter, image, "+(200,300)", SECOND, "none")
+    for prediction, expected in zip((first, second, none), alone, strict=True):
+        np.testing.assert_array_equal(prediction.mask, expected.mask)
+        assert prediction.clicks == expected.clicks
+        assert prediction.status == expected.status
+        assert prediction.instances == ()
+    assert first.text == FIRST
 
 
 def test_instances_of_a_vote_lie_within_it(segmenter, image):
