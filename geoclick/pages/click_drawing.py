@@ -120,7 +120,8 @@ def panel(
         pen.rectangle(corners, outline=POSITIVE, width=line)
     radius = marker_radius(longest)
     if instances:
-        _draw_numbered(picture, instances, scale, radius)
+        # Smaller, since objects of a kind are often small.
+        _draw_numbered(picture, instances, scale, max(6, longest // 56))
     else:
         _draw_clicks(picture, clicks, (0, 0), scale, radius)
     return np.asarray(picture)

@@ -96,6 +96,37 @@ def test_the_iou_is_that_of_the_mask_that_inference_decodes(vlm, samples, decode
     assert len({result.iou for result in found}) > 3
 
 
+@pytest.mark.parametrize("decode", ["replay", "joint"])
+def test_parts_are_decoded_in_one_batch_and_rewarded_by_their_union_and_all_their_clicks(
+    vlm, samples, decode, monkeypatch
+):
+    segmenter, rows = tiny.sam_segmenter(), []
+    alone = ["+(200,300) -(20,900)", "+(500,300)", "+(700,700)"]
+    texts = ["; ".join(alone), f"{alone[0]}; {alone[0]}", "; ".join(alone[1:])]
+    one = samples[0]
+    masks_of = [
+        decode_objects(segmenter, [one.read_image()], [answer.prompts], decode=decode)[0].mask
+        for answer in read_answers(vlm, alone, [one.size] * 3, answer_format="compact")
+    ]
+    run = segmenter.decode
+
+    def counted(embeddings, prompts, *, multimask):
+        rows.append(len(prompts))
+        return run(embeddings, prompts, multimask=multimask)
+
+    monkeypatch.setattr(segmenter, "decode", counted)
+    found = score(vlm, [one] * 3, texts, segmenter, decode)
+    # Three, one and two parts; all first clicks come before the second ones, or prompts by their number of clicks.
+    assert sorted(count for count in rows if count) == ([2, 6] if decode == "replay" else [2, 4])
+    unions = [masks_of[0] | masks_of[1] | masks_of[2], masks_of[0], masks_of[1] | masks_of[2]]
+    for result, union in zip(found, unions, strict=True):
+        assert result.iou == pytest.approx(masks.iou(union, one.mask), abs=2 / SIDE**2)
+    assert [result.clicks for result in found] == [4, 2, 2]
+    assert rewards.economy(found) == [r.iou / clicks for r, clicks in zip(found, (4, 2, 2), strict=True)]
+    assert rewards.format(found) == [1.0, 0.0, 1.0]
+    assert [result.status for result in found] == ["ok", "repaired", "ok"]
+
+
 def test_batched_is_one_by_one_with_and_without_a_cache(vlm, samples):
     asked = [one for one in samples for _ in TEXTS]
     texts = TEXTS * len(samples)
