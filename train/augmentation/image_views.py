@@ -91,7 +91,7 @@ class ShownImage(NamedTuple):
 
 
 def shown_images(row: Mapping[str, Any]) -> list[ShownImage]:
-    """The images of a row; its `size` is one pair, or a list of pairs for several images, its `view` of one."""
-    if len(row["images"]) == 1:
-        return [ShownImage(row["images"][0], tuple(row["size"]), row.get("view", FULL_IMAGE))]
-    return [ShownImage(path, tuple(size)) for path, size in zip(row["images"], row["size"], strict=True)]
+    """The images of a row, which may have none; its `view` is that of all of them."""
+    sizes = zip(row["size"][::2], row["size"][1::2], strict=True)
+    view = row.get("view", FULL_IMAGE)
+    return [ShownImage(path, size, view) for path, size in zip(row["images"], sizes, strict=True)]

@@ -1,16 +1,17 @@
 """Rows to a padded batch: what TRL's vision collator makes, without its chat templates and repeated image work."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from geoclick.train.augmentation.image_views import shown_images
+from geoclick.train.augmentation.image_views import ShownImage, shown_images
 from geoclick.train.data.rows import TrainingRow
 from geoclick.train.data.vision_features import VisionFeatures, encoder_outputs
-from geoclick.vlms.encoding import expand_image, process_images
+from geoclick.vlms.encoding import process_images
 from geoclick.vlms.processor import Processor
 
 IGNORED = -100
@@ -40,13 +41,16 @@ class ClickCollator:
 
         Returns:
             `input_ids`, `attention_mask`, `mm_token_type_ids` (1 on image tokens) and `labels` (-100 outside
-            the answer), int64 [N, L]; `image_grid_thw` [N, 3]; and `pixel_values` or, with cached features,
-            `mm_encoder_outputs`.
+            the answer), int64 [N, L]; if the rows have images, `image_grid_thw` [images, 3], and `pixel_values` or,
+            with cached features, `mm_encoder_outputs`.
         """
-        batch = self._images(rows)
+        shown = [shown_images(row) for row in rows]
+        batch = self._images([image for images in shown for image in images])
+        counts = iter((batch.get("image_grid_thw", torch.empty(0, 3)).prod(1) // self.merge).tolist())
         ids, labels = [], []
-        for row, grid in zip(rows, batch["image_grid_thw"], strict=True):
-            prompt = expand_image(row["prompt_ids"], self.image_token, int(grid.prod()) // self.merge)
+        for row, images in zip(rows, shown, strict=True):
+            tokens = list(islice(counts, len(images)))
+            prompt = expand_images(row["prompt_ids"], self.image_token, tokens)
             answer = row["completion_ids"]
             ids.append(torch.tensor(prompt + answer))
             labels.append(torch.tensor([IGNORED] * len(prompt) + answer))
@@ -63,11 +67,24 @@ class ClickCollator:
             ),
         }
 
-    def _images(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
-        shown = [shown_images(row)[0] for row in rows]
+    def _images(self, shown: Sequence[ShownImage]) -> dict[str, Any]:
+        if not shown:
+            return {}
         if self.features is not None:
             chosen = [self.features[image.path] for image in shown]
             grid = torch.stack([f.grid for f in chosen])
             return {"image_grid_thw": grid, "mm_encoder_outputs": encoder_outputs(chosen)}
         pixels = [image.read() for image in shown]
         return process_images(self.processor, pixels)
+
+
+def expand_images(ids: Sequence[int], image_token: int, counts: Sequence[int]) -> list[int]:
+    """Tokens with each image token repeated, once for each visual token of its image.
+
+    Args:
+        ids: with one image token for each image.
+        image_token: the placeholder.
+        counts: visual tokens of each image.
+    """
+    images = iter(counts)
+    return [token for one in ids for token in [one] * (next(images) if one == image_token else 1)]

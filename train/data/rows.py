@@ -23,9 +23,9 @@ class TrainingRow(TypedDict):
     """What the collators take.
 
     Attributes:
-        images: the path of the image.
-        size: [height, width] of the image in pixels.
-        prompt_ids: tokens of the prompt, one image token for the image.
+        images: the paths of the images in the order of their image tokens; there may be none.
+        size: height and width of the first image in pixels, then those of the next one.
+        prompt_ids: tokens of the prompt, one image token for each image.
         completion_ids: tokens of the answer.
         view: what an augmented row shows of the image.
     """

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from geoclick.train.augmentation.image_views import shown_images
+from geoclick.train.augmentation.image_views import ShownImage, shown_images
 from geoclick.train.data.collator import IGNORED
 from geoclick.train.data.rows import TrainingRow
 from geoclick.train.data.vision_features import VisionFeatures, encoder_outputs
@@ -36,9 +36,9 @@ class PackedCollator:
             `input_ids`, `labels` (-100 outside the answers) and `attention_mask` (ones), int64 [1, T];
             `position_ids` [4, 1, T], the place in the sample and its rotary positions in time, height and width;
             `logits_to_keep` [K], the positions whose next token is a label, and `shift_labels` [1, K], those labels;
-            `sample_lengths`, N numbers, and `cu_seq_lens`, int32 [N + 1], where samples begin. Either
-            `mm_encoder_outputs`, or `pixel_values` and `image_grid_thw` of the distinct images, and `image_index`,
-            the image of each image place.
+            `sample_lengths`, N numbers, and `cu_seq_lens`, int32 [N + 1], where samples begin. If the rows have
+            images, either `mm_encoder_outputs`, or `pixel_values` and `image_grid_thw` of the distinct images, and
+            `image_index`, the image of each image place.
         """
         (pack,) = packs
         batch, grids = self._images(pack)
@@ -73,8 +73,11 @@ class PackedCollator:
         shown = [shown_images(row) for row in pack]
         places = [image for row in shown for image in row]
         distinct = list(dict.fromkeys(places))
-        batch: dict[str, Any]
-        if self.features is not None:
+        batch: dict[str, Any] = {}
+        grid_of: dict[ShownImage, torch.Tensor] = {}
+        if not places:
+            pass
+        elif self.features is not None:
             grid_of = {image: self.features[image.path].grid for image in distinct}
             chosen = [self.features[image.path] for image in places]
             batch = {"mm_encoder_outputs": encoder_outputs(chosen)}
@@ -84,7 +87,8 @@ class PackedCollator:
             grid_of = dict(zip(distinct, batch["image_grid_thw"], strict=True))
             order = {image: index for index, image in enumerate(distinct)}
             batch["image_index"] = [order[image] for image in places]
-        return batch, [torch.stack([grid_of[image] for image in row]) for row in shown]
+        none = torch.empty(0, 3, dtype=torch.int64)
+        return batch, [torch.stack([grid_of[image] for image in row]) if row else none for row in shown]
 
 
 def with_positions(

@@ -74,7 +74,7 @@ def test_a_row_may_show_several_images(case):
     one, two = pack[0], pack[1]
     both = {
         "images": one["images"] + two["images"],
-        "size": [one["size"], two["size"]],
+        "size": one["size"] + two["size"],
         "prompt_ids": one["prompt_ids"] + two["prompt_ids"],
         "completion_ids": two["completion_ids"],
     }
