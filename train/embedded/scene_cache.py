@@ -78,8 +78,7 @@ def load(folder: Path, *, count: int, seed: int, difficulty: int = 2, version: i
     if not index.exists():
         with output_folder.locked(folder / output_folder.LOCK, folder, "embedded", patience=PATIENCE):
             if not index.exists():
-                starts = range(0, count, CHUNK)
-                seeds = [[(seed, difficulty, i) for i in range(a, min(a + CHUNK, count))] for a in starts]
+                seeds = [(seed, difficulty, i) for i in range(count)]
                 _build(folder, seeds, difficulty, version)
     rows = json.loads(index.read_text(encoding="utf-8"))
     objects = tuple(tuple(VisibleObject(Fact(*row[:-2]), tuple(row[-2:])) for row in scene) for scene in rows)
@@ -88,17 +87,18 @@ def load(folder: Path, *, count: int, seed: int, difficulty: int = 2, version: i
     )
 
 
-def _build(folder: Path, seeds: list[list[tuple[int, ...]]], difficulty: int, version: int) -> None:
-    """Render scenes, given by their seeds in chunks, into a folder."""
-    count, starts = sum(map(len, seeds)), range(0, CHUNK * len(seeds), CHUNK)
+def _build(folder: Path, seeds: Sequence[tuple[int, ...]], difficulty: int, version: int) -> None:
+    """Render the scenes of some seeds into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    count, starts = len(seeds), range(0, len(seeds), CHUNK)
+    chunks = [seeds[start : start + CHUNK] for start in starts]
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, SIZE, SIZE, 3))
     ids = np.lib.format.open_memmap(folder / "ids.npy", "w+", np.uint8, (count, SIZE, SIZE))
     index: list[list[Row]] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        chunks = pool.map(_render_scenes, seeds, repeat(difficulty), repeat(version))
-        pairs = zip(starts, chunks, strict=True)
-        for start, (rendered, maps, objects) in track(pairs, "render scenes", len(seeds)):
+        results = pool.map(_render_scenes, chunks, repeat(difficulty), repeat(version))
+        pairs = zip(starts, results, strict=True)
+        for start, (rendered, maps, objects) in track(pairs, "render scenes", len(chunks)):
             images[start : start + len(rendered)], ids[start : start + len(maps)] = rendered, maps
             index += objects
     images.flush()
