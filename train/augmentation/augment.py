@@ -155,6 +155,7 @@ def _training_row(row: RawRow, example: Example) -> TrainingRow:
         "size": row["size"],
         "prompt_ids": example.prompt_ids,
         "completion_ids": example.completion_ids,
+        "kind": row["kind"],
     }
 
 

@@ -12,6 +12,7 @@ from geoclick import chat_rows, store
 from geoclick.chat_rows import ChatRow, ImagePaths
 from geoclick.errors import GeoClickError
 from geoclick.train.augmentation.image_views import ImageView
+from geoclick.train.data import task_weights
 from geoclick.vlms import encoding
 from geoclick.vlms.loading import Vlm
 
@@ -28,6 +29,7 @@ class TrainingRow(TypedDict):
         prompt_ids: tokens of the prompt, one image token for each image.
         completion_ids: tokens of the answer.
         view: what an augmented row shows of the image.
+        kind: of its answer, see `geoclick.train.data.task_weights`; other rows than clicks have none.
     """
 
     images: list[str]
@@ -35,6 +37,7 @@ class TrainingRow(TypedDict):
     prompt_ids: list[int]
     completion_ids: list[int]
     view: NotRequired[ImageView]
+    kind: NotRequired[str]
 
 
 class RawRow(TrainingRow):
@@ -107,6 +110,7 @@ def build(
         examples = encoding.encode_examples(vlm.processor, chats)
         for one, path, example in zip(block, images, examples, strict=True):
             values = {"images": [path], "size": list(one.size), **example._asdict()}
+            values["kind"] = task_weights.kind_of(one.parts)
             if raw:
                 values |= _raw_values(one)
             for name, value in values.items():

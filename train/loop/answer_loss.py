@@ -1,4 +1,4 @@
-"""The loss of click answers: its mean over tokens or over samples, with label smoothing or without.
+"""The loss of click answers: its mean over tokens or over samples, weighted by tasks, with label smoothing or not.
 
 TRL's trainer computes a loss from the log-probabilities of the answers' tokens and a count over all processes and
 accumulated batches. Here those log-probabilities get weights and the count is that of samples, so that the result does
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from geoclick.train.data.collator import IGNORED
+from geoclick.train.data.task_weights import TASK_WEIGHTS
 
 if TYPE_CHECKING:
     from transformers.modeling_outputs import ModelOutput
@@ -26,19 +28,49 @@ def sample_count(batch: Batch) -> int:
     return len(batch["cu_seq_lens"]) - 1 if "cu_seq_lens" in batch else len(batch["input_ids"])
 
 
-def sample_weights(batch: Batch) -> torch.Tensor:
-    """For each token that follows another, one over the number of answer tokens of its sample.
-
-    Returns:
-        [1, K] for a packed batch, one weight for each label; [N, L - 1] for a padded one.
-    """
+def answer_lengths(batch: Batch) -> torch.Tensor:
+    """The number of answer tokens of each sample, int64 [N]."""
     is_answer = batch["labels"] != IGNORED
     if "cu_seq_lens" not in batch:
-        return is_answer.sum(1, keepdim=True).clamp(min=1).reciprocal().expand(-1, is_answer.shape[1] - 1)
+        return is_answer.sum(1)
     lengths = batch["cu_seq_lens"].diff()
-    sample = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
-    counts = torch.bincount(sample[is_answer[0]], minlength=len(lengths))
-    return counts.clamp(min=1).reciprocal()[sample[1:][batch["logits_to_keep"]]][None]
+    return torch.bincount(_sample_of_token(batch)[is_answer[0]], minlength=len(lengths))
+
+
+def weights_of(batch: Batch, average: str) -> torch.Tensor | None:
+    """The weight of the sample of each token that follows another, over its number of answer tokens for `samples`.
+
+    Args:
+        batch: packed or padded; `sample_weights` are those of tasks.
+        average: `tokens` or `samples`.
+
+    Returns:
+        [1, K] for a packed batch, one weight for each label; [N, L - 1] for a padded one. None if all are equal.
+    """
+    given = batch.get(TASK_WEIGHTS)
+    if average == "tokens" and given is None:
+        return None
+    lengths = answer_lengths(batch)
+    ones = [1.0] * len(lengths)
+    weights = torch.tensor(ones if given is None else given, dtype=torch.float32, device=lengths.device)
+    if average == "samples":
+        weights = weights / lengths.clamp(min=1)
+    if "cu_seq_lens" not in batch:
+        return weights[:, None].expand(-1, batch["labels"].shape[1] - 1)
+    return weights[_sample_of_token(batch)[1:][batch["logits_to_keep"]]][None]
+
+
+def total_weight(batch: Batch, average: str) -> torch.Tensor:
+    """What the sum of a batch's weighted losses is divided by: the weights of its answer tokens, or of its samples."""
+    given = batch.get(TASK_WEIGHTS)
+    count = answer_lengths(batch) if average == "tokens" else torch.ones(sample_count(batch))
+    return count.sum() if given is None else (count.cpu() * torch.tensor(given)).sum()
+
+
+def _sample_of_token(batch: Batch) -> torch.Tensor:
+    """The sample of each token of a pack, int64 [T]."""
+    lengths = batch["cu_seq_lens"].diff()
+    return torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
 
 
 @dataclass
@@ -76,7 +108,7 @@ class AnswerModel:
     Attributes:
         model: the model, wrapped or not.
         labels: of the batch, int64 [N, L].
-        weights: as `sample_weights` makes them, or None for equal ones.
+        weights: as `weights_of` makes them, or None for equal ones.
     """
 
     model: nn.Module
@@ -108,13 +140,14 @@ class AnswerModel:
 
 
 class AnswerLossMixin:
-    """A trainer whose loss is the mean over tokens or over samples.
+    """A trainer whose loss is the mean over tokens or over samples, weighted by tasks or not.
 
     Attributes:
         loss_average: `tokens` or `samples`.
     """
 
     loss_average: str = "tokens"
+    accelerator: Accelerator
 
     def compute_loss(
         self,
@@ -124,15 +157,18 @@ class AnswerLossMixin:
         num_items_in_batch: Count = None,
     ) -> torch.Tensor:
         """TRL's loss and metrics, with the weights of the average."""
-        weights = sample_weights(inputs) if self.loss_average == "samples" else None
-        answers = AnswerModel(model, inputs["labels"], weights)
+        answers = AnswerModel(model, inputs["labels"], weights_of(inputs, self.loss_average))
+        inputs = {name: value for name, value in inputs.items() if name != TASK_WEIGHTS}
         loss: torch.Tensor = super().compute_loss(  # type: ignore[misc]
             answers, inputs, return_outputs, num_items_in_batch
         )
         return loss
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Count:
-        """What the sum of a step's losses is divided by: answer tokens, or samples, over all processes."""
+        """What the sum of a step's losses is divided by, over all processes: see `total_weight`."""
+        if batch_samples and TASK_WEIGHTS in batch_samples[0]:
+            own = sum(total_weight(batch, self.loss_average) for batch in batch_samples)
+            return self.accelerator.gather(torch.as_tensor(own).to(device).reshape(1)).sum()
         if self.loss_average == "samples":
             counts = [torch.zeros(sample_count(batch)) for batch in batch_samples]
             batch_samples = [{"labels": count, "shift_labels": count} for count in counts]

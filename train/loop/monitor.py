@@ -18,6 +18,7 @@ from geoclick.inference.evaluation import results, scoring
 from geoclick.pages import click_drawing
 from geoclick.scoring.records import Record
 from geoclick.segmenters import Segmenter
+from geoclick.train.loop.held_out_loss import HeldOutLoss
 from geoclick.vlms.loading import Vlm
 
 LogEntry = Mapping[str, float]
@@ -43,6 +44,7 @@ class Monitor:
         every: steps between evaluations.
         patience: evaluations without a better mIoU after which the run stops; 0 never.
         batch_size: answers that a process generates at once.
+        loss: on the rows of the samples.
     """
 
     vlm: Vlm
@@ -53,6 +55,7 @@ class Monitor:
     every: int
     patience: int
     batch_size: int = 16
+    loss: HeldOutLoss | None = None
 
     def evaluate(self, model: PreTrainedModel, rank: int, processes: int) -> list[Record]:
         """The records of all samples, as `geoclick evaluate` writes them; every process must call it.
