@@ -12,6 +12,9 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 from geoclick.errors import GeoClickError, first_line
 from geoclick.train.loop import checks
 
+PUSH = ("push_to_hub", "hub_private_repo")
+"""Options of TRL that its trainer does not get."""
+
 EVALUATION_BATCH = 16
 """Answers that a process generates at once in an evaluation, by default."""
 
@@ -29,6 +32,8 @@ def trl_arguments(trl_class: str, trl_options: dict[str, Any], **ours: Any) -> T
     """
     cuda = torch.cuda.is_available() and not trl_options.get("use_cpu", False)
     check_device(trl_options, cuda=cuda)
+    # GeoClick pushes the finished run itself.
+    trl_options = {name: value for name, value in trl_options.items() if name not in PUSH}
     given = {"use_cpu": not cuda, "bf16": cuda and not trl_options.get("fp16", False)} | trl_options
     launcher = {}
     if {"bf16", "fp16"} & trl_options.keys():
@@ -50,13 +55,17 @@ def trl_arguments(trl_class: str, trl_options: dict[str, Any], **ours: Any) -> T
             "gradient_checkpointing_kwargs with selective is not supported: checkpointing is limited to the trained "
             "towers; remove it."
         )
+    if (arguments.liger_kernel_config or {}).get("fused_linear_cross_entropy"):
+        raise GeoClickError(
+            "liger_kernel_config with fused_linear_cross_entropy is not supported: the loss is GeoClick's; remove it."
+        )
     checks.check_reporting(arguments.report_to)
     return arguments
 
 
 def check_device(trl_options: dict[str, Any], *, cuda: bool) -> None:
     """Refuse options that need a GPU where the run has none; raises GeoClickError."""
-    for name in ("fp16", "activation_offloading"):
+    for name in ("fp16", "activation_offloading", "use_liger_kernel"):
         if trl_options.get(name) and not cuda:
             raise GeoClickError(f"{name} needs a GPU, but the run is on the CPU; remove it.")
 

@@ -70,10 +70,15 @@ def works(
 
 
 def differs(
-    note: str, *, needs: str = "", without: str = "", values: Mapping[str, Condition] | None = None
+    note: str,
+    *,
+    needs: str = "",
+    without: str = "",
+    package: str = "",
+    values: Mapping[str, Condition] | None = None,
 ) -> Rule:
     """An option that means something else here."""
-    return Rule(DIFFERS, note, condition=Condition(needs, without), values=values or {})
+    return Rule(DIFFERS, note, condition=Condition(needs, without, package), values=values or {})
 
 
 def refused(reason: str = "is set by GeoClick", *, instead: str = "", unless: Yaml | Never = NEVER) -> Rule:

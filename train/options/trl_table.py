@@ -11,14 +11,16 @@ def each(names: str, rule: Rule) -> dict[str, Rule]:
     return dict.fromkeys(names.split(), rule)
 
 
-NO_EVALUATION_LOSS = "has no effect: the evaluation during training generates answers and computes no loss"
-CARD_PUSHES = (
-    "has no effect: a run pushes nothing; `geoclick card RUN --push NAMESPACE/NAME` does, with a model card"
+NO_EVALUATION_LOSS = (
+    "has no effect: the evaluation during training generates answers and computes their loss itself"
 )
+PUSHED_ONCE = "has no effect: push_to_hub pushes the finished run, once"
 ROWS_ARE_TOKENS = "has no effect: rows are chats of a click store, whose tokens GeoClick makes itself"
 NO_TOOLS = "has no effect: answers call no tools"
 WITH_WORKERS = "dataloader_num_workers"
-REDUCES_ON_LOSS = Condition(reason="needs an evaluation loss, which GeoClick does not compute")
+REDUCES_ON_LOSS = Condition(
+    reason="depends on evaluations: the learning rate of a step must follow from its number"
+)
 LAYERWISE = Condition(
     reason="projects the gradients of complete matrices, but LoRA's are of low rank already"
 )
@@ -86,10 +88,10 @@ BOTH: dict[str, Rule] = {
     "eval_do_concat_batches": refused(NO_EVALUATION_LOSS, unless=True),
     "eval_accumulation_steps": refused(NO_EVALUATION_LOSS, unless=None),
     "include_for_metrics": refused(NO_EVALUATION_LOSS),
-    "use_liger_kernel": refused(
-        "is not supported: TRL applies its layer kernels only, and deprecates them", unless=False
+    "use_liger_kernel": differs(
+        "uses Liger's kernels of the layers, but not its loss; needs a GPU", package="liger_kernel"
     ),
-    "liger_kernel_config": refused("is not supported, as use_liger_kernel", unless=None),
+    "liger_kernel_config": works(needs="use_liger_kernel"),
     "use_cache": refused("is set by GeoClick: training needs no cache of keys and values", unless=False),
     # Logs.
     **each("logging_strategy logging_steps logging_first_step log_on_each_node log_level", works()),
@@ -116,9 +118,21 @@ BOTH: dict[str, Rule] = {
     "output_dir": refused(instead="output"),
     "resume_from_checkpoint": refused(instead="resume"),
     # The hub.
-    **each("push_to_hub hub_always_push", refused(CARD_PUSHES, unless=False)),
-    **each("hub_token hub_private_repo hub_revision", refused(CARD_PUSHES, unless=None)),
-    "hub_strategy": refused(CARD_PUSHES, unless="every_save"),
+    "push_to_hub": differs(
+        "pushes the finished run, once, with its card and without paths of this machine", needs="hub_model_id"
+    ),
+    "hub_private_repo": works(needs="push_to_hub"),
+    "hub_model_id": differs(
+        "is the NAMESPACE/NAME of push_to_hub, or else of the `geoclick card --push` command of the last line"
+    ),
+    "hub_strategy": refused(PUSHED_ONCE, unless="every_save"),
+    "hub_always_push": refused(PUSHED_ONCE, unless=False),
+    "hub_revision": refused(PUSHED_ONCE, unless=None),
+    "hub_token": refused(
+        "is not supported, because options are written to files",
+        instead="`hf auth login` or HF_TOKEN",
+        unless=None,
+    ),
     # Data.
     **each("dataloader_num_workers dataloader_pin_memory dataloader_drop_last", works()),
     **each(
@@ -183,7 +197,6 @@ SFT: dict[str, Rule] = {
     **each(
         "eval_steps metric_for_best_model greater_is_better", refused(instead="evaluate_every", unless=None)
     ),
-    "hub_model_id": differs("is the NAMESPACE/NAME in the `geoclick card --push` command of the last line"),
     # Rows.
     "max_length": refused("is set by GeoClick: no row is cut", instead="max_pixels", unless=None),
     "truncation_mode": refused("has no effect: no row is cut", unless="keep_start"),
@@ -231,7 +244,7 @@ GRPO: dict[str, Rule] = {
     ),
     "log_completions": works(),
     **each("num_completions_to_print log_unique_prompts", works(needs="log_completions")),
-    "log_completions_hub_repo": refused(CARD_PUSHES, unless=None),
+    "log_completions_hub_repo": refused("is not supported: completions stay on this machine", unless=None),
     "log_multimodal": refused("is not supported: prompts are tokens here"),
     "use_vllm": works(package="vllm"),
     **each(
@@ -287,7 +300,6 @@ GRPO: dict[str, Rule] = {
         "eval_steps metric_for_best_model greater_is_better num_generations_eval",
         refused("has no effect: GRPO has no evaluation", unless=None),
     ),
-    "hub_model_id": differs("is the NAMESPACE/NAME in the `geoclick card --push` command of the last line"),
 }
 """Options of `geoclick train grpo`."""
 

@@ -90,6 +90,8 @@ def test_an_optimizer_works_or_is_refused_before_the_model_is_loaded(name, tmp_p
         ({"lr_scheduler_kwargs": {"foo": 1}}, "foo"),
         ({"fp16": True}, "fp16 needs a GPU"),
         ({"activation_offloading": True}, "activation_offloading needs a GPU"),
+        ({"use_liger_kernel": True}, "use_liger_kernel needs a GPU"),
+        ({"liger_kernel_config": {"fused_linear_cross_entropy": True}}, "the loss is GeoClick's; remove it"),
         ({"activation_checkpointing_kwargs": {"selective": True}}, "selective is not supported"),
         ({"adam_beta1": 2.0}, "beta"),
     ],

@@ -77,7 +77,7 @@ def test_refusals_are_one_sentence_and_need_no_library(trl_class, parse, monkeyp
 
 def test_a_refused_option_may_have_the_value_that_changes_nothing(parse, trl_class, tmp_path):
     plain = parse()[1]
-    assert parse("--push_to_hub", "false", "--use_liger_kernel=False", "--dataloader_in_order")[1] == plain
+    assert parse("--hub_always_push", "false", "--use_cache=False", "--dataloader_in_order")[1] == plain
     file = tmp_path / "run.yaml"
     file.write_text("remove_unused_columns: false\neval_steps: null\nparallelism_config: null\n")
     assert parse("--config", str(file))[1] == plain
@@ -110,7 +110,8 @@ def test_an_option_that_the_table_does_not_have_is_refused(parse, trl_class, mon
             ["--loss_type=dft", "--label_smoothing_factor=0.1"],
             "label_smoothing_factor .* not go with loss_type dft",
         ),
-        ("SFTConfig", ["--lr_scheduler_type", "greedy"], "needs an evaluation loss"),
+        ("SFTConfig", ["--liger_kernel_config", "{}"], "has no effect without use_liger_kernel"),
+        ("SFTConfig", ["--lr_scheduler_type", "greedy"], "must follow from its number"),
         ("SFTConfig", ["--no_eval_do_concat_batches"], "eval_do_concat_batches .* has no effect"),
         ("SFTConfig", ["--train_sampling_strategy=batch_rebalance"], "depends on the number of processes"),
         ("GRPOConfig", ["--vllm_mode", "server"], "has no effect without use_vllm"),
