@@ -51,7 +51,9 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
     from geoclick.train.loop import run as runs
 
     runs.prepare_process()
-    from geoclick.vlms import adapter, families
+    runs.check_push(trl_options)
+    from geoclick.train.options import compute
+    from geoclick.vlms import adapter, adapter_towers, families
 
     output = Path(options.output)
     record = adapter.read_record(options.adapter)
@@ -59,9 +61,10 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
 
     trl_options = {"max_completion_length": MAX_NEW_TOKENS[record.answer_format]} | trl_options
     arguments = make_arguments(options, trl_options)
+    compute.check(options, arguments, shares_prompts=True)
     samples = read_samples(options, arguments)
     vlm = load_vlm(options, record, arguments)
-    towers = families.FAMILIES[vlm.family].towers_of(record.targets)
+    towers = sorted(adapter_towers.changed_towers(record))
     prompts = make_prompts(options, vlm, samples, record, arguments, towers)
     rewards = make_rewards(options, vlm, samples, record, arguments)
     resolved = runs.resolve(options, trl_options, arguments)
@@ -71,8 +74,10 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
     trainable = families.trainable_by_tower(trainer.model)
     with runs.opened(output, NAME, arguments, resume=options.resume):
         checkpoint = runs.start(output, NAME, arguments, resolved, new, resume=options.resume)
-        train(options, trainer, prompts, checkpoint, trainable)
+        train(options, trainer, prompts, checkpoint, trainable, pushed=bool(trl_options.get("push_to_hub")))
     runs.shutdown(trainer)
+    if arguments.process_index == 0:
+        runs.push(output, trl_options)
 
 
 def train(
@@ -81,6 +86,8 @@ def train(
     prompts: "GrpoPrompts",
     checkpoint: Path | None,
     trainable: dict[str, int],
+    *,
+    pushed: bool,
 ) -> None:
     """Train in an open output folder; process 0 says what is trained and what was written."""
     from geoclick.train.loop import run as runs
@@ -88,7 +95,7 @@ def train(
     output, is_first = Path(options.output), trainer.args.process_index == 0
     if is_first:
         print(
-            f"Training {sum(trainable.values()):,} LoRA weights of {options.adapter} "
+            f"Training {sum(trainable.values()):,} weights of {options.adapter} "
             f"on {len(trainer.train_dataset):,} samples, "
             f"{'from ' + checkpoint.name if checkpoint else 'from the start'}, "
             f"{'with' if prompts.bytes else 'without'} vision features in memory.",
@@ -99,7 +106,7 @@ def train(
     if is_first:
         speed = {"completions_per_second": round(completions / seconds, 2), "seconds": round(seconds, 2)}
         runs.write_metrics(output, metrics(trainer, speed, trainable))
-        runs.report(trainer, output, "reward", str(options.root))
+        runs.report(trainer, output, "reward", str(options.root), pushed=pushed)
 
 
 def make_arguments(options: GrpoOptions, trl_options: dict[str, Any]) -> "GRPOConfig":
@@ -158,20 +165,26 @@ def read_samples(options: GrpoOptions, arguments: "GRPOConfig") -> "list[Sample]
 
 def load_vlm(options: GrpoOptions, record: "AdapterRecord", arguments: "GRPOConfig") -> "Vlm":
     """The base model with the adapter, whose weights are trainable."""
-    from geoclick.train.options.trl_arguments import dtype_of
-    from geoclick.vlms import loading
+    from geoclick.train.loop import lora
+    from geoclick.train.options import compute
+    from geoclick.vlms import adapter, loading
 
+    name, revision = options.vlm or record.base, record.revision or None
+    # All checks come before the model.
+    loading.load_base(name, adapter=options.adapter, revision=revision)
     vlm = loading.load(
-        options.vlm or record.base,
-        adapter=options.adapter,
+        name,
         device=arguments.device,
-        dtype=dtype_of(arguments),
-        revision=record.revision or None,
+        dtype=compute.weights_dtype(options, arguments),
+        min_pixels=record.min_pixels,
+        max_pixels=record.max_pixels,
+        revision=revision,
     )
-    # PEFT loads adapters frozen, and writes this name; the folder of a hub cache would mean nothing elsewhere.
-    vlm.model.peft_config["default"].base_model_name_or_path = vlm.name
-    vlm.model.set_adapter("default")
-    return vlm
+    compute.set_attention(vlm.model, options)
+    # PEFT writes this name; the folder of a hub cache would mean nothing elsewhere.
+    vlm.model.name_or_path = vlm.name
+    config = adapter.read_config(Path(options.adapter))
+    return dataclasses.replace(vlm, model=lora.start_from(vlm.model, options.adapter, config, arguments))
 
 
 def make_prompts(
@@ -229,17 +242,19 @@ def new_record(
     resolved: dict[str, Any],
 ) -> "AdapterRecord":
     """The provenance of the trained adapter, which holds that of the adapter it starts from."""
-    from geoclick.vlms import adapter
+    from geoclick.vlms import adapter, adapter_runs, adapter_towers
 
-    weights = Path(options.adapter) / adapter.WEIGHTS
+    start, data = files.sha256(Path(options.adapter) / adapter.WEIGHTS), digest(samples)
     return dataclasses.replace(
         record,
         versions=adapter.library_versions(),
         git_commit=adapter.git_commit(),
-        config=resolved | {"adapter_sha256": files.sha256(weights), "start": record.config},
+        config=resolved | {"adapter_sha256": start, "start": record.config},
         pixels={"bands": list(options.bands), "stretch": list(options.stretch)},
-        data_sha256=digest(samples),
+        data_sha256=data,
         processes=arguments.world_size,
+        towers=list(adapter_towers.towers(record)),
+        runs=adapter_runs.started("grpo", record, data, start),
     )
 
 

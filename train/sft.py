@@ -5,19 +5,24 @@ accelerate launch --config_file accelerate_configs/zero2.yaml -m train.sft --con
 torchrun --nproc_per_node 4 -m train.sft --config configs/sft/qwen3_vl_2b.yaml
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoclick.command import exit_code
+from geoclick.errors import GeoClickError
+from geoclick.jobs import processes
 from geoclick.train.loop.error_reports import reported_by_first
+from geoclick.train.options.lora import TOWERS
 from geoclick.train.options.sft import NAME, SftOptions, check, parse
 
 if TYPE_CHECKING:
     from trl import SFTConfig
 
     from geoclick.train.data.training_data import TrainingData
+    from geoclick.train.loop.held_out_loss import HeldOutLoss
     from geoclick.train.loop.monitor import Monitor
     from geoclick.train.loop.trainer import ClickTrainer
     from geoclick.vlms.adapter import AdapterRecord
@@ -42,9 +47,11 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     from geoclick.train.loop import run as runs
 
     runs.prepare_process()
+    runs.check_push(trl_options)
     from geoclick.train.data import training_data
-    from geoclick.train.loop import checks, dry_run
+    from geoclick.train.loop import checks, dry_run, lora
     from geoclick.train.loop.monitor import METRIC
+    from geoclick.train.options import compute
     from geoclick.train.options.trl_arguments import trl_arguments
     from geoclick.vlms import families
 
@@ -62,17 +69,23 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     if trl_options["save_strategy"] == "best":
         ours |= {"metric_for_best_model": METRIC, "greater_is_better": True}
     arguments = trl_arguments("SFTConfig", trl_options, output_dir=options.output, **ours)
+    compute.check(options, arguments)
     vlm = load_vlm(options, arguments)
+    before = read_start(options, vlm)
+    saved = lora.modules_to_save(options, vlm.model, before)
+    options = dataclasses.replace(options, modules_to_save=tuple(saved))
     monitor = make_monitor(options, vlm, arguments) if options.evaluate_every else None
     held_out = {sample.image for sample in monitor.samples} if monitor else set()
     data = training_data.prepare(options, vlm, arguments, held_out)
     resolved = runs.resolve(options, trl_options, arguments)
-    record = new_record(options, vlm, arguments, resolved)
+    record = new_record(options, vlm, before, arguments, resolved)
     if options.dry_run:
         trainer = make_trainer(options, vlm, dry_run.without_output(arguments), data, None, record)
     else:
         trainer = make_trainer(options, vlm, arguments, data, monitor, record)
-    families.check_trainable(trainer.model, options.tune)
+    families.check_trainable(
+        trainer.model, {*options.tune, *(families.tower_of(f"{name}.weight") for name in saved)}
+    )
     trainable = families.trainable_by_tower(trainer.model)
     if options.dry_run:
         lines = dry_run.report(
@@ -85,8 +98,10 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
         checkpoint = runs.start(
             output, NAME, arguments, resolved, record, resume=options.resume, any_division=True
         )
-        train(options, trainer, data, checkpoint, trainable)
+        train(options, trainer, data, checkpoint, trainable, pushed=bool(trl_options.get("push_to_hub")))
     runs.shutdown(trainer)
+    if arguments.process_index == 0:
+        runs.push(output, trl_options)
 
 
 def train(
@@ -95,6 +110,8 @@ def train(
     data: "TrainingData",
     checkpoint: Path | None,
     trainable: dict[str, int],
+    *,
+    pushed: bool,
 ) -> None:
     """Train in an open output folder; process 0 says what is trained and what was written."""
     from geoclick.train.loop import run as runs
@@ -102,7 +119,8 @@ def train(
     output, is_first = Path(options.output), trainer.args.process_index == 0
     if is_first:
         print(
-            f"Training {sum(trainable.values()):,} LoRA weights of {options.vlm} on {len(data.rows):,} rows"
+            f"Training {sum(trainable.values()):,} {'LoRA ' * (not options.modules_to_save)}weights of "
+            f"{options.adapter or options.vlm} on {len(data.rows):,} rows"
             f"{f' in {len(data.packed):,} packs' if data.packed else ''}, "
             f"{'from ' + checkpoint.name if checkpoint else 'from the start'}, "
             f"{'with' if data.features else 'without'} vision features in memory.",
@@ -117,24 +135,25 @@ def train(
     if is_first:
         speed = {"samples_per_second": round(samples / seconds, 2), "seconds": round(seconds, 2)}
         runs.write_metrics(output, metrics(trainer, data, speed, trainable))
-        runs.report(trainer, output, "loss", options.root)
+        runs.report(trainer, output, "loss", options.root, pushed=pushed)
 
 
 def load_vlm(options: SftOptions, arguments: "SFTConfig") -> "Vlm":
     """The base model: on the CPU, or quantized on the run's device."""
     import torch
 
-    from geoclick.train.options.trl_arguments import dtype_of, partitioned
+    from geoclick.train.options import compute
+    from geoclick.train.options.trl_arguments import partitioned
     from geoclick.vlms import loading, quantization
 
     # Of a model that is not run here only the shapes matter.
-    dtype = torch.bfloat16 if options.estimates else dtype_of(arguments)
+    dtype = torch.bfloat16 if options.estimates else compute.weights_dtype(options, arguments)
     quantized = None
     if options.quantise and not options.estimates:
         quantized = quantization.loading(
             options.quantise, dtype, arguments.device, partitioned=partitioned(arguments)
         )
-    return loading.load(
+    vlm = loading.load(
         options.vlm,
         device="cpu",
         dtype=dtype,
@@ -143,6 +162,8 @@ def load_vlm(options: SftOptions, arguments: "SFTConfig") -> "Vlm":
         revision=options.revision,
         quantized=quantized,
     )
+    compute.set_attention(vlm.model, options)
+    return vlm
 
 
 def make_monitor(options: SftOptions, vlm: "Vlm", arguments: "SFTConfig") -> "Monitor":
@@ -153,27 +174,89 @@ def make_monitor(options: SftOptions, vlm: "Vlm", arguments: "SFTConfig") -> "Mo
     from geoclick.train.options.trl_arguments import partitioned
 
     rows = store.read(options.evaluate_clicks or options.clicks)
+    samples = held_out.select(rows, options.root, options.evaluate_samples)
     return Monitor(
         vlm,
         segmenters.load(options.segmenter, checkpoint=options.checkpoint, device=arguments.device),
-        held_out.select(rows, options.root, options.evaluate_samples),
+        samples,
         answer_format=options.answer_format,
         partitioned=partitioned(arguments),
         every=options.evaluate_every,
         patience=options.patience,
         batch_size=arguments.per_device_eval_batch_size,
+        loss=held_out_loss(options, vlm, {sample.image for sample in samples}, arguments),
     )
 
 
+def held_out_loss(
+    options: SftOptions, vlm: "Vlm", images: set[str], arguments: "SFTConfig"
+) -> "HeldOutLoss | None":
+    """The loss on the rows of some images, or None if these have no row to train on."""
+    from geoclick.train.data import rows
+    from geoclick.train.data.collator import ClickCollator
+    from geoclick.train.data.task_weights import WeightedCollator
+    from geoclick.train.loop.held_out_loss import AllBut, HeldOutLoss
+
+    try:
+        chosen, _ = rows.build(
+            options.evaluate_clicks or options.clicks,
+            options.root,
+            vlm,
+            answer_format=options.answer_format,
+            max_clicks=options.max_clicks,
+            min_iou=options.min_iou,
+            answer_end=options.answer_end,
+            held_out=AllBut(images),
+        )
+    except GeoClickError:
+        return None
+    collator: ClickCollator | WeightedCollator = ClickCollator(vlm.processor)
+    if options.task_weights:
+        collator = WeightedCollator(collator, options.task_weights)
+    return HeldOutLoss(chosen, collator, options.loss_average, arguments.per_device_eval_batch_size)
+
+
+def read_start(options: SftOptions, vlm: "Vlm") -> "AdapterRecord | None":
+    """The record of the adapter that the run starts from, or None; process 0 says what differs from its training.
+
+    Raises:
+        GeoClickError: the adapter is broken, or has another base.
+    """
+    from geoclick.vlms import adapter, adapter_towers
+
+    if not options.adapter:
+        return None
+    record = adapter.read_record(options.adapter)
+    adapter.check_base(record, name=vlm.name, family=vlm.family, fingerprint=vlm.fingerprint)
+    adapter_towers.check(record, Path(options.adapter))
+    trained = record.config.get("quantise") or "full precision"
+    if trained != (options.quantise or "full precision") and processes.rank() == 0:
+        print(
+            f"note: the adapter was trained on its base in {trained}, this run takes it in "
+            f"{options.quantise or 'full precision'}; --quantise nf4 gives 4 bits.",
+            flush=True,
+        )
+    return record
+
+
 def new_record(
-    options: SftOptions, vlm: "Vlm", arguments: "SFTConfig", resolved: dict[str, Any]
+    options: SftOptions,
+    vlm: "Vlm",
+    before: "AdapterRecord | None",
+    arguments: "SFTConfig",
+    resolved: dict[str, Any],
 ) -> "AdapterRecord":
-    """The provenance of the run's adapters."""
-    from geoclick import store
-    from geoclick.train.loop import checks
-    from geoclick.vlms import adapter, families, loading
+    """The provenance of the run's adapters, which holds that of the adapter it starts from."""
+    from geoclick import files, store
+    from geoclick.train.loop import checks, lora
+    from geoclick.vlms import adapter, adapter_runs, adapter_towers, loading
 
     min_pixels, max_pixels = loading.pixel_limits(vlm.processor)
+    data = store.digest(*filter(None, (options.clicks, options.evaluate_clicks)))
+    has = adapter_towers.towers(before) if before else ()
+    start = files.sha256(Path(str(options.adapter)) / adapter.WEIGHTS) if before else ""
+    if before:
+        resolved = resolved | {"adapter_sha256": start, "start": before.config}
     return adapter.AdapterRecord(
         base=vlm.name,
         revision=vlm.revision,
@@ -182,13 +265,16 @@ def new_record(
         answer_format=options.answer_format,
         min_pixels=min_pixels,
         max_pixels=max_pixels,
-        targets=families.FAMILIES[vlm.family].lora_targets(options.tune),
+        targets=lora.new_targets(options, vlm, before, has),
+        towers=[tower for tower in TOWERS if tower in {*has, *options.tune}],
+        modules_to_save=list(options.modules_to_save),
         versions=adapter.library_versions(),
         git_commit=adapter.git_commit(),
         config=resolved,
         pixels=checks.pixel_rule(options.clicks),
-        data_sha256=store.digest(*filter(None, (options.clicks, options.evaluate_clicks))),
+        data_sha256=data,
         processes=arguments.world_size,
+        runs=adapter_runs.started("sft", before, data, start),
     )
 
 
@@ -201,33 +287,28 @@ def make_trainer(
     record: "AdapterRecord",
 ) -> "ClickTrainer":
     """The trainer, with the model wrapped with LoRA and the provenance of its adapters."""
-    from peft import LoraConfig
-
     from geoclick.train.data.collator import ClickCollator
+    from geoclick.train.data.task_weights import WeightedCollator
+    from geoclick.train.loop import initial_weights, lora
     from geoclick.train.loop.progress import RichProgress
     from geoclick.train.loop.trainer import ClickTrainer
+    from geoclick.train.options.trl_arguments import autocast
     from geoclick.train.packing.packed_collator import PackedCollator
-    from geoclick.vlms import families
 
-    families.check_targets(vlm.model, vlm.family, options.tune)
-    # PEFT writes this name into adapter_config.json; the folder of a hub cache would mean nothing elsewhere.
-    vlm.model.name_or_path = vlm.name
-    lora = LoraConfig(
-        r=options.lora_r,
-        lora_alpha=options.lora_alpha,
-        lora_dropout=options.lora_dropout,
-        use_dora=options.use_dora,
-        use_rslora=options.use_rslora,
-        target_modules=record.targets,
-        task_type="CAUSAL_LM",
-    )
-    collator = (
+    lora.check_initial(options, arguments)
+    model = lora.make_model(options, vlm, arguments, record)
+    if options.init_lora_weights == "eva":
+        batches = initial_weights.eva_batches(data.rows, vlm.processor)
+        initial_weights.start_eva(model, batches, vlm.model.device, autocast(arguments))
+    collator: PackedCollator | ClickCollator | WeightedCollator = (
         PackedCollator(vlm.processor, data.features)
         if data.packed
         else ClickCollator(vlm.processor, data.features, multiple=arguments.pad_to_multiple_of or 1)
     )
-    return ClickTrainer(
-        vlm.model,
+    if options.task_weights:
+        collator = WeightedCollator(collator, options.task_weights)
+    trainer = ClickTrainer(
+        model,
         arguments,
         data_collator=collator,
         train_dataset=data.rows,
@@ -237,9 +318,11 @@ def make_trainer(
         train_on=data.train_on,
         tower_lr=options.tower_lr,
         loss_average=options.loss_average,
-        peft_config=lora,
         callbacks=[RichProgress()],
     )
+    trainer.tuned = options.tune
+    trainer.initial = initial_weights.of_model(model) if lora.changes_base(options) else None
+    return trainer
 
 
 def metrics(

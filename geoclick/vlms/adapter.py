@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import safetensors
 import safetensors.torch
@@ -33,6 +33,24 @@ AGAIN = "copy the adapter folder again or retrain it"
 LIBRARIES = ("geoclick", "torch", "transformers", "peft", "trl", "accelerate")
 
 
+class Run(TypedDict):
+    """A run.
+
+    Attributes:
+        kind: `sft` or `grpo`.
+        steps: that were trained; 0 if not recorded.
+        data_sha256: hash of its data; empty if not recorded.
+        start_sha256: hash of the weights of the adapter that it started from; empty if it started without one.
+        extended_at: steps at which it was resumed to train longer than planned.
+    """
+
+    kind: str
+    steps: int
+    data_sha256: str
+    start_sha256: str
+    extended_at: list[int]
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdapterRecord:
     """Provenance of an adapter, and what its base model must match.
@@ -46,7 +64,10 @@ class AdapterRecord:
         prompt_version: of `geoclick.prompts` at training time.
         min_pixels: smallest area of the resized image.
         max_pixels: largest area of the resized image.
-        targets: full-match pattern of the adapted modules.
+        targets: full-match pattern of the modules with LoRA.
+        towers: with LoRA, of `families.TOWERS`; empty in records of earlier versions.
+        modules_to_save: full names of modules whose weights the adapter holds completely.
+        runs: that trained it, the first one first; empty in records of earlier versions.
         versions: library name to version.
         git_commit: of the checkout that trained it, empty outside one.
         config: the resolved options of the run.
@@ -70,6 +91,9 @@ class AdapterRecord:
     pixels: RecordedRule = field(default_factory=RecordedRule)
     data_sha256: str = ""
     processes: int = 0
+    towers: list[str] = field(default_factory=list)
+    modules_to_save: list[str] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
 
@@ -179,7 +203,7 @@ def attach(model: "PreTrainedModel", folder: str | Path) -> "PeftModel":
     """
     from peft import set_peft_model_state_dict
 
-    wrapped, weights = _wrap(model, Path(folder))
+    wrapped, weights = _checked(model, Path(folder))
     set_peft_model_state_dict(wrapped, weights)
     return wrapped.eval()
 
@@ -191,19 +215,43 @@ def check_weights(model: "PreTrainedModel", folder: str | Path) -> None:
         model: the base; its weights are not used and may be on the device `meta`.
         folder: of the adapter.
     """
-    _wrap(model, Path(folder))
+    _checked(model, Path(folder))
 
 
-def _wrap(model: "PreTrainedModel", folder: Path) -> "tuple[PeftModel, dict[str, torch.Tensor]]":
+def _checked(model: "PreTrainedModel", folder: Path) -> "tuple[PeftModel, dict[str, torch.Tensor]]":
     """The model wrapped by PEFT with LoRA weights that are not set yet, and the folder's weights, checked."""
-    from peft import get_peft_model, get_peft_model_state_dict
-
     config = read_config(folder)
+    weights = read_weights(folder)
+    config.inference_mode = True
+    wrapped = wrap(model, config, folder)
+    check_names(needed_weights(wrapped), weights, folder)
+    return wrapped, weights
+
+
+def read_weights(folder: Path) -> "dict[str, torch.Tensor]":
+    """The weights in an adapter's folder by name; raises GeoClickError if they cannot be read."""
     try:
-        weights = safetensors.torch.load_file(folder / WEIGHTS)
+        return safetensors.torch.load_file(folder / WEIGHTS)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise GeoClickError(f"Adapter {folder} cannot be read ({first_line(error)}); {AGAIN}.") from error
-    config.inference_mode = True
+
+
+def wrap(
+    model: "PreTrainedModel", config: "LoraConfig", folder: Path, *, float32: bool = True
+) -> "PeftModel":
+    """The model wrapped by PEFT, with new weights.
+
+    Args:
+        model: the base.
+        config: of the adapter.
+        folder: of the adapter, for messages.
+        float32: whether LoRA weights are in float32; otherwise they have the dtype of the base.
+
+    Raises:
+        GeoClickError: the config does not match the model's modules.
+    """
+    from peft import get_peft_model
+
     # The base is checked with the record; PEFT would only warn that its name differs.
     config.base_model_name_or_path = model.name_or_path
     try:
@@ -211,16 +259,24 @@ def _wrap(model: "PreTrainedModel", folder: Path) -> "tuple[PeftModel, dict[str,
         with warnings.catch_warnings(), adapter_patterns.names_for_patterns(config, modules, folder):
             # Deprecations between PEFT and transformers, which users cannot fix.
             warnings.simplefilter("ignore", FutureWarning)
-            wrapped = get_peft_model(model, config)
+            # Advice about memory, for models that are larger than these.
+            warnings.filterwarnings("ignore", message="lora with eva")
+            return get_peft_model(model, config, autocast_adapter_dtype=float32)
     except ValueError as error:
         raise GeoClickError(
             f"Adapter {folder} does not match the model's modules ({first_line(error)}); {AGAIN}."
         ) from error
-    _check_weights(get_peft_model_state_dict(wrapped, save_embedding_layers=False), weights, folder)
-    return wrapped, weights
 
 
-def _check_weights(needed: "dict[str, torch.Tensor]", given: "dict[str, torch.Tensor]", folder: Path) -> None:
+def needed_weights(model: "PeftModel") -> "dict[str, torch.Tensor]":
+    """The weights of an adapter's file, by name, as the wrapped model has them now."""
+    from peft import get_peft_model_state_dict
+
+    weights: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return weights
+
+
+def check_names(needed: "dict[str, torch.Tensor]", given: "dict[str, torch.Tensor]", folder: Path) -> None:
     """Refuse weights that are not finite, or whose names or shapes are not those that the model needs."""
     expected, actual = (
         {name: tuple(value.shape) for name, value in weights.items()} for weights in (needed, given)

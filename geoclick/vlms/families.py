@@ -40,14 +40,21 @@ class Family:
     projector: str
     vision_mlp: str
 
-    def lora_targets(self, towers: Iterable[str] = TOWERS[:1]) -> str:
-        """Full-match pattern of the modules that LoRA adapts in some towers, by their names in the complete model."""
+    def lora_targets(self, towers: Iterable[str] = TOWERS[:1], modules: Iterable[str] = ()) -> str:
+        """Full-match pattern of the modules that LoRA adapts in some towers, by their names in the complete model.
+
+        Args:
+            towers: of TOWERS.
+            modules: names, or ends of names, of the modules in these towers; none adapts all of them.
+        """
         patterns = {
             "language_model": LORA_TARGETS,
             "projector": rf"model\.visual\.{self.projector}",
             "vision": rf"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.{self.vision_mlp})",
         }
-        return "|".join(patterns[tower] for tower in TOWERS if tower in set(towers))
+        pattern = "|".join(patterns[tower] for tower in TOWERS if tower in set(towers))
+        ends = "|".join(map(re.escape, modules))
+        return rf"(?=(?:.*\.)?(?:{ends})$)(?:{pattern})" if ends else pattern
 
     def towers_of(self, targets: str) -> tuple[str, ...]:
         """The towers whose modules a pattern of `lora_targets` matches.
@@ -120,6 +127,52 @@ def check_targets(model: "PreTrainedModel", family: str, towers: Iterable[str]) 
                 f"LoRA matches {matches} modules of the {tower} of this {family} instead of {wanted}: their names "
                 "have changed; install a version of transformers that this GeoClick supports."
             )
+
+
+def check_modules(
+    model: "PreTrainedModel", family: str, towers: Iterable[str], modules: Iterable[str]
+) -> None:
+    """Refuse names of modules to adapt that the towers do not have; raises GeoClickError with their own names."""
+    pattern = re.compile(FAMILIES[family].lora_targets(towers))
+    names = [name for name, _ in model.named_modules() if pattern.fullmatch(name)]
+    for module in modules:
+        if not any(f".{name}".endswith(f".{module}") for name in names):
+            known = sorted({name.rpartition(".")[2] for name in names})
+            raise GeoClickError(
+                f"--target-modules {module} is in none of the tuned towers; they have {', '.join(known)}."
+            )
+
+
+def complete_modules(model: "PreTrainedModel", tower: str) -> list[str]:
+    """Full names of the modules that hold all weights of the projector or the vision tower; none is inside another."""
+    found = []
+    for name, child in model.model.visual.named_children():
+        # PEFT cannot train a list of modules as one.
+        parts = [f"{name}.{i}" for i in range(len(child))] if hasattr(child, "__len__") else [name]
+        found += [f"model.visual.{part}" for part in parts if any(True for _ in child.parameters())]
+    return [name for name in found if tower_of(f"{name}.weight") == tower]
+
+
+def named_modules(model: "PreTrainedModel", names: Iterable[str]) -> list[str]:
+    """Full names of the modules with these names or ends of names, whose weights are to be trained completely.
+
+    Raises:
+        GeoClickError: there is none, it has no weights, or it is a head or an embedding.
+    """
+    modules, found = dict(model.named_modules()), []
+    for name in names:
+        matching = [full for full in modules if f".{full}".endswith(f".{name}")]
+        if not matching or not any(True for _ in modules[matching[0]].parameters()):
+            raise GeoClickError(
+                f"--modules-to-save {name} is no module with weights; give a name such as norm."
+            )
+        if any("embed_tokens" in full or full.endswith("lm_head") for full in matching):
+            raise GeoClickError(
+                f"--modules-to-save {name} is not supported: answers need no new tokens, and head and embeddings may "
+                "be one matrix; remove it."
+            )
+        found += [full for full in matching if full not in found]
+    return found
 
 
 def check_trainable(model: "nn.Module", towers: Iterable[str] = TOWERS[:1]) -> None:

@@ -14,7 +14,7 @@ from geoclick import devices, model_folders
 from geoclick.codec import Frame
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.vlms import adapter as adapters
-from geoclick.vlms import adapter_patterns, merged
+from geoclick.vlms import adapter_patterns, adapter_towers, merged
 from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.families import family_of
 from geoclick.vlms.merged import MergedRecord
@@ -152,9 +152,10 @@ def load_base(
         merged.check(own, folder, name=name, fingerprint=stamp)
     if record is not None:
         adapters.check_base(record, name=name, family=family, fingerprint=stamp)
-    if adapter is not None:
+    if adapter is not None and record is not None:
         # Before the model: a pattern of an untrusted adapter may take for ever.
         adapter_patterns.check(adapters.read_config(Path(adapter)), module_names(folder), Path(adapter))
+        adapter_towers.check(record, Path(adapter))
     trained = record or own
     if trained is not None:
         min_pixels = _same_limit("min_pixels", min_pixels, trained.min_pixels)

@@ -160,7 +160,12 @@ def check_adapter(folder: Path, base: Base, quantise: str = "auto") -> int:
     config = adapters.read_config(folder)
     if config.use_dora:
         raise GeoClickError(f"Adapter {folder} uses DoRA, which vLLM does not support; {merge}.")
-    rank = max([config.r, *config.rank_pattern.values()])
+    if config.rank_pattern or config.alpha_pattern or config.modules_to_save:
+        raise GeoClickError(
+            f"Adapter {folder} has ranks or scales by tower, or modules that are trained completely, which vLLM would "
+            f"ignore; {merge}."
+        )
+    rank = config.r
     if rank > RANKS[-1]:
         raise GeoClickError(f"Adapter {folder} has rank {rank}, but vLLM takes {RANKS[-1]} at most; {merge}.")
     return next(one for one in RANKS if one >= rank)

@@ -22,10 +22,13 @@ Value = str | float | list[str] | None
 Options = Mapping[str, Value]
 """The options of a run as values of YAML; those of the libraries may be nested."""
 
-CHANGEABLE = frozenset({"resume", "allow_contradictions"})
+CHANGEABLE = frozenset({"resume", "allow_contradictions", "push_to_hub", "hub_model_id", "hub_private_repo"})
 """Options that a resumed run may change."""
 
-EARLIER = {"loss_average": "tokens", "answer_end": "last"}
+LENGTH = ("num_train_epochs", "max_steps")
+"""Options that it may raise, to train longer."""
+
+EARLIER = {"loss_average": "tokens", "answer_end": "last", "attn_implementation": "sdpa", "dtype": "auto"}
 """What earlier versions did where they had no option."""
 
 EARLIER_TILE = 1024
@@ -126,13 +129,46 @@ def check(
     from geoclick.vlms import adapter
 
     before = adapter.read_record(checkpoint)
+    check_length(output, resolved)
     check_launcher(checkpoint, arguments)
     flexible = any_division and _can_divide(arguments) and not checkpoints.is_partitioned(checkpoint)
-    check_same(output, resolved, changeable={*CHANGEABLE, *BATCH} if flexible else CHANGEABLE)
+    changeable = {*CHANGEABLE, *LENGTH}
+    check_same(output, resolved, changeable=changeable | {*BATCH} if flexible else changeable)
     old = _batches(checkpoints.processes(checkpoint), before.config)
     new = _batches(arguments.world_size, resolved)
     check_batches(checkpoint, old, new, flexible=flexible)
     check_data(output, before, record)
+
+
+def check_length(output: Path, resolved: Options) -> None:
+    """Refuse to resume a run for fewer epochs or steps than it was started with; raises UsageError."""
+    before = config.read_yaml(output / "config.yaml")
+    for key in LENGTH:
+        old, new = (_number_of(options.get(key)) for options in (before, resolved))
+        if key == "max_steps" and (old > 0) != (new > 0):
+            raise UsageError(
+                f"The run in {output} was started with{'' if old > 0 else 'out'} max_steps, which decides its length; "
+                f"resume {'with' if old > 0 else 'without'} it, or give another --output."
+            )
+        if new < old:
+            raise UsageError(
+                f"The run in {output} was started with {key} {old:g}, not {new:g}; resume with {old:g} or, to train "
+                "longer, with more."
+            )
+
+
+def continued(record: "AdapterRecord", checkpoint: Path) -> "AdapterRecord":
+    """The record of a run that continues from a checkpoint, with the steps at which it was made longer."""
+    from geoclick.vlms import adapter, adapter_runs
+
+    before = adapter.read_record(checkpoint)
+    is_longer = any(_number_of(record.config.get(key)) > _number_of(before.config.get(key)) for key in LENGTH)
+    step = int(checkpoint.name.rpartition("-")[2]) if is_longer else None
+    return adapter_runs.extended(record, before.runs[-1]["extended_at"] if before.runs else [], step)
+
+
+def _number_of(value: Value) -> float:
+    return float(value) if isinstance(value, int | float) else -1.0
 
 
 def check_same(output: Path, resolved: Options, changeable: Set[str]) -> None:

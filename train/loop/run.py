@@ -53,7 +53,10 @@ def resolve(
 
     Options that hold a secret are left out: the trainer has them from its arguments.
     """
+    from geoclick.train.options import trl_arguments
+
     values = asdict(options) | {key: getattr(arguments, key) for key in trl_options}
+    values |= {key: trl_options[key] for key in trl_arguments.PUSH if key in trl_options}
     values.pop("dry_run", None)
     values = {key: getattr(value, "value", value) for key, value in values.items()}
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
@@ -108,6 +111,8 @@ def start(
 
 def train(trainer: "Trainer", output: Path, checkpoint: Path | None) -> float:
     """Train and save the adapter; returns the seconds of training. Errors are GeoClickErrors of one sentence."""
+    if checkpoint:
+        trainer.record = resumption.continued(trainer.record, checkpoint)
     began = time.perf_counter()
     with (
         error_reports.reported_once(output, trainer.accelerator.wait_for_everyone),
@@ -127,7 +132,32 @@ def write_metrics(output: Path, metrics: dict[str, Any]) -> None:
     adapter_folder.write_card(output, output.name)
 
 
-def report(trainer: "Trainer", output: Path, metric: str, root: str) -> None:
+def check_push(trl_options: dict[str, Any]) -> None:
+    """Refuse a name that no repository of the hub can have; raises UsageError."""
+    from geoclick.train.publishing import hub
+
+    if trl_options.get("push_to_hub"):
+        hub.check_name(str(trl_options["hub_model_id"]), "hub_model_id")
+
+
+def push(output: Path, trl_options: dict[str, Any]) -> None:
+    """Push a finished run with its card, if `push_to_hub` asks for it; only process 0 may call it.
+
+    Raises:
+        GeoClickError: the hub refuses; the run is complete.
+    """
+    from geoclick.train import card
+    from geoclick.train.publishing import hub, provenance
+
+    if not trl_options.get("push_to_hub"):
+        return
+    name = str(trl_options["hub_model_id"])
+    model = provenance.read(output)
+    card.write(output, model, [], name=name.rpartition("/")[2], hub_name=name, license=None)
+    print(f"pushed: {hub.push(output, name, private=bool(trl_options.get('hub_private_repo')))}")
+
+
+def report(trainer: "Trainer", output: Path, metric: str, root: str, *, pushed: bool) -> None:
     """Print the last value of a metric or its best evaluation, what was written, and the next commands."""
     from geoclick.train.loop.monitor import METRIC
 
@@ -144,7 +174,7 @@ def report(trainer: "Trainer", output: Path, metric: str, root: str) -> None:
     print(f"adapter: {output}\ncurves: {output / 'metrics.json'}")
     data, evaluated = ["--root", root, "--split", "test"], f"{output}-evaluated"
     print_next("evaluate", *data, "--adapter", output, "--output", evaluated)
-    if trainer.args.hub_model_id:
+    if trainer.args.hub_model_id and not pushed:
         print_next("card", output, "--evaluation", evaluated, "--push", trainer.args.hub_model_id)
 
 

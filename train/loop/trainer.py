@@ -1,6 +1,7 @@
 """TRL's SFTTrainer, with the same loss for any number of processes, GeoClick's evaluation, and provenance."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset as Rows
 from PIL import Image
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import (
     IntervalStrategy,
@@ -17,20 +19,23 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SchedulerType
 from trl import SFTTrainer
 
 from geoclick import files
 from geoclick.errors import GeoClickError
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, EpochSampler
 from geoclick.train.data.length_groups import LengthGroups
-from geoclick.train.loop import checkpoints
+from geoclick.train.loop import attention, checkpoints, initial_weights, lora
 from geoclick.train.loop import monitor as monitors
 from geoclick.train.loop.answer_loss import AnswerLossMixin, AnswerSmoother, sample_count
 from geoclick.train.loop.gradient_checkpointing import TowerCheckpointing
+from geoclick.train.loop.held_out_loss import LOSS
+from geoclick.train.loop.initial_weights import Weights
 from geoclick.train.loop.monitor import Monitor
 from geoclick.train.packing.packed_dataset import PackedDataset
 from geoclick.train.publishing import adapter_folder
+from geoclick.vlms import adapter_runs
 from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.families import TOWERS, tower_of
 from geoclick.vlms.processor import Processor
@@ -44,17 +49,30 @@ class AdapterSavingMixin:
 
     Attributes:
         record: provenance, written next to every adapter that is saved.
+        initial: the LoRA weights before the first step, if they were taken out of the base; None if they were not.
+        tuned: towers whose LoRA is trained.
     """
 
     record: AdapterRecord
+    initial: Weights | None = None
+    tuned: Sequence[str] = TOWERS
     args: TrainingArguments
     accelerator: Accelerator
     model: PreTrainedModel
     processing_class: Processor
     state: TrainerState
+    lr_scheduler: LambdaLR
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: geoclick.json holds more than TRL's card."""
+        """Nothing: TRL's card names neither data nor options; `_save_checkpoint` writes GeoClick's."""
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: None) -> None:
+        """A checkpoint; process 0 also writes processor and card of the run's folder, which describes it."""
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        if self.args.should_save:
+            output = Path(self.args.output_dir)
+            checkpoint = output / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            adapter_folder.complete(output, self.processing_class, output.name, weights_in=checkpoint)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One forward and backward pass; raises GeoClickError at the first loss that is not finite."""
@@ -79,11 +97,47 @@ class AdapterSavingMixin:
 
     def _load_from_checkpoint(self, checkpoint: str, model: torch.nn.Module | None = None) -> None:
         with checkpoints.readable_damage(checkpoint):
-            super()._load_from_checkpoint(checkpoint, model)  # type: ignore[misc]
+            if self.initial is None:
+                super()._load_from_checkpoint(checkpoint, model)  # type: ignore[misc]
+            else:
+                self.initial = initial_weights.restore(self.model, Path(checkpoint), self.initial)
+        # PEFT makes all weights of the adapter trainable.
+        lora.freeze(self.model, self.tuned)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with checkpoints.readable_damage(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        if checkpoint:
+            self._continue_schedule(Path(checkpoint))
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LambdaLR:
+        """The schedule of learning rates; its length is compared with that of a run that is resumed."""
+        self._steps_of_schedule = num_training_steps
+        schedule: LambdaLR = super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
+        return schedule
+
+    def _continue_schedule(self, checkpoint: Path) -> None:
+        """Take the learning rates of the new schedule where a run is resumed to take more steps."""
+        planned = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE)).max_steps
+        steps, schedule = self._steps_of_schedule, self.lr_scheduler
+        if planned == steps:
+            return
+        done = schedule.last_epoch
+        rates = [
+            base * factor(done) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
+        if self.args.process_index == 0:
+            name = SchedulerType(self.args.lr_scheduler_type).value
+            print(
+                f"The run takes {steps:,} steps instead of {planned:,}: the learning rate follows the schedule {name} "
+                f"of {steps:,} steps and goes on with {rates[0]:.3g} after step {done:,}.",
+                flush=True,
+            )
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with checkpoints.readable_damage(checkpoint):
@@ -114,7 +168,8 @@ class AdapterSavingMixin:
         weights = list(state_dict.values()) if state_dict else trained
         if not all(weight.isfinite().all() for weight in weights):
             raise self._diverged("A trained weight")
-        adapter_folder.save(model, folder, self.record, state_dict)
+        record = adapter_runs.at_step(self.record, self.state.global_step)
+        adapter_folder.save(model, folder, record, state_dict, self.initial)
         if not folder.name.startswith(PREFIX_CHECKPOINT_DIR):
             run = Path(self.args.output_dir)
             name = run.name if folder == run else f"{run.name}/{BEST}"
@@ -208,9 +263,9 @@ class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ig
         """
         assert self.monitor is not None
         self.model.eval()
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), attention.for_generation(self.model):
             records = self.monitor.evaluate(self.model, self.args.process_index, self.args.world_size)
-        figures = monitors.score(records)
+        figures = monitors.score(records) | self._held_out_loss()
         self.log(figures)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         self.model.train()
@@ -226,6 +281,14 @@ class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ig
         if monitors.stalled(self.state.log_history, self.monitor.patience):
             self.control.should_training_stop = True
         return figures
+
+    def _held_out_loss(self) -> dict[str, float]:
+        """The loss on the rows of the monitor's samples, by its name in the log."""
+        if self.monitor is None or self.monitor.loss is None:
+            return {}
+        place = self.accelerator.device, self.args.process_index, self.args.world_size
+        with self.accelerator.autocast():
+            return {LOSS: self.monitor.loss.compute(self.model, *place)}
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """An evaluation of the run; the one before the first step is not repeated when the run is resumed."""

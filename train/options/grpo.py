@@ -10,6 +10,7 @@ from geoclick.datasets import BUILT_IN, root_of, selection
 from geoclick.jobs import processes
 from geoclick.options import DatasetOptions, DecodingOptions
 from geoclick.train.options import early_checks
+from geoclick.train.options.compute import ComputeOptions
 from geoclick.train.options.trl_options import Check, TrlCommand
 
 NAME = "train grpo"
@@ -25,7 +26,7 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrpoOptions(DecodingOptions, DatasetOptions):
+class GrpoOptions(ComputeOptions, DecodingOptions, DatasetOptions):
     """The options of GeoClick; all others belong to GRPOConfig."""
 
     adapter: str = option(help="adapter folder of geoclick train to start from")
@@ -80,6 +81,7 @@ def check(options: GrpoOptions, optimizer: str) -> None:
     """Refuse an output, an adapter or a dataset before the model libraries are imported, and say what is loaded."""
     early_checks.check_output(Path(options.output), NAME, resume=options.resume)
     early_checks.check_adapter(options.adapter)
+    options.check_name()
     selection.check(options.limit, options.first)
     options.reading()
     root = root_of(options.dataset, options.root)

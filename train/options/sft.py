@@ -1,5 +1,6 @@
 """The options of `geoclick train sft`: those of GeoClick, and any of TRL's SFTConfig, in one flat file."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,19 @@ from geoclick.clicks import ANSWER_ENDS
 from geoclick.config import option
 from geoclick.errors import UsageError
 from geoclick.jobs import processes
-from geoclick.options import SegmenterOptions, VlmOptions
+from geoclick.options import SegmenterOptions
+from geoclick.train.data import task_weights
 from geoclick.train.loop.cards import CARDS
-from geoclick.train.options import early_checks
+from geoclick.train.options import early_checks, lora
+from geoclick.train.options.compute import ComputeOptions
+from geoclick.train.options.lora import TOWERS, LoraOptions
+from geoclick.train.options.mixture import MixtureOptions, Source, check_sources, sources_of
 from geoclick.train.options.trl_options import Check, TrlCommand
 from geoclick.vlms import bitsandbytes_import
+from geoclick.vlms.families import tower_of
 
 NAME = "train sft"
+EMBEDDED = "embedded"
 HERE = "here"
 """The dry run on this machine."""
 EXAMPLE = (
@@ -30,14 +37,25 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftOptions(VlmOptions, SegmenterOptions):
+class SftOptions(MixtureOptions, LoraOptions, ComputeOptions, SegmenterOptions):
     """The options of GeoClick; all others belong to SFTConfig."""
 
-    clicks: str = option(help="click store made by 'geoclick synth'")
-    root: str = option(help="folder that the store's image paths are relative to")
     output: str = option(help="folder for the adapter, checkpoints, config.yaml and metrics.json")
+    vlm: str = option(
+        "", help="embedded, a hub id, or a local folder (default: embedded, or the base of --adapter)"
+    )
+    min_pixels: int | None = option(
+        None, help="smallest area of a resized image in pixels (default: the checkpoint's)", minimum=1
+    )
+    max_pixels: int | None = option(
+        None, help="largest area of a resized image in pixels (default: the checkpoint's)", minimum=1
+    )
     revision: str | None = option(None, help="branch, tag or commit of a hub model")
-    answer_format: str = option("compact", help="format of the answers", choices=("compact", "json"))
+    answer_format: str = option(
+        "",
+        help="format of the answers (default: compact, or that of --adapter)",
+        choices=("compact", "json"),
+    )
     max_clicks: int = option(6, help="largest number of clicks of an answer", minimum=1)
     answer_end: str = option(
         "best",
@@ -54,19 +72,10 @@ class SftOptions(VlmOptions, SegmenterOptions):
         "about 25 times as much as 'none', with samples the same",
         choices=("tokens", "samples"),
     )
-    lora_r: int = option(32, help="LoRA rank", minimum=1)
-    lora_alpha: int = option(64, help="LoRA scale: the update is multiplied by alpha / rank", minimum=1)
-    lora_dropout: float = option(0.0, help="dropout of LoRA", minimum=0)
-    use_dora: bool = option(False, help="decompose weights into magnitude and direction (DoRA)")
-    use_rslora: bool = option(False, help="scale by alpha / sqrt(rank) instead")
-    tune: tuple[str, ...] = option(
-        ("language_model",), help="towers that get LoRA", choices=("language_model", "projector", "vision")
-    )
-    projector_lr: float | None = option(
-        None, help="learning rate of the projector (default: learning_rate)", minimum=0
-    )
-    vision_lr: float | None = option(
-        None, help="learning rate of the vision tower (default: learning_rate)", minimum=0
+    task_weights: tuple[str, ...] = option(
+        (),
+        help="weights of the losses of answers without a click, of one part and of several parts, as TASK=WEIGHT, such "
+        "as none=0.5 one=1 several=2; only their ratios count (default: all 1)",
     )
     quantise: str | None = option(
         None, help="load the frozen language model in 4 bits (QLoRA, with bitsandbytes)", choices=("nf4",)
@@ -98,6 +107,9 @@ class SftOptions(VlmOptions, SegmenterOptions):
     evaluate_clicks: str | None = option(
         None, help="click store of another split to evaluate on (default: images held out from --clicks)"
     )
+    evaluate_root: str | None = option(
+        None, help="folder of the images of --evaluate-clicks (default: the first --root)"
+    )
     patience: int = option(
         0, help="stop after this many evaluations without a better mIoU; 0 never", minimum=0
     )
@@ -111,19 +123,21 @@ class SftOptions(VlmOptions, SegmenterOptions):
     )
 
     def __post_init__(self) -> None:
-        for tower in self.tower_lr:
-            if tower not in self.tune:
-                raise UsageError(
-                    f"--{tower}-lr is given but {tower} is not tuned; name it in --tune, or remove the flag."
-                )
         if self.other_format_share > 1:
             raise UsageError(f"--other-format-share is a fraction, 0 to 1, not {self.other_format_share}.")
 
     @property
-    def tower_lr(self) -> dict[str, float]:
-        """The learning rates of towers with their own."""
-        given = {"projector": self.projector_lr, "vision": self.vision_lr}
-        return {tower: lr for tower, lr in given.items() if lr is not None}
+    def sources(self) -> list[Source]:
+        """What the run trains on."""
+        return sources_of(self, self.answer_format)
+
+    @property
+    def evaluated(self) -> list[Source]:
+        """The click stores that it is evaluated on."""
+        if self.evaluate_clicks:
+            root = self.evaluate_root or self.root[0]
+            return [Source("evaluated", self.evaluate_clicks, root, self.answer_format, None)]
+        return [source for source in self.sources if not source.is_chats]
 
     @property
     def estimates(self) -> bool:
@@ -132,8 +146,14 @@ class SftOptions(VlmOptions, SegmenterOptions):
 
     @property
     def constant_features(self) -> bool:
-        """Whether the vision tower's output for an image is the same throughout the run."""
-        return set(self.tune) == {"language_model"} and not set(self.augment) & {"flip", "rotate", "crop"}
+        """Whether the vision tower's output for an image is the same throughout the run.
+
+        `modules_to_save` must be full names.
+        """
+        trains_vision = set(self.trained_towers) != {"language_model"} or any(
+            tower_of(f"{name}.weight") in TOWERS[1:] for name in self.modules_to_save
+        )
+        return not trains_vision and not set(self.augment) & {"flip", "rotate", "crop"}
 
     @property
     def augments(self) -> bool:
@@ -160,12 +180,51 @@ DEFAULTS: dict[str, Any] = {
 def check(options: SftOptions, optimizer: str) -> None:
     """Refuse an output, a store or a dataset before the model libraries are imported, and say what is loaded."""
     early_checks.check_output(Path(options.output), NAME, resume=options.resume)
-    for clicks in filter(None, (options.clicks, options.evaluate_clicks)):
-        early_checks.check_store(clicks)
-    early_checks.check_root(options.root)
+    options.check_name()
+    check_sources(options)
+    if options.evaluate_clicks:
+        early_checks.check_store(options.evaluate_clicks)
+        early_checks.check_root(options.evaluate_root or options.root[0])
+    if options.adapter:
+        early_checks.check_adapter(options.adapter)
+    base = base_of(options)
     if not options.quantise:
-        bitsandbytes_import.leave_out(options.vlm, optimizer=optimizer)
-    processes.print_loading(f"the click store {options.clicks}, and {options.vlm}")
+        bitsandbytes_import.leave_out(base, optimizer=optimizer)
+    data = ", ".join([*options.clicks, *options.chats])
+    processes.print_loading(
+        f"the click store{'s' * (len(options.clicks) > 1)} {data}, and {options.adapter or base}"
+    )
+
+
+def base_of(options: SftOptions) -> str:
+    """The base model as the user named it, now or when the adapter was trained."""
+    if options.vlm or not options.adapter:
+        return options.vlm or EMBEDDED
+    # It imports PyTorch.
+    from geoclick.vlms import adapter
+
+    return adapter.read_record(options.adapter).base
+
+
+def resolve(options: SftOptions) -> SftOptions:
+    """The options with all defaults; raises UsageError for pixel limits other than the adapter's."""
+    values = {"vlm": base_of(options), "answer_format": options.answer_format or "compact"}
+    if options.adapter:
+        from geoclick.vlms import adapter
+
+        record = adapter.read_record(options.adapter)
+        for key in ("min_pixels", "max_pixels"):
+            given, trained = getattr(options, key), getattr(record, key)
+            if given not in (None, trained):
+                raise UsageError(
+                    f"The adapter was trained with {key} {trained}, not {given}; remove --{key.replace('_', '-')}."
+                )
+            values[key] = trained
+        values["answer_format"] = options.answer_format or record.answer_format
+        values["revision"] = (
+            options.revision or (record.revision if values["vlm"] == record.base else None) or None
+        )
+    return lora.resolve(dataclasses.replace(options, **values))
 
 
 COMMAND = TrlCommand(SftOptions, "SFTConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, DEFAULTS)
@@ -177,11 +236,18 @@ def parse(
     """GeoClick's options, and those for SFTConfig, from `--config` and flags; errors as in `TrlCommand.parse`."""
     options, trl_options = COMMAND.parse(argv, check)
     own_order = options.packing_tokens or options.augments
-    if own_order and trl_options.get("train_sampling_strategy", "random") != "random":
+    strategy = trl_options.get("train_sampling_strategy", "random")
+    if own_order and strategy != "random":
         raise UsageError(
             "packing_tokens, augment and other_format_share define an order of their own; "
             "remove train_sampling_strategy."
         )
+    if options.weights and strategy == "sequential":
+        raise UsageError("weights define an order of their own; remove train_sampling_strategy.")
+    if options.task_weights:
+        task_weights.parse(options.task_weights)
+        if trl_options.get("loss_type") == "dft":
+            raise UsageError("task_weights and loss_type dft do not go together; remove one of them.")
     if options.packing_tokens:
         if trl_options.get("per_device_train_batch_size", 1) != 1:
             raise UsageError(
@@ -189,4 +255,4 @@ def parse(
                 "and choose its size by packing_tokens."
             )
         trl_options["per_device_train_batch_size"] = 1
-    return options, DEFAULTS | trl_options
+    return resolve(options), DEFAULTS | trl_options

@@ -12,6 +12,8 @@ from geoclick.scoring.model_index import METRICS, Evaluation
 from geoclick.train.publishing.hub import without_paths
 from geoclick.train.publishing.merged_config import OLDEST
 from geoclick.train.publishing.provenance import Provenance, supervised_options
+from geoclick.vlms import adapter_runs
+from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.merged import MergedRecord
 
 MARK = (
@@ -34,7 +36,8 @@ DATA = {
 """The reported keys of a click store's manifest, with their names in the card."""
 RUN = ("steps", "seconds", "samples_per_second", "processes")
 """The reported keys of the training run's metrics."""
-PATH_OPTIONS = ("clicks", "root", "output", "resume")
+RUN_KINDS = {"sft": "supervised", "grpo": "reinforcement"}
+PATH_OPTIONS = ("clicks", "root", "output", "resume", "adapter")
 """Options that are paths; they do not affect the result."""
 
 
@@ -174,6 +177,7 @@ def base_model(provenance: Provenance) -> str:
         "family": record.family,
         "fingerprint": record.fingerprint,
         "adapted modules": record.targets,
+        "modules trained completely": ", ".join(record.modules_to_save),
     }
     return key_value_table({key: value for key, value in values.items() if value})
 
@@ -204,11 +208,43 @@ def training(provenance: Provenance) -> str:
     values |= {f"version of {library}": version for library, version in record.versions.items()}
     if record.git_commit:
         values["commit of geoclick"] = record.git_commit
-    text = key_value_table(values)
-    if "start" in config:
-        first = key_value_table(_options(supervised_options(config)))
-        text += f"\n\nThe reinforcement learning starts from a supervised run with these options:\n\n{first}"
-    return text
+    parts = [runs(record), key_value_table(values)]
+    while isinstance(config.get("start"), dict):
+        config = config["start"]
+        options = key_value_table(_options({key: value for key, value in config.items() if key != "start"}))
+        parts.append(
+            f"It starts from a {RUN_KINDS[adapter_runs.kind_of(config)]} run with these options:\n\n{options}"
+        )
+    return "\n\n".join(filter(None, parts))
+
+
+def runs(record: AdapterRecord) -> str:
+    """The chain of runs as a table; empty for a single one."""
+    chain = adapter_runs.of(record)
+    if len(chain) == 1 and not chain[0]["extended_at"]:
+        return ""
+    rows = [
+        [
+            *(
+                number,
+                RUN_KINDS[run["kind"]],
+                run["steps"] or "",
+                run["data_sha256"][:12],
+                run["start_sha256"][:12],
+            ),
+            ", ".join(map(str, run["extended_at"])),
+        ]
+        for number, run in enumerate(chain, 1)
+    ]
+    head = [
+        "run",
+        "kind",
+        "steps",
+        "SHA-256 of the data",
+        "SHA-256 of the first weights",
+        "made longer at step",
+    ]
+    return table(head, rows)
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from geoclick import store
 from geoclick.errors import GeoClickError
 from geoclick.files import sha256
-from geoclick.vlms import adapter, merged
+from geoclick.vlms import adapter, adapter_towers, merged
 from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.merged import MergedRecord
 
@@ -52,6 +52,7 @@ def read_adapter(folder: Path, clicks: str | None = None) -> Provenance:
         raise GeoClickError(
             f"{folder} holds no {adapter.WEIGHTS}; finish its 'geoclick train sft' with --resume."
         ) from error
+    adapter_towers.check(record, folder)
     return Provenance(record, digest, _manifest(record, clicks), _training(folder))
 
 
@@ -69,8 +70,8 @@ def read(folder: Path, clicks: str | None = None) -> Provenance:
 
 
 def supervised_options(config: dict[str, Any]) -> dict[str, Any]:
-    """The options of the supervised run, the first of a chain; `start` holds the options of the run before."""
-    while isinstance(config.get("start"), dict):
+    """The options of the last supervised run of a chain; `start` holds the options of the run before."""
+    while "clicks" not in config and isinstance(config.get("start"), dict):
         config = config["start"]
     return config
 
@@ -90,7 +91,13 @@ def _training(folder: Path) -> dict[str, Any]:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}  # checkpoints have none
+        return _checkpoint(folder)
     except (OSError, ValueError) as error:
         raise GeoClickError(f"{path} is not valid JSON; remove it, or train again.") from error
     return {key: metrics[key] for key in TRAINING if key in metrics} if isinstance(metrics, dict) else {}
+
+
+def _checkpoint(folder: Path) -> dict[str, Any]:
+    """The steps of a checkpoint, which has no metrics.json; empty for any other folder."""
+    _, prefix, step = folder.name.rpartition("checkpoint-")
+    return {"steps": int(step)} if prefix and step.isdecimal() else {}

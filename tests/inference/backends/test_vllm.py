@@ -184,6 +184,14 @@ def test_sampling_follows_the_seed(base, images, vllm):
             r"tunes projector and vision, which vLLM would ignore; merge it by 'geoclick merge",
         ),
         ({"use_dora": True}, "uses DoRA, which vLLM does not support; merge it"),
+        (
+            {"alpha_pattern": {"q_proj": 9}},
+            "has ranks or scales by tower, .* which vLLM would ignore; merge it",
+        ),
+        (
+            {"rank_pattern": {"q_proj": 9}},
+            "has ranks or scales by tower, .* which vLLM would ignore; merge it",
+        ),
         ({"rank": 600}, "has rank 600, but vLLM takes 512 at most; merge it"),
         ({"quantise": "nf4"}, "trained on a base in 4 bits, which vLLM does not load; give --quantise none"),
     ],

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from geoclick.errors import GeoClickError
 from geoclick.train.publishing import provenance
@@ -31,7 +32,8 @@ def test_provenance_of_an_adapter(tuned):
         "steps": 3,
         "seconds": 1.5,
     }
-    (tuned / adapter.WEIGHTS).write_bytes(b"other")
+    weights = load_file(tuned / adapter.WEIGHTS)
+    save_file({name: value + 1 for name, value in weights.items()}, tuned / adapter.WEIGHTS)
     assert provenance.read_adapter(tuned).adapter_sha256 != of_adapter.adapter_sha256
 
 
