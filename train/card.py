@@ -152,9 +152,11 @@ def metadata(
     from huggingface_hub import ModelCardData
 
     from geoclick.scoring import model_index
+    from geoclick.vlms import adapter_runs
 
     record, merged = provenance.record, provenance.merged
-    tags = ["geoclick", "remote-sensing", "referring-segmentation", "clicks"]
+    tags = ["geoclick", "remote-sensing", "referring-segmentation", "clicks", "trl"]
+    tags += dict.fromkeys(run["kind"] for run in adapter_runs.of(record))
     # On the hub, "merge" means a merge of several models; a merged adapter is a fine-tune.
     base = {"base_model": record.base, "base_model_relation": "finetune" if merged else "adapter"}
     return ModelCardData(

@@ -43,8 +43,8 @@ def _last_part(path: str) -> str:
     return next((part for part in reversed(re.split(r"[/\\]", path)) if part not in ("", ".")), "")
 
 
-def check_name(name: str) -> None:
-    """Check that `name` is a repository id with a namespace; raises UsageError."""
+def check_name(name: str, option: str = "--push") -> None:
+    """Check that `name`, the value of an option, is a repository id with a namespace; raises UsageError."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -52,10 +52,10 @@ def check_name(name: str) -> None:
         validate_repo_id(name)
     except HFValidationError as error:
         raise UsageError(
-            f"--push {name} is not a valid name on the hub; give it as NAMESPACE/NAME."
+            f"{option} {name} is not a valid name on the hub; give it as NAMESPACE/NAME."
         ) from error
     if name.count("/") != 1:
-        raise UsageError(f"--push {name} has no namespace; give it as NAMESPACE/NAME.")
+        raise UsageError(f"{option} {name} has no namespace; give it as NAMESPACE/NAME.")
 
 
 def check_push(name: str | None, private: bool) -> None:
