@@ -76,7 +76,9 @@ class Augmentation:
     seed: int
 
     def __call__(self, row: RawRow, epoch: int) -> TrainingRow:
-        """A raw row of `geoclick.train.data.rows.build` as the collators take it in an epoch."""
+        """A raw row of `geoclick.train.data.rows.build` as the collators take it in an epoch; chats do not change."""
+        if row.get("sample_id") is None:
+            return row
         sample = self.draw(row, epoch)
         frame = self._frame(sample.view.size(size_of(row)), sample.answer_format)
         chat = chat_rows.chat(sample.query, sample.parts, frame)
@@ -113,6 +115,8 @@ class Augmentation:
         Clicks in the far corner have the most digits, so this holds for tokenizers that split numbers into digits and
         never join two words, such as Qwen's. Visual tokens never change, see `ImageView`.
         """
+        if row.get("sample_id") is None:
+            return row
         size = size_of(row)
         views = [ImageView(None, mirrored, turns) for mirrored, turns in self._positions()]
         redirected = (directions.redirected(row["query"], view.direction) for view in views)

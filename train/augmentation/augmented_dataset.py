@@ -8,10 +8,11 @@ from datasets import Dataset as Rows
 from torch.utils.data import Dataset, Sampler
 
 from geoclick.train.augmentation.augment import Augmentation
+from geoclick.train.data.mixture import Mixture
 from geoclick.train.data.rows import TrainingRow
 
 Key = tuple[int, int]
-"""Epoch and index of a row. With the epoch in the key a worker needs no other state than the rows themselves."""
+"""Epoch, or pass of a mixture, and index of a row: a worker needs no other state than the rows themselves."""
 
 
 class AugmentedDataset(Dataset[TrainingRow]):
@@ -20,16 +21,18 @@ class AugmentedDataset(Dataset[TrainingRow]):
     Args:
         rows: of `geoclick.train.data.rows.build`, raw.
         augmentation: of each.
+        mixture: decides what rows an epoch has; None is all of them.
     """
 
-    def __init__(self, rows: Rows, augmentation: Augmentation) -> None:
+    def __init__(self, rows: Rows, augmentation: Augmentation, mixture: Mixture | None = None) -> None:
         self.rows = rows
         self.augmentation = augmentation
+        self.mixture = mixture
         self.epoch = 0
 
     def __len__(self) -> int:
         """Rows of an epoch."""
-        return len(self.rows)
+        return len(self.mixture or self.rows)
 
     def __getitem__(self, key: Key) -> TrainingRow:
         """A row as it is in an epoch."""
@@ -42,6 +45,8 @@ class AugmentedDataset(Dataset[TrainingRow]):
 
     def keys(self) -> list[Key]:
         """The rows of the epoch in its order, the same on every process."""
+        if self.mixture:
+            return self.mixture.keys(self.epoch)
         order = list(range(len(self)))
         random.Random(f"order {self.augmentation.seed} {self.epoch}").shuffle(order)
         return [(self.epoch, index) for index in order]

@@ -8,6 +8,7 @@ from datasets import Dataset as Rows
 from torch.utils.data import Dataset
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from geoclick.train.data.mixture import Mixture
 from geoclick.train.data.rows import TrainingRow
 
 
@@ -19,10 +20,20 @@ class LengthGroups(Dataset[TrainingRow]):
         lengths: tokens of each row.
         seed: of the run.
         per_step: rows of a step, over all processes and accumulated batches.
+        mixture: decides what rows an epoch has; None is all of them.
     """
 
-    def __init__(self, rows: Rows, lengths: Sequence[int], *, seed: int, per_step: int) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        lengths: Sequence[int],
+        *,
+        seed: int,
+        per_step: int,
+        mixture: Mixture | None = None,
+    ) -> None:
         self.rows = rows
+        self.mixture = mixture
         self.lengths = lengths
         self.seed = seed
         self.per_step = per_step
@@ -30,7 +41,7 @@ class LengthGroups(Dataset[TrainingRow]):
 
     def __len__(self) -> int:
         """Rows of an epoch."""
-        return len(self.rows)
+        return len(self.mixture or self.rows)
 
     def __getitem__(self, index: int) -> TrainingRow:
         """A row."""
@@ -45,5 +56,7 @@ class LengthGroups(Dataset[TrainingRow]):
         """The rows of the epoch in its order, the same on every process."""
         seed = random.Random(f"length {self.seed} {self.epoch}").getrandbits(63)
         generator = torch.Generator().manual_seed(seed)
-        order: list[int] = get_length_grouped_indices(self.lengths, self.per_step, generator=generator)
-        return order
+        rows = [index for _, index in self.mixture.keys(self.epoch)] if self.mixture else None
+        lengths = self.lengths if rows is None else [self.lengths[index] for index in rows]
+        order: list[int] = get_length_grouped_indices(lengths, self.per_step, generator=generator)
+        return order if rows is None else [rows[place] for place in order]

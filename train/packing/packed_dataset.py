@@ -1,6 +1,6 @@
 """A dataset of packs: token lengths measured once, and other packs in every epoch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Protocol
 
 from datasets import Dataset as Rows
@@ -9,7 +9,9 @@ from torch.utils.data import Dataset
 from geoclick.train.augmentation.augment import Augmentation
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, Key
 from geoclick.train.augmentation.image_views import shown_images
+from geoclick.train.data.mixture import Mixture
 from geoclick.train.data.rows import TrainingRow
+from geoclick.train.packing.mixed_plan import MixedPlan
 from geoclick.train.packing.plan import PackingPlan
 from geoclick.vlms import encoding
 from geoclick.vlms.processor import Processor
@@ -44,6 +46,7 @@ def build(
     per_step: int,
     share_images: bool = True,
     augmentation: Augmentation | None = None,
+    mixture: Mixture | None = None,
 ) -> "PackedDataset":
     """The rows in packs.
 
@@ -56,13 +59,20 @@ def build(
         share_images: put the queries of an image into one pack, so that one pass of the vision tower serves them. Runs
             always do, also with cached features: packs must not depend on the memory of a machine.
         augmentation: of the rows, whose lengths are then the largest that it may give them.
+        mixture: decides what rows an epoch has; None is all of them.
 
     Raises:
-        GeoClickError: no row fits the budget.
+        GeoClickError: no row fits the budget, or none of a source of the mixture.
     """
-    groups = [tuple(paths) for paths in rows["images"]] if share_images else range(len(rows))
+    groups: Sequence[Hashable] = range(len(rows))
+    if share_images:
+        groups = [tuple(paths) or index for index, paths in enumerate(rows["images"])]
     longest = map(augmentation.longest, rows) if augmentation else rows
-    plan = PackingPlan(token_lengths(longest, processor), groups, budget, seed, per_step)
+    lengths = token_lengths(longest, processor)
+    plan: PackingPlan | MixedPlan = PackingPlan(lengths, groups, budget, seed, per_step)
+    if mixture:
+        fitting = mixture.only(lambda index: lengths[index] <= budget)
+        plan = MixedPlan(lengths, groups, budget, fitting, per_step, plan.too_long)
     return PackedDataset(AugmentedDataset(rows, augmentation) if augmentation else rows, plan)
 
 
@@ -81,7 +91,7 @@ class PackedDataset(Dataset[list[TrainingRow]]):
         plan: which rows share a pack.
     """
 
-    def __init__(self, rows: RowsByKey, plan: PackingPlan) -> None:
+    def __init__(self, rows: RowsByKey, plan: PackingPlan | MixedPlan) -> None:
         self.rows = rows
         self.plan = plan
         self.epoch = 0
@@ -95,15 +105,21 @@ class PackedDataset(Dataset[list[TrainingRow]]):
         return [self.rows[key] for key in pack]
 
     def keys(self) -> list[list[int]] | list[list[Key]]:
-        """The packs of the epoch, in order; the keys of augmented rows hold the epoch."""
-        packs = self.packs()
-        if isinstance(self.rows, AugmentedDataset):
-            return [[(self.epoch, index) for index in pack] for pack in packs]
-        return packs
+        """The packs of the epoch, in order; the keys of augmented rows hold the epoch, or the pass of a mixture."""
+        if not isinstance(self.rows, AugmentedDataset):
+            return self.packs()
+        if isinstance(self.plan, MixedPlan):
+            return self.plan.keys(self.epoch)
+        return [[(self.epoch, index) for index in pack] for pack in self.packs()]
 
     def packs(self) -> list[list[int]]:
         """The packs of the epoch, each a list of row indices."""
         return self.plan.packs(self.epoch)
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The mixture of the rows that fit a pack, or None."""
+        return self.plan.mixture if isinstance(self.plan, MixedPlan) else None
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate before each epoch, also in a resumed run."""

@@ -9,8 +9,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapreplace
+from typing import TypeVar
 
 from geoclick.errors import GeoClickError
+
+Sample = TypeVar("Sample")
 
 WINDOW = 256
 """Packs that are filled together: about one pack's worth of tokens stays empty in all of them."""
@@ -64,7 +67,7 @@ class PackingPlan:
     @cached_property
     def count(self) -> int:
         """Packs of every epoch."""
-        most = max(len(self._packs_of_any_number(epoch)) for epoch in range(COMPOSITIONS))
+        most = max(len(self.compose(epoch)) for epoch in range(COMPOSITIONS))
         return min(-(-most // self.per_step) * self.per_step, len(self.lengths) - self.too_long)
 
     @property
@@ -74,20 +77,13 @@ class PackingPlan:
 
     def packs(self, epoch: int) -> list[list[int]]:
         """The packs of an epoch in order, each a list of sample indices; every sample that fits is in one pack."""
-        packs = self._packs_of_any_number(epoch)
+        packs = self.compose(epoch)
         if len(packs) > self.count:
             # Rare: reuse the packs of an epoch that is known to fit, instead of leaving samples out.
-            packs = self._packs_of_any_number(epoch % COMPOSITIONS)
-        while len(packs) < self.count:
-            fullest = max(range(len(packs)), key=lambda index: len(packs[index]))
-            pack = packs[fullest]
-            packs[fullest], half = pack[: len(pack) // 2], pack[len(pack) // 2 :]
-            packs.append(half)
-        # The halves are at the end, and the first packs of a window have the longest samples.
-        random.Random(f"order {self.seed} {epoch}").shuffle(packs)
-        return packs
+            packs = self.compose(epoch % COMPOSITIONS)
+        return exactly(packs, self.count, f"order {self.seed} {epoch}")
 
-    def _packs_of_any_number(self, epoch: int) -> list[list[int]]:
+    def compose(self, epoch: int) -> list[list[int]]:
         """Packs of windows of shuffled groups, however many they are."""
         generator = random.Random(f"compose {self.seed} {epoch}")
         packs: list[list[int]] = []
@@ -119,6 +115,18 @@ class PackingPlan:
                     tokens = self.lengths[index]
                 units[-1].append(index)
         return units
+
+
+def exactly(packs: list[list[Sample]], count: int, seed: str) -> list[list[Sample]]:
+    """Packs in random order, the longest ones halved until there are `count`."""
+    while len(packs) < count:
+        fullest = max(range(len(packs)), key=lambda index: len(packs[index]))
+        pack = packs[fullest]
+        packs[fullest], half = pack[: len(pack) // 2], pack[len(pack) // 2 :]
+        packs.append(half)
+    # The halves are at the end, and the first packs of a window have the longest samples.
+    random.Random(seed).shuffle(packs)
+    return packs
 
 
 def fill_packs(units: Sequence[list[int]], lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -1,0 +1,262 @@
+"""Chats of the user's own, to train on besides clicks: text only, or about one or several images.
+
+A file is JSONL or Parquet, with the columns of TRL's conversational data: `messages`, a list of `role` (system, user,
+assistant) and `content`, and `images`, a list of paths. Content is text, or a list of `{"type": "text", "text": ...}`
+and `{"type": "image"}`. In plain texts each `<image>` stands for an image; without any, all images come first.
+
+The answer that is learned is the last turn, the assistant's; the turns before it are its prompt.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, List, Value
+
+from geoclick import files
+from geoclick.errors import GeoClickError
+from geoclick.geo import reading
+from geoclick.prompts import Chat
+from geoclick.vlms import encoding
+from geoclick.vlms.loading import Vlm
+from geoclick.yaml_file import quoted
+
+ROLES = ("system", "user", "assistant")
+TAG = "<image>"
+"""Stands for an image in a plain text, as in the data of LLaMA-Factory and ms-swift."""
+BLOCK = 256
+"""Chats that are encoded together."""
+LONGEST_LINE = 1 << 24
+"""Characters of the longest line that is read."""
+NO_LOSS = "earlier answers without loss"
+"""Not a reason why a row is left out, but what is counted with them."""
+
+FEATURES = Features(
+    images=List(Value("string")),
+    size=List(Value("int64")),
+    prompt_ids=List(Value("int64")),
+    completion_ids=List(Value("int64")),
+)
+
+
+def build(
+    path: Path, root: Path, vlm: Vlm, *, held_out: Container[str] = ()
+) -> tuple[Dataset, dict[str, int]]:
+    """The training rows of a file of chats.
+
+    Args:
+        path: of the file.
+        root: folder that holds its images; their paths are relative to it.
+        vlm: its processor encodes the chats.
+        held_out: absolute paths of images whose chats are left out.
+
+    Returns:
+        A dataset with the columns of `TrainingRow`, and the number of chats left out by reason, and of earlier answers
+        that have no loss.
+
+    Raises:
+        GeoClickError: the file is broken or has no chat to train on, or an image is missing, broken or outside root.
+    """
+    counts: Counter[str] = Counter()
+    sizes: dict[str, tuple[int, int]] = {}
+    columns: dict[str, list[Any]] = {name: [] for name in FEATURES}
+    usable = _usable(path, root, vlm, held_out, counts)
+    while block := list(islice(usable, BLOCK)):
+        examples = encoding.encode_examples(vlm.processor, [chat for chat, _ in block])
+        for (_, images), example in zip(block, examples, strict=True):
+            for image in images:
+                if image not in sizes:
+                    sizes[image] = reading.image_size(Path(image))
+            values = {"images": images, "size": [side for image in images for side in sizes[image]]}
+            for name, value in (values | example._asdict()).items():
+                columns[name].append(value)
+    if not columns["images"]:
+        raise GeoClickError(f"{path} has no chat to train on; give chats that end with an answer.")
+    return Dataset.from_dict(columns, features=FEATURES), dict(counts)
+
+
+def _usable(
+    path: Path, root: Path, vlm: Vlm, held_out: Container[str], counts: Counter[str]
+) -> Iterator[tuple[Chat, list[str]]]:
+    """The chats that are trained on, each with the absolute paths of its images."""
+    control = tuple(vlm.processor.tokenizer.added_tokens_encoder)
+    for where, row in records(path):
+        chat, images = parse(row, root, where)
+        answer = "".join(part["text"] for part in chat[-1]["content"])
+        if any(image in held_out for image in images):
+            counts["held out"] += 1
+        elif chat[-1]["role"] != "assistant" or not answer.strip():
+            counts["no answer at the end"] += 1
+        elif any(token in answer for token in control):
+            counts["a control token in the answer"] += 1
+        else:
+            if earlier := sum(message["role"] == "assistant" for message in chat[:-1]):
+                counts[NO_LOSS] += earlier
+            yield chat, images
+
+
+def records(path: Path) -> Iterator[tuple[str, Any]]:
+    """The rows of a JSONL or Parquet file, each with its place for messages.
+
+    Raises:
+        GeoClickError: the file is missing or broken, or has no column `messages`.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".jsonl", ".json", ".parquet"):
+        raise GeoClickError(f"{path} is no file of chats; give a .jsonl or .parquet file with 'messages'.")
+    if not path.is_file():
+        raise GeoClickError(f"{path} does not exist; give --chats an existing file.")
+    return _parquet(path) if suffix == ".parquet" else _lines(path)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as file:
+        for number in range(1, 1 << 62):
+            line = file.readline(LONGEST_LINE)
+            if not line:
+                return
+            where = f"{path}, line {number},"
+            if len(line) == LONGEST_LINE:
+                raise GeoClickError(f"{where} is longer than {LONGEST_LINE:,} bytes; split the chat.")
+            if not line.strip():
+                continue
+            try:
+                yield where, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise GeoClickError(f"{where} is not valid JSON; give one object a line.") from error
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [name for name in ("messages", "images") if name in file.schema_arrow.names]
+            if "messages" not in names:
+                shown = ", ".join(file.schema_arrow.names)
+                raise GeoClickError(f"{path} has the columns {shown}; chats need the column 'messages'.")
+            number = 0
+            for batch in file.iter_batches(BLOCK, columns=names):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number},", row
+    except (pa.ArrowException, OSError) as error:
+        raise GeoClickError(f"{path} cannot be read as Parquet; write it again.") from error
+
+
+def parse(row: Any, root: Path, where: str) -> tuple[Chat, list[str]]:
+    """A row as messages whose contents are lists of parts, and the absolute paths of its images.
+
+    Args:
+        row: with `messages` and, if it shows images, `images`.
+        root: folder of the images.
+        where: the row's place, for messages.
+
+    Raises:
+        GeoClickError: the row is broken, or an image is missing or outside root.
+    """
+    if not isinstance(row, dict) or not isinstance(row.get("messages"), list) or not row["messages"]:
+        raise GeoClickError(f"{where} has no list 'messages'; write 'role' and 'content' of each turn there.")
+    images = [_image(image, root, where) for image in _list(row.get("images"), where)]
+    chat = [_message(message, where) for message in row["messages"]]
+    if any(message["role"] == "system" for message in chat[1:]) or chat[0]["role"] == "assistant":
+        raise GeoClickError(f"{where} must begin with a user's turn, after at most one system's.")
+    marked = _placed(chat, len(images))
+    found = [part for message in marked for part in message["content"] if part["type"] == "image"]
+    if len(found) != len(images):
+        raise GeoClickError(
+            f"{where} has {len(images)} images but {len(found)} places for them; give each image one place."
+        )
+    if any(part in message["content"] for message in marked if message["role"] != "user" for part in found):
+        raise GeoClickError(f"{where} has an image outside a user's turn; move it to the question.")
+    return marked, images
+
+
+def _list(images: Any, where: str) -> list[Any]:
+    if images is None:
+        return []
+    if not isinstance(images, list):
+        raise GeoClickError(f"{where} needs a list of paths in 'images', not {quoted(images)}.")
+    return images
+
+
+def _image(image: Any, root: Path, where: str) -> str:
+    """The absolute path of an image; `datasets` stores one as a struct of `path` and `bytes`."""
+    if isinstance(image, dict) and image.get("bytes") is None:
+        image = image.get("path")
+    if not isinstance(image, str) or not image:
+        raise GeoClickError(f"{where} has an image that is no path; save the images as files and name them.")
+    if "\0" in image:
+        raise GeoClickError(f"{where} has an image whose path is no file name; fix it.")
+    path = files.inside(root, image)
+    if not path.is_file():
+        raise GeoClickError(f"{where} names the image {image}, but {path} does not exist; fix --chat-root.")
+    return str(path)
+
+
+def _message(message: Any, where: str) -> dict[str, Any]:
+    """One message with its parts; text with tags is not divided yet."""
+    if not isinstance(message, dict) or "role" not in message or "content" not in message:
+        raise GeoClickError(f"{where} has a message without 'role' or 'content'.")
+    role, content = message["role"], message["content"]
+    if role not in ROLES:
+        raise GeoClickError(f"{where} has the role {quoted(role)}; known roles: {', '.join(ROLES)}.")
+    if isinstance(content, str):
+        return {"role": role, "content": _checked(content, where)}
+    if not isinstance(content, list):
+        raise GeoClickError(f"{where} has a content that is neither text nor a list of parts.")
+    return {"role": role, "content": [_part(part, where) for part in content]}
+
+
+def _part(part: Any, where: str) -> dict[str, str]:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return {"type": "text", "text": _checked(part["text"], where)}
+    if kind == "image" and not any(part.get(name) for name in ("image", "url", "path", "base64")):
+        return {"type": "image"}
+    raise GeoClickError(
+        f"{where} has the part {quoted(part)}; parts are texts and images, which are named in 'images'."
+    )
+
+
+def _checked(text: str, where: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise GeoClickError(f"{where} has text that is no valid Unicode; fix it.") from error
+    return text
+
+
+def _placed(chat: Sequence[dict[str, Any]], images: int) -> Chat:
+    """The messages with all contents as parts: tags become images, or all images come before the first text."""
+    plain = [m["content"] for m in chat if isinstance(m["content"], str) and m["role"] == "user"]
+    tagged = bool(images) and any(TAG in text for text in plain)
+    listed = any(
+        part["type"] == "image" for m in chat if isinstance(m["content"], list) for part in m["content"]
+    )
+    ahead = 0 if tagged or listed else images
+    result: Chat = []
+    for message in chat:
+        content = message["content"]
+        if isinstance(content, str):
+            divided = tagged and message["role"] == "user"
+            content = _divided(content) if divided else [{"type": "text", "text": content}]
+        if ahead and message["role"] == "user":
+            content, ahead = [*[{"type": "image"}] * ahead, *content], 0
+        result.append({"role": message["role"], "content": content})
+    return result
+
+
+def _divided(text: str) -> list[dict[str, str]]:
+    """A text with tags as parts."""
+    parts: Iterable[str] = text.split(TAG)
+    result: list[dict[str, str]] = []
+    for number, part in enumerate(parts):
+        if number:
+            result.append({"type": "image"})
+        if part:
+            result.append({"type": "text", "text": part})
+    return result
