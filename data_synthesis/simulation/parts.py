@@ -92,7 +92,9 @@ def _needed(
 ) -> list[tuple[Simulated, int]]:
     """Parts, each with its number of clicks, without those that later ones made superfluous."""
     masks = [one.masks[end - 1] for one, end in parts]
-    times = np.sum(masks, axis=0, dtype=np.uint8) if masks else np.zeros(target.shape, np.uint8)
+    times = np.zeros(target.shape, np.uint8)
+    for mask in masks:
+        times += mask
     best, needed = iou(times > 0, target, valid), list[tuple[Simulated, int]]()
     for part, mask in zip(parts, masks, strict=True):
         without = times - mask

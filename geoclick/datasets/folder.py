@@ -50,6 +50,7 @@ from geoclick.datasets.sample import TASKS, Sample
 from geoclick.datasets.target_masks import read_target
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.masks import Rle
+from geoclick.yaml_file import Yaml
 
 NAME = "folder"
 
@@ -133,17 +134,16 @@ def _parse(line: str, root: Path, split: str, folder: Path) -> tuple[Sample, boo
         size=size,
         rle=rle,
         category=str(record.get("category") or ""),
-        instances=_instances(record, size),
+        instances=_instances(record.get("instances"), record["image"], size),
     )
     return sample, thresholded
 
 
-def _instances(record: dict[str, Any], size: tuple[int, int]) -> tuple[Rle, ...]:
-    """The instances of a line; errors as in `_parse`."""
-    listed = record.get("instances") or []
-    if not isinstance(listed, list):
+def _instances(listed: Yaml, image: str, size: tuple[int, int]) -> tuple[Rle, ...]:
+    """The instances of a line about an image of `size`; errors as in `_parse`."""
+    if not isinstance(listed, list | None):
         raise ValueError("instances must be a list of RLEs")
-    return tuple(_rle_of(rle, record, size) for rle in listed)
+    return tuple(_rle_of(rle, image, size) for rle in listed or ())
 
 
 def _size(value: object, name: str) -> tuple[int, int]:
@@ -160,7 +160,7 @@ def _rle(record: dict[str, Any], size: tuple[int, int], folder: Path) -> tuple[R
     """The target of a line, from an RLE, a mask file, or nothing, and whether a file was thresholded."""
     mask = record.get("mask")
     if isinstance(mask, dict):
-        return _rle_of(mask, record, size), False
+        return _rle_of(mask, record["image"], size), False
     if isinstance(mask, str):
         pixels, thresholded = read_target(file_in(folder, mask))
         check_size(record["image"], size, pixels.shape)
@@ -170,11 +170,11 @@ def _rle(record: dict[str, Any], size: tuple[int, int], folder: Path) -> tuple[R
     raise ValueError(f"mask must be an RLE or a path, not {mask!r}")
 
 
-def _rle_of(mask: object, record: dict[str, Any], size: tuple[int, int]) -> Rle:
-    """An RLE of a line, with compressed counts; errors as in `_parse`."""
+def _rle_of(mask: Yaml, image: str, size: tuple[int, int]) -> Rle:
+    """An RLE of a line about an image of `size`, with compressed counts; errors as in `_parse`."""
     if not isinstance(mask, dict):
         raise ValueError(f"an instance must be an RLE, not {mask!r}")
-    check_size(record["image"], size, _size(mask.get("size"), "the size of mask"))
+    check_size(image, size, _size(mask.get("size"), "the size of mask"))
     if isinstance(mask.get("counts"), str):
         masks.area(mask)  # checks the counts
         return cast(Rle, {"size": mask["size"], "counts": mask["counts"]})

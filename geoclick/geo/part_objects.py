@@ -85,7 +85,7 @@ class PartObjects:
         import shapely
 
         near = sorted(self._tree.query(region, predicate="intersects").tolist())
-        own = {i: shapely.intersection(self.shapes[i], region) for i in near}
+        own = {i: _area(shapely.intersection(self.shapes[i], region)) for i in near}
         own = {i: shape for i, shape in own.items() if shape.area}
         if not own:
             return False
@@ -147,7 +147,7 @@ def of_parts(parts: Sequence[WindowPart]) -> PartObjects | None:
     several = np.array([one.of_several for one in parts])
     groups = [np.flatnonzero(names == name) for name in dict.fromkeys(names[several].tolist())]
     united = np.array([shapely.union_all(outlines[group]) for group in groups], object)
-    return PartObjects(_disjoint(united), [[parts[i] for i in group] for group in groups])
+    return PartObjects(_disjoint(united), [[parts[i] for i in group.tolist()] for group in groups])
 
 
 def outline(instance: Instance) -> "shapely.MultiPolygon":
@@ -215,6 +215,13 @@ def _disjoint(shapes: np.ndarray) -> np.ndarray:
         above = [j for j in tree.query(shape, predicate="intersects") if rank[j] < rank[i]]
         free.append(shapely.difference(shape, shapely.union_all(shapes[above])) if above else shape)
     return np.array(free, object)
+
+
+def _area(shape: "shapely.Geometry") -> "shapely.MultiPolygon":
+    """The polygons of a geometry, in one."""
+    import shapely
+
+    return shapely.MultiPolygon(polygons(shape))
 
 
 def polygons(shape: "shapely.Geometry") -> "list[shapely.Polygon]":

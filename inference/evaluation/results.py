@@ -203,8 +203,8 @@ def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[st
     score = _score_set if protocol["mode"] == "semantic" else _score_samples
     blocks = score(counted(), protocol["mode"], protocol["seed"])
     result = {**blocks, "size_bounds": list(SIZE_BOUNDS), **counts.result()}
-    if counted := found.result():
-        result["instances"] = counted
+    if of_instances := found.result():
+        result["instances"] = of_instances
     if small.segmenter:
         result["small_targets"] = small.result()
     if ranked := rankings.result():
