@@ -8,6 +8,7 @@ torchrun --nproc_per_node 4 -m train.sft --config configs/sft/qwen3_vl_2b.yaml
 import dataclasses
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from geoclick.train.options.sft import NAME, SftOptions, check, parse
 if TYPE_CHECKING:
     from trl import SFTConfig
 
+    from geoclick.datasets import Sample
     from geoclick.train.data.training_data import TrainingData
     from geoclick.train.loop.held_out_loss import HeldOutLoss
     from geoclick.train.loop.monitor import Monitor
@@ -57,13 +59,14 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
 
     output = Path(options.output)
     checks.check_contradictions(
-        options.clicks,
+        options.sources,
         max_clicks=options.max_clicks,
         min_iou=options.min_iou,
         answer_end=options.answer_end,
         allowed=options.allow_contradictions,
     )
-    checks.check_pixels(options.clicks)
+    for clicks in options.clicks:
+        checks.check_pixels(clicks)
     # Before the model: under DeepSpeed ZeRO-3 this makes transformers partition the weights while loading.
     ours: dict[str, Any] = {"max_length": None, "remove_unused_columns": False, "completion_only_loss": True}
     if trl_options["save_strategy"] == "best":
@@ -75,9 +78,9 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     saved = lora.modules_to_save(options, vlm.model, before)
     options = dataclasses.replace(options, modules_to_save=tuple(saved))
     monitor = make_monitor(options, vlm, arguments) if options.evaluate_every else None
-    held_out = {sample.image for sample in monitor.samples} if monitor else set()
+    held_out = image_paths(monitor.samples) if monitor else set()
     data = training_data.prepare(options, vlm, arguments, held_out)
-    resolved = runs.resolve(options, trl_options, arguments)
+    resolved = runs.resolve(options, trl_options, arguments) | options.recorded()
     record = new_record(options, vlm, before, arguments, resolved)
     if options.dry_run:
         trainer = make_trainer(options, vlm, dry_run.without_output(arguments), data, None, record)
@@ -114,6 +117,7 @@ def train(
     pushed: bool,
 ) -> None:
     """Train in an open output folder; process 0 says what is trained and what was written."""
+    from geoclick.train.data import sources
     from geoclick.train.loop import run as runs
 
     output, is_first = Path(options.output), trainer.args.process_index == 0
@@ -121,6 +125,7 @@ def train(
         print(
             f"Training {sum(trainable.values()):,} {'LoRA ' * (not options.modules_to_save)}weights of "
             f"{options.adapter or options.vlm} on {len(data.rows):,} rows"
+            f"{f' ({len(data.mixture):,} an epoch)' if data.mixture else ''}"
             f"{f' in {len(data.packed):,} packs' if data.packed else ''}, "
             f"{'from ' + checkpoint.name if checkpoint else 'from the start'}, "
             f"{'with' if data.features else 'without'} vision features in memory.",
@@ -129,13 +134,18 @@ def train(
         if data.augmentation:
             from geoclick.train.augmentation import sheet
 
-            sheet.write(output / "augmented.png", data.rows, data.augmentation)
+            sheet.write(output / "augmented.png", data.click_rows, data.augmentation)
+        print(
+            "".join(f"  {line}\n" for line in sources.lines(data.sources, data.mixture)), end="", flush=True
+        )
     seconds = runs.train(trainer, output, checkpoint)
     samples = trainer.count_samples()
     if is_first:
         speed = {"samples_per_second": round(samples / seconds, 2), "seconds": round(seconds, 2)}
         runs.write_metrics(output, metrics(trainer, data, speed, trainable))
-        runs.report(trainer, output, "loss", options.root, pushed=pushed)
+        log = trainer.state.log_history
+        print("".join(f"{line}\n" for line in sources.lines(data.sources, data.mixture, log)), end="")
+        runs.report(trainer, output, "loss", options.root[0], pushed=pushed)
 
 
 def load_vlm(options: SftOptions, arguments: "SFTConfig") -> "Vlm":
@@ -168,13 +178,12 @@ def load_vlm(options: SftOptions, arguments: "SFTConfig") -> "Vlm":
 
 def make_monitor(options: SftOptions, vlm: "Vlm", arguments: "SFTConfig") -> "Monitor":
     """The evaluation during training, on images held out of the run's click store or on another store."""
-    from geoclick import segmenters, store
+    from geoclick import segmenters
     from geoclick.train.data import held_out
     from geoclick.train.loop.monitor import Monitor
     from geoclick.train.options.trl_arguments import partitioned
 
-    rows = store.read(options.evaluate_clicks or options.clicks)
-    samples = held_out.select(rows, options.root, options.evaluate_samples)
+    samples = held_out.of_sources(options.evaluated, options.evaluate_samples)
     return Monitor(
         vlm,
         segmenters.load(options.segmenter, checkpoint=options.checkpoint, device=arguments.device),
@@ -184,36 +193,40 @@ def make_monitor(options: SftOptions, vlm: "Vlm", arguments: "SFTConfig") -> "Mo
         every=options.evaluate_every,
         patience=options.patience,
         batch_size=arguments.per_device_eval_batch_size,
-        loss=held_out_loss(options, vlm, {sample.image for sample in samples}, arguments),
+        loss=held_out_loss(options, vlm, image_paths(samples), arguments),
     )
+
+
+def image_paths(samples: "Sequence[Sample]") -> set[str]:
+    """The absolute paths of the samples' images."""
+    from geoclick.train.data import held_out
+
+    return {str(held_out.image_path(sample)) for sample in samples}
 
 
 def held_out_loss(
     options: SftOptions, vlm: "Vlm", images: set[str], arguments: "SFTConfig"
 ) -> "HeldOutLoss | None":
     """The loss on the rows of some images, or None if these have no row to train on."""
-    from geoclick.train.data import rows
+    from datasets import concatenate_datasets
+
+    from geoclick.train.data import sources
     from geoclick.train.data.collator import ClickCollator
     from geoclick.train.data.task_weights import WeightedCollator
     from geoclick.train.loop.held_out_loss import AllBut, HeldOutLoss
 
-    try:
-        chosen, _ = rows.build(
-            options.evaluate_clicks or options.clicks,
-            options.root,
-            vlm,
-            answer_format=options.answer_format,
-            max_clicks=options.max_clicks,
-            min_iou=options.min_iou,
-            answer_end=options.answer_end,
-            held_out=AllBut(images),
-        )
-    except GeoClickError:
+    chosen = []
+    for source in options.evaluated:
+        # Not all stores need have a row on these images.
+        with suppress(GeoClickError):
+            chosen.append(sources.build_one(options, source, vlm, AllBut(images))[0])
+    if not chosen:
         return None
     collator: ClickCollator | WeightedCollator = ClickCollator(vlm.processor)
     if options.task_weights:
         collator = WeightedCollator(collator, options.task_weights)
-    return HeldOutLoss(chosen, collator, options.loss_average, arguments.per_device_eval_batch_size)
+    rows = concatenate_datasets(chosen)
+    return HeldOutLoss(rows, collator, options.loss_average, arguments.per_device_eval_batch_size)
 
 
 def read_start(options: SftOptions, vlm: "Vlm") -> "AdapterRecord | None":
@@ -247,12 +260,13 @@ def new_record(
     resolved: dict[str, Any],
 ) -> "AdapterRecord":
     """The provenance of the run's adapters, which holds that of the adapter it starts from."""
-    from geoclick import files, store
+    from geoclick import files
+    from geoclick.train.data import sources
     from geoclick.train.loop import checks, lora
     from geoclick.vlms import adapter, adapter_runs, adapter_towers, loading
 
     min_pixels, max_pixels = loading.pixel_limits(vlm.processor)
-    data = store.digest(*filter(None, (options.clicks, options.evaluate_clicks)))
+    data = sources.digest(options)
     has = adapter_towers.towers(before) if before else ()
     start = files.sha256(Path(str(options.adapter)) / adapter.WEIGHTS) if before else ""
     if before:
@@ -288,6 +302,7 @@ def make_trainer(
 ) -> "ClickTrainer":
     """The trainer, with the model wrapped with LoRA and the provenance of its adapters."""
     from geoclick.train.data.collator import ClickCollator
+    from geoclick.train.data.sources import SourceCollator
     from geoclick.train.data.task_weights import WeightedCollator
     from geoclick.train.loop import initial_weights, lora
     from geoclick.train.loop.progress import RichProgress
@@ -300,13 +315,15 @@ def make_trainer(
     if options.init_lora_weights == "eva":
         batches = initial_weights.eva_batches(data.rows, vlm.processor)
         initial_weights.start_eva(model, batches, vlm.model.device, autocast(arguments))
-    collator: PackedCollator | ClickCollator | WeightedCollator = (
+    collator: PackedCollator | ClickCollator | WeightedCollator | SourceCollator = (
         PackedCollator(vlm.processor, data.features)
         if data.packed
         else ClickCollator(vlm.processor, data.features, multiple=arguments.pad_to_multiple_of or 1)
     )
     if options.task_weights:
         collator = WeightedCollator(collator, options.task_weights)
+    if options.is_mixed:
+        collator = SourceCollator(collator)
     trainer = ClickTrainer(
         model,
         arguments,
@@ -320,6 +337,7 @@ def make_trainer(
         loss_average=options.loss_average,
         callbacks=[RichProgress()],
     )
+    trainer.source_names = [part.source.name for part in data.sources]
     trainer.tuned = options.tune
     trainer.initial = initial_weights.of_model(model) if lora.changes_base(options) else None
     return trainer
@@ -329,6 +347,7 @@ def metrics(
     trainer: "ClickTrainer", data: "TrainingData", speed: dict[str, float], trainable: dict[str, int]
 ) -> dict[str, Any]:
     """The content of metrics.json: the loss curve, the evaluations, the speed of this session and the data."""
+    from geoclick.train.data import sources
     from geoclick.train.loop.monitor import METRIC
 
     log = trainer.state.log_history
@@ -339,12 +358,17 @@ def metrics(
     ]
     packed, features = data.packed, data.features
     return {
-        "loss": [{key: entry[key] for key in CURVE} for entry in log if "loss" in entry],
+        "loss": [
+            {key: value for key, value in entry.items() if key in CURVE or key.startswith(sources.LOSS)}
+            for entry in log
+            if "loss" in entry
+        ],
         "evaluations": evaluations,
         **speed,
         "steps": trainer.state.global_step,
         "rows": len(data.rows) - data.left_out.get("too_long", 0),
         "rows_left_out": data.left_out,
+        "sources": sources.figures(data.sources, data.mixture, log),
         "trainable_parameters": trainable,
         "packs": len(packed) if packed else 0,
         "packs_filled": round(packed.plan.filled, 3) if packed else None,

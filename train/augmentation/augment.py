@@ -105,7 +105,7 @@ class Augmentation:
                 clicks = tuple(click for part in parts for click in part)
                 view = replace(view, crop=crop_around(mask_of(row), clicks, generator))
         other = self._generator(epoch, "format", sample).random() < self.other_format_share
-        answer_format = OTHER_FORMAT[self.answer_format] if other else self.answer_format
+        answer_format = OTHER_FORMAT[row["answer_format"]] if other else row["answer_format"]
         parts = tuple(tuple(view.click(click, size) for click in part) for part in parts)
         return AugmentedSample(view, query, parts, answer_format)
 
@@ -121,9 +121,9 @@ class Augmentation:
         views = [ImageView(None, mirrored, turns) for mirrored, turns in self._positions()]
         redirected = (directions.redirected(row["query"], view.direction) for view in views)
         queries = sorted({query for query in redirected if query is not None})
-        formats = [self.answer_format]
+        formats = [row["answer_format"]]
         if self.other_format_share:
-            formats.append(OTHER_FORMAT[self.answer_format])
+            formats.append(OTHER_FORMAT[row["answer_format"]])
         chats = []
         for height, width in sorted({view.size(size) for view in views}):
             parts = [

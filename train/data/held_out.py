@@ -1,12 +1,14 @@
 """The samples that a training run is evaluated on: those of images that it does not train on."""
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from geoclick import store
+from geoclick import files, store
 from geoclick.datasets import Sample
+from geoclick.train.options.mixture import Source
 
 
 def select(rows: Iterable[store.Row], root: str | Path, count: int) -> list[Sample]:
@@ -46,3 +48,29 @@ def select(rows: Iterable[store.Row], root: str | Path, count: int) -> list[Samp
         store.existing_image(Path(root), image)
         chosen += group
     return chosen
+
+
+def of_sources(sources: Sequence[Source], count: int) -> list[Sample]:
+    """At least `count` samples of some click stores, the same number of each; see `select`.
+
+    Args:
+        sources: with chats, which are not evaluated.
+        count: number of samples.
+
+    Raises:
+        GeoClickError: as in `select`.
+    """
+    stores = {(source.path, source.root): source.name for source in sources if not source.is_chats}
+    samples: dict[tuple[Path, str, str], Sample] = {}
+    for (path, root), name in stores.items():
+        for sample in select(store.read(path), root, -(-count // len(stores))):
+            if len(stores) > 1:
+                # Stores may use the same ids.
+                sample = dataclasses.replace(sample, sample_id=f"{name}/{sample.sample_id}")
+            samples.setdefault((image_path(sample), sample.query, sample.rle["counts"]), sample)
+    return list(samples.values())
+
+
+def image_path(sample: Sample) -> Path:
+    """The absolute path of a sample's image."""
+    return files.inside(sample.root, sample.image)

@@ -51,6 +51,7 @@ class RawRow(TrainingRow):
         mask: the counts of the target's RLE.
         clicks: [x, y, 1 or 0] of each click of the answer, in pixels.
         parts: number of clicks of each part.
+        answer_format: of the row's source.
     """
 
     sample_id: str
@@ -60,6 +61,7 @@ class RawRow(TrainingRow):
     mask: str
     clicks: list[list[float]]
     parts: list[int]
+    answer_format: str
 
 
 def build(
@@ -112,7 +114,7 @@ def build(
             values = {"images": [path], "size": list(one.size), **example._asdict()}
             values["kind"] = task_weights.kind_of(one.parts)
             if raw:
-                values |= _raw_values(one)
+                values |= _raw_values(one) | {"answer_format": answer_format}
             for name, value in values.items():
                 columns[name].append(value)
     if not columns:

@@ -1,6 +1,6 @@
 """The data of a supervised run: its rows, and how they are augmented, packed and shown to the model."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,11 +8,14 @@ from datasets import Dataset
 
 from geoclick.train.augmentation.augment import Augmentation
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset
-from geoclick.train.data import rows as rows_module
-from geoclick.train.data import vision_features
+from geoclick.train.data import sources as sources_module
+from geoclick.train.data import vision_features, vision_pass
 from geoclick.train.data.length_groups import LengthGroups
+from geoclick.train.data.mixture import MixedDataset, Mixture
+from geoclick.train.data.sources import SourceRows
 from geoclick.train.data.vision_features import VisionFeatures
 from geoclick.train.loop import checks
+from geoclick.train.options.mixture import sources_of
 from geoclick.train.options.sft import SftOptions
 from geoclick.train.options.trl_arguments import autocast, partitioned
 from geoclick.train.packing import packed_dataset, packed_forward
@@ -34,6 +37,8 @@ class TrainingData:
         features: cached vision features by image path, or None.
         packed: the rows in packs, or None.
         grouped: the rows in an order by length, or None.
+        sources: what is counted of each source; the click stores come first.
+        mixture: the rows of an epoch, or None if it has all.
     """
 
     rows: Dataset
@@ -42,44 +47,42 @@ class TrainingData:
     features: dict[str, VisionFeatures] | None
     packed: PackedDataset | None
     grouped: LengthGroups | None = None
+    sources: Sequence[SourceRows] = ()
+    mixture: Mixture | None = None
 
     @property
-    def train_on(self) -> PackedDataset | AugmentedDataset | LengthGroups | None:
+    def train_on(self) -> PackedDataset | AugmentedDataset | LengthGroups | MixedDataset | None:
         """The dataset that replaces the rows during training, or None."""
         if self.packed is None and self.augmentation is not None:
-            return AugmentedDataset(self.rows, self.augmentation)
+            return AugmentedDataset(self.rows, self.augmentation, self.mixture)
+        if self.mixture is not None:
+            return self.packed or self.grouped or MixedDataset(self.rows, self.mixture)
         return self.packed or self.grouped
+
+    @property
+    def click_rows(self) -> Dataset:
+        """The rows of the click stores."""
+        return self.rows.select(range(sum(len(s.rows) for s in self.sources if not s.source.is_chats)))
 
 
 def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Container[str]) -> TrainingData:
-    """Read the click store and prepare its rows, and the model for them.
+    """Read the click stores and chats, and prepare their rows, and the model for them.
 
     Args:
         options: of the run.
         vlm: the base model.
         arguments: TRL's config of the run.
-        held_out: images, as the store names them, that the run does not train on.
+        held_out: absolute paths of images that the run does not train on.
 
     Raises:
         GeoClickError: no row is left or fits a pack, or an image is missing; for a dry run, also a broken image.
     """
-    rows, left_out = rows_module.build(
-        options.clicks,
-        options.root,
-        vlm,
-        answer_format=options.answer_format,
-        max_clicks=options.max_clicks,
-        min_iou=options.min_iou,
-        answer_end=options.answer_end,
-        held_out=held_out,
-        raw=options.augments,
-    )
-    sizes = {
-        path: (height, width) for (path,), (height, width) in zip(rows["images"], rows["size"], strict=True)
-    }
+    rows, parts = sources_module.build(options, sources_of(options, options.answer_format), vlm, held_out)
+    sizes, has_texts = sizes_of(rows)
     if options.dry_run:
         checks.check_images(sizes)
     seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
+    mixture = sources_module.mixture_of(options, parts, seed)
     augmentation = make_augmentation(options, vlm, seed) if options.augments else None
     features = cached_features(options, vlm, sizes, arguments)
     packed = grouped = None
@@ -87,7 +90,7 @@ def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Con
     if arguments.train_sampling_strategy == "group_by_length":
         lengths = packed_dataset.token_lengths(rows, vlm.processor)
         per_step = step * arguments.per_device_train_batch_size
-        grouped = LengthGroups(rows, lengths, seed=seed, per_step=per_step)
+        grouped = LengthGroups(rows, lengths, seed=seed, per_step=per_step, mixture=mixture)
     if options.packing_tokens:
         packed_forward.prepare(vlm.model)
         packed = packed_dataset.build(
@@ -97,9 +100,24 @@ def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Con
             seed=seed,
             per_step=step,
             augmentation=augmentation,
+            mixture=mixture,
         )
-        left_out["too_long"] = packed.plan.too_long
-    return TrainingData(rows, left_out, augmentation, features, packed, grouped)
+        parts = sources_module.without_long(parts, packed.plan.lengths, options.packing_tokens)
+        mixture = packed.mixture
+    if has_texts and features is None:
+        vision_pass.prepare(vlm.model, vlm.processor)
+    left_out = sources_module.left_out(parts)
+    return TrainingData(rows, left_out, augmentation, features, packed, grouped, parts, mixture)
+
+
+def sizes_of(rows: Dataset) -> tuple[dict[str, tuple[int, int]], bool]:
+    """The (height, width) of each image by its path, and whether some rows have no image."""
+    sizes: dict[str, tuple[int, int]] = {}
+    has_texts = False
+    for paths, sides in zip(rows["images"], rows["size"], strict=True):
+        has_texts |= not paths
+        sizes.update(zip(paths, zip(sides[::2], sides[1::2], strict=True), strict=True))
+    return sizes, has_texts
 
 
 def make_augmentation(options: SftOptions, vlm: Vlm, seed: int) -> Augmentation:

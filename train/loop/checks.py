@@ -12,6 +12,7 @@ from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo import reading
 from geoclick.geo.reading import RecordedRule
 from geoclick.jobs import processes
+from geoclick.train.options.mixture import Source
 
 DECODED = 32
 """Images that are decoded completely; of the others only the header is read."""
@@ -64,8 +65,16 @@ def check_pixels(clicks: str | Path) -> None:
     )
 
 
-def pixel_rule(clicks: str | Path) -> RecordedRule:
-    """The `bands` and `stretch` by which the images of a click store were shown; empty if it has no manifest."""
+def pixel_rule(stores: Sequence[str | Path]) -> RecordedRule:
+    """The `bands` and `stretch` by which the images of click stores were shown.
+
+    Empty if the first one has no manifest, or if they differ.
+    """
+    rules = [_pixel_rule(clicks) for clicks in stores]
+    return rules[0] if all(rule == rules[0] for rule in rules) else {}
+
+
+def _pixel_rule(clicks: str | Path) -> RecordedRule:
     if not Path(clicks, "manifest.json").is_file():
         return {}
     manifest = store.read_manifest(clicks)
@@ -74,30 +83,33 @@ def pixel_rule(clicks: str | Path) -> RecordedRule:
 
 
 def check_contradictions(
-    clicks: str | Path, *, max_clicks: int, min_iou: float, answer_end: str, allowed: bool
+    sources: Sequence[Source], *, max_clicks: int, min_iou: float, answer_end: str, allowed: bool
 ) -> None:
-    """Print how many rows of a click store have the same image and query as others, and another target.
+    """Print how many rows of click stores have the same image and query as others, and another target.
 
     Args:
-        clicks: folder of the click store.
+        sources: the stores; chats are not compared.
         max_clicks: as in `chat_rows.usable`.
         min_iou: as in `chat_rows.usable`.
         answer_end: as in `chat_rows.usable`.
         allowed: accept any number of them.
 
     Raises:
-        GeoClickError: there are too many, or the store is missing or broken.
+        GeoClickError: there are too many, or a store is missing or broken.
     """
     rows = contradictions.QuestionTargets()
-    usable = chat_rows.usable(
-        store.read(clicks),
-        max_clicks=max_clicks,
-        min_iou=min_iou,
-        left_out=Counter(),
-        answer_end=answer_end,
-    )
-    for one in usable:
-        rows.add(one.row.image, one.row.query, one.row.mask)
+    # A store that is there in two formats has each question once.
+    for path, root in dict.fromkeys((s.path, s.root) for s in sources if not s.is_chats):
+        folder = str(Path(root).resolve())
+        usable = chat_rows.usable(
+            store.read(path),
+            max_clicks=max_clicks,
+            min_iou=min_iou,
+            left_out=Counter(),
+            answer_end=answer_end,
+        )
+        for one in usable:
+            rows.add(f"{folder}/{one.row.image}", one.row.query, one.row.mask)
     result = rows.count()
     contradictions.check(result, allowed=allowed)
     if result.contradicting and processes.is_first():

@@ -26,6 +26,7 @@ from geoclick import files
 from geoclick.errors import GeoClickError
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, EpochSampler
 from geoclick.train.data.length_groups import LengthGroups
+from geoclick.train.data.mixture import MixedDataset
 from geoclick.train.loop import attention, checkpoints, initial_weights, lora
 from geoclick.train.loop import monitor as monitors
 from geoclick.train.loop.answer_loss import AnswerLossMixin, AnswerSmoother, sample_count
@@ -33,12 +34,16 @@ from geoclick.train.loop.gradient_checkpointing import TowerCheckpointing
 from geoclick.train.loop.held_out_loss import LOSS
 from geoclick.train.loop.initial_weights import Weights
 from geoclick.train.loop.monitor import Monitor
+from geoclick.train.loop.source_losses import SourceLossMixin
 from geoclick.train.packing.packed_dataset import PackedDataset
 from geoclick.train.publishing import adapter_folder
 from geoclick.vlms import adapter_runs
 from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.families import TOWERS, tower_of
 from geoclick.vlms.processor import Processor
+
+TrainOn = PackedDataset | AugmentedDataset | LengthGroups | MixedDataset
+"""Datasets that define the order of their rows."""
 
 BEST = "best"
 """Folder of the best adapter inside a run's output."""
@@ -176,19 +181,19 @@ class AdapterSavingMixin:
             adapter_folder.complete(folder, self.processing_class, name)
 
 
-class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ignore[misc]
+class ClickTrainer(AdapterSavingMixin, SourceLossMixin, AnswerLossMixin, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer for click answers.
 
     Args:
         record: provenance, written next to every adapter that is saved.
         monitor: the evaluation during training, or None.
-        train_on: the rows of `train_dataset` in packs, augmented or by length, to train on instead; None trains on
-            batches of the rows as they are.
+        train_on: the rows of `train_dataset` in packs, augmented, mixed or by length, to train on instead; None trains
+            on batches of the rows as they are.
         tower_lr: learning rates of towers; towers without one have the run's.
         loss_average: what the loss is the mean over, `tokens` or `samples`.
     """
 
-    train_dataset: Rows | PackedDataset | AugmentedDataset | LengthGroups
+    train_dataset: Rows | TrainOn
     control: TrainerControl
 
     def __init__(
@@ -196,7 +201,7 @@ class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ig
         *args: Any,
         record: AdapterRecord,
         monitor: Monitor | None = None,
-        train_on: PackedDataset | AugmentedDataset | LengthGroups | None = None,
+        train_on: TrainOn | None = None,
         tower_lr: dict[str, float] | None = None,
         loss_average: str = "tokens",
         **kwargs: Any,
@@ -234,7 +239,7 @@ class ClickTrainer(AdapterSavingMixin, AnswerLossMixin, SFTTrainer):  # type: ig
         return int(self.accelerator.gather(count).sum())
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any] | None:
-        if isinstance(self.train_dataset, PackedDataset | AugmentedDataset | LengthGroups):
+        if isinstance(self.train_dataset, TrainOn):
             return EpochSampler(self.train_dataset)
         return super()._get_train_sampler(train_dataset)
 

@@ -1,0 +1,207 @@
+"""The rows of all sources of a run, in one dataset, and what is counted of each."""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Value, concatenate_datasets
+
+from geoclick import files, store
+from geoclick.train.data import chats
+from geoclick.train.data import rows as rows_module
+from geoclick.train.data.mixture import Mixture
+from geoclick.train.options.mixture import FIRST, Source
+from geoclick.train.options.sft import SftOptions
+from geoclick.vlms.loading import Vlm
+
+SOURCES = "sources"
+"""Key of a batch: the source of each sample, a list of N numbers."""
+LOSS = "loss_"
+"""Beginning of the names of the sources' losses in the trainer's log; the name of the source follows."""
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """The rows of one source.
+
+    Attributes:
+        source: where they are from.
+        rows: their indices in the dataset of all rows.
+        left_out: number of rows left out, by reason.
+        counts: other numbers of the source.
+    """
+
+    source: Source
+    rows: range
+    left_out: dict[str, int]
+    counts: dict[str, int]
+
+
+class HeldOutImages:
+    """The images of one dataset that are among some files, as its click store names them.
+
+    Args:
+        paths: absolute paths of the files.
+        root: of the dataset.
+    """
+
+    def __init__(self, paths: Container[str], root: str) -> None:
+        self.paths, self.root = paths, Path(root)
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, image: object) -> bool:
+        """Whether an image is among the files."""
+        name = str(image)
+        if name not in self._known:
+            self._known[name] = str(files.inside(self.root, name)) in self.paths
+        return self._known[name]
+
+
+class SourceCollator:
+    """Adds the source of each sample to a batch.
+
+    Args:
+        collator: makes the batch.
+    """
+
+    def __init__(self, collator: Callable[[Sequence[Any]], dict[str, Any]]) -> None:
+        self.collator = collator
+
+    def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """A batch of rows, or of one pack of rows."""
+        samples = rows[0] if isinstance(rows[0], list) else rows
+        return self.collator(rows) | {SOURCES: [row["source"] for row in samples]}
+
+
+def build(
+    options: SftOptions, sources: Sequence[Source], vlm: Vlm, held_out: Container[str]
+) -> tuple[Dataset, list[SourceRows]]:
+    """The rows of all sources, one source after another; with several sources, `source` is the number of each row's.
+
+    Args:
+        options: of the run.
+        sources: see `sources_of`.
+        vlm: its processor encodes the chats.
+        held_out: absolute paths of images that the run does not train on.
+
+    Raises:
+        GeoClickError: as in `rows.build` and `chats.build`.
+    """
+    made: list[Dataset] = []
+    parts: list[SourceRows] = []
+    start = 0
+    for number, source in enumerate(sources):
+        dataset, left_out = build_one(options, source, vlm, held_out)
+        counts = {name: left_out.pop(name) for name in (chats.NO_LOSS,) if name in left_out}
+        parts.append(SourceRows(source, range(start, start + len(dataset)), left_out, counts))
+        start += len(dataset)
+        if len(sources) > 1:
+            dataset = dataset.add_column("source", [number] * len(dataset), feature=Value("int64"))
+        made.append(dataset)
+    return (concatenate_datasets(made) if len(made) > 1 else made[0]), parts
+
+
+def build_one(
+    options: SftOptions, source: Source, vlm: Vlm, held_out: Container[str]
+) -> tuple[Dataset, dict[str, int]]:
+    """The rows of one source, and the number of those left out by reason."""
+    if source.is_chats:
+        return chats.build(Path(source.path), Path(source.root), vlm, held_out=held_out)
+    return rows_module.build(
+        source.path,
+        source.root,
+        vlm,
+        answer_format=source.answer_format,
+        max_clicks=options.max_clicks,
+        min_iou=options.min_iou,
+        answer_end=options.answer_end,
+        held_out=HeldOutImages(held_out, source.root) if held_out else (),
+        raw=options.augments,
+    )
+
+
+def digest(options: SftOptions) -> str:
+    """SHA-256 of all data of a run; that of a run without chats is the stores' own."""
+    stores = store.digest(*options.clicks, *filter(None, [options.evaluate_clicks]))
+    if not options.chats:
+        return stores
+    hashes = [stores, *(files.sha256(Path(path)) for path in options.chats)]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def mixture_of(options: SftOptions, parts: Sequence[SourceRows], seed: int) -> Mixture | None:
+    """The mixture of the sources by their weights, or None if every epoch has all rows."""
+    weights = [part.source.weight for part in parts if part.source.weight is not None]
+    if not weights:
+        return None
+    return Mixture([part.rows for part in parts], weights, options.stopping or FIRST, seed)
+
+
+def left_out(parts: Sequence[SourceRows]) -> dict[str, int]:
+    """The number of rows left out of all sources, by reason."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part.left_out)
+    return dict(total)
+
+
+def without_long(parts: Sequence[SourceRows], lengths: Sequence[int], budget: int) -> list[SourceRows]:
+    """The sources, with their rows of more tokens than a pack holds counted as left out."""
+    return [
+        dataclasses.replace(
+            part, left_out=part.left_out | {"too_long": sum(lengths[i] > budget for i in part.rows)}
+        )
+        for part in parts
+    ]
+
+
+def figures(
+    parts: Sequence[SourceRows], mixture: Mixture | None, log: Sequence[Mapping[str, float]] = ()
+) -> list[dict[str, Any]]:
+    """What metrics.json says of each source.
+
+    Args:
+        parts: the rows of the sources.
+        mixture: of the run, or None.
+        log: of the trainer, with the losses of the sources.
+
+    Returns:
+        Name, path, weight, rows, rows of an epoch, rows left out by reason and other counts, and the first and the
+        last logged loss.
+    """
+    result = []
+    for number, part in enumerate(parts):
+        rows = len(part.rows) - part.left_out.get("too_long", 0)
+        one = {
+            "name": part.source.name,
+            "path": part.source.path,
+            "weight": part.source.weight,
+            "rows": rows,
+            "rows_an_epoch": mixture.counts[number] if mixture else rows,
+            "rows_left_out": part.left_out,
+            **{name.replace(" ", "_"): count for name, count in part.counts.items()},
+        }
+        losses = [entry[name] for entry in log if (name := f"{LOSS}{part.source.name}") in entry]
+        result.append(one | ({"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}))
+    return result
+
+
+def lines(
+    parts: Sequence[SourceRows], mixture: Mixture | None, log: Sequence[Mapping[str, float]] = ()
+) -> list[str]:
+    """One line on each source of `figures`; none for a single source."""
+    result = []
+    for one in figures(parts, mixture, log) if len(parts) > 1 else ():
+        share = "" if one["weight"] is None else f" (weight {one['weight']:.3g})"
+        left_out = [f"{count:,} {reason}" for reason, count in one["rows_left_out"].items() if count]
+        more = f"; left out: {', '.join(left_out)}" if left_out else ""
+        if earlier := one.get(chats.NO_LOSS.replace(" ", "_")):
+            more += f"; {earlier:,} {chats.NO_LOSS}"
+        if "first_loss" in one:
+            more += f"; loss {one['first_loss']:.3f} at first, {one['last_loss']:.3f} at last"
+        result.append(f"{one['name']}: {one['rows']:,} rows, {one['rows_an_epoch']:,} an epoch{share}{more}")
+    return result
