@@ -26,7 +26,7 @@ MAX_BYTES = 4 << 20
 MAX_ERROR_BYTES = 1 << 16
 """Bytes that are read of the body of an error or a redirection; the rest is not."""
 MAX_CHARACTERS = 1 << 16
-"""Longest answer: twelve points take less than a thousand characters."""
+"""Longest answer: a hundred points take less than ten thousand characters."""
 MAX_QUOTED = 200
 """Characters of a server's own words in a message."""
 LONGEST_WAIT = 300.0
