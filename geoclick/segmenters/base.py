@@ -18,11 +18,18 @@ class Embedding:
         features: float [C, h, w] on the segmenter's device.
         size: (height, width) of the original image.
         input_size: (height, width) of the image inside the encoder's padded square.
+        levels: further features that the decoder of the segmenter needs, such as those of higher resolution.
     """
 
     features: torch.Tensor
     size: tuple[int, int]
     input_size: tuple[int, int]
+    levels: tuple[torch.Tensor, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all features."""
+        return sum(tensor.nbytes for tensor in (self.features, *self.levels))
 
 
 @dataclass(frozen=True, eq=False)

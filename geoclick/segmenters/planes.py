@@ -19,6 +19,7 @@ from torch.nn import functional
 from geoclick.segmenters.bands import Bands
 from geoclick.segmenters.base import Embedding, Segmenter
 from geoclick.segmenters.sam import SamSegmenter
+from geoclick.segmenters.transformers_sam import TransformersSam
 from geoclick.segmenters.upscaling import Axis
 
 PIXELS = {"cpu": 2**17, "cuda": 2**25}
@@ -58,7 +59,7 @@ class Planes(Protocol):
 
 def planes(segmenter: Segmenter, embedding: Embedding, low_res: tuple[int, int]) -> Planes:
     """The fastest way for a segmenter; `low_res` is the (height, width) of its logits."""
-    if isinstance(segmenter, SamSegmenter):
+    if isinstance(segmenter, SamSegmenter | TransformersSam):
         return BlockPlanes(*segmenter.axes(low_res, embedding), low_res)
     return FullPlanes(segmenter, embedding)
 

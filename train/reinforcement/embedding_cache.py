@@ -32,7 +32,7 @@ class EmbeddingCache:
         for path in needed:
             self._cached.move_to_end(path)
         embeddings = [self._cached[sample.root / sample.image] for sample in samples]
-        used = sum(embedding.features.nbytes for embedding in self._cached.values())
+        used = sum(embedding.nbytes for embedding in self._cached.values())
         while used > self._limit:
-            used -= self._cached.popitem(last=False)[1].features.nbytes
+            used -= self._cached.popitem(last=False)[1].nbytes
         return embeddings
