@@ -28,6 +28,18 @@ CASES = {
     "samples": ["--loss-average", "samples"],
     "smoothed": ["--loss-average", "tokens", "--label_smoothing_factor", "0.25"],
     "smoothed samples": ["--loss-average", "samples", "--label_smoothing_factor", "0.25"],
+    "tokens by task": ["--loss-average", "tokens", "--task-weights", "none=0.2", "one=0.3"],
+    "smoothed samples by task": [
+        *(
+            "--loss-average",
+            "samples",
+            "--label_smoothing_factor",
+            "0.25",
+            "--task-weights",
+            "none=0.2",
+            "one=0.3",
+        )
+    ],
 }
 
 
@@ -78,9 +90,12 @@ def expected_loss(data, case):
             )
         )
     assert len({len(one) for one in losses}) > 2
-    if "samples" in case:
-        return torch.stack([one.mean() for one in losses]).mean().item()
-    return torch.cat(losses).mean().item()
+    by_task = {"none": 0.2, "one": 0.3} if "by task" in case else {"none": 1, "one": 1}
+    weights = torch.tensor([by_task[row["kind"]] for row in dataset])
+    assert len({row["kind"] for row in dataset}) == 2
+    means = torch.stack([one.mean() for one in losses])
+    lengths = torch.tensor([1.0 if "samples" in case else len(one) for one in losses])
+    return ((means * lengths * weights).sum() / (lengths * weights).sum()).item()
 
 
 @pytest.fixture(scope="module", params=CASES)
