@@ -231,5 +231,7 @@ def ask_varied(facts: Sequence[Fact], rng: np.random.Generator, task: str) -> Qu
     """A query of a task (those of `ask`, `all_of_a_kind`, `several_by_purpose` or `hard`), or None if there is none."""
     if task == "no_target" and rng.random() < PLURAL_ABSENT:
         return absent(facts, rng)
-    asked = {"all_of_a_kind": all_of_a_kind, "several_by_purpose": several, "hard": hard}.get(task)
-    return asked(facts, rng) if asked else ask(list(facts), rng, task)
+    if task in ("referring", "reasoning", "no_target"):
+        return ask(list(facts), rng, task)
+    asked = {"all_of_a_kind": all_of_a_kind, "several_by_purpose": several, "hard": hard}
+    return asked[task](facts, rng)
