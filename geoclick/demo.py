@@ -14,55 +14,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from geoclick import files, output_folder
 from geoclick.command import Command, print_next
 from geoclick.config import option
+from geoclick.demo_results import map_table, read_maps, read_scores, summarize, table
 from geoclick.demo_steps import StepRunner, step_runner
 from geoclick.errors import GeoClickError
-from geoclick.options import DENSE_METHODS
 
 EXAMPLE = "geoclick demo --output runs/demo"
 RECIPE = "sft/embedded"
 PACKING = ("--packing-tokens", "2048", "--per-device-train-batch-size", "1")
 """Packs instead of the recipe's padded batches: a quarter faster on two CPU cores."""
 
-RUNS = {
-    "base": "base model",
-    "lora": "LoRA-tuned",
-    "upper_bound": "upper bound",
-}
-"""The three evaluations and their names in the table."""
-
 LAND_COVER = "loveda"
 """The public dataset whose copy the training-free pipeline labels."""
 
-ORACLE = "oracle-proposals"
-
 Steps = dict[str, list[str]]
 """The arguments of each `geoclick` command, by the name of the step."""
-
-
-class Scores(TypedDict):
-    """What the table shows of a metrics.json."""
-
-    scores: dict[str, float]
-    by_task: dict[str, dict[str, float]]
-    no_target: dict[str, float | None]
-    mean_clicks: float
-
-
-class Summary(TypedDict):
-    """The content of summary.json."""
-
-    base_miou: float
-    lora_miou: float
-    upper_bound_miou: float
-    samples: float
-    map_miou: dict[str, dict[str, float]]
-    seconds: float
-    steps: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -157,72 +126,6 @@ def _recipe_name(word: str) -> str:
     return RECIPE if word.endswith(f"/configs/{RECIPE}.yaml") else word
 
 
-def read_scores(output: Path) -> dict[str, Scores]:
-    """The metrics of the three evaluations."""
-    return {name: json.loads((output / name / "metrics.json").read_text(encoding="utf-8")) for name in RUNS}
-
-
-def table(scores: dict[str, Scores]) -> str:
-    """The scores of the three evaluations as text, one row each."""
-    nan = float("nan")
-    rows = [f"{'':<16}{'mIoU':>8}{'referring':>11}{'reasoning':>11}{'no target':>11}{'clicks':>8}"]
-    for name, label in RUNS.items():
-        metrics = scores[name]
-        referring, reasoning = (
-            metrics["by_task"].get(task, {}).get("miou", nan) for task in ("referring", "reasoning")
-        )
-        no_target = metrics["no_target"]["accuracy"]
-        rows.append(
-            f"{label:<16}{metrics['scores']['miou']:>8.3f}{referring:>11.3f}{reasoning:>11.3f}"
-            f"{nan if no_target is None else no_target:>11.3f}{metrics['mean_clicks']:>8.2f}"
-        )
-    return "\n".join(rows)
-
-
-def read_maps(output: Path) -> dict[str, dict[str, float]]:
-    """The mIoU of each method, with `dense` labels and by the `vote` of proposals, and that of the oracle."""
-    rows = json.loads((output / "maps" / "metrics.json").read_text(encoding="utf-8"))["rows"]
-    methods: dict[str, dict[str, float]] = {name: {} for name in (*DENSE_METHODS, ORACLE)}
-    for row in rows:
-        features, select = row["setting"]["features"], row["setting"]["select"]
-        if select == ORACLE:
-            methods[ORACLE]["vote"] = row["miou"]
-        else:
-            methods[features][select] = row["miou"]
-    return methods
-
-
-def map_table(methods: dict[str, dict[str, float]]) -> str:
-    """The scores of the training-free pipeline as text, one row for each method."""
-    rows = [f"{'':<18}{'CLIP alone':>12}{'with SAM':>10}"]
-    for name, miou in methods.items():
-        alone, with_sam = (f"{miou[key]:.3f}" if key in miou else "" for key in ("dense", "vote"))
-        rows.append(f"{name:<18}{alone:>12}{with_sam:>10}")
-    return "\n".join(rows)
-
-
-def summarize(
-    scores: dict[str, Scores], seconds: dict[str, float], maps: dict[str, dict[str, float]]
-) -> Summary:
-    """The content of summary.json."""
-    return {
-        "base_miou": scores["base"]["scores"]["miou"],
-        "lora_miou": scores["lora"]["scores"]["miou"],
-        "upper_bound_miou": scores["upper_bound"]["scores"]["miou"],
-        "samples": scores["lora"]["scores"]["n"],
-        "map_miou": maps,
-        "seconds": sum(seconds.values()),
-        "steps": seconds,
-    }
-
-
-def page(text: str, summary: Summary) -> str:
-    """The demo's own report: the tables, and links to the complete reports."""
-    from geoclick import pages
-
-    return pages.render("demo.html", title="GeoClick demo", table=text, summary=summary, runs=RUNS)
-
-
 def run(options: DemoOptions) -> None:
     """Run the pipeline, write summary.json and report.html, and print the table."""
     output = Path(options.output)
@@ -237,11 +140,14 @@ def run_pipeline(options: DemoOptions, output: Path) -> None:
     seconds = finished_steps(log, steps)
     output_folder.write_config(options, output, "demo")
     run_steps(steps, log, seconds)
+    # It reads images, which the steps before need not.
+    from geoclick.demo_report import page
+
     scores, maps = read_scores(output), read_maps(output)
     summary = summarize(scores, seconds, maps)
     text = f"{table(scores)}\n\n{map_table(maps)}"
     files.write_whole(output / "summary.json", json.dumps(summary, indent=2) + "\n")
-    files.write_whole(output / "report.html", page(text, summary))
+    files.write_whole(output / "report.html", page(output, scores, summary, steps))
     print(f"\n{text}\n\n{summary['samples']} held-out samples, {summary['seconds']:.0f} s")
     print(f"report: {output / 'report.html'}")
     image = next(iter(sorted((output / "scenes" / "test" / "images").glob("*.png"))), "IMAGE")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from geoclick import demo
+from geoclick import demo, demo_results
 
 WORDS = ["--train-samples", "240", "--test-samples", "45", "--epochs", "3", "--map-images", "2"]
 
@@ -23,10 +23,13 @@ def metrics(folder, run):
 def test_the_summary_is_that_of_the_runs(folder):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["samples"] == 45
-    for run in demo.RUNS:
-        assert summary[f"{run}_miou"] == metrics(folder, run)["scores"]["miou"]
+    for run in demo_results.RUNS:
+        assert summary["miou"][run] == metrics(folder, run)["scores"]["miou"]
         assert (folder / run / "report.html").stat().st_size > 10_000
-    assert "upper_bound/report.html" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "upper_bound/report.html" in page
+    assert page.count("data:image/jpeg") == 12  # three tasks, the target and three answers each
+    assert page.count("geoclick scenes") == 3
 
 
 def test_the_stored_clicks_find_their_masks(folder):
@@ -62,10 +65,10 @@ def test_lora_gains_on_the_base_and_comes_near_the_stored_clicks(folder):
 
 def test_proposals_improve_the_maps_of_clip_and_stay_below_the_oracle(folder):
     maps = json.loads((folder / "summary.json").read_text())["map_miou"]
-    assert maps == demo.read_maps(folder)
+    assert maps == demo_results.read_maps(folder)
     # 0.587, 0.652 and 0.693 seen here.
     assert maps["clearclip"]["dense"] + 0.02 < maps["clearclip"]["vote"]
-    assert maps["clearclip"]["vote"] + 0.02 < maps[demo.ORACLE]["vote"]
+    assert maps["clearclip"]["vote"] + 0.02 < maps[demo_results.ORACLE]["vote"]
     assert maps["clip"]["dense"] < maps["clearclip"]["dense"]
     assert (folder / "maps/report.html").stat().st_size > 10_000
 

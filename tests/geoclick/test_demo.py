@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from geoclick import demo
+from geoclick import demo, demo_results
 from geoclick.errors import GeoClickError
 
 OPTIONS = demo.DemoOptions(output="runs/demo")
@@ -56,10 +56,10 @@ def test_the_table_names_the_upper_bound_and_shows_missing_tasks_as_nan():
         "no_target": {"accuracy": None},
         "mean_clicks": 1.25,
     }
-    *_, last = demo.table(dict.fromkeys(demo.RUNS, scores)).splitlines()
+    *_, last = demo_results.table(dict.fromkeys(demo_results.RUNS, scores)).splitlines()
     assert last.split() == ["upper", "bound", "0.950", "0.900", "nan", "nan", "1.25"]
-    summary = demo.summarize(dict.fromkeys(demo.RUNS, scores), {"base": 1.5, "lora": 2.0}, {})
-    assert summary["upper_bound_miou"] == 0.95
+    summary = demo_results.summarize(dict.fromkeys(demo_results.RUNS, scores), {"base": 1.5, "lora": 2.0}, {})
+    assert summary["miou"]["upper_bound"] == 0.95
     assert (summary["samples"], summary["seconds"]) == (3, 3.5)
 
 
@@ -67,10 +67,14 @@ def test_the_table_of_maps_has_each_method_and_the_oracle(tmp_path):
     (tmp_path / "maps").mkdir()
     rows = [
         {"setting": {"features": name, "select": select}, "miou": miou}
-        for name, select, miou in [("clip", "dense", 0.25), ("clip", "vote", 0.5), ("gem", demo.ORACLE, 0.75)]
+        for name, select, miou in [
+            ("clip", "dense", 0.25),
+            ("clip", "vote", 0.5),
+            ("gem", demo_results.ORACLE, 0.75),
+        ]
     ]
     (tmp_path / "maps" / "metrics.json").write_text(json.dumps({"rows": rows}))
-    header, clip, *_, oracle = demo.map_table(demo.read_maps(tmp_path)).splitlines()
+    header, clip, *_, oracle = demo_results.map_table(demo_results.read_maps(tmp_path)).splitlines()
     assert header.split() == ["CLIP", "alone", "with", "SAM"]
     assert clip.split() == ["clip", "0.250", "0.500"]
     assert oracle.split() == ["oracle-proposals", "0.750"]
