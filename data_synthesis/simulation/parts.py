@@ -49,8 +49,9 @@ def united(
 ) -> Parted:
     """The sequences of the parts of one target, one after another.
 
-    In the order of the answer, each part ends with the click after which the union has its best IoU, and a part that
-    raises nothing is left out; then so is every part without which the union is as good.
+    Parts are taken one by one, each time the one with which the union has the best IoU with the whole target, until
+    none raises it; then those that later ones made superfluous are dropped. Each ends with the click after which the
+    union of all is best.
 
     Args:
         results: of the parts, the largest first, with the masks after each click.
@@ -58,26 +59,47 @@ def united(
         valid: the pixels that count, bool [H, W]; None if all do.
         order: of the parts in the answer.
     """
-    sequences = ordered([result for result in results if result.clicks], order)
-    union, best, ends = np.zeros(target.shape, bool), 0.0, list[int]()
-    for one in sequences:
-        ious = [best, *(iou(union | mask, target, valid) for mask in one.masks)]
-        best = max(ious)
-        ends.append(ious.index(best))
-        union = union | one.masks[ends[-1] - 1] if ends[-1] else union
-    useful = _needed([(one, end) for one, end in zip(sequences, ends, strict=True) if end], target, valid)
+    clicked = [result for result in results if result.clicks]
+    useful = ordered(_needed(_chosen(clicked, target, valid), target, valid), order)
+    ends = [_best(one) for one in useful]
+    for number, one in enumerate(useful):
+        others = np.zeros(target.shape, bool)
+        for i, (other, end) in enumerate(zip(useful, ends, strict=True)):
+            if i != number:
+                others |= other.masks[end - 1]
+        ious = [iou(others | mask, target, valid) for mask in one.masks]
+        ends[number] = ious.index(max(ious)) + 1
     after, union = list[float](), np.zeros(target.shape, bool)
-    for one, end in useful:
+    for one, end in zip(useful, ends, strict=True):
         after += [iou(union | mask, target, valid) for mask in one.masks[:end]]
         union = union | one.masks[end - 1]
     return Parted(
-        clicks=tuple(click for one, end in useful for click in one.clicks[:end]),
+        clicks=tuple(click for one, end in zip(useful, ends, strict=True) for click in one.clicks[:end]),
         ious=tuple(after),
-        parts=tuple(end for _, end in useful),
+        parts=tuple(ends),
         mask=union,
         useless_parts=len(results) - len(useful),
-        useless_clicks=sum(len(one.clicks) - end for one, end in useful),
+        useless_clicks=sum(len(one.clicks) - end for one, end in zip(useful, ends, strict=True)),
     )
+
+
+def _best(one: Simulated) -> int:
+    """The number of clicks of a part after which its own IoU is best."""
+    return one.ious.index(max(one.ious)) + 1
+
+
+def _chosen(parts: Sequence[Simulated], target: np.ndarray, valid: np.ndarray | None) -> list[Simulated]:
+    """The parts that raise the IoU of the union, by how much they do, the largest first among equal ones."""
+    left, chosen = list(parts), list[Simulated]()
+    union, best = np.zeros(target.shape, bool), 0.0
+    while left:
+        ious = [iou(union | one.masks[_best(one) - 1], target, valid) for one in left]
+        if max(ious) <= best:
+            break
+        best = max(ious)
+        chosen.append(left.pop(ious.index(best)))
+        union = union | chosen[-1].masks[_best(chosen[-1]) - 1]
+    return [one for one in parts if any(one is other for other in chosen)]
 
 
 def ordered(results: Sequence[Simulated], order: Order) -> list[Simulated]:
@@ -87,21 +109,18 @@ def ordered(results: Sequence[Simulated], order: Order) -> list[Simulated]:
     return sorted(results, key=lambda one: (one.clicks[0].x, one.clicks[0].y))
 
 
-def _needed(
-    parts: Sequence[tuple[Simulated, int]], target: np.ndarray, valid: np.ndarray | None
-) -> list[tuple[Simulated, int]]:
-    """Parts, each with its number of clicks, without those that later ones made superfluous."""
-    masks = [one.masks[end - 1] for one, end in parts]
-    times = np.zeros(target.shape, np.uint8)
-    for mask in masks:
-        times += mask
-    best, needed = iou(times > 0, target, valid), list[tuple[Simulated, int]]()
-    for part, mask in zip(parts, masks, strict=True):
-        without = times - mask
-        if iou(without > 0, target, valid) >= best:
-            times, best = without, iou(without > 0, target, valid)
+def _needed(parts: Sequence[Simulated], target: np.ndarray, valid: np.ndarray | None) -> list[Simulated]:
+    """Parts without those that the others made superfluous."""
+    times, needed = np.zeros(target.shape, np.uint8), list[Simulated]()
+    for one in parts:
+        times += one.masks[_best(one) - 1]
+    best = iou(times > 0, target, valid)
+    for one in parts:
+        without = times - one.masks[_best(one) - 1]
+        if (found := iou(without > 0, target, valid)) >= best:
+            times, best = without, found
         else:
-            needed.append(part)
+            needed.append(one)
     return needed
 
 

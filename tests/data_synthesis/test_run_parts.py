@@ -11,7 +11,8 @@ from geoclick import masks, store
 from geoclick.data_synthesis.run import run
 from geoclick.data_synthesis.shards import sequences
 from tests.data_synthesis.disc_segmenter import DiscSegmenter
-from tests.data_synthesis.test_run import make_root, read_lines, settings, write_lines
+from tests.data_synthesis.job_process import start
+from tests.data_synthesis.test_run import make_root, read_lines, settings, store_bytes, write_lines
 
 
 @pytest.fixture
@@ -93,5 +94,18 @@ def test_what_parts_leave_out_is_counted(root, tmp_path):
     assert read_lines(tmp_path / "out/dropped.jsonl") == [
         {"item": "s00", "reason": "component joined to a near one", "count": 1},
         {"item": "s00", "reason": "small part", "count": 1},
-        {"item": "s00", "reason": sequences.NO_GAIN, "count": 7},
+        {"item": "s00", "reason": sequences.NO_GAIN, "count": 8},
     ]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bytes_of_one_in_parts(scattered, tmp_path):
+    options = {"parts": "auto", "shards": 6, "batch": 1, "sheet": 0}
+    run(settings(scattered, tmp_path / "whole", **options), DiscSegmenter())
+    expected = store_bytes(tmp_path / "whole")
+    jobs = [start(scattered, tmp_path / "out", rank, 2, parts="auto") for rank in (0, 1)]
+    for job in jobs:
+        job.communicate()
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert store_bytes(tmp_path / "out") == expected
+    assert any(len(row.parts) > 1 for row in store.read(tmp_path / "out"))

@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from geoclick.clicks import Click
 from geoclick.components import cut
@@ -63,6 +66,36 @@ def test_a_part_that_later_ones_cover_is_left_out():
     small, large = simulated(target, [0, 1]), simulated(target, [1, 0, 2, 8, 9])
     both = united([small, large], target, None)
     assert (both.clicks, both.useless_parts, both.ious) == (large.clicks, 1, (5 / 6,))
+
+
+def test_a_mask_of_everything_does_not_hide_good_parts():
+    """The first part from the left has a poor mask, which covers all others."""
+    target = np.zeros((1, 40), bool)
+    target[0, [0, 1, 10, 11, 12, 20, 21, 30]] = True
+    poor = simulated(target, list(range(40)))
+    good = [simulated(target, [10, 11, 12]), simulated(target, [20, 21]), simulated(target, [30])]
+    both = united([good[0], poor, *good[1:]], target, None)
+    assert both.clicks == sum((one.clicks for one in good), ())
+    assert (both.useless_parts, both.ious[-1]) == (1, 6 / 8)
+
+
+@given(st.lists(arrays(bool, (3, 2, 9)), min_size=1, max_size=4), arrays(bool, (2, 9)).filter(np.any))
+def test_no_part_or_end_of_one_can_be_left_out_and_the_union_is_at_least_the_best_part(stacks, target):
+    results = [
+        Simulated(
+            tuple(Click(int(stack.sum()), k) for k in range(3)),
+            tuple(iou(mask, target) for mask in stack),
+            stack[-1],
+            tuple(stack),
+        )
+        for stack in stacks
+    ]
+    both = united(results, target, None)
+    assert max(both.ious, default=0.0) >= max(max(one.ious) for one in results)
+    assert len(both.parts) + both.useless_parts == len(results)
+    if both.clicks:
+        assert iou(both.mask, target) == both.ious[-1]
+        assert len(both.clicks) + both.useless_clicks == 3 * len(both.parts)
 
 
 def test_parts_are_ordered_by_their_first_clicks_or_by_size():

@@ -7,7 +7,7 @@ import pytest
 from geoclick import masks
 from geoclick.errors import GeoClickError
 from geoclick.inference.evaluation import results
-from geoclick.scoring import intervals, metrics
+from geoclick.scoring import intervals, metrics, records
 from tests.inference import evaluated
 
 SIZE = (40, 50)
@@ -107,6 +107,30 @@ def test_the_summary_of_a_run(entries):
     }
     assert summary["mean_clicks"] == 2 / 6
     assert summary["protocol"] == protocol(dataset="d")
+
+
+def test_answers_that_were_cut_are_counted_and_said(entries, tmp_path):
+    entries[0] |= {"dropped": ["repeated", records.CUT], "status": "repaired"}
+    summary = results.summarise(entries, protocol(max_new_tokens=416))
+    assert (summary["answers"]["cut"], summary["answers"]["dropped"]) == (1, 2)
+    (line,) = results.failure_lines(tmp_path, summary)
+    assert line == "cut at --max-new-tokens 416: 1 answers; give a larger limit"
+
+
+def test_several_parts_are_a_kind_besides_that_of_the_words(entries):
+    counts = {"true": 3, "predicted": 2, "matched": 1}
+    for entry in entries[:2]:
+        entry["instances"] = counts
+    summary = results.summarise(entries, protocol())
+    kinds = {name: block["n"] for name, block in summary["by_query_kind"].items()}
+    assert kinds == {
+        **{"plain": 1, "position": 1, "color": 1, "reasoning": 1, "no_target": 2},
+        "several parts": 2,
+    }
+    assert list(kinds)[-1] == "several parts"
+    assert summary["by_query_kind"]["several parts"]["miou"] == 0.75
+    found = summary["instances"]
+    assert (found["n"], found["recall"], found["precision"], found["f1"]) == (2, 2 / 6, 0.5, 0.4)
 
 
 def test_equal_records_give_equal_bytes(entries):
