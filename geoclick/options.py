@@ -176,11 +176,13 @@ class SegmenterOptions:
     """The frozen segmenter."""
 
     segmenter: str = option(
-        "embedded", help="embedded, or sam_vit_b, sam_vit_l, sam_vit_h with --segmenter-checkpoint"
+        "embedded",
+        help="embedded; sam_vit_b, sam_vit_l, sam_vit_h with --segmenter-checkpoint; or a folder or hub id of a SAM, "
+        "SAM-HQ, SAM 2, SAM 3 or EdgeTAM in transformers' layout, such as facebook/sam2.1-hiera-small",
     )
     checkpoint: str | None = option(
         None,
-        help="weights of the segmenter (.pth file); --checkpoint is the same",
+        help="weights of sam_vit_b, sam_vit_l or sam_vit_h (.pth file); --checkpoint is the same",
         name="segmenter_checkpoint",
     )
 

@@ -317,6 +317,6 @@ def box_refusal(answer: Answer, segmenter: Segmenter) -> str:
     if segmenter.name != "embedded" or not any(part.box for part in answer.objects):
         return ""
     return (
-        "The answer holds a box, but the embedded segmenter was trained on clicks only; give --segmenter sam_vit_b, "
-        "sam_vit_l or sam_vit_h with --segmenter-checkpoint."
+        "The answer holds a box, but the embedded segmenter was trained on clicks only; give --segmenter "
+        "facebook/sam2.1-hiera-small, or sam_vit_b with --segmenter-checkpoint."
     )

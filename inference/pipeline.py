@@ -123,8 +123,8 @@ def load(
     Args:
         vlm: `embedded`, a hub id, or a local folder.
         adapter: folder of a LoRA adapter, or None.
-        segmenter: `embedded`, or a name with a checkpoint, see `geoclick.segmenters.NAMES`.
-        checkpoint: weights of the segmenter, a `.pth` file.
+        segmenter: as in `geoclick.segmenters.load`.
+        checkpoint: weights of a segmenter of segment-anything, a `.pth` file.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         decode: `replay`, `joint` or `first`, see `generative.DECODE`.
         pixels: smallest and largest area of the resized image; None takes the model's.

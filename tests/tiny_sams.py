@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 import transformers
 from transformers import (
     EdgeTamConfig,
@@ -74,6 +75,7 @@ CLASSES = {
 
 def model(kind: str, seed: int = 0) -> PreTrainedModel:
     """A model of a `model_type`."""
+    torch.manual_seed(seed)  # of buffers
     built = getattr(transformers, CLASSES[kind][0])(config(kind))
     tiny_clips.random_weights(built, seed)
     return built.eval().requires_grad_(False)

@@ -39,7 +39,7 @@ class ShardSetup:
         if segmenter.sha256 != self.sha256:
             raise GeoClickError(
                 f"Node {ray_pool.node()} has other weights of {segmenter.name}; give all nodes the same "
-                "--segmenter-checkpoint."
+                "files of the segmenter."
             )
         return partial(_make_on_node, self.job(segmenter))
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from geoclick import embedded
 
@@ -46,10 +47,30 @@ def mask_side(name: str) -> int:
     """The side of the masks, in pixels, that a segmenter writes: four pixels for each patch of its image encoder.
 
     Args:
-        name: a key of OFFICIAL, or `embedded`; other names count as SAM.
+        name: see `geoclick.segmenters.load`; a model whose config.json is not on this machine counts as SAM.
     """
     if name != "embedded":
         config = OFFICIAL.get(name, OFFICIAL["sam_vit_b"])
-        return 4 * config.image_size // config.patch_size
+        given = {} if name in OFFICIAL else _prompt_encoder(name)
+        side, patch = given.get("image_size", config.image_size), given.get("patch_size", config.patch_size)
+        return 4 * side // patch
     numbers = json.loads((embedded.folder("sam") / "config.json").read_text(encoding="utf-8"))
     return int(4 * numbers["image_size"] // numbers["patch_size"])
+
+
+def _prompt_encoder(name: str) -> dict[str, int]:
+    """The configuration of the prompt encoder of a SAM of transformers; empty if its config.json is not here."""
+    path = Path(name) / "config.json"
+    if not path.is_file() and "/" in name:
+        from huggingface_hub import try_to_load_from_cache
+
+        own, _, revision = name.partition("@")
+        try:
+            found = try_to_load_from_cache(own, "config.json", revision=revision or None)
+        except ValueError:  # a path and no id
+            found = None
+        path = Path(found) if isinstance(found, str) else path
+    if not path.is_file():
+        return {}
+    config = json.loads(path.read_text(encoding="utf-8"))
+    return dict(config.get("tracker_config", config).get("prompt_encoder_config", {}))

@@ -75,7 +75,8 @@ class AblateOptions(PixelRule, ClipOptions, SegmenterOptions):
     )
     segmenters: tuple[str, ...] = option(
         (),
-        help="values of the axis segmenter: embedded, or NAME=FILE, such as sam_vit_l=sam_vit_l_0b3195.pth",
+        help="values of the axis segmenter: names as in --segmenter, or NAME=FILE, such as "
+        "sam_vit_l=sam_vit_l_0b3195.pth",
     )
     cache: str = option(
         "runs/cache",

@@ -302,8 +302,8 @@ def load(
         method: `contrastive`, or the dense labels of one method of `dense_features`.
         clip: `embedded`, a folder, a hub id, or with a checkpoint an architecture of open_clip.
         clip_checkpoint: weight file of open_clip.
-        segmenter: `embedded`, or a name with a checkpoint; only `contrastive` loads it.
-        checkpoint: weights of the segmenter, a `.pth` file.
+        segmenter: as in `geoclick.segmenters.load`; only `contrastive` loads it.
+        checkpoint: weights of a segmenter of segment-anything, a `.pth` file.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         settings: what decides the map; None takes the defaults.
 

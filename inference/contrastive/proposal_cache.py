@@ -9,6 +9,7 @@ from geoclick.inference.contrastive.cache import Cache, Stored, image_key
 from geoclick.inference.contrastive.proposals import Proposal, ProposalSettings, propose_with
 from geoclick.segmenters.base import Segmenter
 from geoclick.segmenters.sam import SamSegmenter
+from geoclick.segmenters.transformers_sam import TransformersSam
 from geoclick.yaml_file import Yaml
 
 VERSION = 2
@@ -17,7 +18,7 @@ VERSION = 2
 
 def content(segmenter: Segmenter, image: np.ndarray, settings: ProposalSettings) -> dict[str, Yaml]:
     """Everything that the proposals of an image depend on."""
-    dtype = segmenter.dtype if isinstance(segmenter, SamSegmenter) else None
+    dtype = segmenter.dtype if isinstance(segmenter, SamSegmenter | TransformersSam) else None
     return {
         "version": VERSION,
         "segmenter": segmenter.name,

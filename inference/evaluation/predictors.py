@@ -212,8 +212,8 @@ class Box:
         """Load the segmenter."""
         if options.segmenter == "embedded":
             raise UsageError(
-                "The embedded segmenter was trained on clicks only, not on boxes; give --segmenter sam_vit_b, "
-                "sam_vit_l or sam_vit_h with --segmenter-checkpoint."
+                "The embedded segmenter was trained on clicks only, not on boxes; give --segmenter "
+                "facebook/sam2.1-hiera-small, or sam_vit_b with --segmenter-checkpoint."
             )
         return cls(_load_segmenter(options), options.decode)
 

@@ -65,7 +65,7 @@ def describe(options: PredictOptions, pipeline: Pipeline) -> dict[str, Yaml]:
         "max_new_tokens": pipeline.generation.max_new_tokens,
         **model,
         **_describe_sampling(options, pipeline),
-        "segmenter": options.segmenter,
+        "segmenter": pipeline.segmenter.name,
         "segmenter_sha256": pipeline.segmenter.sha256,
         "decode": options.decode,
         "bands": list(options.bands),

@@ -235,7 +235,7 @@ def test_a_worker_loads_its_segmenter_once_and_on_its_device(root):
 def test_a_node_without_the_images_or_with_other_weights_is_named(root, tmp_path):
     samples = list(datasets.read("folder", root, "train"))
     with pytest.raises(
-        GeoClickError, match=r"^Node .* has other weights of disc; give all nodes the same --segmenter-check"
+        GeoClickError, match=r"^Node .* has other weights of disc; give all nodes the same files of"
     ):
         worker(sha256="1" * 64).work(samples)
     away = [replace(sample, root=tmp_path / "away") for sample in samples]
