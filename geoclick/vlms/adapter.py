@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import safetensors
-import safetensors.torch
 
 from geoclick import files, secrets
 from geoclick.errors import GeoClickError, first_line
@@ -230,8 +229,11 @@ def _checked(model: "PreTrainedModel", folder: Path) -> "tuple[PeftModel, dict[s
 
 def read_weights(folder: Path) -> "dict[str, torch.Tensor]":
     """The weights in an adapter's folder by name; raises GeoClickError if they cannot be read."""
+    # It imports PyTorch.
+    from safetensors.torch import load_file
+
     try:
-        return safetensors.torch.load_file(folder / WEIGHTS)
+        return load_file(folder / WEIGHTS)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise GeoClickError(f"Adapter {folder} cannot be read ({first_line(error)}); {AGAIN}.") from error
 
