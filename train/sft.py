@@ -368,7 +368,7 @@ def metrics(
         "steps": trainer.state.global_step,
         "rows": len(data.rows) - data.left_out.get("too_long", 0),
         "rows_left_out": data.left_out,
-        "sources": sources.figures(data.sources, data.mixture, log),
+        "sources": [dataclasses.asdict(one) for one in sources.figures(data.sources, data.mixture, log)],
         "trainable_parameters": trainable,
         "packs": len(packed) if packed else 0,
         "packs_filled": round(packed.plan.filled, 3) if packed else None,

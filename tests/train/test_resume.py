@@ -146,7 +146,7 @@ def test_a_changed_store_is_refused(setting, whole, tmp_path, capsys):
     place = setting.index("--clicks") + 1
     clicks = tmp_path / "clicks"
     shutil.copytree(setting[place], clicks)
-    flags = [*setting, "--clicks", str(clicks)]
+    flags = [*setting[:place], str(clicks), *setting[place + 1 :]]
     output = interrupted(whole, tmp_path / "run", 2)
     config = (output / "config.yaml").read_text().replace(setting[place], str(clicks))
     (output / "config.yaml").write_text(config)

@@ -135,7 +135,8 @@ def test_an_image_that_breaks_during_the_run_is_one_sentence_and_the_last_checkp
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
     output = tmp_path / "run"
-    words = [*setting, "--clicks", str(clicks), "--root", str(root), "--output", str(output)]
+    words = [*setting, "--output", str(output)]
+    words[words.index("--clicks") + 1], words[words.index("--root") + 1] = str(clicks), str(root)
     words += ["--feature-memory-gb", "0", "--per_device_train_batch_size", "2", "--save_steps", "1"]
     words += ["--save_total_limit", "99", "--dataloader_num_workers", workers]
     words += ["--train_sampling_strategy", "sequential"]

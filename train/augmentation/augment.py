@@ -154,13 +154,14 @@ class Augmentation:
 
 
 def _training_row(row: RawRow, example: Example) -> TrainingRow:
-    return {
+    made: TrainingRow = {
         "images": row["images"],
         "size": row["size"],
         "prompt_ids": example.prompt_ids,
         "completion_ids": example.completion_ids,
         "kind": row["kind"],
     }
+    return made | {"source": row["source"]} if "source" in row else made
 
 
 def size_of(row: RawRow) -> Size:

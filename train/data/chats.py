@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +27,11 @@ from geoclick.vlms.loading import Vlm
 from geoclick.yaml_file import quoted
 
 ROLES = ("system", "user", "assistant")
+Json = str | int | float | bool | list["Json"] | dict[str, "Json"] | None
+"""A value of JSON or Parquet."""
+Part = dict[str, str]
+"""A text or an image of a message, as chat templates take it."""
+
 TAG = "<image>"
 """Stands for an image in a plain text, as in the data of LLaMA-Factory and ms-swift."""
 BLOCK = 256
@@ -35,6 +40,14 @@ LONGEST_LINE = 1 << 24
 """Characters of the longest line that is read."""
 NO_LOSS = "earlier answers without loss"
 """Not a reason why a row is left out, but what is counted with them."""
+
+
+class Message(TypedDict):
+    """A turn of a chat; images are not yet at their places in a plain text."""
+
+    role: str
+    content: str | list[Part]
+
 
 FEATURES = Features(
     images=List(Value("string")),
@@ -64,7 +77,7 @@ def build(
     """
     counts: Counter[str] = Counter()
     sizes: dict[str, tuple[int, int]] = {}
-    columns: dict[str, list[Any]] = {name: [] for name in FEATURES}
+    columns: dict[str, list[list[str] | list[int]]] = {name: [] for name in FEATURES}
     usable = _usable(path, root, vlm, held_out, counts)
     while block := list(islice(usable, BLOCK)):
         examples = encoding.encode_examples(vlm.processor, [chat for chat, _ in block])
@@ -100,7 +113,7 @@ def _usable(
             yield chat, images
 
 
-def records(path: Path) -> Iterator[tuple[str, Any]]:
+def records(path: Path) -> Iterator[tuple[str, Json]]:
     """The rows of a JSONL or Parquet file, each with its place for messages.
 
     Raises:
@@ -114,7 +127,7 @@ def records(path: Path) -> Iterator[tuple[str, Any]]:
     return _parquet(path) if suffix == ".parquet" else _lines(path)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+def _lines(path: Path) -> Iterator[tuple[str, Json]]:
     with path.open("rb") as file:
         for number in range(1, 1 << 62):
             line = file.readline(LONGEST_LINE)
@@ -131,7 +144,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
                 raise GeoClickError(f"{where} is not valid JSON; give one object a line.") from error
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+def _parquet(path: Path) -> Iterator[tuple[str, Json]]:
     try:
         with pq.ParquetFile(path) as file:
             names = [name for name in ("messages", "images") if name in file.schema_arrow.names]
@@ -143,11 +156,11 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number},", row
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise GeoClickError(f"{path} cannot be read as Parquet; write it again.") from error
 
 
-def parse(row: Any, root: Path, where: str) -> tuple[Chat, list[str]]:
+def parse(row: Json, root: Path, where: str) -> tuple[Chat, list[str]]:
     """A row as messages whose contents are lists of parts, and the absolute paths of its images.
 
     Args:
@@ -175,7 +188,7 @@ def parse(row: Any, root: Path, where: str) -> tuple[Chat, list[str]]:
     return marked, images
 
 
-def _list(images: Any, where: str) -> list[Any]:
+def _list(images: Json, where: str) -> list[Json]:
     if images is None:
         return []
     if not isinstance(images, list):
@@ -183,21 +196,24 @@ def _list(images: Any, where: str) -> list[Any]:
     return images
 
 
-def _image(image: Any, root: Path, where: str) -> str:
+def _image(image: Json, root: Path, where: str) -> str:
     """The absolute path of an image; `datasets` stores one as a struct of `path` and `bytes`."""
     if isinstance(image, dict) and image.get("bytes") is None:
         image = image.get("path")
     if not isinstance(image, str) or not image:
         raise GeoClickError(f"{where} has an image that is no path; save the images as files and name them.")
-    if "\0" in image:
-        raise GeoClickError(f"{where} has an image whose path is no file name; fix it.")
-    path = files.inside(root, image)
-    if not path.is_file():
+    try:
+        path = files.inside(root, image)
+        exists = path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:
+        # A null character, a name that is too long, a loop of links.
+        raise GeoClickError(f"{where} has an image whose path is no file name; fix it.") from error
+    if not exists:
         raise GeoClickError(f"{where} names the image {image}, but {path} does not exist; fix --chat-root.")
     return str(path)
 
 
-def _message(message: Any, where: str) -> dict[str, Any]:
+def _message(message: Json, where: str) -> Message:
     """One message with its parts; text with tags is not divided yet."""
     if not isinstance(message, dict) or "role" not in message or "content" not in message:
         raise GeoClickError(f"{where} has a message without 'role' or 'content'.")
@@ -211,7 +227,7 @@ def _message(message: Any, where: str) -> dict[str, Any]:
     return {"role": role, "content": [_part(part, where) for part in content]}
 
 
-def _part(part: Any, where: str) -> dict[str, str]:
+def _part(part: Json, where: str) -> Part:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text" and isinstance(part.get("text"), str):
         return {"type": "text", "text": _checked(part["text"], where)}
@@ -230,7 +246,7 @@ def _checked(text: str, where: str) -> str:
     return text
 
 
-def _placed(chat: Sequence[dict[str, Any]], images: int) -> Chat:
+def _placed(chat: Sequence[Message], images: int) -> Chat:
     """The messages with all contents as parts: tags become images, or all images come before the first text."""
     plain = [m["content"] for m in chat if isinstance(m["content"], str) and m["role"] == "user"]
     tagged = bool(images) and any(TAG in text for text in plain)
@@ -250,10 +266,10 @@ def _placed(chat: Sequence[dict[str, Any]], images: int) -> Chat:
     return result
 
 
-def _divided(text: str) -> list[dict[str, str]]:
+def _divided(text: str) -> list[Part]:
     """A text with tags as parts."""
     parts: Iterable[str] = text.split(TAG)
-    result: list[dict[str, str]] = []
+    result: list[Part] = []
     for number, part in enumerate(parts):
         if number:
             result.append({"type": "image"})

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 
 import torch
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from geoclick.train.augmentation.image_views import ShownImage, shown_images
+from geoclick.train.data.batches import Batch
 from geoclick.train.data.rows import TrainingRow
 from geoclick.train.data.vision_features import VisionFeatures, encoder_outputs
 from geoclick.vlms.encoding import process_images
@@ -36,7 +36,7 @@ class ClickCollator:
         self.image_token = processor.image_token_id
         self.merge = processor.image_processor.merge_size**2
 
-    def __call__(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[TrainingRow]) -> Batch:
         """A batch, padded on the right.
 
         Returns:
@@ -67,7 +67,7 @@ class ClickCollator:
             ),
         }
 
-    def _images(self, shown: Sequence[ShownImage]) -> dict[str, Any]:
+    def _images(self, shown: Sequence[ShownImage]) -> Batch:
         if not shown:
             return {}
         if self.features is not None:

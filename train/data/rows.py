@@ -29,6 +29,7 @@ class TrainingRow(TypedDict):
         prompt_ids: tokens of the prompt, one image token for each image.
         completion_ids: tokens of the answer.
         view: what an augmented row shows of the image.
+        source: number of its source, in a run with several.
         kind: of its answer, see `geoclick.train.data.task_weights`; other rows than clicks have none.
     """
 
@@ -38,6 +39,7 @@ class TrainingRow(TypedDict):
     completion_ids: list[int]
     view: NotRequired[ImageView]
     kind: NotRequired[str]
+    source: NotRequired[int]
 
 
 class RawRow(TrainingRow):

@@ -3,17 +3,18 @@
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset, Value, concatenate_datasets
 
 from geoclick import files, store
 from geoclick.train.data import chats
 from geoclick.train.data import rows as rows_module
+from geoclick.train.data.batches import Batch, Collator
 from geoclick.train.data.mixture import Mixture
+from geoclick.train.data.rows import TrainingRow
 from geoclick.train.options.mixture import FIRST, Source
 from geoclick.train.options.sft import SftOptions
 from geoclick.vlms.loading import Vlm
@@ -32,13 +33,13 @@ class SourceRows:
         source: where they are from.
         rows: their indices in the dataset of all rows.
         left_out: number of rows left out, by reason.
-        counts: other numbers of the source.
+        without_loss: answers of chats that are not the last, which have no loss.
     """
 
     source: Source
     rows: range
     left_out: dict[str, int]
-    counts: dict[str, int]
+    without_loss: int
 
 
 class HeldOutImages:
@@ -68,12 +69,12 @@ class SourceCollator:
         collator: makes the batch.
     """
 
-    def __init__(self, collator: Callable[[Sequence[Any]], dict[str, Any]]) -> None:
+    def __init__(self, collator: Collator) -> None:
         self.collator = collator
 
-    def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[TrainingRow] | Sequence[list[TrainingRow]]) -> Batch:
         """A batch of rows, or of one pack of rows."""
-        samples = rows[0] if isinstance(rows[0], list) else rows
+        samples = [row for one in rows for row in (one if isinstance(one, list) else [one])]
         return self.collator(rows) | {SOURCES: [row["source"] for row in samples]}
 
 
@@ -96,8 +97,8 @@ def build(
     start = 0
     for number, source in enumerate(sources):
         dataset, left_out = build_one(options, source, vlm, held_out)
-        counts = {name: left_out.pop(name) for name in (chats.NO_LOSS,) if name in left_out}
-        parts.append(SourceRows(source, range(start, start + len(dataset)), left_out, counts))
+        without_loss = left_out.pop(chats.NO_LOSS, 0)
+        parts.append(SourceRows(source, range(start, start + len(dataset)), left_out, without_loss))
         start += len(dataset)
         if len(sources) > 1:
             dataset = dataset.add_column("source", [number] * len(dataset), feature=Value("int64"))
@@ -159,34 +160,54 @@ def without_long(parts: Sequence[SourceRows], lengths: Sequence[int], budget: in
     ]
 
 
+@dataclass(frozen=True)
+class SourceFigures:
+    """What metrics.json says of a source.
+
+    Attributes:
+        name: of the source.
+        path: of the click store or file.
+        weight: its share of an epoch, or None.
+        rows: that are trained on.
+        rows_an_epoch: of them in an epoch, repeated ones included.
+        rows_left_out: by reason.
+        earlier_answers_without_loss: answers of chats that are not the last.
+        first_loss: the first one that was logged.
+        last_loss: the last one.
+    """
+
+    name: str
+    path: str
+    weight: float | None
+    rows: int
+    rows_an_epoch: int
+    rows_left_out: dict[str, int]
+    earlier_answers_without_loss: int
+    first_loss: float | None
+    last_loss: float | None
+
+
 def figures(
     parts: Sequence[SourceRows], mixture: Mixture | None, log: Sequence[Mapping[str, float]] = ()
-) -> list[dict[str, Any]]:
-    """What metrics.json says of each source.
-
-    Args:
-        parts: the rows of the sources.
-        mixture: of the run, or None.
-        log: of the trainer, with the losses of the sources.
-
-    Returns:
-        Name, path, weight, rows, rows of an epoch, rows left out by reason and other counts, and the first and the
-        last logged loss.
-    """
+) -> list[SourceFigures]:
+    """The figures of all sources; `log` is the trainer's, with their losses."""
     result = []
     for number, part in enumerate(parts):
         rows = len(part.rows) - part.left_out.get("too_long", 0)
-        one = {
-            "name": part.source.name,
-            "path": part.source.path,
-            "weight": part.source.weight,
-            "rows": rows,
-            "rows_an_epoch": mixture.counts[number] if mixture else rows,
-            "rows_left_out": part.left_out,
-            **{name.replace(" ", "_"): count for name, count in part.counts.items()},
-        }
         losses = [entry[name] for entry in log if (name := f"{LOSS}{part.source.name}") in entry]
-        result.append(one | ({"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}))
+        result.append(
+            SourceFigures(
+                name=part.source.name,
+                path=part.source.path,
+                weight=part.source.weight,
+                rows=rows,
+                rows_an_epoch=mixture.counts[number] if mixture else rows,
+                rows_left_out=part.left_out,
+                earlier_answers_without_loss=part.without_loss,
+                first_loss=losses[0] if losses else None,
+                last_loss=losses[-1] if losses else None,
+            )
+        )
     return result
 
 
@@ -196,12 +217,12 @@ def lines(
     """One line on each source of `figures`; none for a single source."""
     result = []
     for one in figures(parts, mixture, log) if len(parts) > 1 else ():
-        share = "" if one["weight"] is None else f" (weight {one['weight']:.3g})"
-        left_out = [f"{count:,} {reason}" for reason, count in one["rows_left_out"].items() if count]
+        share = "" if one.weight is None else f" (weight {one.weight:.3g})"
+        left_out = [f"{count:,} {reason}" for reason, count in one.rows_left_out.items() if count]
         more = f"; left out: {', '.join(left_out)}" if left_out else ""
-        if earlier := one.get(chats.NO_LOSS.replace(" ", "_")):
-            more += f"; {earlier:,} {chats.NO_LOSS}"
-        if "first_loss" in one:
-            more += f"; loss {one['first_loss']:.3f} at first, {one['last_loss']:.3f} at last"
-        result.append(f"{one['name']}: {one['rows']:,} rows, {one['rows_an_epoch']:,} an epoch{share}{more}")
+        if one.earlier_answers_without_loss:
+            more += f"; {one.earlier_answers_without_loss:,} {chats.NO_LOSS}"
+        if one.first_loss is not None:
+            more += f"; loss {one.first_loss:.3f} at first, {one.last_loss:.3f} at last"
+        result.append(f"{one.name}: {one.rows:,} rows, {one.rows_an_epoch:,} an epoch{share}{more}")
     return result

@@ -1,9 +1,10 @@
 """Weights of the rows' losses by the task of a row: no target, one part, or several parts."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from geoclick.errors import UsageError
+from geoclick.train.data.batches import Batch, Collator
 
 TASKS = ("none", "one", "several")
 """What an answer consists of: no click, the clicks of one part, or those of several parts."""
@@ -54,10 +55,10 @@ class WeightedCollator:
         values: the weights, see `parse`; rows that are no clicks weigh as much as a task that is not named.
     """
 
-    def __init__(self, collator: Callable[[Sequence[Any]], dict[str, Any]], values: Sequence[str]) -> None:
+    def __init__(self, collator: Collator, values: Sequence[str]) -> None:
         self.collator, self.weights = collator, parse(values)
 
-    def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[Any]) -> Batch:
         """A batch of rows, or of one pack of rows."""
         samples = rows[0] if isinstance(rows[0], list) else rows
         weights = [self.weights[row.get("kind") or OTHER] for row in samples]

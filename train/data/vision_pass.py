@@ -5,17 +5,16 @@ may have texts only. It shows the tower a black image, and multiplies its featur
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
+from geoclick.train.data.vision_features import Tensors
+from geoclick.train.packing.packed_forward import Args, Kwargs
 from geoclick.vlms.encoding import process_images
 from geoclick.vlms.processor import Processor
-
-Args = tuple[Any, ...]
 
 
 def prepare(model: PreTrainedModel, processor: Processor) -> None:
@@ -29,9 +28,7 @@ def prepare(model: PreTrainedModel, processor: Processor) -> None:
     black = process_images(processor, [np.zeros((side, side, 3), np.uint8)])
     zeros: list[torch.Tensor] = []
 
-    def before(
-        backbone: PreTrainedModel, args: Args, kwargs: dict[str, Any]
-    ) -> tuple[Args, dict[str, Any]] | None:
+    def before(backbone: PreTrainedModel, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         zeros.clear()
         if not backbone.training or kwargs.get("mm_encoder_outputs"):
             return None
@@ -47,7 +44,7 @@ def prepare(model: PreTrainedModel, processor: Processor) -> None:
         zeros.append(torch.stack([0 * part.sum() for name in names for part in _tensors(output[name])]).sum())
         return args, kwargs
 
-    def after(backbone: PreTrainedModel, args: Args, kwargs: dict[str, Any], output: ModelOutput) -> None:
+    def after(backbone: PreTrainedModel, args: Args, kwargs: Kwargs, output: ModelOutput) -> None:
         if zeros:
             output.last_hidden_state = output.last_hidden_state + zeros.pop()
 
@@ -55,7 +52,7 @@ def prepare(model: PreTrainedModel, processor: Processor) -> None:
     model.model.register_forward_hook(after, with_kwargs=True)
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def _tensors(value: Tensors) -> Iterator[torch.Tensor]:
     """The tensors of nested sequences."""
     if isinstance(value, torch.Tensor):
         yield value

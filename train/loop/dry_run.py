@@ -24,6 +24,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import SaveStrategy
 
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, Key
+from geoclick.train.data import sources
 from geoclick.train.data.training_data import TrainingData
 from geoclick.train.loop import checks, dry_run_estimate
 from geoclick.train.loop.dry_run_estimate import Counts, clock, giga
@@ -58,6 +59,12 @@ class FixedPacks(PackedDataset):
 
     def packs(self) -> list[list[int]]:
         """The given packs."""
+        return self.given
+
+    def keys(self) -> list[list[int]] | list[list[Key]]:
+        """The given packs, augmented as in the first epoch."""
+        if isinstance(self.rows, AugmentedDataset):
+            return [[(0, index) for index in pack] for pack in self.given]
         return self.given
 
 
@@ -187,6 +194,7 @@ def report(
     checkpoints = checkpoints_on_disk(arguments, epoch_steps, steps, evaluations)
     needed, free = checks.check_space(Path(options.output), weights=weights, checkpoints=checkpoints)
     lines = {"rows": rows_line(data), "tokens a row": quantiles(lengths)}
+    lines |= {f"source {n}": line for n, line in enumerate(sources.lines(data.sources, data.mixture), 1)}
     if data.packed:
         lines["packs"] = f"{len(data.packed):,} an epoch, {data.packed.plan.filled:.0%} filled"
     lines |= {

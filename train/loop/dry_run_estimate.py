@@ -107,10 +107,12 @@ def work_of(
         most = rows * max(lengths)
     accumulated = arguments.gradient_accumulation_steps
     per_step = accumulated / len(batches)
-    shown = [paths[0] for paths in data.rows["images"]]
-    images = sum(len({shown[index] for index in batch} if data.packed else batch) for batch in batches)
+    shown = data.rows["images"]
+    per_batch = [[path for index in batch for path in shown[index]] for batch in batches]
+    images = sum(len(set(paths) if data.packed else paths) for paths in per_batch)
     patches = patches_of_image(trainer.processing_class, data)
-    cached = features_fit(shapes, patches * len(set(shown)), trainer, options)
+    distinct = {path for paths in shown for path in paths}
+    cached = features_fit(shapes, patches * len(distinct), trainer, options)
     return Work(
         longest=most,
         tokens=sum(sizes) * per_step,
@@ -126,7 +128,7 @@ def work_of(
 
 def patches_of_image(processor: Processor, data: TrainingData) -> float:
     """The mean number of patches of an image of the rows."""
-    sizes = [(height, width) for height, width in data.rows["size"]]
+    sizes = [size for sides in data.rows["size"] for size in zip(sides[::2], sides[1::2], strict=True)]
     merged = {size: encoding.visual_tokens(processor, size) for size in set(sizes)}
     return sum(merged[size] for size in sizes) / len(sizes) * processor.image_processor.merge_size**2
 

@@ -1,14 +1,14 @@
 """The loss on held-out rows, computed next to the answers of an evaluation during training."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate.utils import gather_object, send_to_device
 from datasets import Dataset
 from torch import nn
 
+from geoclick.train.data.batches import Batch, Collator
 from geoclick.train.loop.answer_loss import AnswerModel, AnswerSmoother, total_weight, weights_of
 
 LOSS = "eval_loss"
@@ -27,7 +27,7 @@ class HeldOutLoss:
     """
 
     rows: Dataset
-    collator: Callable[[Sequence[Any]], dict[str, Any]]
+    collator: Collator
     average: str
     batch_size: int
 
@@ -53,7 +53,7 @@ class HeldOutLoss:
         losses, weights = zip(*gather_object([sums]), strict=True)
         return float(sum(losses) / sum(weights))
 
-    def _sum(self, model: nn.Module, batch: dict[str, Any]) -> float:
+    def _sum(self, model: nn.Module, batch: Batch) -> float:
         """The weighted sum of the losses of a batch."""
         weights = weights_of(batch, self.average)
         inputs = {name: value for name, value in batch.items() if name not in ("labels", "task_weights")}

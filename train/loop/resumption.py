@@ -250,13 +250,19 @@ def check_data(output: Path, before: "AdapterRecord", now: "AdapterRecord") -> N
     """
     changed = None
     if before.data_sha256 and before.data_sha256 != now.data_sha256:
-        changed = now.config.get("clicks") or now.config.get("root")
+        named = [name for key in ("clicks", "chats") for name in _several(now.config.get(key))]
+        changed = " or ".join(named) or now.config.get("root")
     elif before.config.get("adapter_sha256") != now.config.get("adapter_sha256"):
         changed = now.config.get("adapter")
     if changed:
         raise UsageError(
             f"{changed} has changed since the run in {output} was started; restore it, or give another --output."
         )
+
+
+def _several(value: Value) -> list[str]:
+    """The values of an option that is a text if there is one."""
+    return value if isinstance(value, list) else [str(value)] if value else []
 
 
 def _can_divide(arguments: "TrainingArguments") -> bool:

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from geoclick.train.data.batches import Batch
 from geoclick.train.data.collator import IGNORED
 from geoclick.train.data.sources import LOSS, SOURCES
 
@@ -38,7 +39,7 @@ class RecordingModel:
         return outputs
 
 
-def sums_by_source(batch: dict[str, Any], log_probs: torch.Tensor, count: int) -> torch.Tensor:
+def sums_by_source(batch: Batch, log_probs: torch.Tensor, count: int) -> torch.Tensor:
     """The sum of the losses, and the number of answer tokens, of each source.
 
     Args:
@@ -76,7 +77,7 @@ class SourceLossMixin:
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Any],
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:

@@ -1,11 +1,11 @@
 """A pack of samples as one row of tokens, each sample with its own positions, each image once."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from geoclick.train.augmentation.image_views import ShownImage, shown_images
+from geoclick.train.data.batches import Batch
 from geoclick.train.data.collator import IGNORED
 from geoclick.train.data.rows import TrainingRow
 from geoclick.train.data.vision_features import VisionFeatures, encoder_outputs
@@ -29,7 +29,7 @@ class PackedCollator:
         self.image_token = processor.image_token_id
         self.merge = processor.image_processor.merge_size
 
-    def __call__(self, packs: Sequence[Sequence[TrainingRow]]) -> dict[str, Any]:
+    def __call__(self, packs: Sequence[Sequence[TrainingRow]]) -> Batch:
         """A batch of the one pack, T tokens long, with K label positions and N samples.
 
         Returns:
@@ -68,12 +68,12 @@ class PackedCollator:
             "sample_lengths": lengths.tolist(),
         }
 
-    def _images(self, pack: Sequence[TrainingRow]) -> tuple[dict[str, Any], list[torch.Tensor]]:
+    def _images(self, pack: Sequence[TrainingRow]) -> tuple[Batch, list[torch.Tensor]]:
         """The image part of the batch, and the grids of each row's images, int64 [images, 3]."""
         shown = [shown_images(row) for row in pack]
         places = [image for row in shown for image in row]
         distinct = list(dict.fromkeys(places))
-        batch: dict[str, Any] = {}
+        batch: Batch = {}
         grid_of: dict[ShownImage, torch.Tensor] = {}
         if not places:
             pass

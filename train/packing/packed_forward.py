@@ -17,6 +17,7 @@ from geoclick.train.data import vision_features
 from geoclick.train.packing import variable_length
 
 Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 BY_SAMPLE = "sdpa_by_sample"
 """Name of the attention that replaces `sdpa`."""
@@ -78,9 +79,7 @@ def by_sample(
     ), None
 
 
-def _before(
-    backbone: PreTrainedModel, args: Args, kwargs: dict[str, Any]
-) -> tuple[Args, dict[str, Any]] | None:
+def _before(backbone: PreTrainedModel, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
     if kwargs.get("cu_seq_lens") is None:
         return None
     kwargs = dict(kwargs)
@@ -104,7 +103,7 @@ def _before(
     return args, kwargs
 
 
-def _after(backbone: PreTrainedModel, args: Args, kwargs: dict[str, Any], output: ModelOutput) -> ModelOutput:
+def _after(backbone: PreTrainedModel, args: Args, kwargs: Kwargs, output: ModelOutput) -> ModelOutput:
     """Select the label positions, so that only they get logits.
 
     transformers' head selects them itself and does not pass `logits_to_keep` on; TRL's fused head passes it.

@@ -37,7 +37,7 @@ DATA = {
 RUN = ("steps", "seconds", "samples_per_second", "processes")
 """The reported keys of the training run's metrics."""
 RUN_KINDS = {"sft": "supervised", "grpo": "reinforcement"}
-PATH_OPTIONS = ("clicks", "root", "output", "resume", "adapter")
+PATH_OPTIONS = ("clicks", "root", "chats", "chat_root", "output", "resume", "adapter")
 """Options that are paths; they do not affect the result."""
 
 
@@ -183,20 +183,34 @@ def base_model(provenance: Provenance) -> str:
 
 
 def training_data(provenance: Provenance) -> str:
-    """The click store, as its manifest describes it, and the number of its rows that were used."""
+    """The click stores, as their manifests describe them, and the number of rows that were used, by source."""
     config = provenance.record.config
-    paths = {"dataset": config.get("root"), "click store": supervised_options(config).get("clicks")}
-    values = {title: PurePath(without_paths(str(value))).name for title, value in paths.items() if value}
+    supervised = supervised_options(config)
+    paths = {
+        "dataset": config.get("root"),
+        "click store": supervised.get("clicks"),
+        "chats": supervised.get("chats"),
+    }
+    values = {title: _last_parts(value) for title, value in paths.items() if value}
     values |= {
         title: provenance.data[key] for key, title in DATA.items() if provenance.data.get(key) is not None
     }
     run = provenance.training
     if "rows" in run:
         values["training rows"] = run["rows"]
+    sources = run.get("sources")
+    for one in sources if isinstance(sources, list) and len(sources) > 1 else ():
+        values[f"rows of {_last_parts(one['name'])}"] = f"{one['rows']}, {one['rows_an_epoch']} in an epoch"
     if isinstance(run.get("rows_left_out"), dict):
         values |= {f"rows left out, {reason}": count for reason, count in run["rows_left_out"].items()}
     missing = "\n\nThe manifest of the click store was not available when this card was written."
     return key_value_table(values) + ("" if provenance.data else missing)
+
+
+def _last_parts(paths: str | list[str]) -> str:
+    """The names of files or folders, without the folders that hold them."""
+    several = paths if isinstance(paths, list) else [str(paths)]
+    return ", ".join(PurePath(without_paths(str(path))).name for path in several)
 
 
 def training(provenance: Provenance) -> str:

@@ -12,7 +12,10 @@ from geoclick.vlms import adapter, adapter_towers, merged
 from geoclick.vlms.adapter import AdapterRecord
 from geoclick.vlms.merged import MergedRecord
 
-TRAINING = ("rows", "rows_left_out", "steps", "seconds", "samples_per_second", "processes")
+Values = dict[str, Any]
+"""Values of JSON, by name."""
+
+TRAINING = ("rows", "rows_left_out", "sources", "steps", "seconds", "samples_per_second", "processes")
 """The keys of the training run's metrics.json that are part of the provenance."""
 
 
@@ -30,8 +33,8 @@ class Provenance:
 
     record: AdapterRecord
     adapter_sha256: str
-    data: dict[str, Any]
-    training: dict[str, Any]
+    data: Values
+    training: Values
     merged: MergedRecord | None = None
 
 
@@ -69,24 +72,34 @@ def read(folder: Path, clicks: str | None = None) -> Provenance:
     return Provenance(record.adapter, record.adapter_sha256, data, record.training, record)
 
 
-def supervised_options(config: dict[str, Any]) -> dict[str, Any]:
+def supervised_options(config: Values) -> Values:
     """The options of the last supervised run of a chain; `start` holds the options of the run before."""
     while "clicks" not in config and isinstance(config.get("start"), dict):
         config = config["start"]
     return config
 
 
-def _manifest(record: AdapterRecord, clicks: str | None) -> dict[str, Any]:
+def _manifest(record: AdapterRecord, clicks: str | None) -> Values:
     """The manifest of the click store; empty if the recorded store is gone and no other is given."""
     if clicks:
         return store.read_manifest(clicks)
     recorded = supervised_options(record.config).get("clicks")
-    if not isinstance(recorded, str) or not Path(recorded, "manifest.json").is_file():
+    stores = recorded if isinstance(recorded, list) else [recorded]
+    if not all(isinstance(one, str) and Path(one, "manifest.json").is_file() for one in stores):
         return {}
-    return store.read_manifest(recorded)
+    return _of_all([store.read_manifest(one) for one in stores])
 
 
-def _training(folder: Path) -> dict[str, Any]:
+def _of_all(manifests: list[Values]) -> Values:
+    """What several stores have in common, with the sum of their numbers of samples."""
+    first, *others = manifests
+    common = {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
+    if others and all(isinstance(one.get("samples"), int) for one in manifests):
+        common["samples"] = sum(one["samples"] for one in manifests)
+    return common
+
+
+def _training(folder: Path) -> Values:
     path = folder / "metrics.json"
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
@@ -97,7 +110,7 @@ def _training(folder: Path) -> dict[str, Any]:
     return {key: metrics[key] for key in TRAINING if key in metrics} if isinstance(metrics, dict) else {}
 
 
-def _checkpoint(folder: Path) -> dict[str, Any]:
+def _checkpoint(folder: Path) -> Values:
     """The steps of a checkpoint, which has no metrics.json; empty for any other folder."""
     _, prefix, step = folder.name.rpartition("checkpoint-")
     return {"steps": int(step)} if prefix and step.isdecimal() else {}

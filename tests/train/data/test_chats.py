@@ -151,6 +151,9 @@ def test_control_tokens_of_a_question_are_plain_text(vlm, root):
         ({"messages": [turn("a"), said("b")], "images": "a.png"}, "needs a list of paths"),
         ({"messages": [turn("a"), said("b")], "images": [3]}, "has an image that is no path"),
         ({"messages": [turn("a"), said("b")], "images": ["a\0"]}, "no file name"),
+        ({"messages": [turn("a"), said("b")], "images": ["a" * 5000]}, "no file name"),
+        ({"messages": [turn("a"), said("b")], "images": ["\ud800.png"]}, "no file name"),
+        ({"messages": [turn("a"), said("b")], "images": ["loop.png"]}, " image "),
         ({"messages": [turn("a"), said("b")], "images": ["c.png"]}, "c.png does not exist; fix --chat-root"),
         ({"messages": [turn("a"), said("b")], "images": ["../../../outside.png"]}, "leads out of"),
         ({"messages": [turn("a"), said("b")], "images": ["/etc/passwd"]}, "leads out of"),
@@ -161,6 +164,7 @@ def test_control_tokens_of_a_question_are_plain_text(vlm, root):
 )
 def test_a_broken_row_is_one_sentence(vlm, root, row, sentence):
     (root / "link.png").symlink_to(root.parents[2] / "outside.png")
+    (root / "loop.png").symlink_to(root / "loop.png")
     with pytest.raises(GeoClickError) as caught:
         chats.build(write(root / "c.jsonl", [row]), root, vlm)
     assert sentence in str(caught.value)

@@ -7,6 +7,7 @@ import pytest
 from geoclick import images, masks, store
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.train.loop import checks
+from geoclick.train.options.mixture import Source
 from tests import tiny
 
 
@@ -107,8 +108,10 @@ def asked_again(folder, rows, times):
 
 
 def check_contradictions(clicks, **changes):
+    source = Source("clicks", str(clicks), str(clicks.parent), "compact", None)
     checks.check_contradictions(
-        clicks, **{"max_clicks": 6, "min_iou": 0.0, "answer_end": "best", "allowed": False} | changes
+        [source, source],
+        **{"max_clicks": 6, "min_iou": 0.0, "answer_end": "best", "allowed": False} | changes,
     )
 
 
@@ -136,6 +139,8 @@ def test_rows_that_are_left_out_contradict_nothing(tmp_path, capsys):
 
 
 def test_the_pixel_rule_is_that_of_the_manifest(tmp_path):
-    assert checks.pixel_rule(tmp_path) == {}
+    assert checks.pixel_rule([tmp_path]) == {}
     store.write_manifest(tmp_path, {"bands": [4, 3, 2], "stretch": [2.0, 98.0], "dataset": "raster"})
-    assert checks.pixel_rule(tmp_path) == {"bands": [4, 3, 2], "stretch": [2.0, 98.0]}
+    rule = {"bands": [4, 3, 2], "stretch": [2.0, 98.0]}
+    assert checks.pixel_rule([tmp_path]) == checks.pixel_rule([tmp_path, tmp_path]) == rule
+    assert checks.pixel_rule([tmp_path, tmp_path / "other"]) == {}

@@ -17,7 +17,7 @@ def test_file_and_flags_join_and_flags_win(tmp_path):
     options, settings = parse(
         ["--config", str(file), "--lora-r=16", "--learning-rate", "1e-3", "--no-use-dora"]
     )
-    assert (options.clicks, options.lora_r, options.use_dora, options.vlm) == ("c", 16, False, "embedded")
+    assert (options.clicks, options.lora_r, options.use_dora, options.vlm) == (("c",), 16, False, "embedded")
     assert settings == DEFAULTS | {
         "learning_rate": 1e-3,
         "bf16": True,

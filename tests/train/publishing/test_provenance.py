@@ -1,10 +1,12 @@
+import dataclasses
 import json
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+from geoclick import store as stores
 from geoclick.errors import GeoClickError
-from geoclick.train.publishing import provenance
+from geoclick.train.publishing import card_text, provenance
 from geoclick.vlms import adapter, merged
 from tests import tiny
 from tests.train.adapters import random_adapter, with_record
@@ -43,6 +45,25 @@ def test_a_missing_store_gives_no_data_and_a_moved_one_can_be_named(tuned, store
     assert provenance.read_adapter(tuned, str(store[0])).data["rows"] == 8
     with pytest.raises(GeoClickError, match="has no manifest"):
         provenance.read_adapter(tuned, str(tmp_path))
+
+
+def test_several_stores_are_described_by_what_they_share(tuned, tmp_path):
+    folders = [str(tmp_path / name) for name in ("one", "two")]
+    for folder, samples, policy in zip(folders, (5, 3), ("center", "robust"), strict=True):
+        stores.write_manifest(folder, {"samples": samples, "policy": policy, "split": "train"})
+    with_record(tuned, config={"clicks": folders, "root": "data", "chats": ["/home/user/talk.jsonl"]})
+    found = provenance.read_adapter(tuned)
+    assert found.data == {"schema_version": stores.SCHEMA_VERSION, "samples": 8, "split": "train"}
+    sources = [
+        {"name": "one", "rows": 5, "rows_an_epoch": 4},
+        {"name": "/home/user/talk.jsonl", "rows": 9, "rows_an_epoch": 18},
+    ]
+    training = found.training | {"sources": sources}
+    text = card_text.training_data(dataclasses.replace(found, training=training))
+    assert "| click store | one, two |" in text
+    assert "| chats | talk.jsonl |" in text
+    assert "| rows of talk.jsonl | 9, 18 in an epoch |" in text
+    assert "/home" not in text
 
 
 def test_training_metrics_are_optional(tuned):
