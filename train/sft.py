@@ -72,7 +72,8 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     if trl_options["save_strategy"] == "best":
         ours |= {"metric_for_best_model": METRIC, "greater_is_better": True}
     arguments = trl_arguments("SFTConfig", trl_options, output_dir=options.output, **ours)
-    compute.check(options, arguments)
+    if not options.estimates:
+        compute.check(options, arguments)
     vlm = load_vlm(options, arguments)
     before = read_start(options, vlm)
     saved = lora.modules_to_save(options, vlm.model, before)
@@ -172,7 +173,8 @@ def load_vlm(options: SftOptions, arguments: "SFTConfig") -> "Vlm":
         revision=options.revision,
         quantized=quantized,
     )
-    compute.set_attention(vlm.model, options)
+    if not options.estimates:
+        compute.set_attention(vlm.model, options)
     return vlm
 
 

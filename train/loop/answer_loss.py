@@ -41,7 +41,7 @@ def weights_of(batch: Batch, average: str) -> torch.Tensor | None:
     """The weight of the sample of each token that follows another, over its number of answer tokens for `samples`.
 
     Args:
-        batch: packed or padded; `sample_weights` are those of tasks.
+        batch: packed or padded; `task_weights` are those of its samples.
         average: `tokens` or `samples`.
 
     Returns:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, initialize_lora_eva_weights, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 
 from geoclick.errors import GeoClickError
 from geoclick.train.data.collator import ClickCollator
@@ -133,8 +134,8 @@ def start_eva(
     vars(config).update(before)
 
 
-def _layers(model: PeftModel) -> Iterator[tuple[str, torch.nn.Module]]:
+def _layers(model: PeftModel) -> Iterator[tuple[str, LoraLayer]]:
     """The layers with LoRA, by the beginning of their names in an adapter's file."""
     for name, module in model.named_modules():
-        if "default" in getattr(module, "lora_A", ()):
+        if isinstance(module, LoraLayer):
             yield name, module

@@ -195,8 +195,9 @@ def _added_to(options: LoraOptions, model: PreTrainedModel, record: AdapterRecor
     old = {name for name in names if _matches(config.target_modules, name)}
     config.target_modules = record.targets
     adapter_patterns.check(config, names, folder)
-    ranks = {tower: options.lora_r for tower in options.tune if options.lora_r != config.r} | options.ranks
-    alphas = {t: options.lora_alpha for t in options.tune if options.lora_alpha != config.lora_alpha}
+    r, alpha = options.lora_r or config.r, options.lora_alpha or round(config.lora_alpha)
+    ranks = {tower: r for tower in options.tune if r != config.r} | options.ranks
+    alphas = {tower: alpha for tower in options.tune if alpha != round(config.lora_alpha)}
     new = _of_modules(ranks, model, record), _of_modules(alphas | options.alphas, model, record)
     for pattern, numbers in zip((config.rank_pattern, config.alpha_pattern), new, strict=True):
         pattern |= {name: number for name, number in numbers.items() if name not in old}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from geoclick import config, secrets
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.train.loop import checkpoints
+from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -167,7 +168,7 @@ def continued(record: "AdapterRecord", checkpoint: Path) -> "AdapterRecord":
     return adapter_runs.extended(record, before.runs[-1]["extended_at"] if before.runs else [], step)
 
 
-def _number_of(value: Value) -> float:
+def _number_of(value: Value | Yaml) -> float:
     return float(value) if isinstance(value, int | float) else -1.0
 
 

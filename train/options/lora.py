@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from geoclick.config import Value, option
+from geoclick.config import option
 from geoclick.errors import GeoClickError, UsageError
 
 TOWERS = ("language_model", "projector", "vision")
@@ -119,13 +119,13 @@ def resolve(options: T) -> T:
     if options.adapter:
         options = _from_adapter(options, options.adapter)
     else:
-        defaults = {
-            "tune": ONLY_LANGUAGE,
-            "lora_r": DEFAULT_R,
-            "lora_alpha": DEFAULT_ALPHA,
-            "lora_dropout": 0.0,
-        }
-        options = dataclasses.replace(options, **_missing(options, defaults))
+        options = dataclasses.replace(
+            options,
+            tune=options.tune or ONLY_LANGUAGE,
+            lora_r=options.lora_r or DEFAULT_R,
+            lora_alpha=options.lora_alpha or DEFAULT_ALPHA,
+            lora_dropout=options.lora_dropout or 0.0,
+        )
     check(options)
     return options
 
@@ -175,7 +175,7 @@ class OwnLora(NamedTuple):
 
     Attributes:
         r: rank.
-        alpha: scale.
+        alpha: scale, rounded.
         dropout: of its training.
         use_dora: whether it is DoRA.
         use_rslora: whether it is rsLoRA.
@@ -196,15 +196,10 @@ def read_lora(folder: str) -> OwnLora:
         r, alpha, dropout = values["r"], values["lora_alpha"], float(values.get("lora_dropout") or 0)
         flags = (bool(values.get(name)) for name in ("use_dora", "use_rslora"))
         if isinstance(r, int) and isinstance(alpha, int | float):
-            return OwnLora(r, alpha, dropout, *flags)
+            return OwnLora(r, round(alpha), dropout, *flags)
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         pass
     raise GeoClickError(f"{path} is missing or broken; copy the adapter folder again or retrain it.")
-
-
-def _missing(options: T, defaults: Mapping[str, Value]) -> dict[str, Value]:
-    """The defaults of the options that are not given."""
-    return {key: value for key, value in defaults.items() if getattr(options, key) in (None, ())}
 
 
 def _from_adapter(options: T, adapter: str) -> T:
@@ -222,14 +217,16 @@ def _from_adapter(options: T, adapter: str) -> T:
             )
     _check_of_adapter(options, set(options.tune) - set(has), own)
     complete = {tower_of(f"{name}.weight") for name in record.modules_to_save}
-    defaults: dict[str, Value]
-    defaults = {"tune": has, "lora_r": own.r, "lora_alpha": own.alpha, "lora_dropout": own.dropout}
-    values = _missing(options, defaults) | {
-        "unfreeze": tuple(tower for tower in TOWERS[1:] if tower in {*options.unfreeze, *complete}),
-        "use_dora": own.use_dora,
-        "use_rslora": own.use_rslora,
-    }
-    return dataclasses.replace(options, **values)
+    return dataclasses.replace(
+        options,
+        tune=options.tune or has,
+        lora_r=options.lora_r or own.r,
+        lora_alpha=options.lora_alpha or own.alpha,
+        lora_dropout=own.dropout if options.lora_dropout is None else options.lora_dropout,
+        unfreeze=tuple(tower for tower in TOWERS[1:] if tower in {*options.unfreeze, *complete}),
+        use_dora=own.use_dora,
+        use_rslora=own.use_rslora,
+    )
 
 
 def _check_of_adapter(options: LoraOptions, added: set[str], own: OwnLora) -> None:

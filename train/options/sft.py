@@ -208,23 +208,30 @@ def base_of(options: SftOptions) -> str:
 
 def resolve(options: SftOptions) -> SftOptions:
     """The options with all defaults; raises UsageError for pixel limits other than the adapter's."""
-    values = {"vlm": base_of(options), "answer_format": options.answer_format or "compact"}
-    if options.adapter:
-        from geoclick.vlms import adapter
+    vlm, answer_format, revision = base_of(options), options.answer_format, options.revision
+    if not options.adapter:
+        return lora.resolve(dataclasses.replace(options, vlm=vlm, answer_format=answer_format or "compact"))
+    from geoclick.vlms import adapter
 
-        record = adapter.read_record(options.adapter)
-        for key in ("min_pixels", "max_pixels"):
-            given, trained = getattr(options, key), getattr(record, key)
-            if given not in (None, trained):
-                raise UsageError(
-                    f"The adapter was trained with {key} {trained}, not {given}; remove --{key.replace('_', '-')}."
-                )
-            values[key] = trained
-        values["answer_format"] = options.answer_format or record.answer_format
-        values["revision"] = (
-            options.revision or (record.revision if values["vlm"] == record.base else None) or None
+    record = adapter.read_record(options.adapter)
+    for key in ("min_pixels", "max_pixels"):
+        given, trained = getattr(options, key), getattr(record, key)
+        if given not in (None, trained):
+            raise UsageError(
+                f"The adapter was trained with {key} {trained}, not {given}; remove --{key.replace('_', '-')}."
+            )
+    if vlm == record.base:
+        revision = revision or record.revision or None
+    return lora.resolve(
+        dataclasses.replace(
+            options,
+            vlm=vlm,
+            revision=revision,
+            answer_format=answer_format or record.answer_format,
+            min_pixels=record.min_pixels,
+            max_pixels=record.max_pixels,
         )
-    return lora.resolve(dataclasses.replace(options, **values))
+    )
 
 
 COMMAND = TrlCommand(SftOptions, "SFTConfig", f"geoclick {NAME}", DESCRIPTION, EXAMPLE, DEFAULTS)
