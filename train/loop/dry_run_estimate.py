@@ -62,7 +62,11 @@ def lines(
     work = work_of(trainer, data, lengths, shapes, options, arguments)
     peak, step = estimates.peak_bytes(shapes, work), estimates.step_seconds(shapes, work, card)
     activations = work.longest * estimates.activation_bytes(shapes, checkpointed=work.checkpointed)
-    towers = "" if set(options.trained_towers) == {"language_model"} else ", without those of the trained vision tower"
+    towers = (
+        ""
+        if set(options.trained_towers) == {"language_model"}
+        else ", without those of the trained vision tower"
+    )
     result = {
         "memory": f"estimated from shapes for {options.dry_run}: base weights "
         f"{giga(estimates.base_bytes(shapes, work))}, LoRA with gradients and AdamW's moments "
