@@ -79,10 +79,11 @@ def test_useless_parts_and_clicks_are_counted(scattered, tmp_path):
 
 @pytest.mark.parametrize("order", ["left-to-right", "size"])
 def test_batch_and_shards_change_no_row_in_parts(scattered, tmp_path, order):
-    options = {"parts": "auto", "policy": "random", "sequences": 2, "part_order": order}
+    options = {"parts": "components", "policy": "random", "sequences": 2, "part_order": order}
     run(settings(scattered, tmp_path / "a", **options), DiscSegmenter())
     run(settings(scattered, tmp_path / "b", batch=2, image_batch=1, shards=1, **options), DiscSegmenter())
     assert list(store.read(tmp_path / "a")) == list(store.read(tmp_path / "b"))
+    assert any(len(row.parts) > 1 for row in store.read(tmp_path / "a"))
 
 
 def test_what_parts_leave_out_is_counted(root, tmp_path):
@@ -100,10 +101,10 @@ def test_what_parts_leave_out_is_counted(root, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one_in_parts(scattered, tmp_path):
-    options = {"parts": "auto", "shards": 6, "batch": 1, "sheet": 0}
+    options = {"parts": "components", "shards": 6, "batch": 1, "sheet": 0}
     run(settings(scattered, tmp_path / "whole", **options), DiscSegmenter())
     expected = store_bytes(tmp_path / "whole")
-    jobs = [start(scattered, tmp_path / "out", rank, 2, parts="auto") for rank in (0, 1)]
+    jobs = [start(scattered, tmp_path / "out", rank, 2, parts="components") for rank in (0, 1)]
     for job in jobs:
         job.communicate()
     assert [job.returncode for job in jobs] == [0, 0]
