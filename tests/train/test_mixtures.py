@@ -198,3 +198,14 @@ def test_other_weights_do_not_resume(flags, tmp_path, capsys):
     words = [*without(flags, "--weights"), "--weights", "0.4", "0.3"]
     assert run(words, output, "--max_steps", 4, "--resume") == 2
     assert "was started with weights [0.5, 0.2], not [0.4, 0.3]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["packed", "augmented"])
+@pytest.mark.parametrize("where", ["here", "h100-80gb"])
+def test_the_dry_run_shows_the_sources(flags, tmp_path, way, where, capsys):
+    assert run(flags, tmp_path / "run", *WAYS[way], "--dry-run", where) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("source 3")]
+    assert line.split(maxsplit=2)[2] == "talk.jsonl: 6 rows, 6 an epoch (weight 0.3)"
+    assert any(line.startswith("memory") for line in lines)
+    assert not (tmp_path / "run").exists()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from geoclick import output_folder
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.train.options.mixture import MixtureOptions, sources_of
 
 
 def check_output(output: Path, command: str, *, resume: bool) -> None:
@@ -31,6 +32,16 @@ def check_store(clicks: str) -> None:
         raise GeoClickError(
             f"{clicks} holds no click store; make one with 'geoclick synth --output {clicks}'."
         )
+
+
+def check_sources(options: MixtureOptions) -> None:
+    """Refuse missing stores, files of chats and folders; raises UsageError also for numbers that do not fit."""
+    for source in sources_of(options, "compact"):
+        if not source.is_chats:
+            check_store(source.path)
+        elif not Path(source.path).is_file():
+            raise GeoClickError(f"{source.path} does not exist; give --chats an existing file.")
+        check_root(source.root)
 
 
 def check_adapter(adapter: str) -> None:

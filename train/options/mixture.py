@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from geoclick.config import option
-from geoclick.errors import GeoClickError, UsageError
-from geoclick.train.options import early_checks
+from geoclick.errors import UsageError
 
 FIRST, ALL = "first", "all"
 
@@ -119,16 +118,6 @@ def sources_of(options: MixtureOptions, answer_format: str) -> list[Source]:
             strict=True,
         )
     ]
-
-
-def check_sources(options: MixtureOptions) -> None:
-    """Refuse missing stores, files and folders before the model libraries are imported; errors as in `sources_of`."""
-    for source in sources_of(options, "compact"):
-        if not source.is_chats:
-            early_checks.check_store(source.path)
-        elif not Path(source.path).is_file():
-            raise GeoClickError(f"{source.path} does not exist; give --chats an existing file.")
-        early_checks.check_root(source.root)
 
 
 def _weights(options: MixtureOptions) -> list[float | None]:

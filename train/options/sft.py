@@ -16,7 +16,7 @@ from geoclick.train.loop.cards import CARDS
 from geoclick.train.options import early_checks, lora
 from geoclick.train.options.compute import ComputeOptions
 from geoclick.train.options.lora import TOWERS, LoraOptions
-from geoclick.train.options.mixture import MixtureOptions, Source, check_sources, sources_of
+from geoclick.train.options.mixture import MixtureOptions, Source, sources_of
 from geoclick.train.options.trl_options import Check, TrlCommand
 from geoclick.vlms import bitsandbytes_import
 from geoclick.vlms.families import tower_of
@@ -181,7 +181,7 @@ def check(options: SftOptions, optimizer: str) -> None:
     """Refuse an output, a store or a dataset before the model libraries are imported, and say what is loaded."""
     early_checks.check_output(Path(options.output), NAME, resume=options.resume)
     options.check_name()
-    check_sources(options)
+    early_checks.check_sources(options)
     if options.evaluate_clicks:
         early_checks.check_store(options.evaluate_clicks)
         early_checks.check_root(options.evaluate_root or options.root[0])
