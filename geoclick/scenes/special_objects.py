@@ -137,7 +137,8 @@ def hidden(plot: Plot) -> None:
     thing = plot.things[-1]
     whole, visible, trees = thing.cover, thing.cover, list[Thing]()
     for _ in range(int(plot.rng.integers(1, 4))):
-        crown = rounded(plot.rng, *[plot.metres(5, 9) * min(1.0, length * plot.resolution / 12)] * 2, 0.12)
+        diameter = plot.metres(5, 9) * min(1.0, length * plot.resolution / 12)
+        crown = rounded(plot.rng, diameter, diameter, 0.12)
         corner = thing.outline[int(plot.rng.integers(len(thing.outline)))]
         center = thing.outline.mean(0) + (corner - thing.outline.mean(0)) * plot.rng.uniform(0.2, 0.9)
         tree = replace(blank(plot, "tree", ""), outline=turn(crown, plot.rng.uniform(0, 6.3), center))

@@ -80,7 +80,7 @@ def write_rrsis_d(root: Path, count: int, seed: int) -> None:
     for split, number in _images(count):
         drawn = _draw(seed, split, number, "referring", RRSIS_D_SIZES[number % 4])
         ident = len(refs) + 1
-        file_name, category = f"{ident:05d}.jpg", names.index(drawn.query.rule.kind) + 1
+        file_name, category = f"{ident:05d}.jpg", names.index(drawn.query.kinds[0]) + 1
         Image.fromarray(drawn.image).save(root / rrsis_d.IMAGES / file_name, quality=95)
         mask = resize_mask(drawn.target, (800, 800))
         box = _box(mask)
@@ -162,7 +162,7 @@ def write_earthreason(root: Path, count: int, seed: int) -> None:
             label = label.convert("P")
             label.putpalette([0, 0, 0, 0, 0, 1])
         label.save(folders["labels"] / f"{stem}.png")
-        answers = [] if task == "no_target" else [f"It is the {drawn.query.rule.kind}."] * 3
+        answers = [] if task == "no_target" else [f"It is the {drawn.query.kinds[0]}."] * 3
         text = json.dumps({"questions": drawn.texts, "answer": answers}, ensure_ascii=False)
         mark = codecs.BOM_UTF8 if turn == 2 else b""
         (folders["QAs"] / f"{stem}.json").write_bytes(mark + text.encode())
