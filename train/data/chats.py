@@ -85,9 +85,10 @@ def build(
             for image in images:
                 if image not in sizes:
                     sizes[image] = reading.image_size(Path(image))
-            values = {"images": images, "size": [side for image in images for side in sizes[image]]}
-            for name, value in (values | example._asdict()).items():
-                columns[name].append(value)
+            columns["images"].append(images)
+            columns["size"].append([side for image in images for side in sizes[image]])
+            columns["prompt_ids"].append(example.prompt_ids)
+            columns["completion_ids"].append(example.completion_ids)
     if not columns["images"]:
         raise GeoClickError(f"{path} has no chat to train on; give chats that end with an answer.")
     return Dataset.from_dict(columns, features=FEATURES), dict(counts)
@@ -171,11 +172,14 @@ def parse(row: Json, root: Path, where: str) -> tuple[Chat, list[str]]:
     Raises:
         GeoClickError: the row is broken, or an image is missing or outside root.
     """
-    if not isinstance(row, dict) or not isinstance(row.get("messages"), list) or not row["messages"]:
+    messages = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(row, dict) or not isinstance(messages, list) or not messages:
         raise GeoClickError(f"{where} has no list 'messages'; write 'role' and 'content' of each turn there.")
     images = [_image(image, root, where) for image in _list(row.get("images"), where)]
-    chat = [_message(message, where) for message in row["messages"]]
-    if any(message["role"] == "system" for message in chat[1:]) or chat[0]["role"] == "assistant":
+    chat = [_message(message, where) for message in messages]
+    roles = [message["role"] for message in chat]
+    turns = roles[roles[0] == "system" :]
+    if turns[:1] != ["user"] or "system" in turns:
         raise GeoClickError(f"{where} must begin with a user's turn, after at most one system's.")
     marked = _placed(chat, len(images))
     found = [part for message in marked for part in message["content"] if part["type"] == "image"]
@@ -228,10 +232,11 @@ def _message(message: Json, where: str) -> Message:
 
 
 def _part(part: Json, where: str) -> Part:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return {"type": "text", "text": _checked(part["text"], where)}
-    if kind == "image" and not any(part.get(name) for name in ("image", "url", "path", "base64")):
+    values = part if isinstance(part, dict) else {}
+    kind, text = values.get("type"), values.get("text")
+    if kind == "text" and isinstance(text, str):
+        return {"type": "text", "text": _checked(text, where)}
+    if kind == "image" and not any(values.get(name) for name in ("image", "url", "path", "base64")):
         return {"type": "image"}
     raise GeoClickError(
         f"{where} has the part {quoted(part)}; parts are texts and images, which are named in 'images'."

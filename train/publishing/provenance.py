@@ -84,8 +84,8 @@ def _manifest(record: AdapterRecord, clicks: str | None) -> Values:
     if clicks:
         return store.read_manifest(clicks)
     recorded = supervised_options(record.config).get("clicks")
-    stores = recorded if isinstance(recorded, list) else [recorded]
-    if not all(isinstance(one, str) and Path(one, "manifest.json").is_file() for one in stores):
+    stores = recorded if isinstance(recorded, list) else [str(recorded)] if recorded else []
+    if not stores or not all(Path(one, "manifest.json").is_file() for one in stores):
         return {}
     return _of_all([store.read_manifest(one) for one in stores])
 

@@ -139,6 +139,7 @@ def test_control_tokens_of_a_question_are_plain_text(vlm, root):
         ({"messages": [turn("a", "tool"), said("b")]}, "has the role 'tool'; known roles: system, user"),
         ({"messages": [turn("a", ["x"]), said("b")]}, "has the role"),
         ({"messages": [said("b")]}, "must begin with a user's turn"),
+        ({"messages": [turn("a", "system"), said("b")]}, "must begin with a user's turn"),
         ({"messages": [turn("a"), turn("b", "system"), said("c")]}, "must begin with a user's turn"),
         ({"messages": [{"role": "user"}, said("b")]}, "without 'role' or 'content'"),
         ({"messages": [turn(3), said("b")]}, "neither text nor a list"),
