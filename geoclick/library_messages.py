@@ -5,10 +5,12 @@ import logging
 DROPPED = {
     "bitsandbytes.backends.cpu.ops": "kernels-community",
     "DeepSpeed": "Setting accelerator to CPU",
+    "transformers.configuration_utils": "to instantiate a model of type `sam",
     "transformers.utils.generic": "`past_key_values`/`cache_params` are deprecated",
 }
-"""Loggers, each with words of its message: a faster kernel for CPUs is not installed, there is no GPU, and an argument
-has a new name in the newest transformers, which earlier ones do not know."""
+"""Loggers, each with words of its message: a faster kernel for CPUs is not installed, there is no GPU, SAM 2 and SAM 3
+are published as models for videos, and an argument has a new name in the newest transformers, which earlier ones do not
+know."""
 
 
 def drop() -> None:
