@@ -35,7 +35,9 @@ class AblationOptions(DatasetOptions, SegmenterOptions):
     """Options of `python -m benchmarks.click_ablation`."""
 
     output: str = option(help="folder for ablation.json")
-    dataset: str = option("scenes-v1", help="layout of the dataset: folder, coco, raster, scenes-v1 or scenes-v2")
+    dataset: str = option(
+        "scenes-v1", help="layout of the dataset: folder, coco, raster, scenes-v1 or scenes-v2"
+    )
     split: str = option("test", help="name of the split")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N")
     clicks: int = option(6, help="clicks per sequence", minimum=1)

@@ -47,7 +47,17 @@ FLOORS = (
     ("segmenters", "vlms", "clips"),
     ("datasets",),
     ("prepare", "scenes.copies", "scenes.run"),
-    ("backend_options", "options", "launch", "list_recipes", "demo", "demo_report", "demo_results", "demo_steps", "cli"),
+    (
+        "backend_options",
+        "options",
+        "launch",
+        "list_recipes",
+        "demo",
+        "demo_report",
+        "demo_results",
+        "demo_steps",
+        "cli",
+    ),
 )
 """The order inside `geoclick`: a module imports from its own floor and from those before it."""
 
