@@ -8,7 +8,6 @@ from geoclick import pages
 from geoclick.pages.figures import Figure, Picture
 
 HOSTILE = "</style><script>alert(1)</script><img src=http://x onerror='y'>&"
-SUMMARY = {"samples": 3, "seconds": 2.0}
 
 
 def rendered(source, **values):
@@ -16,7 +15,7 @@ def rendered(source, **values):
 
 
 def test_a_page_loads_nothing_from_elsewhere_and_has_its_title():
-    page = pages.render("demo.html", title="a <b> & c", table="", summary=SUMMARY, runs={})
+    page = pages.render("base.html", title="a <b> & c")
     assert "<title>a &lt;b&gt; &amp; c</title>" in page
     assert "<h1>a &lt;b&gt; &amp; c</h1>" in page
     assert "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\"" in page
