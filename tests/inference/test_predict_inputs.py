@@ -231,7 +231,7 @@ def test_a_full_disk_is_one_sentence_and_the_job_continues(suffix, command, tmp_
     assert len(records()) == 3
 
 
-@pytest.mark.parametrize("limit", [2_000, 60_000])
+@pytest.mark.parametrize("limit", [2_000, pytest.param(60_000, marks=pytest.mark.slow)])
 def test_a_raster_on_a_full_disk_is_one_sentence(limit, tmp_path, monkeypatch):
     """The kernel refuses files above a size, as it refuses them on a full disk."""
     values = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (1, 150, 150))

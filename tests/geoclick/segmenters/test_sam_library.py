@@ -35,6 +35,7 @@ def test_the_library_is_complete_after_it_was_imported_by_parts(theirs):
     python(OURS, "import sys; assert 'torchvision' not in sys.modules", theirs, same)
 
 
+@pytest.mark.slow
 def test_a_library_that_is_imported_already_is_used():
     same = "import segment_anything as whole; assert ours.Sam is whole.modeling.Sam"
     python(THEIRS[0], "import segment_anything as first", OURS, same, "assert whole is first")

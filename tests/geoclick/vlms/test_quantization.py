@@ -119,6 +119,7 @@ def test_the_pipeline_loads_the_base_of_a_qlora_adapter_in_four_bits(qlora):
     assert (first_logits(loaded["auto"]) - first_logits(loaded["none"])).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @needs_bitsandbytes
 def test_a_qlora_adapter_is_merged_into_the_base_that_it_was_trained_on(qlora, tmp_path, capsys):
     base, folder = qlora
