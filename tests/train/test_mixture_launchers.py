@@ -55,11 +55,10 @@ def read(output):
 
 
 @pytest.mark.parametrize("way", BATCHES)
-@pytest.mark.parametrize("file", ["cpu2", "zero3", "fsdp2"])
-def test_two_processes_train_as_one_and_survive_a_kill(file, way, flags, tmp_path):
+def test_two_processes_train_as_one_and_survive_a_kill(way, flags, tmp_path):
     single, whole, killed, log = (tmp_path / name for name in ("single", "whole", "killed", "log"))
     assert sft.main([*flags, *BATCHES[way][1], "--output", str(single)]) == 0
-    launch = launchers.command(file, "--num_processes", "2", "--main_process_port", "0")
+    launch = launchers.command("cpu2", "--num_processes", "2", "--main_process_port", "0")
     words = [*launch, *flags, *BATCHES[way][2]]
     launchers.finish([*words, "--output", str(whole)], log)
     one, two = read(single), read(whole)
@@ -84,3 +83,12 @@ def test_two_processes_train_as_one_and_survive_a_kill(file, way, flags, tmp_pat
     assert read(killed)["loss"] == two["loss"]
     again = load_file(killed / "adapter_model.safetensors")
     assert all(torch.equal(again[key], weights[1][key]) for key in again)
+
+
+@pytest.mark.parametrize("file", ["zero3", "fsdp2"])
+def test_a_partitioned_model_takes_no_chats(file, flags, tmp_path):
+    launch = launchers.command(file, "--num_processes", "2", "--main_process_port", "0")
+    process = launchers.start([*launch, *flags, "--output", str(tmp_path / "run")], tmp_path / "log")
+    assert process.wait(timeout=900) != 0
+    assert "--chats does not go with ZeRO-3 or FSDP yet" in (tmp_path / "log").read_text()
+    assert not (tmp_path / "run" / "adapter_model.safetensors").exists()
