@@ -24,6 +24,7 @@ from geoclick.segmenters.architectures import SamConfig
 from geoclick.segmenters.base import Decoded, Embedding, Prompt
 from geoclick.segmenters.fused import fuse
 from geoclick.segmenters.grid_decoder import GridDecoder
+from geoclick.segmenters.prompt_batches import batches, prompts_at_once
 from geoclick.segmenters.sam_library import (
     ImageEncoderViT,
     MaskDecoder,
@@ -31,12 +32,6 @@ from geoclick.segmenters.sam_library import (
     Sam,
     TwoWayTransformer,
 )
-
-PROMPTS = 64
-"""Prompts per batch on a GPU."""
-
-CACHED_ELEMENTS = 2**20
-"""Elements of image features per batch of prompts on a CPU."""
 
 
 def build(config: SamConfig) -> Sam:
@@ -143,8 +138,7 @@ class SamSegmenter:
         self.name, self.sha256, self.dtype = name, sha256, dtype
         self.image_batch = image_batch
         features = sam.prompt_encoder.embed_dim * math.prod(sam.prompt_encoder.image_embedding_size)
-        cached = max(1, CACHED_ELEMENTS // features) if self.device.type == "cpu" else PROMPTS
-        self.prompt_batch = prompt_batch or min(PROMPTS, cached)
+        self.prompt_batch = prompt_batch or prompts_at_once(features, self.device)
         self.click_batch = BatchSize(self.prompt_batch, "clicks of the segmenter")
         self._side: int = sam.image_encoder.img_size
         self._positions = sam.prompt_encoder.get_dense_pe()
@@ -183,20 +177,12 @@ class SamSegmenter:
         Returns:
             One Decoded per prompt, with three masks if `multimask`, else one.
         """
-        groups: dict[tuple[int, bool, bool], list[int]] = {}
-        for index, prompt in enumerate(prompts):
-            key = len(prompt.clicks), prompt.low_res is None, prompt.box is None
-            groups.setdefault(key, []).append(index)
         decoded: dict[int, Decoded] = {}
-        for group in groups.values():
-            for start in range(0, len(group), self.prompt_batch):
-                chunk = group[start : start + self.prompt_batch]
-                masks, scores = self._decode_chunk(
-                    [embeddings[i] for i in chunk], [prompts[i] for i in chunk]
-                )
-                outputs = slice(1, None) if multimask else slice(0, 1)
-                answers = zip(masks[:, outputs], scores[:, outputs], strict=True)
-                decoded |= {i: Decoded(m, s) for i, (m, s) in zip(chunk, answers, strict=True)}
+        for chunk in batches(prompts, lambda _: self.prompt_batch):
+            masks, scores = self._decode_chunk([embeddings[i] for i in chunk], [prompts[i] for i in chunk])
+            outputs = slice(1, None) if multimask else slice(0, 1)
+            answers = zip(masks[:, outputs], scores[:, outputs], strict=True)
+            decoded |= {i: Decoded(m, s) for i, (m, s) in zip(chunk, answers, strict=True)}
         return [decoded[i] for i in range(len(prompts))]
 
     def _decode_chunk(

@@ -16,15 +16,10 @@ from torch import Tensor
 
 from geoclick.segmenters import resizing, upscaling
 from geoclick.segmenters.base import Decoded, Embedding, Prompt
+from geoclick.segmenters.prompt_batches import batches, prompts_at_once
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel
-
-PROMPTS = 64
-"""Prompts per batch on a GPU."""
-
-CACHED_ELEMENTS = 2**20
-"""Elements of image features per batch of prompts on a CPU."""
 
 Features = Literal["one", "early", "pyramid"]
 """Of an image: those of SAM; also those of an early block (SAM-HQ); also those of higher resolution (SAM 2)."""
@@ -177,7 +172,7 @@ class TransformersSam:
         if self._prompt_batch:
             return self._prompt_batch
         elements = sum(level.numel() for level in (embedding.features, *embedding.levels))
-        return min(PROMPTS, max(1, CACHED_ELEMENTS // elements)) if self.device.type == "cpu" else PROMPTS
+        return prompts_at_once(elements, self.device)
 
     @torch.inference_mode()
     def decode(
@@ -188,19 +183,12 @@ class TransformersSam:
         Returns:
             One Decoded per prompt, with three masks if `multimask`, else one.
         """
-        groups: dict[tuple[int, bool, bool], list[int]] = {}
-        for index, prompt in enumerate(prompts):
-            key = len(prompt.clicks), prompt.low_res is None, prompt.box is None
-            groups.setdefault(key, []).append(index)
         decoded: dict[int, Decoded] = {}
-        for group in groups.values():
-            at_once = self.prompts_at_once(embeddings[group[0]])
-            for start in range(0, len(group), at_once):
-                chunk = group[start : start + at_once]
-                own = [embeddings[i] for i in chunk]
-                masks, scores = self._decode_chunk(own, [prompts[i] for i in chunk], multimask)
-                answers = zip(masks, scores, strict=True)
-                decoded |= {i: Decoded(m, s) for i, (m, s) in zip(chunk, answers, strict=True)}
+        for chunk in batches(prompts, lambda first: self.prompts_at_once(embeddings[first])):
+            own = [embeddings[i] for i in chunk]
+            masks, scores = self._decode_chunk(own, [prompts[i] for i in chunk], multimask)
+            answers = zip(masks, scores, strict=True)
+            decoded |= {i: Decoded(m, s) for i, (m, s) in zip(chunk, answers, strict=True)}
         return [decoded[i] for i in range(len(prompts))]
 
     def _decode_chunk(

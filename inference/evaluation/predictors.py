@@ -333,16 +333,18 @@ def _decode(
     from geoclick.codec import Part
     from geoclick.inference import generative
 
-    if decode == "first":
-        answers = [tuple(clicks[:1] for clicks in parts[:1]) for parts in answers]
     sizes = [(image.shape[0], image.shape[1]) for image in images]
     errors = [generative.refusal(size) for size in sizes]
     possible = [() if error else parts for error, parts in zip(errors, answers, strict=True)]
-    objects = [[Part(clicks) for clicks in parts] for parts in possible]
+    objects = [tuple(Part(clicks) for clicks in parts) for parts in possible]
+    if decode == "first":
+        objects = [generative.first_click(parts) for parts in objects]
     decoded = generative.decode_objects(segmenter, images, objects, decode=decode)
     return [
         failed(size, error)
         if error
-        else Prediction(one.mask, sum(parts, ()), score=one.score, instances=one.instances)
-        for one, parts, size, error in zip(decoded, answers, sizes, errors, strict=True)
+        else Prediction(
+            one.mask, sum((part.clicks for part in parts), ()), score=one.score, instances=one.instances
+        )
+        for one, parts, size, error in zip(decoded, objects, sizes, errors, strict=True)
     ]
