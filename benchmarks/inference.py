@@ -236,7 +236,7 @@ def _write_given(task: Task, answer_format: str, answers: list[list[int]]) -> No
     """Let the backend `local` write given tokens."""
     import torch
 
-    from geoclick.inference.backends.local import generate
+    from geoclick.vlms.generation.answers import generate
 
     def constrain(indices: Any) -> Any:
         def adjust(rows: Any, tokens: Any, scores: torch.Tensor) -> torch.Tensor:
@@ -264,8 +264,8 @@ def run(options: InferenceOptions) -> None:
 
     from benchmarks import random_models
     from geoclick import devices
-    from geoclick.inference.backends.local import MAX_NEW_TOKENS
     from geoclick.inference.generative import default_format
+    from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 
     folder = Path(options.output)
     if (folder / "inference.json").exists():

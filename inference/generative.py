@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoclick.clicks import Box, Click
 from geoclick.codec import Answer, Part
 from geoclick.inference import confidence
 from geoclick.inference import votes as voting
@@ -15,6 +14,7 @@ from geoclick.inference.backends.base import Backend, Reply
 from geoclick.inference.prediction import Prediction, failed
 from geoclick.inference.votes import ONE_ANSWER, Votes
 from geoclick.instances import Instance, of_mask
+from geoclick.repeats import without_repeats
 from geoclick.scoring.records import CUT
 from geoclick.segmenters import clicking
 from geoclick.segmenters.base import Embedding, Prompt, Segmenter
@@ -26,8 +26,6 @@ DECODE = {"replay": clicking.replay_final, "joint": clicking.joint, "first": cli
 """`replay` decodes click by click and feeds the last mask back, as in the synthesis; `joint` takes one prompt; `first`
 decodes the first click of an answer only, which shows what the others add."""
 
-REPEATED = "repeated"
-"""The reason for dropping a click that repeats an earlier one, or a part."""
 MAX_ASPECT = 400
 """Largest ratio of an image's sides that every segmenter takes: of narrower ones, no pixel may be left of a side."""
 
@@ -83,31 +81,6 @@ def read_answers(
         without_repeats(vlm.frame(size, answer_format).decode(text))
         for text, size in zip(texts, sizes, strict=True)
     ]
-
-
-def without_repeats(answer: Answer) -> Answer:
-    """An answer whose repeated clicks and parts are dropped; no stored sequence repeats any, but a model may loop.
-
-    A click is repeated if it is in the same part before. A part is repeated if it adds no positive click and no box to
-    the parts before it. Different parts may share negative clicks, since each is a prompt of its own.
-    """
-    parts, seen = list[Part](), set[Click | Box]()
-    for prompt in answer.prompts:
-        part = replace(prompt, clicks=tuple(dict.fromkeys(prompt.clicks)))
-        wanted = {click for click in part.clicks if click.positive} | ({part.box} if part.box else set())
-        if not (part in parts or (wanted and wanted <= seen)):
-            parts.append(part)
-            seen |= wanted
-    clicks = tuple(click for part in parts for click in part.clicks)
-    boxes, boxes_left = (sum(part.box is not None for part in own) for own in (answer.prompts, parts))
-    count = len(answer.clicks) - len(clicks) + boxes - boxes_left
-    if not count:
-        return answer
-    dropped = answer.dropped + (REPEATED,) * count
-    is_one = len(parts) == 1 and parts[0].box is None
-    return replace(
-        answer, clicks=clicks, status="repaired", dropped=dropped, objects=() if is_one else tuple(parts)
-    )
 
 
 def whole_or_cut(answer: Answer, cut: bool) -> Answer:

@@ -21,7 +21,8 @@ from geoclick.geo.reading import PixelOptions, from_pillow, read_image, recorded
 from geoclick.inference import generative, result
 from geoclick.inference.backends import openai, vllm_loading
 from geoclick.inference.backends.base import Backend
-from geoclick.inference.backends.local import MAX_NEW_TOKENS, Local
+from geoclick.inference.backends.local import Local
+from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 from geoclick.inference.backends.openai import Server
 from geoclick.inference.backends.vllm import Vllm
 from geoclick.inference.generative import Generation

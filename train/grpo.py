@@ -57,7 +57,7 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
 
     output = Path(options.output)
     record = adapter.read_record(options.adapter)
-    from geoclick.inference.backends.local import MAX_NEW_TOKENS
+    from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 
     trl_options = {"max_completion_length": MAX_NEW_TOKENS[record.answer_format]} | trl_options
     arguments = make_arguments(options, trl_options)

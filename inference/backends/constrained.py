@@ -14,17 +14,15 @@ import torch
 
 from geoclick.codec import MAX_CLICKS, Frame
 from geoclick.errors import GeoClickError, first_line, single_line
+from geoclick.vlms.generation.answers import TOKENS_OF_CLICK
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from geoclick.inference.backends.decoding import Adjust
+    from geoclick.vlms.generation.decoding import Adjust
     from geoclick.vlms.loading import Vlm
-
-TOKENS_OF_CLICK = {"json": 38, "compact": 13}
-"""Most tokens of a click of several parts, with one token a digit and coordinates of four digits."""
 
 
 def pattern_of(frame: Frame, max_new_tokens: int) -> str:

@@ -19,10 +19,10 @@ from geoclick.errors import GeoClickError, first_line
 from geoclick.inference import generative
 from geoclick.inference.backends.base import Reply
 from geoclick.inference.backends.constrained import pattern_of
-from geoclick.inference.backends.local import MAX_NEW_TOKENS
 from geoclick.inference.backends.sampling import seeds_of
 from geoclick.inference.generative import Generation
 from geoclick.vlms import encoding, loading
+from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 from geoclick.vlms.loading import Base
 from geoclick.yaml_file import Yaml
 

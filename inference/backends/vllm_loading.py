@@ -10,13 +10,13 @@ import safetensors
 from packaging.version import Version
 
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference.backends.local import MAX_NEW_TOKENS
 from geoclick.inference.backends.vllm import Vllm, reason
 from geoclick.inference.generative import Generation
 from geoclick.jobs import processes
 from geoclick.vlms import adapter as adapters
 from geoclick.vlms import loading, quantization
 from geoclick.vlms.families import TOWERS, tower_of
+from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 from geoclick.vlms.loading import Base
 from geoclick.yaml_file import Yaml
 

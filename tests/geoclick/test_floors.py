@@ -24,6 +24,7 @@ FLOORS = (
         "clicks",
         "answer_text",
         "codec",
+        "repeats",
         "prompts",
         "masks",
         "components",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geoclick import codec
+from geoclick import codec, repeats
 from geoclick.clicks import Click
 from geoclick.inference import generative
 from geoclick.inference.backends.base import Reply
@@ -103,19 +103,10 @@ def test_a_repeated_object_is_dropped(segmenter, image):
     )
     assert looped.boxes == once.boxes == (OF_BOX.box,)
     # The box and its point.
-    assert looped.dropped == (generative.REPEATED,) * 2
+    assert looped.dropped == (repeats.REPEATED,) * 2
     assert (looped.status, once.status) == ("repaired", "ok")
     np.testing.assert_array_equal(looped.mask, once.mask)
-    assert (points.clicks, points.dropped) == (OF_BOX.clicks + OF_POINT.clicks, (generative.REPEATED,))
-
-
-def test_the_embedded_segmenter_refuses_boxes(segmenter, image, monkeypatch):
-    monkeypatch.setattr(segmenter, "name", "embedded")
-    boxed, clicked = predict(segmenter, image, f"[{BOX}]", f"[{POINT}]")
-    assert boxed.status == "failed"
-    assert "trained on clicks only; give --segmenter facebook/sam2.1-hiera-small" in boxed.error
-    assert (boxed.text, boxed.mask.any(), boxed.confidence) == (f"[{BOX}]", False, None)
-    assert clicked.status == "ok"
+    assert (points.clicks, points.dropped) == (OF_BOX.clicks + OF_POINT.clicks, (repeats.REPEATED,))
 
 
 def test_samples_vote_and_equal_answers_are_decoded_once(segmenter, image, monkeypatch):

@@ -12,6 +12,7 @@ from geoclick.inference import evaluate, generative
 from geoclick.inference.evaluation.options import EvaluateOptions, resolve
 from geoclick.inference.evaluation.samples import read_samples
 from geoclick.segmenters import clicking
+from geoclick.vlms.generation.answers import Generated
 from tests.inference import evaluated
 from tests.inference.pages import PageParser, check_self_contained
 
@@ -181,7 +182,7 @@ def test_generative_end_to_end_on_a_random_model(dataset, tiny_segmenter, vlm_fo
 
     def answer(vlm, images, queries, **options):
         assert options["answer_format"] == "compact"
-        return [local.Generated(texts.get(query, "<img src=x onerror=alert(1)>")) for query in queries]
+        return [Generated(texts.get(query, "<img src=x onerror=alert(1)>")) for query in queries]
 
     flags = ["--root", dataset, "--vlm", vlm_folder, "--output", tmp_path / "run"]
     assert evaluate.main([*map(str, flags), "--max-new-tokens", "8"]) == 0
@@ -217,7 +218,7 @@ def test_gibberish_scores_nothing_and_loops_are_cut(
         local,
         "generate",
         lambda vlm, images, queries, **options: [
-            local.Generated(answers.get(query, "+(500,500)")) for query in queries
+            Generated(answers.get(query, "+(500,500)")) for query in queries
         ],
     )
     words = [
@@ -247,7 +248,7 @@ def test_a_strip_is_recorded_as_failed_and_the_rest_is_scored(
     from geoclick import images
     from geoclick.inference.backends import local
 
-    none = local.Generated("none")
+    none = Generated("none")
     monkeypatch.setattr(local, "generate", lambda vlm, images, queries, **options: [none] * len(queries))
     size = (8, 2000)
     images.write_png(dataset / "test/images/strip.png", np.zeros((*size, 3), np.uint8))

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from geoclick import codec, vlms
+from geoclick import codec, repeats, vlms
 from geoclick.clicks import Click
 from geoclick.inference import generative
 from geoclick.inference.backends.constrained import pattern_of
-from geoclick.inference.backends.local import MAX_NEW_TOKENS, Local
+from geoclick.inference.backends.local import Local
 from geoclick.scoring.records import CUT
+from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_repeated_clicks_of_a_looped_answer_are_dropped_and_counted(vlm, answer_
     )
     answers = generative.read_answers(vlm, [looped, once], [(40, 60)] * 2, answer_format=answer_format)
     assert answers[0].clicks == answers[1].clicks
-    assert (answers[0].status, answers[0].dropped) == ("repaired", (generative.REPEATED,) * 13)
+    assert (answers[0].status, answers[0].dropped) == ("repaired", (repeats.REPEATED,) * 13)
     assert (answers[1].status, answers[1].dropped) == ("ok", ())
 
 
@@ -61,10 +62,10 @@ def test_clicks_of_both_signs_on_one_point_are_no_repeat(vlm):
 def test_repeated_parts_are_dropped_and_counted(vlm, text, parts, repeated):
     (answer,) = generative.read_answers(vlm, [text], [(400, 600)], answer_format="compact")
     assert len(answer.parts) == parts
-    assert answer.dropped == (generative.REPEATED,) * repeated
+    assert answer.dropped == (repeats.REPEATED,) * repeated
     assert answer.status == ("repaired" if repeated else "ok")
     assert answer.clicks == sum(answer.parts, ())
-    assert generative.without_repeats(answer) == answer
+    assert repeats.without_repeats(answer) == answer
     assert bool(answer.objects) == (parts > 1)
 
 

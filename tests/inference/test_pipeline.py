@@ -19,6 +19,7 @@ from geoclick.inference.generative import Generation
 from geoclick.scenes.drawing import sample_scene
 from geoclick.vlms import encoding
 from geoclick.vlms.adapter import AdapterRecord
+from geoclick.vlms.generation.answers import MAX_NEW_TOKENS, Generated
 
 ANSWERS = {"the tank": "+(250,500) -(900,100)", "the road": "+(500,500)"}
 
@@ -29,7 +30,7 @@ def tiny_pipeline(tiny_segmenter, vlm_folder, monkeypatch):
     monkeypatch.setattr(
         local,
         "generate",
-        lambda vlm, images, queries, **options: [local.Generated(ANSWERS.get(q, "none")) for q in queries],
+        lambda vlm, images, queries, **options: [Generated(ANSWERS.get(q, "none")) for q in queries],
     )
     return pipelines.load(str(vlm_folder), device="cpu", generation=Generation(answer_format="compact"))
 
@@ -175,7 +176,7 @@ def test_small_images_are_not_transposed(tiny_pipeline, size):
 
 def test_defaults_come_from_the_model(tiny_segmenter, vlm_folder):
     generation = pipelines.load(str(vlm_folder), device="cpu").generation
-    assert generation == Generation(answer_format="json", max_new_tokens=local.MAX_NEW_TOKENS["json"])
+    assert generation == Generation(answer_format="json", max_new_tokens=MAX_NEW_TOKENS["json"])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from geoclick.geo import reading
 from geoclick.inference import predict, prediction_files
 from geoclick.inference.backends import local
 from geoclick.pages import click_drawing
+from geoclick.vlms.generation.answers import Generated
 from tests import tiny
 
 
@@ -45,7 +46,7 @@ def test_every_text_has_its_outputs_and_an_image_is_embedded_once(
     monkeypatch.setattr(
         local,
         "generate",
-        lambda vlm, images, queries, **options: [local.Generated(texts[query]) for query in queries],
+        lambda vlm, images, queries, **options: [Generated(texts[query]) for query in queries],
     )
     embedded, embed = [], tiny_segmenter.embed
     monkeypatch.setattr(tiny_segmenter, "embed", lambda given: embedded.append(len(given)) or embed(given))
@@ -89,7 +90,7 @@ def answers(monkeypatch):
     monkeypatch.setattr(
         local,
         "generate",
-        lambda vlm, images, queries, **options: [local.Generated(texts[0])] * len(queries),
+        lambda vlm, images, queries, **options: [Generated(texts[0])] * len(queries),
     )
     return texts
 
@@ -122,7 +123,7 @@ def test_sixteen_bits_are_stretched_and_bands_chosen(command, answers, tmp_path,
     monkeypatch.setattr(
         local,
         "generate",
-        lambda vlm, images, queries, **options: seen.extend(images) or [local.Generated(answers[0])],
+        lambda vlm, images, queries, **options: seen.extend(images) or [Generated(answers[0])],
     )
     pixels = np.random.default_rng(0).integers(900, 3000, (5, 40, 60)).astype("uint16")
     with rasterio.open(

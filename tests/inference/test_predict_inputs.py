@@ -15,6 +15,7 @@ from PIL import Image
 from geoclick import images
 from geoclick.inference import predict
 from geoclick.inference.backends import local
+from geoclick.vlms.generation.answers import Generated
 from tests import geotiffs
 from tests.paths import REPO
 
@@ -26,7 +27,7 @@ def asked(monkeypatch):
 
     def generate(vlm, images, texts, **options):
         queries.extend((text, image.shape[:2]) for text, image in zip(texts, images, strict=True))
-        return [local.Generated("+(500,500)")] * len(texts)
+        return [Generated("+(500,500)")] * len(texts)
 
     monkeypatch.setattr(local, "generate", generate)
     return queries

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from geoclick import vlms
-from geoclick.inference.backends.local import generate
+from geoclick.vlms.generation.answers import generate
 from geoclick.scenes import run
 from geoclick.train import card, grpo
 from geoclick.train.options.grpo import DEFAULTS, parse

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from geoclick import store, vlms
 from geoclick.geo import reading
-from geoclick.inference.backends.local import generate
+from geoclick.vlms.generation.answers import generate
 from geoclick.train import sft
 from geoclick.train.loop import checkpoints
 from tests import tiny

@@ -10,8 +10,8 @@ import torch
 from geoclick import store, vlms
 from geoclick.datasets import Sample
 from geoclick.geo import reading
-from geoclick.inference.backends.decoding import Decoder, Written
-from geoclick.inference.backends.local import generate
+from geoclick.vlms.generation.decoding import Decoder, Written
+from geoclick.vlms.generation.answers import generate
 from geoclick.train import sft
 from geoclick.train.data import rows
 from geoclick.train.data.collator import ClickCollator

@@ -12,9 +12,9 @@ import torch
 from geoclick import scenes, store
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo import reading
-from geoclick.inference.backends.local import generate
 from geoclick.scenes.drawing import TASKS, sample_scene
 from geoclick.vlms.encoding import model_inputs
+from geoclick.vlms.generation.answers import generate
 from geoclick.vlms.loading import Vlm
 
 SEED = 7_000_000

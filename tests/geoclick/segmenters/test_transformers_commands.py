@@ -19,6 +19,7 @@ from geoclick.segmenters import clicking
 from geoclick.train.loop.monitor import Monitor
 from geoclick.train.reinforcement import rewards
 from geoclick.train.reinforcement.embedding_cache import EmbeddingCache
+from geoclick.vlms.generation.answers import Generated
 from tests import tiny, tiny_sams
 
 SIZE = (48, 70)
@@ -128,7 +129,7 @@ def test_predict_decodes_boxes_and_points(folder, root, vlm_folder, tmp_path, mo
     answer = '[{"bbox_2d": [100, 100, 500, 600], "label": "target"}, {"point_2d": [300, 400], "label": "positive"}]'
 
     def generate(vlm, images, queries, **options):
-        return [local.Generated(answer) for _ in queries]
+        return [Generated(answer) for _ in queries]
 
     monkeypatch.setattr(local, "generate", generate)
     image = root / "test/images/0.png"

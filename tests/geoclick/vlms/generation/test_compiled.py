@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from geoclick.inference.backends import compiled
-from geoclick.inference.backends.local import generate
 from geoclick.vlms import loading
+from geoclick.vlms.generation import compiled
+from geoclick.vlms.generation.answers import generate
 from tests import tiny
 
 QUERIES = ["a field", "the largest storage tank north of the road", "bare land", "trees", "the car"]

@@ -14,9 +14,10 @@ import torch
 from transformers import DynamicCache
 
 from geoclick.errors import GeoClickError
-from geoclick.inference.backends.steps import GrowingStep, State, Step, advance
 from geoclick.vlms import encoding
 from geoclick.vlms.encoding import Prompts
+from geoclick.vlms.families import FAMILIES
+from geoclick.vlms.generation.steps import GrowingStep, State, Step, advance, join
 
 if TYPE_CHECKING:
     from geoclick.vlms.loading import Vlm
@@ -49,6 +50,9 @@ class Decoder:
         max_new_tokens: length limit of an answer.
         temperature: 0 takes the most likely token; above 0 samples from torch's global generator.
         compile: whether tokens are computed by a compiled graph, see `compiled`.
+
+    Raises:
+        GeoClickError: the family cannot be compiled.
     """
 
     def __init__(
@@ -56,6 +60,9 @@ class Decoder:
     ) -> None:
         self.vlm, self.max_new_tokens, self.temperature = vlm, max_new_tokens, temperature
         self.compile = compile
+        self._recurrent = FAMILIES[vlm.family].recurrent
+        if compile and self._recurrent:
+            raise GeoClickError(f"--compile does not support {vlm.family}, which has linear attention; remove it.")
         # Of PEFT, which is imported with an adapter only.
         complete = vlm.model.get_base_model() if hasattr(vlm.model, "get_base_model") else vlm.model
         self._backbone, self._head = complete.model, complete.lm_head
@@ -79,8 +86,11 @@ class Decoder:
             owners = [prompts.owners[row] for row in rows]
             rests = [prompts.tokens[row][lengths[owner] :] for row, owner in zip(rows, owners, strict=True)]
             state = images.select(torch.tensor(owners, device=self.vlm.device))
-            # With one prompt an image, all of it is computed already.
-            written += self._write(self._continue(state, rests) if any(rests) else state, rows, adjust)
+            # With one prompt for an image, all of it is computed already.
+            if any(rests):
+                proceed = self._continue_by_length if self._recurrent else self._continue
+                state = proceed(state, rests)
+            written += self._write(state, rows, adjust)
         return written
 
     def _begin(self, prompts: Prompts, lengths: Sequence[int]) -> State:
@@ -99,7 +109,7 @@ class Decoder:
             attention_mask=mask,
             position_ids=places,
             mm_token_type_ids=kinds,
-            cache=DynamicCache(),
+            cache=DynamicCache(config=self._backbone.config) if self._recurrent else DynamicCache(),
             use_cache=True,
             **pixels,
         )
@@ -115,6 +125,16 @@ class Decoder:
         mask = torch.cat([state.mask, new], dim=1)
         hidden = advance(self._backbone.language_model, ids, places, mask, state.cache)
         return State(state.cache, mask, state.position + new.sum(dim=1), hidden)
+
+    def _continue_by_length(self, state: State, tokens: Sequence[list[int]]) -> State:
+        """As `_continue`, rows of equal length together: padding between tokens would change a recurrent state."""
+        parts, order = [], list[int]()
+        for length in sorted({len(own) for own in tokens}):
+            rows = [i for i, own in enumerate(tokens) if len(own) == length]
+            part = state.select(torch.tensor(rows, device=self.vlm.device))
+            parts.append(self._continue(part, [tokens[i] for i in rows]))
+            order += rows
+        return join(parts).select(torch.tensor(order, device=self.vlm.device).argsort())
 
     def _write(self, state: State, rows: Sequence[int], adjust: Adjust | None) -> list[Written]:
         """The answers of the rows of a state, which is used up; `rows` are their numbers for `adjust`."""
@@ -146,7 +166,7 @@ class Decoder:
         """What computes the tokens after a state."""
         if not self.compile:
             return GrowingStep(self._backbone.language_model, state)
-        from geoclick.inference.backends import compiled
+        from geoclick.vlms.generation import compiled
 
         rows, length = state.mask.shape
         step = compiled.step_of(self._backbone.language_model, rows, length + self.max_new_tokens)

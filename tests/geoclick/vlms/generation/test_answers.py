@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from geoclick.inference.backends.local import MAX_NEW_TOKENS, generate
 from geoclick.vlms import loading
 from geoclick.vlms.encoding import model_inputs
+from geoclick.vlms.generation.answers import MAX_NEW_TOKENS, generate
 from tests import tiny
 
 QUERIES = ["a field", "the largest storage tank north of the road", "bare land", "trees", "the car"]

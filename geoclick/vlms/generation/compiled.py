@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import Cache, StaticCache
 
-from geoclick.inference.backends.steps import LanguageModel, advance
+from geoclick.vlms.generation.steps import LanguageModel, advance
 
 LENGTHS = 256
 """Lengths of caches are multiples of this number of tokens."""

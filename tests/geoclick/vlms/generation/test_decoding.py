@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from geoclick.errors import GeoClickError
-from geoclick.inference.backends import decoding
-from geoclick.inference.backends.decoding import Decoder
-from geoclick.inference.backends.local import Generated, batches, generate
 from geoclick.vlms import encoding, loading
+from geoclick.vlms.generation import decoding
+from geoclick.vlms.generation.answers import Generated, batches, generate
+from geoclick.vlms.generation.decoding import Decoder
 from tests import tiny
 
 QUERIES = ["a field", "the largest storage tank north of the road", "bare land", "trees", "the car"]

@@ -1,12 +1,13 @@
 """The step of one token of all answers of a batch, with a cache that grows; compiled.py has another one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch.nn.functional import pad
 from transformers import Cache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -47,7 +48,22 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
 def select(cache: Cache, rows: torch.Tensor) -> Cache:
     """A copy of some rows of a cache, which may repeat."""
-    return Cache(layers=[RoomyLayer(layer.keys[rows], layer.values[rows], ROOM) for layer in cache.layers])
+    return Cache(
+        layers=[
+            _linear(layer.conv_states[0][rows], layer.recurrent_states[0][rows])
+            if isinstance(layer, LinearAttentionLayer)
+            else RoomyLayer(layer.keys[rows], layer.values[rows], ROOM)
+            for layer in cache.layers
+        ]
+    )
+
+
+def _linear(convolution: torch.Tensor, recurrent: torch.Tensor) -> LinearAttentionLayer:
+    """The states of a layer of linear attention: its last inputs [N, channels, kernel] and its memory [N, ...]."""
+    layer = LinearAttentionLayer()
+    layer.update_conv_state(convolution)
+    layer.update_recurrent_state(recurrent)
+    return layer
 
 
 @dataclass
@@ -69,6 +85,29 @@ class State:
     def select(self, rows: torch.Tensor) -> "State":
         """Some of the rows, which may repeat."""
         return State(select(self.cache, rows), self.mask[rows], self.position[rows], self.hidden[rows])
+
+
+def join(states: Sequence[State]) -> State:
+    """The rows of several states one after another; those with fewer tokens are padded on the left."""
+    lengths = [state.mask.shape[1] for state in states]
+    missing = [max(lengths) - length for length in lengths]
+    layers = []
+    for own in zip(*(state.cache.layers for state in states), strict=True):
+        if isinstance(own[0], LinearAttentionLayer):
+            convolution = torch.cat([layer.conv_states[0] for layer in own])
+            layers.append(_linear(convolution, torch.cat([layer.recurrent_states[0] for layer in own])))
+        else:
+            keys, values = (
+                torch.cat([pad(t, (0, 0, n, 0)) for t, n in zip(tensors, missing, strict=True)])
+                for tensors in zip(*((layer.keys, layer.values) for layer in own), strict=True)
+            )
+            layers.append(RoomyLayer(keys, values, ROOM))
+    return State(
+        Cache(layers=layers),
+        torch.cat([pad(state.mask, (n, 0)) for state, n in zip(states, missing, strict=True)]),
+        torch.cat([state.position for state in states]),
+        torch.cat([state.hidden for state in states]),
+    )
 
 
 class Output(Protocol):
