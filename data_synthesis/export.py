@@ -277,7 +277,7 @@ def lines(
         left_out: receives the number of rows without a line, by reason.
 
     Raises:
-        GeoClickError: an image is missing or outside the root.
+        GeoClickError: an image is missing or outside the root, or a row has given clicks, which must not be taught.
     """
     from geoclick import chat_rows
 
@@ -290,6 +290,11 @@ def lines(
         left_out=left_out,
         answer_end=options.answer_end,
     ):
+        if one.given:
+            raise GeoClickError(
+                f"{options.store} holds answers that begin with the clicks of a model, such as {one.row.sample_id}; "
+                f"{options.layout} would teach these, too. Train on the store with 'geoclick train sft'."
+            )
         if any(tag in one.row.query for tag in TAGS):
             left_out["a tag of the tools in the query"] += 1
             continue

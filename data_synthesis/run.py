@@ -27,17 +27,21 @@ from geoclick.jobs import failures, processes
 
 if TYPE_CHECKING:
     from geoclick.data_synthesis.shards.job import Job, LoadSegmenter
+    from geoclick.data_synthesis.shards.student import Student
     from geoclick.datasets import LeftOut, Sample
     from geoclick.segmenters.base import Segmenter
     from geoclick.segmenters.clicking import Multimask
 
 
-def run(options: SynthOptions, segmenter: "Segmenter | None" = None) -> None:
+def run(
+    options: SynthOptions, segmenter: "Segmenter | None" = None, student: "Student | None" = None
+) -> None:
     """Make or continue a click store.
 
     Args:
         options: the options.
         segmenter: used instead of the one that the options name, so that a test can pass a fake.
+        student: used instead of the model that the options name, likewise.
     """
     options.check()
     output_folder.check(Path(options.output), "synth")
@@ -52,8 +56,8 @@ def run(options: SynthOptions, segmenter: "Segmenter | None" = None) -> None:
     from geoclick.data_synthesis.shards import progress
 
     load = segmenter_loader(options, segmenter)
-    job = make_job(options, load)
-    settings = describe(options, job.segmenter, samples)
+    job = make_job(options, load, student)
+    settings = describe(options, job, samples)
     folder = progress.StoreFolder(Path(options.output), settings)
     if not folder.is_complete():
         check_contradictions(samples, options)
@@ -93,11 +97,19 @@ def _same(segmenter: "Segmenter", *, device: str) -> "Segmenter":
     return segmenter
 
 
-def make_job(options: SynthOptions, load: "LoadSegmenter") -> "Job":
+def make_job(options: SynthOptions, load: "LoadSegmenter", student: "Student | None" = None) -> "Job":
     """How the shards are made."""
+    from geoclick.data_synthesis.shards import student as students
     from geoclick.data_synthesis.shards.job import Job
     from geoclick.segmenters.clicking import Prompting
 
+    if options.is_on_policy and student is None:
+        student = students.load(
+            options.vlm,
+            options.adapter,
+            processes.device(options.device),
+            pixels=(options.min_pixels, options.max_pixels),
+        )
     return Job(
         # Under Ray the GPUs belong to the workers.
         segmenter=load(device="cpu" if options.engine == "ray" else processes.device(options.device)),
@@ -110,20 +122,24 @@ def make_job(options: SynthOptions, load: "LoadSegmenter") -> "Job":
         clicker=options.clicker,
         sequences=options.sequences,
         parts=options.part_rules,
+        student=student,
+        own_clicks=options.own_clicks,
+        show_masks=options.show_masks,
     )
 
 
-def describe(options: SynthOptions, segmenter: "Segmenter", samples: "Sequence[Sample]") -> dict[str, Any]:
+def describe(options: SynthOptions, job: "Job", samples: "Sequence[Sample]") -> dict[str, Any]:
     """Everything that decides the store: a job with other settings does not continue it."""
     from geoclick.data_synthesis.shards import progress
 
     return {
         **options.recorded(),
         "shards": options.shards or max(1, -(-len(samples) * options.sequences // SHARD_SAMPLES)),
-        "segmenter": segmenter.name,
-        "segmenter_sha256": segmenter.sha256,
+        "segmenter": job.segmenter.name,
+        "segmenter_sha256": job.segmenter.sha256,
         "samples_read": len(samples),
         "samples_sha256": progress.fingerprint(samples),
+        **(job.student.describe() if job.student else {}),
     }
 
 

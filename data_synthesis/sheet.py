@@ -128,8 +128,9 @@ def _caption(row: store.Row, clicks: int) -> tuple[Text, ...]:
     if clicks == 0:
         return (Text("target", FAINT, 13),)
     positive, iou = row.clicks[clicks - 1].positive, row.ious[clicks - 1]
+    own = " model's own" if clicks <= row.given else ""
     return (
-        Text(f"{clicks} {'+' if positive else '-'}", POSITIVE if positive else NEGATIVE, 15),
+        Text(f"{clicks} {'+' if positive else '-'}{own}", POSITIVE if positive else NEGATIVE, 15),
         Text(f"IoU {iou:.2f}", INK, 15),
     )
 

@@ -110,6 +110,12 @@ class AnswerOptions:
         "below 1",
         minimum=0,
     )
+    rounds: int = option(
+        1,
+        help="how often the VLM is asked: from the second time it sees the mask so far, drawn on the image, and takes "
+        "one more click or ends; for adapters that were trained on rows of geoclick synth --show-masks",
+        minimum=1,
+    )
     seed: int = option(0, help="random seed of the sampling", minimum=0)
 
     def check_answers(self, backend: str) -> None:
@@ -118,6 +124,9 @@ class AnswerOptions:
             raise UsageError(
                 '--constrained needs llguidance; install it with: pip install "geoclick[constrained]".'
             )
+        if self.rounds > 1 and (self.constrained or self.samples > 1):
+            other = "--constrained" if self.constrained else "--samples"
+            raise UsageError(f"--rounds does not go with {other}; remove one of them.")
         if self.vote_threshold >= 1:
             raise UsageError(f"--vote-threshold must be below 1, not {self.vote_threshold:g}.")
         if self.samples == 1:
@@ -140,5 +149,6 @@ BACKENDS_OF = {
     **dict.fromkeys(("adapter", "min_pixels", "max_pixels", "quantise"), ("local", "vllm")),
     "constrained": ("local", "vllm"),
     "compile": ("local",),
+    "rounds": ("local",),
 }
 """The backends of each option that has no meaning for the others."""

@@ -25,6 +25,11 @@ class ChatRow:
     parts: tuple[ClickSequence, ...]
 
     @property
+    def given(self) -> int:
+        """Number of first clicks that are not taught."""
+        return self.row.given
+
+    @property
     def clicks(self) -> ClickSequence:
         """The clicks of all parts in order."""
         return tuple(click for part in self.parts for click in part)
@@ -36,9 +41,10 @@ class ChatRow:
 
 
 def answer_parts(row: Row, max_clicks: int, answer_end: str = "best") -> tuple[ClickSequence, ...]:
-    """The clicks that a model is taught for a row: of the first `max_clicks` of each part, those up to `answer_end`.
+    """The clicks of a row's answer: of the first `max_clicks` of each part, those up to `answer_end`.
 
-    Training, export and the count of contradictions cut a sequence here and nowhere else.
+    Given clicks are all in it: the mask that is corrected is theirs. Training, export and the count of contradictions
+    cut a sequence here and nowhere else.
 
     Args:
         row: of a click store.
@@ -58,9 +64,13 @@ def _in_parts(row: Row, used: Sequence[int]) -> tuple[ClickSequence, ...]:
 def _used(row: Row, max_clicks: int, answer_end: str) -> list[int]:
     """The indices of the clicks of the answer, see `answer_parts`; the stored IoUs are those with all clicks before."""
     starts = [0, *accumulate(row.parts)]
-    first = [i for a, b in pairwise(starts) for i in range(a, min(b, a + max_clicks))]
-    ious = [row.ious[i] for i in first]
-    return first[: ious.index(max(ious)) + 1] if answer_end == "best" and ious else first
+    first = [i for a, b in pairwise(starts) for i in range(a, b) if i < max(a + max_clicks, row.given)]
+    # An answer may end with the last given click, and not before.
+    least = max(row.given - 1, 0)
+    ious = [row.ious[i] for i in first[least:]]
+    # A row that shows a mask has one click of a sequence that ends later.
+    is_cut = answer_end == "best" and ious and row.shown is None
+    return first[: least + ious.index(max(ious)) + 1] if is_cut else first
 
 
 def usable(
@@ -101,6 +111,11 @@ class ImagePaths(dict[str, str]):
     def __missing__(self, image: str) -> str:
         self[image] = str(store.existing_image(self._root, image))
         return self[image]
+
+
+def given_text(one: ChatRow, frame: Frame) -> str:
+    """The beginning of a row's answer, which is not taught: the text of its given clicks."""
+    return frame.beginning(one.parts, one.given)
 
 
 def chat(query: str, clicks: Iterable[Click] | Iterable[ClickSequence], frame: Frame) -> prompts.Chat:

@@ -98,6 +98,11 @@ class Frame:
         """The answer text of clicks or parts; errors as in `encode`."""
         return encode(clicks, **vars(self))
 
+    def beginning(self, clicks: "Iterable[Click] | Iterable[ClickSequence]", count: int) -> str:
+        """What `encode` writes up to the end of click `count`; empty for 0; errors as in `encode`."""
+        text = _text_of(in_parts(clicks), count, self)
+        return f"[{text}" if text and self.answer_format == "json" else text
+
     def decode(self, text: str) -> Answer:
         """The clicks of an answer text; errors as in `decode`."""
         return decode(text, **vars(self))
@@ -128,28 +133,41 @@ def encode(
         UsageError: unknown family or format, or no `resized_size` for `qwen2_5_vl`.
         GeoClickError: a click lies outside the image.
     """
-    height, width = image_size
-    resized_height, resized_width = _checked(family, answer_format, resized_size)
-    parts = in_parts(clicks)
-    texts = []
+    frame = Frame(family, answer_format, image_size, resized_size)
+    _checked(family, answer_format, resized_size)
+    text = _text_of(in_parts(clicks), None, frame)
+    return f"[{text}]" if answer_format == "json" else text or NO_TARGET["compact"]
+
+
+def _text_of(parts: list[ClickSequence], count: int | None, frame: Frame) -> str:
+    """The text of the first `count` clicks of some parts, None for all, without the brackets of a complete list."""
+    texts: list[str] = []
+    left = sum(map(len, parts)) if count is None else count
     for number, part in enumerate(parts, start=1):
-        items = []
-        for x, y, positive in part:
-            if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
-                raise GeoClickError(
-                    f"The click ({x:g}, {y:g}) lies outside the {width}x{height} image; fix the click."
+        written, left = part[:left], left - len(part[:left])
+        if written:
+            label = f', "part": {number}' if len(parts) > 1 else ""
+            texts.append(
+                (", " if frame.answer_format == "json" else " ").join(
+                    _click_text(click, label, frame) for click in written
                 )
-            u, v = _to_text(x, width, resized_width), _to_text(y, height, resized_height)
-            if answer_format == "json":
-                label = "positive" if positive else "negative"
-                of_part = f', "part": {number}' if len(parts) > 1 else ""
-                items.append(f'{{"point_2d": [{u}, {v}], "label": "{label}"{of_part}}}')
-            else:
-                items.append(f"{'+' if positive else '-'}({u},{v})")
-        texts.append((", " if answer_format == "json" else " ").join(items))
-    if answer_format == "json":
-        return f"[{', '.join(texts)}]"
-    return "; ".join(texts) or NO_TARGET["compact"]
+            )
+    return (", " if frame.answer_format == "json" else "; ").join(texts)
+
+
+def _click_text(click: Click, of_part: str, frame: Frame) -> str:
+    """A click in the answer; `of_part` is added to an item of `json`."""
+    (x, y, positive), (height, width) = click, frame.image_size
+    if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+        raise GeoClickError(
+            f"The click ({x:g}, {y:g}) lies outside the {width}x{height} image; fix the click."
+        )
+    resized_height, resized_width = _checked(frame.family, frame.answer_format, frame.resized_size)
+    u, v = _to_text(x, width, resized_width), _to_text(y, height, resized_height)
+    if frame.answer_format == "json":
+        label = "positive" if positive else "negative"
+        return f'{{"point_2d": [{u}, {v}], "label": "{label}"{of_part}}}'
+    return f"{'+' if positive else '-'}({u},{v})"
 
 
 def in_parts(clicks: Iterable[Click] | Iterable[ClickSequence]) -> list[ClickSequence]:

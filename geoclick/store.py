@@ -22,10 +22,12 @@ from geoclick.errors import GeoClickError
 from geoclick.files import inside, sha256, whole, write_whole
 from geoclick.masks import Rle
 
-SCHEMA_VERSION = 2
-READABLE = (1, 2)
-"""Schema versions that are read. Version 1 has no column `parts`: each sequence is one part."""
+SCHEMA_VERSION = 3
+READABLE = (1, 2, 3)
+"""Schema versions that are read. Version 1 has no column `parts`: each sequence is one part. Versions 1 and 2 have no
+columns `given` and `shown`: all clicks are taught, on the images as they are."""
 
+_RLE = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
 SCHEMA = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -36,7 +38,7 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("query", pa.string()),
-        ("mask", pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])),
+        ("mask", _RLE),
         (
             "clicks",
             pa.list_(pa.struct([("x", pa.float64()), ("y", pa.float64()), ("positive", pa.bool_())])),
@@ -49,10 +51,14 @@ SCHEMA = pa.schema(
         ("schema_version", pa.int32()),
         ("category", pa.string()),
         ("parts", pa.list_(pa.int32())),
+        ("given", pa.int32()),
+        ("shown", _RLE),
     ]
 )
-FIRST_SCHEMA = pa.schema([field for field in SCHEMA if field.name != "parts"])
+SECOND_SCHEMA = pa.schema([field for field in SCHEMA if field.name not in ("given", "shown")])
+FIRST_SCHEMA = pa.schema([field for field in SECOND_SCHEMA if field.name != "parts"])
 """Schema version 1."""
+SCHEMAS = (SCHEMA, SECOND_SCHEMA, FIRST_SCHEMA)
 
 DATASET_CONFIG = ".huggingface.yaml"
 """File in which `datasets` looks for the data files of a folder."""
@@ -78,6 +84,10 @@ class Row:
         seed: random seed of the job.
         category: class of the target; empty if the dataset has none.
         parts: number of clicks of each part, each of which is a prompt of its own; one part if it is not given.
+        given: number of first clicks that a model made itself. They are the beginning of the answer and are not taught;
+            the clicks after them, and the end of the answer, are.
+        shown: COCO RLE of the mask that is drawn on the image for the model, see `geoclick.mask_overlay`; None for the
+            image as it is.
     """
 
     sample_id: str
@@ -97,6 +107,8 @@ class Row:
     seed: int
     category: str = ""
     parts: tuple[int, ...] = ()
+    given: int = 0
+    shown: Rle | None = None
 
     def __post_init__(self) -> None:
         if self.clicks and not self.parts:
@@ -165,18 +177,28 @@ def read(folder: str | Path) -> Iterator[Row]:
     Raises:
         GeoClickError: there is no store, a shard is missing or broken, or the schema version is another.
     """
-    for path in _shards(Path(folder)):
+    for path, batch in batches(folder, _BATCH):
+        for record in batch.to_pylist():
+            yield row_of(record, path)
+
+
+def batches(folder: str | Path, rows: int) -> Iterator[tuple[Path, pa.RecordBatch]]:
+    """The rows of a store in order, as columns of one of SCHEMAS, with the shard that holds them; errors as in `read`.
+
+    Args:
+        folder: of the store.
+        rows: of a batch at most.
+    """
+    for path in shards_of(Path(folder)):
         try:
             with pq.ParquetFile(path) as file:
-                if file.schema_arrow not in (SCHEMA, FIRST_SCHEMA):
+                if file.schema_arrow not in SCHEMAS:
                     _check_version(_stored_version(file), path)
                     raise GeoClickError(
                         f"{path} does not have the columns of a click store; make one with 'geoclick synth'."
                     )
-                for batch in file.iter_batches(_BATCH):
-                    for record in batch.to_pylist():
-                        _check_version(record.pop("schema_version"), path)
-                        yield _row(record, path)
+                for batch in file.iter_batches(rows):
+                    yield path, batch
         except (pa.ArrowException, OSError) as error:
             raise GeoClickError(
                 f"{path} is broken; delete it and rerun the same 'geoclick synth' command."
@@ -185,7 +207,7 @@ def read(folder: str | Path) -> Iterator[Row]:
 
 def digest(*folders: str | Path) -> str:
     """SHA-256 of the shards of stores, which changes with their rows; errors as in `read`."""
-    shards = [shard for folder in folders for shard in _shards(Path(folder))]
+    shards = [shard for folder in folders for shard in shards_of(Path(folder))]
     return hashlib.sha256("".join(map(sha256, shards)).encode()).hexdigest()
 
 
@@ -214,7 +236,7 @@ def existing_image(root: Path, image: str) -> Path:
     return path
 
 
-def _shards(folder: Path) -> list[Path]:
+def shards_of(folder: Path) -> list[Path]:
     """The shards of a complete store, in order."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     counts_by_name = {match[0]: int(match[2]) for match in map(_SHARD.fullmatch, names) if match}
@@ -242,7 +264,9 @@ def _record(row: Row) -> dict[str, Any]:
     return {**vars(row), "clicks": clicks, "schema_version": SCHEMA_VERSION}
 
 
-def _row(record: dict[str, Any], path: Path) -> Row:
+def row_of(record: dict[str, Any], path: Path) -> Row:
+    """A row, given its columns in the shard `path`; raises GeoClickError if they contradict each other."""
+    _check_version(record.pop("schema_version"), path)
     clicks = tuple(Click(**click) for click in record["clicks"])
     parts = tuple(record.get("parts") or ())
     if parts and (sum(parts) != len(clicks) or min(parts) < 1):
@@ -250,7 +274,14 @@ def _row(record: dict[str, Any], path: Path) -> Row:
             f"{path} is broken: the parts of {record['sample_id']} have {list(parts)} clicks, of {len(clicks)}; "
             "recreate the store with 'geoclick synth'."
         )
-    return Row(**{**record, "clicks": clicks, "ious": tuple(record["ious"]), "parts": parts})
+    given = record.get("given") or 0
+    if not 0 <= given <= len(clicks):
+        raise GeoClickError(
+            f"{path} is broken: {record['sample_id']} has {given} given clicks, of {len(clicks)}; "
+            "recreate the store with 'geoclick synth'."
+        )
+    values = {"clicks": clicks, "ious": tuple(record["ious"]), "parts": parts, "given": given}
+    return Row(**{**record, **values})
 
 
 def _stored_version(file: pq.ParquetFile) -> Any:
@@ -262,7 +293,8 @@ def _stored_version(file: pq.ParquetFile) -> Any:
 
 def _check_version(version: Any, path: Path) -> None:
     if version not in READABLE:
+        readable = f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
         raise GeoClickError(
-            f"{path} has schema version {version}, but this GeoClick reads {' and '.join(map(str, READABLE))}; "
+            f"{path} has schema version {version}, but this GeoClick reads {readable}; "
             "recreate the store with 'geoclick synth'."
         )

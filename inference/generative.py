@@ -42,6 +42,7 @@ class Generation:
             torch's global generator.
         constrained: whether the format of the answers is enforced.
         votes: how many answers to a query are sampled.
+        rounds: how often a query is asked, each time with the mask so far, see geoclick/inference/rounds.py.
         batch_size: queries in one call of the model.
         compile: whether the step of one token is compiled, which is faster on a GPU for many batches.
     """
@@ -52,6 +53,7 @@ class Generation:
     seed: int | None = None
     constrained: bool = False
     votes: Votes = ONE_ANSWER
+    rounds: int = 1
     batch_size: int = 16
     compile: bool = False
 
@@ -63,8 +65,11 @@ class Generation:
     def describe(self) -> dict[str, Yaml]:
         """The part of a protocol or record about what is not the default."""
         sampled: dict[str, Yaml] = {"samples": self.votes.samples, "vote_threshold": self.votes.threshold}
-        return ({"constrained": True} if self.constrained else {}) | (
-            sampled if self.votes.samples > 1 else {}
+        rounds: dict[str, Yaml] = {"rounds": self.rounds} if self.rounds > 1 else {}
+        return (
+            rounds
+            | ({"constrained": True} if self.constrained else {})
+            | (sampled if self.votes.samples > 1 else {})
         )
 
 

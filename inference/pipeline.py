@@ -18,11 +18,10 @@ from PIL import Image
 from geoclick import devices, segmenters, vlms
 from geoclick.errors import GeoClickError
 from geoclick.geo.reading import PixelOptions, from_pillow, read_image, recorded_rule
-from geoclick.inference import generative, result
+from geoclick.inference import generative, result, rounds
 from geoclick.inference.backends import openai, vllm_loading
 from geoclick.inference.backends.base import Backend
 from geoclick.inference.backends.local import Local
-from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 from geoclick.inference.backends.openai import Server
 from geoclick.inference.backends.vllm import Vllm
 from geoclick.inference.generative import Generation
@@ -32,6 +31,7 @@ from geoclick.jobs import processes
 from geoclick.options import GenerationOptions
 from geoclick.segmenters.base import Segmenter
 from geoclick.vlms import Vlm, quantization
+from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 from geoclick.vlms.loading import default_dtype
 from geoclick.vlms.merged import MergedRecord
 
@@ -100,6 +100,16 @@ class Pipeline:
         predictions = generative.predict(
             self.backend, self.segmenter, arrays, texts, decode=self.decode, votes=self.generation.votes
         )
+        if self.generation.rounds > 1 and isinstance(self.backend, Local):
+            predictions = rounds.refine(
+                self.backend,
+                self.segmenter,
+                arrays,
+                texts,
+                predictions,
+                rounds=self.generation.rounds,
+                decode=self.decode,
+            )
         return [
             result.of(one, text, array, Path(image) if isinstance(image, str | Path) else None)
             for one, text, array, image in zip(predictions, texts, arrays, images, strict=True)
@@ -186,6 +196,7 @@ def from_options(
         seed=options.seed,
         constrained=options.constrained,
         votes=Votes(options.samples, options.vote_threshold),
+        rounds=options.rounds,
         batch_size=batch_size,
         compile=options.compile,
     )

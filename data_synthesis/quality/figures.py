@@ -54,11 +54,11 @@ def figures(
 
     Returns:
         The numbers of `samples`, of samples with `no_target`, of `sequences` (samples with a target), and of
-        sequences `without_clicks`. Of the sequences: `lengths`, `final_iou`, `best_iou`, `below_best` (how many end
-        below their best IoU), `iou_after_clicks`, `noc`. Of their clicks: `harmful_clicks` (how many of those after
-        the first lower the IoU), `signs` by position, `places` as counts on a grid of the image, `border_distance` in
-        pixels by sign. Of all samples: `tokens` by family and format, `flagged` by reason. A mean of no values is
-        None.
+        sequences `without_clicks`. Of the sequences: `given` (those that begin with clicks of a model), `lengths`,
+        `final_iou`, `best_iou`, `below_best` (how many end below their best IoU), `iou_after_clicks`, `noc`. Of their
+        clicks: `harmful_clicks` (how many of those after the first lower the IoU), `signs` by position, `places` as
+        counts on a grid of the image, `border_distance` in pixels by sign. Of all samples: `tokens` by family and
+        format, `flagged` by reason. A mean of no values is None.
     """
     rows = measures.rows[chosen]
     clicks = measures.clicks[chosen[measures.clicks["row"]]]
@@ -70,6 +70,7 @@ def figures(
         "no_target": int(np.count_nonzero(~with_target)),
         "sequences": len(sequences),
         "without_clicks": int(np.count_nonzero(sequences["clicks"] == 0)),
+        "given": _given(sequences[sequences["given"] > 0]),
         "lengths": _lengths(sequences["clicks"]),
         "final_iou": spread(sequences["final_iou"]),
         "best_iou": spread(sequences["best_iou"]),
@@ -82,6 +83,19 @@ def figures(
         "border_distance": {"edges": list(EDGES), **_border_distance(clicks)},
         "tokens": _tokens(rows["tokens"]),
         "flagged": {reason: int(np.count_nonzero(flag & chosen)) for reason, flag in flags.items()},
+    }
+
+
+def _given(rows: np.ndarray) -> dict[str, float | int | None]:
+    """Of ROW [n] that begin with clicks of a model: their number, its clicks, the mean IoUs, how many end with them."""
+    if not len(rows):
+        return {"sequences": 0, "clicks": 0, "given_iou": None, "final_iou": None, "ended": 0}
+    return {
+        "sequences": len(rows),
+        "clicks": int(rows["given"].sum()),
+        "given_iou": round(float(rows["given_iou"].mean()), 6),
+        "final_iou": round(float(rows["final_iou"].mean()), 6),
+        "ended": int(np.count_nonzero(rows["given"] == rows["clicks"])),
     }
 
 

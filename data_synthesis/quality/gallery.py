@@ -124,8 +124,13 @@ def draw_galleries(
 
 def sample_figure(row: Row, root: Path, pixels: PixelOptions = DEFAULT) -> Figure:
     """A sample: its target, and the target with the clicks."""
-    ious = " → ".join(f"{iou:.2f}" for iou in row.ious) or "no clicks"
-    return _figure(row, root, pixels, f"IoU {ious}", None)
+    given, taught = (
+        " → ".join(f"{iou:.2f}" for iou in ious) for ious in (row.ious[: row.given], row.ious[row.given :])
+    )
+    note = f"IoU {taught or 'no clicks'}"
+    if row.given:
+        note = f"IoU {given} by the model's own clicks, then {taught or 'the end'}"
+    return _figure(row, root, pixels, note, None)
 
 
 def duplicate_figure(

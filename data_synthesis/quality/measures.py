@@ -11,7 +11,7 @@ import numpy as np
 
 from geoclick import masks
 from geoclick.clicks import Click
-from geoclick.codec import FAMILIES, FORMATS
+from geoclick.codec import FORMATS
 from geoclick.contradictions import fingerprint
 from geoclick.distance import distance_transform
 from geoclick.errors import GeoClickError
@@ -20,7 +20,10 @@ from geoclick.store import Row
 GROUPS = ("dataset", "task", "category", "parts")
 """The columns of a store by whose values figures are also computed; of `parts` their number."""
 
-CODECS = tuple((family, answer_format) for family in FAMILIES for answer_format in FORMATS)
+COUNTED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""Families whose tokens are counted; later ones write the same answers as `qwen3_vl`."""
+
+CODECS = tuple((family, answer_format) for family in COUNTED for answer_format in FORMATS)
 """Families and answer formats, in the order of the column `tokens`."""
 
 UNCOUNTED = -1
@@ -31,6 +34,8 @@ ROW = np.dtype(
     + [(identity, "i8") for identity in ("sample", "image", "query", "question", "mask")]
     + [
         ("clicks", "i4"),
+        ("given", "i4"),
+        ("given_iou", "f8"),
         ("final_iou", "f8"),
         ("best_iou", "f8"),
         ("area", "i8"),
@@ -63,7 +68,8 @@ class Measures:
 
     Attributes:
         rows: ROW [N], in the store's order. `dataset`, `task`, `category` and `parts` are indices into `names`;
-            `sample`, `image`, `query`, `question` (image and query) and `mask` are hashes. `final_iou` is the IoU after
+            `sample`, `image`, `query`, `question` (image and query) and `mask` are hashes. `given` counts the first
+            clicks that a model made itself, and `given_iou` is the IoU after them, 0 without. `final_iou` is that after
             the last click and `best_iou` the highest, both 0 without clicks; `area` counts target pixels, 0 without a
             target; `box` is the target's (top, left, bottom, right) in pixels, ends excluded; `radius` is the largest
             distance in pixels from the center of a target pixel to that of the nearest pixel that is not target or is
@@ -128,8 +134,12 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def sample_of(row_id: str, sequences: int) -> str:
-    """The sample of a row: its id without the `#2` and so on of later sequences where samples have several."""
+def sample_of(row_id: str, sequences: int, *, is_step: bool = False) -> str:
+    """The sample of a row: its id without the `#2` and so on of later sequences where samples have several.
+
+    The id of a row that shows a mask also ends with the number of its step, such as `~1`.
+    """
+    row_id = row_id.rpartition("~")[0] if is_step else row_id
     match = _LATER_SEQUENCE.fullmatch(row_id)
     return match[1] if match and int(match[2]) <= sequences else row_id
 
@@ -143,12 +153,16 @@ def _measure(row: Row, index: int, sequences: int) -> tuple[tuple[Any, ...], lis
     depth = distance_transform(crop)
     distances = border_distances(depth, box, [nearest_pixel(click, target.shape) for click in row.clicks])
     numbers = (
-        fingerprint(row.dataset, row.split, sample_of(row.sample_id, sequences)),
+        fingerprint(
+            row.dataset, row.split, sample_of(row.sample_id, sequences, is_step=row.shown is not None)
+        ),
         fingerprint(row.image),
         fingerprint(row.query),
         fingerprint(row.image, row.query),
         fingerprint(row.mask["size"], row.mask["counts"]),
         len(row.clicks),
+        row.given,
+        row.ious[row.given - 1] if row.given else 0.0,
         row.ious[-1] if row.ious else 0.0,
         max(row.ious, default=0.0),
         int(np.count_nonzero(crop)),

@@ -101,7 +101,18 @@ def _harm_note(figures: Figures) -> str:
     return (
         f"{harmful['number']} of {harmful['later_clicks']} clicks after the first lower the IoU, and "
         f"{below['number']} of {below['sequences']} sequences end below their best IoU, whose mean is "
-        f"{pages.number(figures['best_iou']['mean'])}."
+        f"{pages.number(figures['best_iou']['mean'])}.{_given_note(figures['given'])}"
+    )
+
+
+def _given_note(given: Mapping[str, Any]) -> str:
+    """What the clicks of a model reach at the beginning of sequences; empty if it made none."""
+    if not given["sequences"]:
+        return ""
+    return (
+        f" {given['sequences']} sequences begin with {given['clicks']} clicks that a model made itself, which are not "
+        f"taught: mean IoU {pages.number(given['given_iou'])} after them, {pages.number(given['final_iou'])} at the "
+        f"end; {given['ended']} end with them."
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from geoclick.data_synthesis.shards.student import Student
     from geoclick.data_synthesis.simulation.part_rules import PartRules
     from geoclick.data_synthesis.simulation.policies import Clicker
     from geoclick.datasets import Sample
@@ -18,6 +19,10 @@ class LoadSegmenter(Protocol):
     def __call__(self, *, device: str) -> "Segmenter":
         """The segmenter on a device."""
         ...
+
+
+OWN_CLICKS = ("best", "all", "random")
+"""Own clicks of a model that a sequence begins with: those up to the highest IoU, all, or a random number of them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class Job:
         clicker: where the clicks go.
         sequences: number of sequences of each mask.
         parts: how targets become parts.
+        student: the model whose own clicks are corrected; None for sequences from the beginning.
+        own_clicks: how many of its clicks a sequence begins with, one of OWN_CLICKS.
+        show_masks: whether a sequence becomes a row for each click after the model's own, with the mask so far.
     """
 
     segmenter: "Segmenter"
@@ -47,11 +55,16 @@ class Job:
     clicker: "Clicker"
     sequences: int
     parts: "PartRules"
+    student: "Student | None" = None
+    own_clicks: str = "best"
+    show_masks: bool = False
 
     @property
     def policy_name(self) -> str:
         """The click policy, the prompting and the switches that differ from their defaults, as rows record them."""
-        return f"{self.clicker.rule}+{self.prompting.name}{self.clicker.switches}{self.parts.name}"
+        shown = "show-masks+" if self.show_masks else ""
+        own = f"on-policy-{self.own_clicks}+{shown}" if self.student else ""
+        return f"{own}{self.clicker.rule}+{self.prompting.name}{self.clicker.switches}{self.parts.name}"
 
     @property
     def sequences_at_once(self) -> int:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from geoclick import masks, store
-from geoclick.data_synthesis.shards import progress, sequences
+from geoclick.data_synthesis.shards import corrections, progress, sequences, shown_masks
 from geoclick.data_synthesis.shards.job import Job, row_id
 from geoclick.data_synthesis.shards.sequences import Task
+from geoclick.data_synthesis.shards.student import Student
 from geoclick.data_synthesis.simulation.parts import Parted
 from geoclick.datasets import LeftOut, Sample
 from geoclick.datasets.reading import check_aspect
@@ -96,22 +97,27 @@ def _make_rows(
         left_out.append(LeftOut(sample.sample_id, reason, error))
         advance()
 
-    rows = {}
+    rows: dict[str, list[Row]] = {}
     for tasks in _batches(_embedded(job, samples, leave_out), job.sequences_at_once):
-        results = sequences.make(job, tasks)
+        results = sequences.make(job, [task for task in tasks if task.own is None])
+        results |= corrections.make(job, [task for task in tasks if task.own is not None])
         for task in tasks:
             result = results.get(task.row_id)
             if result and not result.sequence.clicks:
                 # A row without clicks would mean that the query has no target.
                 left_out.append(LeftOut(task.row_id, "no click improves"))
             else:
-                rows[task.row_id] = _row(job, task, result.sequence if result else None)
+                rows[task.row_id] = [_row(job, task, result.sequence if result else None)]
                 counts = result.counts if result else {}
                 left_out += [LeftOut(task.row_id, reason, count=n) for reason, n in counts.items()]
             if task.number == 1:
                 advance()
+        if job.show_masks:
+            rows |= shown_masks.of_tasks(
+                job, [(task, *rows[task.row_id]) for task in tasks if task.row_id in rows]
+            )
     ids = [row_id(s.sample_id, number) for s in samples for number in range(1, job.sequences + 1)]
-    return [rows[one] for one in ids if one in rows]
+    return [row for one in ids if one in rows for row in rows[one]]
 
 
 def _row(job: Job, task: Task, result: Parted | None) -> Row:
@@ -130,6 +136,7 @@ def _row(job: Job, task: Task, result: Parted | None) -> Row:
         clicks=result.clicks if result else (),
         ious=result.ious if result else (),
         parts=result.parts if result else (),
+        given=result.given if result else 0,
         segmenter=job.segmenter.name,
         segmenter_sha256=job.segmenter.sha256,
         policy=job.policy_name,
@@ -152,12 +159,44 @@ def _embedded(job: Job, samples: Sequence[Sample], leave_out: LeaveOut) -> Itera
     with ThreadPoolExecutor(READERS) as readers:
         images = _ahead(readers, _read, (group[0] for group in groups.values()), 2 * job.image_batch)
         for batch in _batches(zip(groups.values(), images, strict=True), job.image_batch):
+            asked: list[tuple[Task, np.ndarray]] = []
             for (group, image), embedding in zip(batch, _embed(job, batch), strict=True):
                 if isinstance(image, GeoClickError):
                     for sample in group:
                         leave_out(sample, "broken image", str(image))
                     continue
-                yield from _tasks(job, group, embedding, leave_out)
+                tasks = _tasks(job, group, embedding, leave_out)
+                if job.student is None:
+                    yield from tasks
+                else:
+                    asked += [(task, image) for task in tasks]
+            if job.student is not None:
+                yield from _answered(job.student, asked, leave_out)
+
+
+def _answered(
+    student: Student, asked: Sequence[tuple[Task, np.ndarray]], leave_out: LeaveOut
+) -> Iterator[Task]:
+    """The tasks of some images with the clicks of the model; those of an empty target without."""
+    refused = {task.sample.image: student.refusal(task.sample.size) for task, _ in asked}
+    chosen = [
+        (task, image)
+        for task, image in asked
+        if task.number == 1 and task.embedding is not None and not refused[task.sample.image]
+    ]
+    answers = student.answer([image for _, image in chosen], [task.sample.query for task, _ in chosen])
+    own = {
+        task.sample.sample_id: tuple(part for part in answer.parts if part)
+        for (task, _), answer in zip(chosen, answers, strict=True)
+    }
+    for task, _ in asked:
+        if task.embedding is None:
+            yield task
+        elif refused[task.sample.image]:
+            if task.number == 1:
+                leave_out(task.sample, "image that the model cannot take", refused[task.sample.image])
+        else:
+            yield replace(task, own=own[task.sample.sample_id])
 
 
 def _embed(

@@ -5,19 +5,25 @@ from typing import cast, get_args
 
 from geoclick.components import AREA, DISTANCE, MAX_PARTS
 from geoclick.config import option
+from geoclick.data_synthesis.shards.job import OWN_CLICKS
 from geoclick.data_synthesis.simulation.part_rules import DEFAULT_ORDER, Mode, Order, PartRules
 from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, Tie
 from geoclick.datasets import selection
 from geoclick.datasets.reading import RASTER_TILE
 from geoclick.errors import UsageError
-from geoclick.options import DatasetOptions, EngineOptions, SegmenterOptions
+from geoclick.options import DatasetOptions, EngineOptions, SegmenterOptions, VlmOptions
 
+ON_POLICY = "on-policy"
+"""The policy of stores whose sequences begin with the clicks of a model."""
+OF_CLICKS = ("expert", "own_clicks", "show_masks")
+OF_MODEL = ("adapter", "vlm", "min_pixels", "max_pixels", *OF_CLICKS)
+"""Options that go with ON_POLICY."""
 SHARD_SAMPLES = 2000
 MAX_CLICKS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
+class SynthOptions(EngineOptions, SegmenterOptions, VlmOptions, DatasetOptions):
     """Options of `geoclick synth`."""
 
     output: str = option(help="folder of the click store; the same command continues an interrupted job")
@@ -34,8 +40,18 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
     policy: str = option(
         "center",
         help="where the clicks go: the center of the largest error region, any wrong pixel, human-like around the "
-        "center, or where the segmenter's mask improves most",
-        choices=tuple(POLICIES),
+        "center, or where the segmenter's mask improves most; on-policy: a tuned model clicks first, and --expert "
+        "corrects the mask that it got",
+        choices=(*POLICIES, ON_POLICY),
+    )
+    adapter: str | None = option(None, help="adapter of the model that clicks first, for --policy on-policy")
+    expert: str = option(
+        "center", help="where the clicks go that correct the model's own", choices=tuple(POLICIES)
+    )
+    own_clicks: str = option(
+        OWN_CLICKS[0],
+        help="own clicks of the model that an answer begins with: those up to the highest IoU, all, or a random number",
+        choices=OWN_CLICKS,
     )
     candidates: int = option(6, help="largest number of clicks that lookahead tries in one step", minimum=1)
     max_clicks: int = option(
@@ -45,6 +61,11 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
         deprecated=("clicks",),
     )
     iou_target: float = option(0.9, help="IoU at which a sequence ends")
+    show_masks: bool = option(
+        False,
+        help="make a row for each click after the model's own, whose image shows the mask so far, and one that ends "
+        "there: for --rounds of predict and evaluate",
+    )
     keep_improving: bool = option(
         False, help="drop the first click that does not raise the IoU, and end the sequence there"
     )
@@ -100,8 +121,14 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
 
     @property
     def clicker(self) -> Clicker:
-        """Where the clicks go."""
-        return Clicker(**{field.name: getattr(self, field.name) for field in fields(Clicker)})
+        """Where the clicks go; those after the model's own, if one clicks first."""
+        values = {field.name: getattr(self, field.name) for field in fields(Clicker)}
+        return Clicker(**values | {"policy": self.expert if self.is_on_policy else self.policy})
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether a model clicks first."""
+        return self.policy == ON_POLICY
 
     @property
     def part_rules(self) -> PartRules:
@@ -113,11 +140,15 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
         """Raise UsageError for a number out of its range, or for options that exclude each other."""
         if self.max_clicks > MAX_CLICKS:
             raise UsageError(f"--max-clicks must be at most {MAX_CLICKS}, not {self.max_clicks}.")
-        if self.sequences > 1 and not self.clicker.is_random:
+        if self.sequences > 1 and not (
+            self.clicker.is_random or (self.is_on_policy and self.own_clicks == "random")
+        ):
+            name, more = ("expert", " or --own-clicks random") if self.is_on_policy else ("policy", "")
             raise UsageError(
-                f"--sequences {self.sequences} with --policy {self.policy} would be equal; add --jitter, or use "
-                "--policy random, robust or lookahead."
+                f"--sequences {self.sequences} with --{name} {self.clicker.policy} would be equal; add --jitter{more}, "
+                f"or use --{name} random, robust or lookahead."
             )
+        self._check_on_policy()
         if not 0 < self.iou_target <= 1:
             raise UsageError(f"--iou-target must be above 0 and at most 1, not {self.iou_target}.")
         rules = (self.part_distance, self.part_area, self.part_order)
@@ -129,12 +160,25 @@ class SynthOptions(EngineOptions, SegmenterOptions, DatasetOptions):
         self.reading()
         self.check_engine(self.device)
 
+    def _check_on_policy(self) -> None:
+        """Raise UsageError for options of a model without --policy on-policy, or for a model that cannot be asked."""
+        if not self.is_on_policy:
+            for field in fields(self):
+                if field.name in OF_MODEL and getattr(self, field.name) != field.default:
+                    flag = field.name.replace("_", "-")
+                    raise UsageError(f"--{flag} is for --policy on-policy; add it.")
+        elif self.adapter is None and self.vlm == "embedded":
+            raise UsageError("--policy on-policy needs --adapter, the output of geoclick train sft.")
+        elif self.engine == "ray":
+            raise UsageError("--policy on-policy runs in the processes of a launcher; remove --engine ray.")
+
     def recorded(self) -> dict[str, object]:
         """The options that decide the store; an interrupted job can be continued with other values of the rest."""
         recorded = {
             RECORDED_NAMES.get(name, name): value
             for name, value in vars(self).items()
-            if name not in CHANGEABLE
+            # The model describes itself.
+            if name not in CHANGEABLE and (name not in OF_MODEL or (name in OF_CLICKS and self.is_on_policy))
         }
         if self.tile is None:
             # As earlier versions recorded it for every dataset.

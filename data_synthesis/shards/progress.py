@@ -27,6 +27,8 @@ DATA = {
     "samples_read": "The dataset has",
     "samples_sha256": "The dataset has",
     "segmenter_sha256": "The file of the segmenter's weights has",
+    "vlm_fingerprint": "The model that clicks first has",
+    "adapter_sha256": "The adapter of the model that clicks first has",
 }
 """Recorded settings that are no options, with the beginning of the sentence that they differ."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from geoclick.clicks import ClickSequence
 from geoclick.components import MAX_PARTS, Cut, cut
 from geoclick.data_synthesis.shards.job import Job, row_id
 from geoclick.data_synthesis.simulation import parts
@@ -34,6 +35,7 @@ class Task:
         valid: the pixels that count, bool [H, W]; None if all do.
         embedding: of its image; None if there is nothing to click on.
         number: of the sequence among those of the sample, from 1.
+        own: the clicks that a model made for it, in parts; None if no model was asked.
     """
 
     sample: Sample
@@ -41,6 +43,7 @@ class Task:
     valid: np.ndarray | None
     embedding: Embedding | None = None
     number: int = 1
+    own: tuple[ClickSequence, ...] | None = None
 
     @property
     def row_id(self) -> str:
@@ -62,7 +65,7 @@ class Sequenced:
 
 
 @dataclass(frozen=True)
-class _Prompted:
+class Prompted:
     """A target of one prompt: that of a task, or a part of it.
 
     Attributes:
@@ -70,24 +73,26 @@ class _Prompted:
         target: bool [H, W].
         valid: the pixels that count, bool [H, W]; None if all do.
         name: seeds its random choices, together with the number of the sequence.
+        begun: its first clicks, which a model has made.
     """
 
     task: Task
     target: np.ndarray
     valid: np.ndarray | None
     name: str
+    begun: ClickSequence = ()
 
 
 def make(job: Job, tasks: Sequence[Task]) -> dict[str, Sequenced]:
     """The sequences of the tasks that have something to click on, by the ids of their rows."""
     clicked = [task for task in tasks if task.embedding is not None]
-    cuts = {task.row_id: _cut(job, task) for task in clicked}
+    cuts = {task.row_id: cut_of(job, task) for task in clicked}
     several = [task for task in clicked if cuts[task.row_id].is_smaller]
     alone = [task for task in clicked if job.parts.mode != "components" or not cuts[task.row_id].is_smaller]
-    whole = _simulate(job, [_Prompted(t, t.target, t.valid, t.sample.sample_id) for t in alone])
+    whole = simulate_all(job, [Prompted(t, t.target, t.valid, t.sample.sample_id) for t in alone])
     one = {task.row_id: parts.whole(result) for task, result in zip(alone, whole, strict=True)}
     prompted = [one for task in several for one in _prompts(task, cuts[task.row_id])]
-    results = iter(_simulate(job, prompted, all_masks=True))
+    results = iter(simulate_all(job, prompted, all_masks=True))
     sequenced = {name: Sequenced(sequence) for name, sequence in one.items()}
     for task in several:
         own = [next(results) for _ in cuts[task.row_id].parts]
@@ -96,18 +101,18 @@ def make(job: Job, tasks: Sequence[Task]) -> dict[str, Sequenced]:
         if task.row_id in one:
             chosen = parts.choose(one[task.row_id], united, job.iou_target)
         if chosen is united:
-            sequenced[task.row_id] = Sequenced(united, _counts(cuts[task.row_id], united))
+            sequenced[task.row_id] = Sequenced(united, left_out_of(cuts[task.row_id], united))
     return sequenced
 
 
-def _cut(job: Job, task: Task) -> Cut:
+def cut_of(job: Job, task: Task) -> Cut:
     """The parts of a target, of the pixels that count."""
     counted = task.target if task.valid is None else task.target & task.valid
     rules = job.parts
     return Cut([counted]) if rules.mode == "one" else cut(counted, distance=rules.distance, area=rules.area)
 
 
-def _counts(of: Cut, united: Parted) -> Counter[str]:
+def left_out_of(of: Cut, united: Parted) -> Counter[str]:
     """What a sequence in parts leaves out, by reason; reasons of nothing are absent."""
     counts = {
         **{JOINED: of.joined, SMALL: of.small, BEYOND: of.beyond},
@@ -116,16 +121,16 @@ def _counts(of: Cut, united: Parted) -> Counter[str]:
     return Counter({reason: count for reason, count in counts.items() if count})
 
 
-def _prompts(task: Task, of: Cut) -> list[_Prompted]:
+def _prompts(task: Task, of: Cut) -> list[Prompted]:
     """The parts of a target; the pixels of the others do not count."""
     valid = np.ones(task.target.shape, bool) if task.valid is None else task.valid
     return [
-        _Prompted(task, part, valid & (part | ~task.target), f"{task.sample.sample_id}/{number}")
+        Prompted(task, part, valid & (part | ~task.target), f"{task.sample.sample_id}/{number}")
         for number, part in enumerate(of.parts)
     ]
 
 
-def _simulate(job: Job, prompted: Sequence[_Prompted], *, all_masks: bool = False) -> list[Simulated]:
+def simulate_all(job: Job, prompted: Sequence[Prompted], *, all_masks: bool = False) -> list[Simulated]:
     """The sequence of each prompt, as many at once as the job decodes together."""
     results: list[Simulated] = []
     for start in range(0, len(prompted), job.sequences_at_once):
@@ -142,5 +147,6 @@ def _simulate(job: Job, prompted: Sequence[_Prompted], *, all_masks: bool = Fals
             seed=job.seed,
             sequence_ids=[(one.name, one.task.number) for one in batch],
             all_masks=all_masks,
+            begun=[one.begun for one in batch],
         )
     return results

@@ -23,9 +23,11 @@ def summarize(rows: Iterable[Row], max_clicks: int, iou_target: float) -> dict[s
         `samples`, the number of rows: a sample has one for each sequence; `no_target`; `sequences`, those with
         clicks, which the others are about; `mean_clicks`; `reached_target`, the fraction that reached the target;
         `mean_iou_after_clicks`, for 1 to `max_clicks`, where a sequence that ended earlier counts with its last IoU;
-        `parts`, the number of sequences and the mean of their last IoUs by the number of parts.
+        `parts`, the number of sequences and the mean of their last IoUs by the number of parts; `on_policy`, see
+        `_OnPolicy`, if sequences begin with the clicks of a model.
     """
     samples = sequences = clicks = reached = 0
+    own = _OnPolicy()
     sums = [0.0] * max_clicks
     by_parts: dict[int, list[float]] = defaultdict(list)
     for row in rows:
@@ -35,6 +37,7 @@ def summarize(rows: Iterable[Row], max_clicks: int, iou_target: float) -> dict[s
         sequences, clicks = sequences + 1, clicks + len(row.ious)
         reached += row.ious[-1] >= iou_target
         by_parts[len(row.parts)].append(row.ious[-1])
+        own.add(row)
         for k in range(max_clicks):
             sums[k] += row.ious[min(k, len(row.ious) - 1)]
     divisor = max(sequences, 1)
@@ -49,7 +52,41 @@ def summarize(rows: Iterable[Row], max_clicks: int, iou_target: float) -> dict[s
             str(parts): {"sequences": len(last), "mean_iou": round(fmean(last), 4)}
             for parts, last in sorted(by_parts.items())
         },
+        **({"on_policy": own.figures()} if own.given else {}),
     }
+
+
+class _OnPolicy:
+    """Sequences that begin with the clicks of a model.
+
+    Attributes:
+        given: the IoU after the model's clicks of each sequence.
+        last: the IoU after the last click of each.
+        clicks: number of the model's clicks.
+        ended: number of sequences that end with them.
+    """
+
+    def __init__(self) -> None:
+        self.given, self.last = list[float](), list[float]()
+        self.clicks = self.ended = 0
+
+    def add(self, row: Row) -> None:
+        """Count a row, if it begins with the clicks of a model."""
+        if row.given:
+            self.given.append(row.ious[row.given - 1])
+            self.last.append(row.ious[-1])
+            self.clicks += row.given
+            self.ended += row.given == len(row.clicks)
+
+    def figures(self) -> dict[str, float]:
+        """`sequences`, `own_clicks` of one, `own_iou`, `iou` at their end, and how many `ended` with own clicks."""
+        return {
+            "sequences": len(self.given),
+            "own_clicks": round(self.clicks / len(self.given), 4),
+            "own_iou": round(fmean(self.given), 4),
+            "iou": round(fmean(self.last), 4),
+            "ended": self.ended,
+        }
 
 
 def read_accounts(output: Path, count: int) -> tuple[list[LeftOut], float]:
@@ -89,6 +126,11 @@ def text(metrics: dict[str, Any], output: Path, unit: str) -> str:
         mean = sum(group["sequences"] * group["mean_iou"] for group in several.values()) / count
         most = max(map(int, several))
         lines.append(f"{count} targets in 2 to {most} parts: mean IoU {mean:.3f} after their last click")
+    if own := metrics.get("on_policy"):
+        lines.append(
+            f"{own['sequences']} sequences begin with the model's clicks: mean IoU {own['own_iou']:.3f} after these, "
+            f"{own['iou']:.3f} at the end; {own['ended']} end with these"
+        )
     if metrics["dropped"]:
         lines.append("dropped: " + ", ".join(f"{n} {reason}" for reason, n in metrics["dropped"].items()))
     if metrics["failures"]:

@@ -54,7 +54,7 @@ class Targets:
         Args:
             which: the target of each mask.
             masks: bool [H, W] each.
-            clicked: the clicks so far, in whole pixels.
+            clicked: the clicks so far; the pixels that they lie in are not clicked again.
             tie: sign of the click at a tie, positive or negative.
         """
         clicks: list[Click | None] = [None] * len(which)
@@ -62,7 +62,7 @@ class Targets:
             # bool [n, 2, H, W]: missed and surplus pixels.
             errors = torch.stack([target & ~mask & valid, mask & ~target & valid], dim=1)
             depths = squared_distances(errors.flatten(0, 1)).reshape(errors.shape)
-            made = [(row, c.y, c.x) for row, j in enumerate(places) for c in clicked[j]]
+            made = [(row, round(c.y), round(c.x)) for row, j in enumerate(places) for c in clicked[j]]
             if made:
                 rows, ys, xs = torch.tensor(made, device=depths.device).T
                 depths[rows, :, ys, xs] = 0

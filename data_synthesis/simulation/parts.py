@@ -26,6 +26,7 @@ class Parted:
         mask: the union after the last click, bool [H, W].
         useless_parts: number of parts that are left out, since no click of them raises the IoU of the union.
         useless_clicks: number of clicks that are cut from the ends of the other parts for the same reason.
+        given: number of first clicks that a model made itself.
     """
 
     clicks: ClickSequence
@@ -34,6 +35,7 @@ class Parted:
     mask: np.ndarray
     useless_parts: int = 0
     useless_clicks: int = 0
+    given: int = 0
 
 
 def whole(result: Simulated) -> Parted:
@@ -46,6 +48,7 @@ def united(
     target: np.ndarray,
     valid: np.ndarray | None,
     order: Order = DEFAULT_ORDER,
+    base: np.ndarray | None = None,
 ) -> Parted:
     """The sequences of the parts of one target, one after another.
 
@@ -58,18 +61,20 @@ def united(
         target: the whole target, bool [H, W].
         valid: the pixels that count, bool [H, W]; None if all do.
         order: of the parts in the answer.
+        base: a mask that is united with those of the parts, bool [H, W], such as that of parts before them.
     """
+    base = np.zeros(target.shape, bool) if base is None else base
     clicked = [result for result in results if result.clicks]
-    useful = ordered(_needed(_chosen(clicked, target, valid), target, valid), order)
+    useful = ordered(_needed(_chosen(clicked, target, valid, base), target, valid, base), order)
     ends = [_best(one) for one in useful]
     for number, one in enumerate(useful):
-        others = np.zeros(target.shape, bool)
+        others = base.copy()
         for i, (other, end) in enumerate(zip(useful, ends, strict=True)):
             if i != number:
                 others |= other.masks[end - 1]
         ious = [iou(others | mask, target, valid) for mask in one.masks]
         ends[number] = ious.index(max(ious)) + 1
-    after, union = list[float](), np.zeros(target.shape, bool)
+    after, union = list[float](), base
     for one, end in zip(useful, ends, strict=True):
         after += [iou(union | mask, target, valid) for mask in one.masks[:end]]
         union = union | one.masks[end - 1]
@@ -88,10 +93,12 @@ def _best(one: Simulated) -> int:
     return one.ious.index(max(one.ious)) + 1
 
 
-def _chosen(parts: Sequence[Simulated], target: np.ndarray, valid: np.ndarray | None) -> list[Simulated]:
+def _chosen(
+    parts: Sequence[Simulated], target: np.ndarray, valid: np.ndarray | None, base: np.ndarray
+) -> list[Simulated]:
     """The parts that raise the IoU of the union, by how much they do, the largest first among equal ones."""
     left, chosen = list(parts), list[Simulated]()
-    union, best = np.zeros(target.shape, bool), 0.0
+    union, best = base, iou(base, target, valid)
     while left:
         ious = [iou(union | one.masks[_best(one) - 1], target, valid) for one in left]
         if max(ious) <= best:
@@ -109,9 +116,11 @@ def ordered(results: Sequence[Simulated], order: Order) -> list[Simulated]:
     return sorted(results, key=lambda one: (one.clicks[0].x, one.clicks[0].y))
 
 
-def _needed(parts: Sequence[Simulated], target: np.ndarray, valid: np.ndarray | None) -> list[Simulated]:
+def _needed(
+    parts: Sequence[Simulated], target: np.ndarray, valid: np.ndarray | None, base: np.ndarray
+) -> list[Simulated]:
     """Parts without those that the others made superfluous."""
-    times, needed = np.zeros(target.shape, np.uint8), list[Simulated]()
+    times, needed = base.astype(np.uint8), list[Simulated]()
     for one in parts:
         times += one.masks[_best(one) - 1]
     best = iou(times > 0, target, valid)

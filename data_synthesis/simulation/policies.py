@@ -154,7 +154,7 @@ class ErrorRegions:
             missed, surplus = missed & valid, surplus & valid
         free = np.ones(target.shape, bool)
         for click in clicked:
-            free[int(click.y), int(click.x)] = False
+            free[round(click.y), round(click.x)] = False
         return cls(missed, surplus, free)
 
     def unclicked(self, positive: bool) -> np.ndarray:

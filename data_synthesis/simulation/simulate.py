@@ -21,7 +21,8 @@ class Simulated:
     """One sequence and its IoUs.
 
     Attributes:
-        clicks: the clicks in order; empty if the target is, or if no first click improved the mask.
+        clicks: the clicks in order, without those that the sequence began with; empty if the target is, or if no first
+            click improved the mask.
         ious: the IoU with the target after each click.
         mask: the prediction after the last click, bool [H, W].
         masks: the prediction after each click, if they were asked for.
@@ -46,6 +47,7 @@ def simulate(
     seed: int = 0,
     sequence_ids: Sequence[tuple[str, int]] | None = None,
     all_masks: bool = False,
+    begun: Sequence[ClickSequence] | None = None,
 ) -> list[Simulated]:
     """Click on a batch of masks until each reaches the IoU target, has all its clicks or cannot be improved.
 
@@ -67,6 +69,7 @@ def simulate(
         sequence_ids: for each target its sample and the number of the sequence, which seed its random choices together
             with `seed`; None uses the positions in `targets`.
         all_masks: return the mask after each click, not the last one only.
+        begun: the first clicks of each sequence, which somebody else has made; they count for `max_clicks`.
 
     Returns:
         One result for each target, in order.
@@ -81,19 +84,23 @@ def simulate(
     together = Targets(targets, valids, segmenter.device) if on_device.is_faster(segmenter.device) else None
     ious: list[list[float]] = [[] for _ in targets]
     masks: list[list[np.ndarray]] = [[] for _ in targets]
-    active = list(range(len(targets)))
+    begun = begun or [()] * len(targets)
+    before = _begin(state, begun, targets, valids)
+    active = [i for i, reached in enumerate(before) if reached < iou_target]
     for turn in range(max_clicks):
+        active = [i for i in active if len(state.sequences[i]) < max_clicks]
         if together and clicker.is_center:
             proposals = _centers(clicker, state, together, active)
         else:
-            randoms = [click_rng(seed, *one, turn) for one in ids]
+            randoms = [
+                click_rng(seed, *one, turn + len(first)) for one, first in zip(ids, begun, strict=True)
+            ]
             proposals = _proposals(clicker, state, targets, valids, active, randoms)
         attempts = state.attempt(proposals)
         taken: list[Attempt | None] = [None] * len(targets)
         for i, tried in enumerate(_ious(attempts, targets, valids, together)):
             best = max(tried, default=0.0)
-            # Before the first click the prediction is empty, and its IoU is 0.
-            if tried and (not clicker.keep_improving or best > max(ious[i], default=0.0)):
+            if tried and (not clicker.keep_improving or best > max(ious[i], default=before[i])):
                 taken[i] = attempts[i][tried.index(best)]
                 ious[i].append(best)
         state.take(taken)
@@ -104,8 +111,25 @@ def simulate(
         if not active:
             break
     return [
-        Simulated(sequence, tuple(s), mask, tuple(own))
-        for sequence, s, mask, own in zip(state.sequences, ious, state.masks, masks, strict=True)
+        Simulated(sequence[len(first) :], tuple(s), mask, tuple(own))
+        for sequence, first, s, mask, own in zip(
+            state.sequences, begun, ious, state.masks, masks, strict=True
+        )
+    ]
+
+
+def _begin(
+    state: Clicking,
+    begun: Sequence[ClickSequence],
+    targets: Sequence[np.ndarray],
+    valids: Sequence[np.ndarray | None],
+) -> list[float]:
+    """Make the first clicks of each sequence; returns the IoU after them, 0 where there are none: no mask yet."""
+    for number in range(max(map(len, begun), default=0)):
+        state.step([clicks[number] if number < len(clicks) else None for clicks in begun])
+    return [
+        iou(plane.cpu().numpy(), target, valid) if clicks else 0.0
+        for plane, clicks, target, valid in zip(state.planes, begun, targets, valids, strict=True)
     ]
 
 

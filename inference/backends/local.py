@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geoclick.clicks import ClickSequence
 from geoclick.codec import Answer
 from geoclick.errors import GeoClickError
 from geoclick.inference import generative
@@ -13,7 +14,7 @@ from geoclick.inference.backends import constrained, sampling
 from geoclick.inference.backends.base import Reply
 from geoclick.inference.backends.sampling import Sampling
 from geoclick.inference.generative import Generation
-from geoclick.vlms.generation.answers import MAX_NEW_TOKENS, Constrain, generate
+from geoclick.vlms.generation.answers import MAX_NEW_TOKENS, TOKENS_OF_CLICK, Constrain, generate
 from geoclick.vlms.loading import resized_size
 
 if TYPE_CHECKING:
@@ -76,6 +77,38 @@ class Local:
             Reply(one.text, probability=one.probability, tokens=one.tokens, cut=one.cut) for one in answers
         ]
         return [replies[start : start + count] for start in range(0, len(replies), count)]
+
+    def resume(
+        self,
+        images: Sequence[np.ndarray],
+        queries: Sequence[str],
+        answers: Sequence[Sequence[ClickSequence]],
+    ) -> list[Reply]:
+        """Answers that begin with given clicks and have room for one more; their texts hold the given clicks.
+
+        Args:
+            images: uint8 [H, W, 3] RGB, one for each query.
+            queries: the user's texts.
+            answers: the given clicks of each, in parts.
+        """
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        frames = [self.vlm.frame(size, self.answer_format) for size in sizes]
+        written = generate(
+            self.vlm,
+            images,
+            queries,
+            answer_format=self.answer_format,
+            batch_size=self.generation.batch_size,
+            # What separates it from the clicks before takes a few tokens.
+            max_new_tokens=TOKENS_OF_CLICK[self.answer_format] + 4,
+            temperature=0.0 if self.generation.seeded else self.generation.temperature,
+            constrain=self._constrain(images, queries, 1),
+            beginnings=[
+                frame.beginning(parts, sum(map(len, parts)))
+                for frame, parts in zip(frames, answers, strict=True)
+            ],
+        )
+        return [Reply(one.text, tokens=one.tokens) for one in written]
 
     def _constrain(
         self, images: Sequence[np.ndarray], queries: Sequence[str], count: int

@@ -9,11 +9,11 @@ from pathlib import Path
 from tests.paths import REPO
 
 
-def start(root, output, rank, world, *, at_embed="", delay=0.0, parts="one"):
+def start(root, output, rank, world, *, at_embed="", delay=0.0, parts="one", policy="center"):
     """Process `rank` of `world`, as a launcher starts it; `at_embed` is code that it runs when it embeds."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(world)}
     return subprocess.Popen(
-        [sys.executable, __file__, root, output, at_embed, str(delay), parts],
+        [sys.executable, __file__, root, output, at_embed, str(delay), parts, policy],
         env=environment | {"PYTHONPATH": str(REPO)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -34,8 +34,9 @@ def main():
     from geoclick.command import exit_code
     from geoclick.data_synthesis.run import SynthOptions, run
     from tests.data_synthesis.disc_segmenter import DiscSegmenter
+    from tests.data_synthesis.pointing_student import PointingStudent, three_places
 
-    root, output, at_embed, delay, parts = sys.argv[1:]
+    root, output, at_embed, delay, parts, policy = sys.argv[1:]
 
     class Segmenter(DiscSegmenter):
         def embed(self, images):
@@ -43,8 +44,10 @@ def main():
             return super().embed(images)
 
     segmenter = Segmenter(float(delay))
-    settings = SynthOptions(root=root, output=output, split="train", shards=6, batch=1, sheet=0, parts=parts)
-    code = exit_code(lambda: run(settings, segmenter))
+    options = {"root": root, "output": output, "split": "train", "shards": 6, "batch": 1, "sheet": 0}
+    options |= {"parts": parts, "policy": policy} | ({"adapter": "-"} if policy == "on-policy" else {})
+    student = PointingStudent(three_places) if policy == "on-policy" else None
+    code = exit_code(lambda: run(SynthOptions(**options), segmenter, student))
     Path(f"{output}.embedded-{os.environ['RANK']}").write_text(str(len(segmenter.embedded)))
     sys.exit(code)
 

@@ -89,3 +89,23 @@ def test_a_chat_asks_the_prompt_and_answers_the_clicks(data, family):
     user, assistant = chat_rows.chat(row.query, row.clicks, frame)
     assert [user] == prompts.messages(row.query, answer_format="json")
     assert assistant["content"] == [{"type": "text", "text": frame.encode(row.clicks)}]
+
+
+@pytest.mark.parametrize(
+    ("given", "end", "expected"),
+    [
+        # The answer ends with the best click, but not before the last given one.
+        (0, "best", ((0, 1),)),
+        (3, "best", ((0, 1, 2), (3,))),
+        (4, "best", ((0, 1, 2), (3,))),
+        (5, "best", ((0, 1, 2), (3, 4), (6,))),
+        # All given clicks are in it, although a part has at most two otherwise.
+        (3, "last", ((0, 1, 2), (3, 4), (6,))),
+    ],
+)
+def test_given_clicks_are_never_cut(data, given, end, expected):
+    clicks = tuple(Click(x, 0) for x in range(7))
+    ious = (0.1, 0.7, 0.3, 0.6, 0.5, 0.2, 0.55)
+    row = replace(next(store.read(data[0])), clicks=clicks, ious=ious, parts=(3, 3, 1), given=given)
+    numbers = tuple(tuple(int(click.x) for click in part) for part in chat_rows.answer_parts(row, 2, end))
+    assert numbers == expected

@@ -27,6 +27,7 @@ FLOORS = (
         "repeats",
         "prompts",
         "masks",
+        "mask_overlay",
         "components",
         "instances",
         "distance",

@@ -95,12 +95,32 @@ def test_parts_are_read_back_and_cut_the_clicks(tmp_path):
 
 def test_version_1_is_read_as_one_part(tmp_path):
     path = store.write_shard(tmp_path, 0, 1, [two_clicks(0), row(1)])
-    table = pq.read_table(path).drop_columns(["parts"])
+    table = pq.read_table(path).drop_columns(["parts", "given", "shown"])
     index = table.schema.get_field_index("schema_version")
     table = table.set_column(index, "schema_version", pa.array([1, 1], pa.int32()))
     pq.write_table(table.cast(store.FIRST_SCHEMA), path)
     assert list(store.read(tmp_path)) == [two_clicks(0), row(1)]
     assert [r.parts for r in store.read(tmp_path)] == [(2,), ()]
+
+
+def test_version_2_has_no_given_clicks_and_shows_images_as_they_are(tmp_path):
+    written = replace(two_clicks(0), parts=(1, 1))
+    path = store.write_shard(tmp_path, 0, 1, [written])
+    table = pq.read_table(path).drop_columns(["given", "shown"])
+    index = table.schema.get_field_index("schema_version")
+    table = table.set_column(index, "schema_version", pa.array([2], pa.int32()))
+    pq.write_table(table.cast(store.SECOND_SCHEMA), path)
+    assert list(store.read(tmp_path)) == [written]
+    assert (written.given, written.shown) == (0, None)
+
+
+def test_given_clicks_and_the_shown_mask_are_read_back(tmp_path):
+    written = [replace(two_clicks(0), given=1, shown={"size": [2, 3], "counts": "051"}), two_clicks(1)]
+    store.write_shard(tmp_path, 0, 1, written)
+    assert list(store.read(tmp_path)) == written
+    store.write_shard(tmp_path, 0, 1, [replace(two_clicks(0), given=3)])
+    with pytest.raises(GeoClickError, match="000000 has 3 given clicks, of 2"):
+        list(store.read(tmp_path))
 
 
 @pytest.mark.parametrize("parts", [(1,), (2, 1), (3, -1), (2, 0)])
@@ -113,7 +133,7 @@ def test_parts_that_do_not_cut_the_clicks_are_refused(tmp_path, parts):
 def test_columns_are_the_architectures():
     names = (
         "sample_id, dataset, split, task, image, width, height, query, mask, clicks, ious, segmenter, "
-        "segmenter_sha256, policy, seed, schema_version, category, parts"
+        "segmenter_sha256, policy, seed, schema_version, category, parts, given, shown"
     )
     assert ", ".join(store.SCHEMA.names) == names
     assert store.shard_name(3, 16) == "clicks-00003-of-00016.parquet"
@@ -226,7 +246,7 @@ def test_manifest(tmp_path):
     with pytest.raises(GeoClickError, match=r"manifest\.json"):
         store.read_manifest(tmp_path)
     store.write_manifest(tmp_path, {"rows": 3})
-    assert store.read_manifest(tmp_path) == {"schema_version": 2, "rows": 3}
+    assert store.read_manifest(tmp_path) == {"schema_version": 3, "rows": 3}
     path = tmp_path / "manifest.json"
     for broken in ("{", "[1]", json.dumps({"schema_version": 3}), "[" * 100_000):
         path.write_text(broken)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from geoclick import mask_overlay
 from geoclick.clicks import Click
 from geoclick.geo import reading
 
@@ -79,7 +80,7 @@ FULL_IMAGE = ImageView()
 
 
 class ShownImage(NamedTuple):
-    """An image as a row shows it: a path, the (height, width) of the file, a view of it."""
+    """An image as a row shows it: a `mask_overlay.reference`, the (height, width) of the file, a view of it."""
 
     path: str
     size: Size
@@ -87,7 +88,9 @@ class ShownImage(NamedTuple):
 
     def read(self) -> np.ndarray:
         """Its pixels, uint8 [H, W, 3]; raises GeoClickError when the file is missing, broken or of another size."""
-        return self.view.pixels(reading.read_image(self.path, size=self.size))
+        path, mask = mask_overlay.parse(self.path, self.size)
+        image = reading.read_image(path, size=self.size)
+        return self.view.pixels(image if mask is None else mask_overlay.draw(image, mask))
 
 
 def shown_images(row: Mapping[str, Any]) -> list[ShownImage]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from geoclick.vlms import encoding
+from geoclick.vlms.given import given_tokens
 
 if TYPE_CHECKING:
     from geoclick.vlms.generation.decoding import Adjust
@@ -93,6 +94,7 @@ def generate(
     in_step: bool = False,
     constrain: Constrain | None = None,
     compile: bool = False,
+    beginnings: Sequence[str] | None = None,
 ) -> list[Generated]:
     """The model's answer to each query, in the order of the queries.
 
@@ -108,6 +110,8 @@ def generate(
             each query is then computed with its own image.
         constrain: restricts or changes the choice of tokens; not together with `in_step`.
         compile: compiles the step of one token; not together with `in_step`.
+        beginnings: what each answer begins with, see `codec.Frame.beginning`; its tokens are not generated, and the
+            texts hold it. Not together with `in_step`.
     """
     limit = max_new_tokens or MAX_NEW_TOKENS[answer_format]
     answers: dict[int, Generated] = {}
@@ -128,9 +132,15 @@ def generate(
         prompts = encoding.prompts_of(
             vlm, [images[i] for i in chosen], [queries[i] for i in chosen], answer_format=answer_format
         )
+        first = [
+            given_tokens(vlm.processor, beginnings[i] if beginnings else "", answer_format) for i in chosen
+        ]
+        prompts = prompts._replace(
+            tokens=[tokens + more for tokens, more in zip(prompts.tokens, first, strict=True)]
+        )
         written = decoder.write(prompts, batch_size, constrain(chosen) if constrain else None)
         texts = vlm.processor.tokenizer.batch_decode(
-            [one.tokens for one in written], skip_special_tokens=True
+            [given + one.tokens for given, one in zip(first, written, strict=True)], skip_special_tokens=True
         )
         for i, text, one in zip(chosen, texts, written, strict=True):
             answers[i] = Generated(text.strip(), one.log_probability, len(one.tokens), one.cut)

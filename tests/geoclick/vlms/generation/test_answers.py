@@ -5,6 +5,7 @@ import torch
 from geoclick.vlms import loading
 from geoclick.vlms.encoding import model_inputs
 from geoclick.vlms.generation.answers import MAX_NEW_TOKENS, generate
+from geoclick.vlms.given import given_tokens
 from tests import tiny
 
 QUERIES = ["a field", "the largest storage tank north of the road", "bare land", "trees", "the car"]
@@ -91,3 +92,29 @@ def test_in_step_the_library_generates(vlm, images, temperature, monkeypatch):
     if not temperature:
         free = generate(vlm, *asked, **options)
         assert [answer.text for answer in answers] == [answer.text for answer in free]
+
+
+def test_an_answer_goes_on_after_its_beginning(vlm, images):
+    """The next token is that of a pass over prompt and beginning."""
+    beginnings = ["+(100,200)", "", "+(5,5) -(6,6)"]
+    written = generate(
+        vlm,
+        images[:3],
+        QUERIES[:3],
+        answer_format="compact",
+        max_new_tokens=1,
+        beginnings=beginnings,
+    )
+    tokenizer = vlm.processor.tokenizer
+    for image, query, beginning, one in zip(images, QUERIES, beginnings, written, strict=False):
+        given = given_tokens(vlm.processor, beginning, "compact")
+        inputs = model_inputs(vlm, [image], [query], answer_format="compact")
+        more = torch.tensor([given], dtype=torch.int64)
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], more], dim=1)
+        for name in ("attention_mask", "mm_token_type_ids"):
+            inputs[name] = torch.cat([inputs[name], torch.full_like(more, name == "attention_mask")], dim=1)
+        with torch.no_grad():
+            token = vlm.model(**inputs).logits[0, -1].argmax().item()
+        assert one.text == tokenizer.decode([*given, token], skip_special_tokens=True).strip()
+        assert one.tokens == 1
+        assert beginning.removesuffix(")") in one.text
