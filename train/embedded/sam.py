@@ -19,6 +19,7 @@ from geoclick.progress_bar import Progress, progress
 from geoclick.train.embedded.sam_options import EmbeddedSamOptions
 
 if TYPE_CHECKING:
+    from geoclick.segmenters.sam_library import Sam
     from geoclick.train.embedded.sam_evaluation import Example
     from geoclick.train.embedded.sam_frames import Tile
     from geoclick.train.embedded.sam_trainer import SamTrainer
@@ -84,7 +85,7 @@ def train(trainer: "SamTrainer", data: TrainingData) -> None:
     options, loss = trainer.options, 0.0
     with progress("train", options.steps, done=trainer.step) as bar:
         if trainer.earlier and trainer.step == 0:
-            log(trainer, evaluate_all(trainer, data), bar)
+            log(trainer, evaluate_all(trainer.average, data), bar)
         while trainer.step < options.steps:
             value = trainer.train_step(data.caches, data.tiles)
             loss = value if loss == 0 else 0.98 * loss + 0.02 * value
@@ -93,7 +94,7 @@ def train(trainer: "SamTrainer", data: TrainingData) -> None:
             if trainer.step % options.save_every == 0:
                 trainer.save()
             if trainer.step % options.evaluate_every == 0:
-                log(trainer, evaluate_all(trainer, data), bar)
+                log(trainer, evaluate_all(trainer.average, data), bar)
 
 
 def log(trainer: "SamTrainer", figures: dict[str, dict[str, float]], bar: Progress) -> None:
@@ -104,18 +105,22 @@ def log(trainer: "SamTrainer", figures: dict[str, dict[str, float]], bar: Progre
     bar.print(line)
 
 
-def evaluate_all(trainer: "SamTrainer", data: TrainingData) -> dict[str, dict[str, float]]:
-    """The figures of the averaged weights on each held-out set."""
+def evaluate_all(sam: "Sam", data: TrainingData) -> dict[str, dict[str, float]]:
+    """The figures of a model on each held-out set."""
     from geoclick.train.embedded.sam_evaluation import evaluate
 
-    return {name: evaluate(trainer.average, examples) for name, examples in data.held_out.items()}
+    return {name: evaluate(sam, examples) for name, examples in data.held_out.items()}
 
 
 def write_results(trainer: "SamTrainer", data: TrainingData) -> None:
-    """Write metrics.json and the model card."""
+    """Write the model, its card and metrics.json."""
+    from geoclick.segmenters.embedded import write_folder
     from geoclick.train.embedded.sam_card import model_card
+    from geoclick.train.embedded.sam_model import ARCHITECTURE
 
-    scores, minutes = evaluate_all(trainer, data), trainer.seconds / 60
+    sam = trainer.result()
+    write_folder(sam, ARCHITECTURE, trainer.folder / "model")
+    scores, minutes = evaluate_all(sam, data), trainer.seconds / 60
     metrics = scores | {"steps": trainer.step, "minutes": minutes}
     card = model_card(trainer.options, scores, steps=trainer.step, minutes=minutes, earlier=trainer.earlier)
     files.write_whole(trainer.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")

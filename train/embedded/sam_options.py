@@ -22,6 +22,11 @@ class EmbeddedSamOptions:
         None,
         help="folder of an embedded SAM (config.json, model.safetensors) to start from; omit for random weights",
     )
+    start_share: float = option(
+        0.0,
+        help="share of the weights of --start_from in the result: 0.3 gives 0.7 x trained + 0.3 x start",
+        minimum=0,
+    )
     steps: int = option(3000, help="optimizer steps", minimum=1)
     images: int = option(8, help="images per step", minimum=1)
     objects: int = option(4, help="objects to click on in each image", minimum=1)

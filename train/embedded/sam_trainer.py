@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from geoclick import devices
+from geoclick.errors import GeoClickError
 from geoclick.scenes import SIZE
 from geoclick.segmenters.embedded import write_folder
 from geoclick.segmenters.sam_library import Sam
@@ -78,6 +79,30 @@ class SamTrainer:
         torch.save(state, self.folder / f"{CHECKPOINT}.tmp")
         (self.folder / f"{CHECKPOINT}.tmp").replace(self.folder / CHECKPOINT)
         write_folder(self.average, ARCHITECTURE, self.folder / "model")
+
+    def result(self) -> Sam:
+        """The averaged weights with --start_share of the weights that the run started from.
+
+        A weighted mean of the weights before and after a fine-tuning can do better on old and new data than either
+        (Wortsman et al., Robust fine-tuning of zero-shot models, 2022).
+
+        Raises:
+            GeoClickError: the weights of --start_from are not those that the run started from.
+        """
+        result, share = copy.deepcopy(self.average), self.options.start_share
+        if not (share and self.options.start_from):
+            return result
+        folder = Path(self.options.start_from)
+        if earlier_stages(folder) != self.earlier:
+            raise GeoClickError(
+                f"{folder} has changed since the run started from it, and --start_share needs its weights; put the "
+                "old files back, or give --start_from a copy of them."
+            )
+        start = read_start(folder).to(self.sam.device)
+        with torch.no_grad():
+            for weight, before in zip(result.parameters(), start.parameters(), strict=True):
+                weight.lerp_(before, share)
+        return result
 
     def train_step(self, caches: Sequence[SceneCache], tiles: list[Tile]) -> float:
         """Run one optimizer step and return its loss."""

@@ -38,6 +38,23 @@ def test_the_first_weights_are_those_of_the_folder_and_those_of_a_resumed_run_ar
     assert resumed.earlier == trainer.earlier != ""
 
 
+def test_the_result_is_a_weighted_mean_with_the_start(tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(embedded.folder("sam"), start)
+    options = EmbeddedSamOptions(output=str(tmp_path / "run"), start_from=str(start), start_share=0.25)
+    trainer = SamTrainer(options)
+    before = {k: v.clone() for k, v in trainer.average.named_parameters()}
+    for weight in trainer.average.parameters():
+        weight.add_(0.4)
+    for name, weight in trainer.result().named_parameters():
+        torch.testing.assert_close(weight, before[name] + 0.3)
+    for name, weight in trainer.average.named_parameters():
+        torch.testing.assert_close(weight, before[name] + 0.4)
+    (start / "README.md").write_text("other")
+    with pytest.raises(GeoClickError, match="has changed since the run started from it"):
+        trainer.result()
+
+
 def test_a_folder_that_does_not_fit_is_refused_before_any_scene_is_rendered(tmp_path, capsys):
     config = dataclasses.replace(ARCHITECTURE, decoder_heads=2)
     write_folder(build(config), config, tmp_path / "other")
