@@ -18,9 +18,10 @@ from benchmarks.interleaved import Variant
 from benchmarks.training_options import TrainingOptions
 from geoclick import vlms
 from geoclick.errors import UsageError
-from geoclick.train.data import vision_features
+from geoclick.train.data import cached_features
 from geoclick.train.data.collator import IGNORED, ClickCollator
-from geoclick.train.data.rows import TrainingRow
+from geoclick.train.data.lazy_rows import LazyRows
+from geoclick.train.data.training_row import TrainingRow
 from geoclick.train.data.vision_features import VisionFeatures
 from geoclick.train.loop.trainer import ClickTrainer
 from geoclick.train.packing import packed_dataset, packed_forward
@@ -46,7 +47,7 @@ class Setup:
 
     options: TrainingOptions
     vlm: Vlm
-    rows: datasets.Dataset
+    rows: LazyRows
     features: dict[str, VisionFeatures] | None
     feature_seconds: float
     folder: Path
@@ -66,14 +67,14 @@ def load_model(options: TrainingOptions, device: torch.device) -> Vlm:
     return random_models.build(options.model, tokenizer, dtype=dtype, device=device, seed=options.seed)
 
 
-def prepare(options: TrainingOptions, vlm: Vlm, rows: datasets.Dataset, folder: Path) -> Setup:
+def prepare(options: TrainingOptions, vlm: Vlm, rows: LazyRows, folder: Path) -> Setup:
     """Compute the vision features, if a variant needs them."""
     if "packed_features" not in options.ways:
         return Setup(options, vlm, rows, None, 0.0, folder)
     start = time.perf_counter()
-    sizes = {paths[0]: tuple(size) for paths, size in zip(rows["images"], rows["size"], strict=True)}
+    sizes = rows.image_sizes()
     autocast = torch.autocast(vlm.device.type, enabled=False)
-    features = vision_features.compute(vlm, sizes, device=vlm.device, autocast=autocast, limit=float("inf"))
+    features = cached_features.compute(vlm, sizes, device=vlm.device, autocast=autocast, limit=float("inf"))
     return Setup(options, vlm, rows, features, time.perf_counter() - start, folder)
 
 
@@ -96,7 +97,7 @@ def _trl_trainer(setup: Setup) -> Trainer:
         prompt, completion = tokenizer.batch_decode([row["prompt_ids"], row["completion_ids"]])
         return {"prompt": prompt, "completion": completion}
 
-    rows = setup.rows.map(texts, remove_columns=["size", "prompt_ids", "completion_ids"])
+    rows = datasets.Dataset.from_list([{"images": row["images"], **texts(row)} for row in setup.rows])
     rows = rows.cast_column("images", datasets.Sequence(datasets.Image()))
     model = copy.deepcopy(setup.vlm.model)
     return SFTTrainer(model, train_dataset=rows, **_common_arguments(setup, "trl", setup.options.batch))
@@ -172,7 +173,7 @@ def _common_arguments(setup: Setup, name: str, batch: int) -> dict[str, Any]:
 def _pack(setup: Setup, *, share_images: bool) -> PackedDataset:
     """The rows in packs with the smallest token budget that needs no more packs than there are batches."""
     options, rows, processor = setup.options, setup.rows, setup.vlm.processor
-    lengths = packed_dataset.token_lengths(rows, processor)
+    lengths = rows.token_lengths(processor)
     mean = options.batch * sum(lengths) / len(lengths)
     budget = max(*lengths, round(mean))
     while True:
@@ -184,7 +185,7 @@ def _pack(setup: Setup, *, share_images: bool) -> PackedDataset:
         budget += max(1, round(mean / 50))
 
 
-def packed_loss_difference(vlm: Vlm, rows: datasets.Dataset) -> float:
+def packed_loss_difference(vlm: Vlm, rows: LazyRows) -> float:
     """The largest relative difference between the mean loss of a row in a pack and alone in a batch."""
     model = copy.deepcopy(vlm.model)
     packed_forward.prepare(model)

@@ -4,6 +4,7 @@ Hypothesis has no deadline: on a shared machine a slow example is no failure.
 """
 
 import os
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "GEOCLICK_CACHE" not in os.environ:
+    # Removed at the end; the processes of a test inherit it.
+    CACHE = tempfile.TemporaryDirectory(prefix="geoclick-cache-")
+    os.environ["GEOCLICK_CACHE"] = CACHE.name
 settings.register_profile("calm", deadline=None)
 settings.load_profile("calm")
 

@@ -130,7 +130,8 @@ def train(
             f"{f' ({len(data.mixture):,} an epoch)' if data.mixture else ''}"
             f"{f' in {len(data.packed):,} packs' if data.packed else ''}, "
             f"{'from ' + checkpoint.name if checkpoint else 'from the start'}, "
-            f"{'with' if data.features else 'without'} vision features in memory.",
+            f"{'with' if data.features else 'without'} cached vision features"
+            f"{f' ({data.features.nbytes / 1e9:.2f} GB in {data.features.folder})' if data.features else ''}.",
             flush=True,
         )
         if data.augmentation:
@@ -211,10 +212,9 @@ def held_out_loss(
     options: SftOptions, vlm: "Vlm", images: set[str], arguments: "SFTConfig"
 ) -> "HeldOutLoss | None":
     """The loss on the rows of some images, or None if these have no row to train on."""
-    from datasets import concatenate_datasets
-
     from geoclick.train.data import sources
     from geoclick.train.data.collator import ClickCollator
+    from geoclick.train.data.lazy_rows import JoinedRows
     from geoclick.train.data.task_weights import WeightedCollator
     from geoclick.train.loop.held_out_loss import AllBut, HeldOutLoss
 
@@ -228,8 +228,7 @@ def held_out_loss(
     collator: ClickCollator | WeightedCollator = ClickCollator(vlm.processor)
     if options.task_weights:
         collator = WeightedCollator(collator, options.task_weights)
-    rows = concatenate_datasets(chosen)
-    return HeldOutLoss(rows, collator, options.loss_average, arguments.per_device_eval_batch_size)
+    return HeldOutLoss(JoinedRows(chosen), collator, options.loss_average, arguments.per_device_eval_batch_size)
 
 
 def read_start(options: SftOptions, vlm: "Vlm") -> "AdapterRecord | None":
@@ -376,7 +375,7 @@ def metrics(
         "packs": len(packed) if packed else 0,
         "packs_filled": round(packed.plan.filled, 3) if packed else None,
         "processes": trainer.args.world_size,
-        "vision_features_bytes": sum(f.nbytes for f in features.values()) if features else 0,
+        "vision_features_bytes": features.nbytes if features else 0,
     }
 
 

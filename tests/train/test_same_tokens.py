@@ -10,16 +10,16 @@ import torch
 from geoclick import store, vlms
 from geoclick.datasets import Sample
 from geoclick.geo import reading
-from geoclick.vlms.generation.decoding import Decoder, Written
-from geoclick.vlms.generation.answers import generate
 from geoclick.train import sft
 from geoclick.train.data import rows
 from geoclick.train.data.collator import ClickCollator
+from geoclick.train.data.token_lengths import token_lengths
 from geoclick.train.loop.monitor import Monitor
 from geoclick.train.packing.packed_collator import PackedCollator
-from geoclick.train.packing.packed_dataset import token_lengths
 from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
 from geoclick.vlms.encoding import model_inputs
+from geoclick.vlms.generation.answers import generate
+from geoclick.vlms.generation.decoding import Decoder, Written
 from tests import tiny
 from tests.train.texts import with_texts
 

@@ -21,7 +21,7 @@ from geoclick.clicks import Click, ClickSequence
 from geoclick.codec import Frame
 from geoclick.train.augmentation import directions
 from geoclick.train.augmentation.image_views import FULL_IMAGE, ImageView, Size
-from geoclick.train.data.rows import RawRow, TrainingRow
+from geoclick.train.data.training_row import RawRow, TrainingRow
 from geoclick.vlms import encoding
 from geoclick.vlms.encoding import Example
 from geoclick.vlms.loading import resized_size
@@ -135,6 +135,11 @@ class Augmentation:
         examples = encoding.encode_examples(self.processor, chats)
         longest = max(examples, key=lambda example: sum(map(len, example)))
         return _training_row(row, longest)
+
+    @property
+    def longest_key(self) -> list[str]:
+        """What decides `longest`, besides the row and the processor."""
+        return [*sorted(self.kinds), *["other format"] * (self.other_format_share > 0)]
 
     def _frame(self, size: Size, answer_format: str) -> Frame:
         return Frame(self.family, answer_format, size, resized_size(self.processor, size))

@@ -4,12 +4,12 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from datasets import Dataset as Rows
 from torch.utils.data import Dataset, Sampler
 
 from geoclick.train.augmentation.augment import Augmentation
+from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.train.data.mixture import Mixture
-from geoclick.train.data.rows import TrainingRow
+from geoclick.train.data.training_row import TrainingRow
 
 Key = tuple[int, int]
 """Epoch, or pass of a mixture, and index of a row: a worker needs no other state than the rows themselves."""
@@ -24,7 +24,7 @@ class AugmentedDataset(Dataset[TrainingRow]):
         mixture: decides what rows an epoch has; None is all of them.
     """
 
-    def __init__(self, rows: Rows, augmentation: Augmentation, mixture: Mixture | None = None) -> None:
+    def __init__(self, rows: LazyRows, augmentation: Augmentation, mixture: Mixture | None = None) -> None:
         self.rows = rows
         self.augmentation = augmentation
         self.mixture = mixture

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
 from PIL import Image
 
 from geoclick import files
@@ -11,13 +10,14 @@ from geoclick.geo import reading
 from geoclick.pages.click_drawing import Text, draw_line, panel
 from geoclick.train.augmentation.augment import Augmentation, AugmentedSample, mask_of, parts_of
 from geoclick.train.augmentation.image_views import FULL_IMAGE
+from geoclick.train.data.lazy_rows import LazyRows
 
 ROWS, EPOCHS = 12, 4
 BLACK, GREY = (0, 0, 0), (128, 128, 128)
 CELL, GAP, CAPTION = 288, 8, 36
 
 
-def write(path: Path, rows: Dataset, augmentation: Augmentation) -> None:
+def write(path: Path, rows: LazyRows, augmentation: Augmentation) -> None:
     """Write the sheet: for each row the stored sample, then that of each epoch, with its query.
 
     Args:

@@ -1,66 +1,108 @@
 """Chats of the user's own, to train on besides clicks: text only, or about one or several images.
 
-A file is JSONL or Parquet, with the columns of TRL's conversational data: `messages`, a list of `role` (system, user,
-assistant) and `content`, and `images`, a list of paths. Content is text, or a list of `{"type": "text", "text": ...}`
-and `{"type": "image"}`. In plain texts each `<image>` stands for an image; without any, all images come first.
-
-The answer that is learned is the last turn, the assistant's; the turns before it are its prompt.
+The answer that is learned is the last turn, the assistant's; the turns before it are its prompt. A file is read and
+checked once, see chat_files.py; its chats are then read one by one from a file in the cache folder.
 """
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets import Dataset, Features, List, Value
 
 from geoclick import files
 from geoclick.errors import GeoClickError
 from geoclick.geo import reading
 from geoclick.prompts import Chat
+from geoclick.train.data import cache_folder, chat_files, row_file, token_lengths
+from geoclick.train.data.chat_files import Json
+from geoclick.train.data.lazy_rows import LazyRows
+from geoclick.train.data.row_file import RowFile
+from geoclick.train.data.training_row import TrainingRow
 from geoclick.vlms import encoding
 from geoclick.vlms.loading import Vlm
-from geoclick.yaml_file import quoted
+from geoclick.vlms.processor import Processor
 
-ROLES = ("system", "user", "assistant")
-Json = str | int | float | bool | list["Json"] | dict[str, "Json"] | None
-"""A value of JSON or Parquet."""
-Part = dict[str, str]
-"""A text or an image of a message, as chat templates take it."""
+if TYPE_CHECKING:
+    from geoclick.train.augmentation.augment import Augmentation
 
-TAG = "<image>"
-"""Stands for an image in a plain text, as in the data of LLaMA-Factory and ms-swift."""
 BLOCK = 256
-"""Chats that are encoded together."""
-LONGEST_LINE = 1 << 24
-"""Characters of the longest line that is read."""
+"""Chats that are checked together."""
 NO_LOSS = "earlier answers without loss"
 """Not a reason why a row is left out, but what is counted with them."""
 
-
-class Message(TypedDict):
-    """A turn of a chat; images are not yet at their places in a plain text."""
-
-    role: str
-    content: str | list[Part]
-
-
-FEATURES = Features(
-    images=List(Value("string")),
-    size=List(Value("int64")),
-    prompt_ids=List(Value("int64")),
-    completion_ids=List(Value("int64")),
+SCHEMA = pa.schema(
+    [
+        ("chat", pa.string()),
+        ("images", pa.list_(pa.string())),
+        ("reason", pa.string()),
+        ("earlier", pa.int32()),
+    ]
 )
+"""The file of checked chats: messages as JSON, absolute paths of the images, why the chat is left out (empty if it is
+not), and the number of its earlier answers."""
+
+
+class ChatRows(LazyRows):
+    """The chats of a file that are trained on.
+
+    Args:
+        file: all chats of the file, with the columns of SCHEMA.
+        chosen: the numbers of those that are trained on.
+        sizes: (height, width) of each image in pixels.
+        processor: the VLM's.
+    """
+
+    def __init__(
+        self,
+        file: RowFile,
+        chosen: Sequence[int],
+        sizes: Mapping[str, tuple[int, int]],
+        processor: Processor,
+    ) -> None:
+        self.file, self.chosen, self.sizes_of, self.processor = file, chosen, sizes, processor
+
+    def __len__(self) -> int:
+        """Number of chats."""
+        return len(self.chosen)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[TrainingRow]:
+        """Some chats."""
+        stored = [self.file[self.chosen[index]] for index in indices]
+        examples = encoding.encode_examples(self.processor, [json.loads(row["chat"]) for row in stored])
+        return [
+            {
+                "images": row["images"],
+                "size": self._sides(row["images"]),
+                "prompt_ids": example.prompt_ids,
+                "completion_ids": example.completion_ids,
+            }
+            for row, example in zip(stored, examples, strict=True)
+        ]
+
+    def images(self, index: int) -> tuple[list[str], list[int]]:
+        """The images of a chat."""
+        paths = self.file[self.chosen[index]]["images"]
+        return paths, self._sides(paths)
+
+    def _sides(self, paths: Sequence[str]) -> list[int]:
+        return [side for path in paths for side in self.sizes_of[path]]
+
+    def text_lengths(self, augmentation: "Augmentation | None" = None) -> np.ndarray:
+        """Tokens of prompt and answer of each chat, int32 [N, 2]; chats are not augmented."""
+        every = ChatRows(self.file, _usable(self.file), self.sizes_of, self.processor)
+        lengths = token_lengths.cached(every, self.processor, self.file.path.stem, None)
+        return lengths[np.searchsorted(every.chosen, self.chosen)]
 
 
 def build(
     path: Path, root: Path, vlm: Vlm, *, held_out: Container[str] = ()
-) -> tuple[Dataset, dict[str, int]]:
-    """The training rows of a file of chats.
+) -> tuple[ChatRows, dict[str, int]]:
+    """The training rows of a file of chats, which are rendered when they are read.
 
     Args:
         path: of the file.
@@ -69,215 +111,63 @@ def build(
         held_out: absolute paths of images whose chats are left out.
 
     Returns:
-        A dataset with the columns of `TrainingRow`, and the number of chats left out by reason, and of earlier answers
-        that have no loss.
+        The rows, and the number of chats left out by reason, and of earlier answers that have no loss.
 
     Raises:
         GeoClickError: the file is broken or has no chat to train on, or an image is missing, broken or outside root.
     """
-    counts: Counter[str] = Counter()
-    sizes: dict[str, tuple[int, int]] = {}
-    columns: dict[str, list[list[str] | list[int]]] = {name: [] for name in FEATURES}
-    usable = _usable(path, root, vlm, held_out, counts)
-    while block := list(islice(usable, BLOCK)):
-        examples = encoding.encode_examples(vlm.processor, [chat for chat, _ in block])
-        for (_, images), example in zip(block, examples, strict=True):
-            for image in images:
-                if image not in sizes:
-                    sizes[image] = reading.image_size(Path(image))
-            columns["images"].append(images)
-            columns["size"].append([side for image in images for side in sizes[image]])
-            columns["prompt_ids"].append(example.prompt_ids)
-            columns["completion_ids"].append(example.completion_ids)
-    if not columns["images"]:
-        raise GeoClickError(f"{path} has no chat to train on; give chats that end with an answer.")
-    return Dataset.from_dict(columns, features=FEATURES), dict(counts)
-
-
-def _usable(
-    path: Path, root: Path, vlm: Vlm, held_out: Container[str], counts: Counter[str]
-) -> Iterator[tuple[Chat, list[str]]]:
-    """The chats that are trained on, each with the absolute paths of its images."""
+    read = chat_files.records(path)
     control = tuple(vlm.processor.tokenizer.added_tokens_encoder)
-    for where, row in records(path):
-        chat, images = parse(row, root, where)
-        answer = "".join(part["text"] for part in chat[-1]["content"])
-        if any(image in held_out for image in images):
+    content = [files.sha256(path), str(path.resolve()), str(root.resolve()), control, str(SCHEMA)]
+    made = cache_folder.path("chats", content, ".arrow")
+    with cache_folder.missing(made) as partial:
+        if partial is not None:
+            row_file.write(partial, SCHEMA, _checked_batches(read, root, control))
+    file = RowFile(made)
+    chosen, counts = [], Counter[str]()
+    for number, row in enumerate(file):
+        if any(image in held_out for image in row["images"]):
             counts["held out"] += 1
-        elif chat[-1]["role"] != "assistant" or not answer.strip():
-            counts["no answer at the end"] += 1
-        elif any(token in answer for token in control):
-            counts["a control token in the answer"] += 1
+        elif row["reason"]:
+            counts[row["reason"]] += 1
         else:
-            if earlier := sum(message["role"] == "assistant" for message in chat[:-1]):
-                counts[NO_LOSS] += earlier
-            yield chat, images
+            counts[NO_LOSS] += row["earlier"]
+            chosen.append(number)
+    if not chosen:
+        raise GeoClickError(f"{path} has no chat to train on; give chats that end with an answer.")
+    images = dict.fromkeys(image for row in file if not row["reason"] for image in row["images"])
+    sizes = {image: reading.image_size(files.inside(root, image)) for image in images}
+    rows = ChatRows(file, chosen, sizes, vlm.processor)
+    return rows, {reason: count for reason, count in counts.items() if count}
 
 
-def records(path: Path) -> Iterator[tuple[str, Json]]:
-    """The rows of a JSONL or Parquet file, each with its place for messages.
-
-    Raises:
-        GeoClickError: the file is missing or broken, or has no column `messages`.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in (".jsonl", ".json", ".parquet"):
-        raise GeoClickError(f"{path} is no file of chats; give a .jsonl or .parquet file with 'messages'.")
-    if not path.is_file():
-        raise GeoClickError(f"{path} does not exist; give --chats an existing file.")
-    return _parquet(path) if suffix == ".parquet" else _lines(path)
+def _usable(file: RowFile) -> list[int]:
+    """The numbers of the chats without a reason against them."""
+    return [number for number, row in enumerate(file) if not row["reason"]]
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Json]]:
-    with path.open("rb") as file:
-        for number in range(1, 1 << 62):
-            line = file.readline(LONGEST_LINE)
-            if not line:
-                return
-            where = f"{path}, line {number},"
-            if len(line) == LONGEST_LINE:
-                raise GeoClickError(f"{where} is longer than {LONGEST_LINE:,} bytes; split the chat.")
-            if not line.strip():
-                continue
-            try:
-                yield where, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise GeoClickError(f"{where} is not valid JSON; give one object a line.") from error
+def _checked_batches(
+    rows: Iterator[tuple[str, Json]], root: Path, control: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """The chats of a file with the columns of SCHEMA; errors as in `chat_files.parse`."""
+    while block := list(islice(rows, BLOCK)):
+        made = []
+        for where, row in block:
+            chat, images = chat_files.parse(row, root, where)
+            made.append(
+                {
+                    "chat": json.dumps(chat),
+                    "images": images,
+                    "reason": _why_left_out(chat, control),
+                    "earlier": sum(message["role"] == "assistant" for message in chat[:-1]),
+                }
+            )
+        yield pa.RecordBatch.from_pylist(made, schema=SCHEMA)
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Json]]:
-    try:
-        with pq.ParquetFile(path) as file:
-            names = [name for name in ("messages", "images") if name in file.schema_arrow.names]
-            if "messages" not in names:
-                shown = ", ".join(file.schema_arrow.names)
-                raise GeoClickError(f"{path} has the columns {shown}; chats need the column 'messages'.")
-            number = 0
-            for batch in file.iter_batches(BLOCK, columns=names):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number},", row
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise GeoClickError(f"{path} cannot be read as Parquet; write it again.") from error
-
-
-def parse(row: Json, root: Path, where: str) -> tuple[Chat, list[str]]:
-    """A row as messages whose contents are lists of parts, and the absolute paths of its images.
-
-    Args:
-        row: with `messages` and, if it shows images, `images`.
-        root: folder of the images.
-        where: the row's place, for messages.
-
-    Raises:
-        GeoClickError: the row is broken, or an image is missing or outside root.
-    """
-    messages = row.get("messages") if isinstance(row, dict) else None
-    if not isinstance(row, dict) or not isinstance(messages, list) or not messages:
-        raise GeoClickError(f"{where} has no list 'messages'; write 'role' and 'content' of each turn there.")
-    images = [_image(image, root, where) for image in _list(row.get("images"), where)]
-    chat = [_message(message, where) for message in messages]
-    roles = [message["role"] for message in chat]
-    turns = roles[roles[0] == "system" :]
-    if turns[:1] != ["user"] or "system" in turns:
-        raise GeoClickError(f"{where} must begin with a user's turn, after at most one system's.")
-    marked = _placed(chat, len(images))
-    found = [part for message in marked for part in message["content"] if part["type"] == "image"]
-    if len(found) != len(images):
-        raise GeoClickError(
-            f"{where} has {len(images)} images but {len(found)} places for them; give each image one place."
-        )
-    if any(part in message["content"] for message in marked if message["role"] != "user" for part in found):
-        raise GeoClickError(f"{where} has an image outside a user's turn; move it to the question.")
-    return marked, images
-
-
-def _list(images: Json, where: str) -> list[Json]:
-    if images is None:
-        return []
-    if not isinstance(images, list):
-        raise GeoClickError(f"{where} needs a list of paths in 'images', not {quoted(images)}.")
-    return images
-
-
-def _image(image: Json, root: Path, where: str) -> str:
-    """The absolute path of an image; `datasets` stores one as a struct of `path` and `bytes`."""
-    if isinstance(image, dict) and image.get("bytes") is None:
-        image = image.get("path")
-    if not isinstance(image, str) or not image:
-        raise GeoClickError(f"{where} has an image that is no path; save the images as files and name them.")
-    try:
-        path = files.inside(root, image)
-        exists = path.is_file()
-    except (OSError, RuntimeError, ValueError) as error:
-        # A null character, a name that is too long, a loop of links.
-        raise GeoClickError(f"{where} has an image whose path is no file name; fix it.") from error
-    if not exists:
-        raise GeoClickError(f"{where} names the image {image}, but {path} does not exist; fix --chat-root.")
-    return str(path)
-
-
-def _message(message: Json, where: str) -> Message:
-    """One message with its parts; text with tags is not divided yet."""
-    if not isinstance(message, dict) or "role" not in message or "content" not in message:
-        raise GeoClickError(f"{where} has a message without 'role' or 'content'.")
-    role, content = message["role"], message["content"]
-    if role not in ROLES:
-        raise GeoClickError(f"{where} has the role {quoted(role)}; known roles: {', '.join(ROLES)}.")
-    if isinstance(content, str):
-        return {"role": role, "content": _checked(content, where)}
-    if not isinstance(content, list):
-        raise GeoClickError(f"{where} has a content that is neither text nor a list of parts.")
-    return {"role": role, "content": [_part(part, where) for part in content]}
-
-
-def _part(part: Json, where: str) -> Part:
-    values = part if isinstance(part, dict) else {}
-    kind, text = values.get("type"), values.get("text")
-    if kind == "text" and isinstance(text, str):
-        return {"type": "text", "text": _checked(text, where)}
-    if kind == "image" and not any(values.get(name) for name in ("image", "url", "path", "base64")):
-        return {"type": "image"}
-    raise GeoClickError(
-        f"{where} has the part {quoted(part)}; parts are texts and images, which are named in 'images'."
-    )
-
-
-def _checked(text: str, where: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise GeoClickError(f"{where} has text that is no valid Unicode; fix it.") from error
-    return text
-
-
-def _placed(chat: Sequence[Message], images: int) -> Chat:
-    """The messages with all contents as parts: tags become images, or all images come before the first text."""
-    plain = [m["content"] for m in chat if isinstance(m["content"], str) and m["role"] == "user"]
-    tagged = bool(images) and any(TAG in text for text in plain)
-    listed = any(
-        part["type"] == "image" for m in chat if isinstance(m["content"], list) for part in m["content"]
-    )
-    ahead = 0 if tagged or listed else images
-    result: Chat = []
-    for message in chat:
-        content = message["content"]
-        if isinstance(content, str):
-            divided = tagged and message["role"] == "user"
-            content = _divided(content) if divided else [{"type": "text", "text": content}]
-        if ahead and message["role"] == "user":
-            content, ahead = [*[{"type": "image"}] * ahead, *content], 0
-        result.append({"role": message["role"], "content": content})
-    return result
-
-
-def _divided(text: str) -> list[Part]:
-    """A text with tags as parts."""
-    parts: Iterable[str] = text.split(TAG)
-    result: list[Part] = []
-    for number, part in enumerate(parts):
-        if number:
-            result.append({"type": "image"})
-        if part:
-            result.append({"type": "text", "text": part})
-    return result
+def _why_left_out(chat: Chat, control: Sequence[str]) -> str:
+    """Why a chat is not trained on; empty if it is."""
+    answer = "".join(part["text"] for part in chat[-1]["content"])
+    if chat[-1]["role"] != "assistant" or not answer.strip():
+        return "no answer at the end"
+    return "a control token in the answer" if any(token in answer for token in control) else ""

@@ -1,6 +1,6 @@
 """Rows to a padded batch: what TRL's vision collator makes, without its chat templates and repeated image work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import torch
@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from geoclick.train.augmentation.image_views import ShownImage, shown_images
 from geoclick.train.data.batches import Batch
-from geoclick.train.data.rows import TrainingRow
+from geoclick.train.data.training_row import TrainingRow
 from geoclick.train.data.vision_features import VisionFeatures, encoder_outputs
 from geoclick.vlms.encoding import process_images
 from geoclick.vlms.processor import Processor
@@ -28,7 +28,7 @@ class ClickCollator:
     """
 
     def __init__(
-        self, processor: Processor, features: dict[str, VisionFeatures] | None = None, *, multiple: int = 1
+        self, processor: Processor, features: Mapping[str, VisionFeatures] | None = None, *, multiple: int = 1
     ) -> None:
         self.processor = processor
         self.multiple = multiple

@@ -4,12 +4,12 @@ import random
 from collections.abc import Sequence
 
 import torch
-from datasets import Dataset as Rows
 from torch.utils.data import Dataset
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.train.data.mixture import Mixture
-from geoclick.train.data.rows import TrainingRow
+from geoclick.train.data.training_row import TrainingRow
 
 
 class LengthGroups(Dataset[TrainingRow]):
@@ -25,7 +25,7 @@ class LengthGroups(Dataset[TrainingRow]):
 
     def __init__(
         self,
-        rows: Rows,
+        rows: LazyRows,
         lengths: Sequence[int],
         *,
         seed: int,
@@ -45,8 +45,11 @@ class LengthGroups(Dataset[TrainingRow]):
 
     def __getitem__(self, index: int) -> TrainingRow:
         """A row."""
-        row: TrainingRow = self.rows[index]
-        return row
+        return self.rows[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[TrainingRow]:
+        """The rows of a batch."""
+        return self.rows.__getitems__(indices)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate before each epoch, also in a resumed run."""

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from datasets import Dataset as Rows
 from torch.utils.data import Dataset
 
 from geoclick.errors import GeoClickError
-from geoclick.train.data.rows import TrainingRow
+from geoclick.train.data.lazy_rows import LazyRows
+from geoclick.train.data.training_row import TrainingRow
 
 STOPPING = ("first", "all")
 """When an epoch ends: once all rows of the first source, or of all sources, have been used."""
@@ -84,7 +84,7 @@ class MixedDataset(Dataset[TrainingRow]):
         mixture: which of them make an epoch.
     """
 
-    def __init__(self, rows: Rows, mixture: Mixture) -> None:
+    def __init__(self, rows: LazyRows, mixture: Mixture) -> None:
         self.rows = rows
         self.mixture = mixture
         self.epoch = 0
@@ -95,8 +95,11 @@ class MixedDataset(Dataset[TrainingRow]):
 
     def __getitem__(self, key: Key) -> TrainingRow:
         """A row by its key."""
-        row: TrainingRow = self.rows[key[1]]
-        return row
+        return self.rows[key[1]]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[TrainingRow]:
+        """The rows of a batch by their keys."""
+        return self.rows.__getitems__([index for _, index in keys])
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate before each epoch, also in a resumed run."""

@@ -1,69 +1,164 @@
-"""Click store to training rows: tokens of a prompt and its answer, and the path of an image."""
+"""The training rows of a click store: tokens of a prompt and its answer, and the path of an image."""
 
-from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator
-from itertools import islice
+from collections.abc import Container, Hashable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING
 
-from datasets import Dataset
+import numpy as np
 
-from geoclick import chat_rows, store
+from geoclick import chat_rows, mask_overlay
 from geoclick.chat_rows import ChatRow, ImagePaths
+from geoclick.codec import Frame
 from geoclick.errors import GeoClickError
-from geoclick.train.augmentation.image_views import ImageView
-from geoclick.train.data import task_weights
-from geoclick.vlms import encoding
-from geoclick.vlms.loading import Vlm
+from geoclick.train.data import task_weights, token_lengths
+from geoclick.train.data.lazy_rows import LazyRows
+from geoclick.train.data.row_file import StoreFile
+from geoclick.train.data.row_index import Limits, RowIndex, open_index
+from geoclick.train.data.training_row import RawRow, TrainingRow
+from geoclick.vlms import encoding, given
+from geoclick.vlms.loading import Vlm, resized_size
+from geoclick.vlms.processor import Processor
 
-BLOCK = 1024
-"""Rows that are encoded together."""
-
-
-class TrainingRow(TypedDict):
-    """What the collators take.
-
-    Attributes:
-        images: the paths of the images in the order of their image tokens; there may be none.
-        size: height and width of the first image in pixels, then those of the next one.
-        prompt_ids: tokens of the prompt, one image token for each image.
-        completion_ids: tokens of the answer.
-        view: what an augmented row shows of the image.
-        source: number of its source, in a run with several.
-        kind: of its answer, see `geoclick.train.data.task_weights`; other rows than clicks have none.
-    """
-
-    images: list[str]
-    size: list[int]
-    prompt_ids: list[int]
-    completion_ids: list[int]
-    view: NotRequired[ImageView]
-    kind: NotRequired[str]
-    source: NotRequired[int]
+if TYPE_CHECKING:
+    from geoclick.train.augmentation.augment import Augmentation
 
 
-class RawRow(TrainingRow):
-    """A training row with what `geoclick.train.augmentation.augment` needs.
+@dataclass(frozen=True)
+class Rendering:
+    """How rows of a click store become tokens.
 
     Attributes:
-        sample_id: of the sample.
-        task: of the sample.
-        image: as the store names it.
-        query: the user's text.
-        mask: the counts of the target's RLE.
-        clicks: [x, y, 1 or 0] of each click of the answer, in pixels.
-        parts: number of clicks of each part.
-        answer_format: of the row's source.
+        processor: the VLM's.
+        family: of the VLM.
+        answer_format: `json` or `compact`.
+        limits: of the answers.
+        raw: give what augmentation needs in place of tokens, which differ in every epoch.
     """
 
-    sample_id: str
-    task: str
-    image: str
-    query: str
-    mask: str
-    clicks: list[list[float]]
-    parts: list[int]
+    processor: Processor
+    family: str
     answer_format: str
+    limits: Limits
+    raw: bool
+
+    def __call__(self, ones: Sequence[ChatRow], paths: Sequence[str]) -> list[TrainingRow]:
+        """The training rows of some rows, each with the path of its image."""
+        if self.raw:
+            return [self._raw(one, path) for one, path in zip(ones, paths, strict=True)]
+        examples = given.encode_rows(self.processor, ones, [self._frame(one.size) for one in ones])
+        return [
+            {
+                "images": [mask_overlay.reference(path, one.row.shown)],
+                "size": list(one.size),
+                "prompt_ids": example.prompt_ids,
+                "completion_ids": example.completion_ids,
+                "kind": task_weights.kind_of(one.parts),
+            }
+            for one, path, example in zip(ones, paths, examples, strict=True)
+        ]
+
+    def _frame(self, size: tuple[int, int]) -> Frame:
+        return Frame(self.family, self.answer_format, size, resized_size(self.processor, size))
+
+    def _raw(self, one: ChatRow, path: str) -> RawRow:
+        return {
+            "images": [mask_overlay.reference(path, one.row.shown)],
+            "size": list(one.size),
+            "prompt_ids": [],
+            "completion_ids": [],
+            "kind": task_weights.kind_of(one.parts),
+            "sample_id": one.row.sample_id,
+            "task": one.row.task,
+            "image": one.row.image,
+            "query": one.row.query,
+            "mask": one.row.mask["counts"],
+            "clicks": [list(map(float, click)) for click in one.clicks],
+            "parts": [len(part) for part in one.parts],
+            "given": one.given,
+            "answer_format": self.answer_format,
+        }
+
+
+class ClickRows(LazyRows):
+    """The rows of a click store that are trained on.
+
+    Args:
+        store: the click store.
+        index: its usable rows.
+        chosen: places in the index of the rows that are trained on, int64 [N].
+        paths: absolute path of each image of the store; empty for images without a chosen row.
+        render: makes training rows.
+    """
+
+    def __init__(
+        self,
+        store: StoreFile,
+        index: RowIndex,
+        chosen: np.ndarray,
+        paths: Sequence[str],
+        render: Rendering,
+    ) -> None:
+        self.store, self.index, self.chosen = store, index, chosen
+        self.paths, self.render = paths, render
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.chosen)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[TrainingRow]:
+        """Some rows."""
+        limits = self.render.limits
+        places = self.chosen[np.asarray(indices, np.int64)]
+        stored = [self.store[number] for number in self.index.rows[places].tolist()]
+        ones = [
+            ChatRow(row, chat_rows.answer_parts(row, limits.max_clicks, limits.answer_end)) for row in stored
+        ]
+        return self.render(ones, [self.paths[image] for image in self.index.image[places].tolist()])
+
+    def images(self, index: int) -> tuple[list[str], list[int]]:
+        """The image of a row."""
+        place = self.chosen[index]
+        return [self.paths[self.index.image[place]]], self.index.sizes[place].tolist()
+
+    def image_sizes(self) -> dict[str, tuple[int, int]]:
+        """The (height, width) of each image by its path."""
+        sizes = map(tuple, self.index.sizes[self.chosen].tolist())
+        return {
+            self.paths[image]: size
+            for image, size in zip(self.index.image[self.chosen].tolist(), sizes, strict=True)
+        }
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether some rows have no image."""
+        return False
+
+    @property
+    def draws_masks(self) -> bool:
+        """Whether masks are drawn on the images of some rows."""
+        return self.store.file.has_values("shown")
+
+    def groups(self) -> list[Hashable]:
+        """The image of each row."""
+        shared = [(path,) for path in self.paths]
+        return [shared[image] for image in self.index.image[self.chosen].tolist()]
+
+    def text_lengths(self, augmentation: "Augmentation | None" = None) -> np.ndarray:
+        """Tokens of prompt and answer of each row, int32 [N, 2]; those of all usable rows are cached."""
+        # As if no row were held out, so that the evaluation of a run does not change what is cached.
+        every = ClickRows(self.store, self.index, np.arange(len(self.index.rows)), self.paths, self.render)
+        if augmentation is None and self.render.raw:
+            every.render = replace(self.render, raw=False)
+        source = [self.index.key, self.render.answer_format, self.render.family]
+        lengths = token_lengths.cached(every, self.render.processor, source, augmentation)
+        return lengths if len(self.chosen) == len(lengths) else lengths[self.chosen]
+
+    def visual_lengths(self, processor: Processor) -> np.ndarray:
+        """Tokens that the image of each row adds to its placeholder, int64 [N]."""
+        sizes, which = np.unique(self.index.sizes[self.chosen], axis=0, return_inverse=True)
+        tokens = [encoding.visual_tokens(processor, (height, width)) for height, width in sizes.tolist()]
+        return np.array(tokens, np.int64)[which.reshape(-1)] - 1
 
 
 def build(
@@ -77,10 +172,10 @@ def build(
     answer_end: str = "best",
     held_out: Container[str] = (),
     raw: bool = False,
-) -> tuple[Dataset, dict[str, int]]:
+) -> tuple[ClickRows, dict[str, int]]:
     """The training rows of a click store.
 
-    Chats are encoded here, once; images stay on disk until the collator opens them.
+    Rows are rendered when they are read, and images stay on disk until the collator opens them.
 
     Args:
         clicks: folder of the click store.
@@ -91,56 +186,25 @@ def build(
         min_iou: smallest IoU of the mask after those clicks; rows without a target are always used.
         answer_end: see `chat_rows.answer_parts`.
         held_out: images, as the store names them, whose rows are left out.
-        raw: add the columns that augmentation needs.
+        raw: give rows what augmentation needs, in place of tokens.
 
     Returns:
-        A dataset with the columns of `TrainingRow`, or those of `RawRow`, and the number of rows left out by reason.
+        The rows, as `TrainingRow` or `RawRow`, and the number of rows left out by reason.
 
     Raises:
         GeoClickError: no or a broken store, a missing image, or no row left.
     """
-    left_out: Counter[str] = Counter()
-    stored = _without(held_out, store.read(clicks), left_out)
-    usable = chat_rows.usable(
-        stored, max_clicks=max_clicks, min_iou=min_iou, left_out=left_out, answer_end=answer_end
-    )
-    paths = ImagePaths(root)
-    columns: dict[str, list[object]] = defaultdict(list)
-    while block := list(islice(usable, BLOCK)):
-        images = [paths[one.row.image] for one in block]
-        chats = [
-            chat_rows.chat(one.row.query, one.parts, vlm.frame(one.size, answer_format)) for one in block
-        ]
-        examples = encoding.encode_examples(vlm.processor, chats)
-        for one, path, example in zip(block, images, examples, strict=True):
-            values = {"images": [path], "size": list(one.size), **example._asdict()}
-            values["kind"] = task_weights.kind_of(one.parts)
-            if raw:
-                values |= _raw_values(one) | {"answer_format": answer_format}
-            for name, value in values.items():
-                columns[name].append(value)
-    if not columns:
+    store = StoreFile(clicks)
+    limits = Limits(max_clicks, min_iou, answer_end)
+    index = open_index(store, limits)
+    is_out = np.array([name in held_out for name in index.names], bool)
+    chosen = np.flatnonzero(~is_out[index.image])
+    if not len(chosen):
         raise GeoClickError(
             f"{clicks} has no row to train on; lower min_iou or evaluate_samples, or make the store again."
         )
-    return Dataset.from_dict(columns), dict(left_out)
-
-
-def _without(
-    held_out: Container[str], rows: Iterable[store.Row], left_out: Counter[str]
-) -> Iterator[store.Row]:
-    """The rows on other images; the held-out ones are counted."""
-    for row in rows:
-        if row.image in held_out:
-            left_out["held out"] += 1
-        else:
-            yield row
-
-
-def _raw_values(one: ChatRow) -> dict[str, object]:
-    names = ("sample_id", "task", "image", "query")
-    return {name: getattr(one.row, name) for name in names} | {
-        "mask": one.row.mask["counts"],
-        "clicks": [list(map(float, click)) for click in one.clicks],
-        "parts": [len(part) for part in one.parts],
-    }
+    existing, paths = ImagePaths(root), [""] * len(index.names)
+    for image in np.unique(index.image[chosen]).tolist():
+        paths[image] = existing[index.names[image]]
+    render = Rendering(vlm.processor, vlm.family, answer_format, limits, raw)
+    return ClickRows(store, index, chosen, paths, render), index.left_out(is_out)

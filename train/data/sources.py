@@ -7,14 +7,13 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import Dataset, Value, concatenate_datasets
-
 from geoclick import files, store
 from geoclick.train.data import chats
 from geoclick.train.data import rows as rows_module
 from geoclick.train.data.batches import Batch, Collator
+from geoclick.train.data.lazy_rows import JoinedRows, LazyRows
 from geoclick.train.data.mixture import Mixture
-from geoclick.train.data.rows import TrainingRow
+from geoclick.train.data.training_row import TrainingRow
 from geoclick.train.options.mixture import FIRST, Source
 from geoclick.train.options.sft import SftOptions
 from geoclick.vlms.loading import Vlm
@@ -31,7 +30,7 @@ class SourceRows:
 
     Attributes:
         source: where they are from.
-        rows: their indices in the dataset of all rows.
+        rows: their indices among the rows of all sources.
         left_out: number of rows left out, by reason.
         without_loss: answers of chats that are not the last, which have no loss.
     """
@@ -80,7 +79,7 @@ class SourceCollator:
 
 def build(
     options: SftOptions, sources: Sequence[Source], vlm: Vlm, held_out: Container[str]
-) -> tuple[Dataset, list[SourceRows]]:
+) -> tuple[LazyRows, list[SourceRows]]:
     """The rows of all sources, one source after another; with several sources, `source` is the number of each row's.
 
     Args:
@@ -92,23 +91,21 @@ def build(
     Raises:
         GeoClickError: as in `rows.build` and `chats.build`.
     """
-    made: list[Dataset] = []
+    made: list[LazyRows] = []
     parts: list[SourceRows] = []
     start = 0
-    for number, source in enumerate(sources):
-        dataset, left_out = build_one(options, source, vlm, held_out)
+    for source in sources:
+        rows, left_out = build_one(options, source, vlm, held_out)
         without_loss = left_out.pop(chats.NO_LOSS, 0)
-        parts.append(SourceRows(source, range(start, start + len(dataset)), left_out, without_loss))
-        start += len(dataset)
-        if len(sources) > 1:
-            dataset = dataset.add_column("source", [number] * len(dataset), feature=Value("int64"))
-        made.append(dataset)
-    return (concatenate_datasets(made) if len(made) > 1 else made[0]), parts
+        parts.append(SourceRows(source, range(start, start + len(rows)), left_out, without_loss))
+        start += len(rows)
+        made.append(rows)
+    return (JoinedRows(made) if len(made) > 1 else made[0]), parts
 
 
 def build_one(
     options: SftOptions, source: Source, vlm: Vlm, held_out: Container[str]
-) -> tuple[Dataset, dict[str, int]]:
+) -> tuple[LazyRows, dict[str, int]]:
     """The rows of one source, and the number of those left out by reason."""
     if source.is_chats:
         return chats.build(Path(source.path), Path(source.root), vlm, held_out=held_out)

@@ -4,16 +4,15 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from datasets import Dataset
-
 from geoclick.train.augmentation.augment import Augmentation
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset
+from geoclick.train.data import cached_features, vision_pass
 from geoclick.train.data import sources as sources_module
-from geoclick.train.data import vision_features, vision_pass
+from geoclick.train.data.cached_features import CachedFeatures
+from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.train.data.length_groups import LengthGroups
 from geoclick.train.data.mixture import MixedDataset, Mixture
 from geoclick.train.data.sources import SourceRows
-from geoclick.train.data.vision_features import VisionFeatures
 from geoclick.train.loop import checks
 from geoclick.train.options.mixture import sources_of
 from geoclick.train.options.sft import SftOptions
@@ -41,10 +40,10 @@ class TrainingData:
         mixture: the rows of an epoch, or None if it has all.
     """
 
-    rows: Dataset
+    rows: LazyRows
     left_out: dict[str, int]
     augmentation: Augmentation | None
-    features: dict[str, VisionFeatures] | None
+    features: CachedFeatures | None
     packed: PackedDataset | None
     grouped: LengthGroups | None = None
     sources: Sequence[SourceRows] = ()
@@ -52,7 +51,7 @@ class TrainingData:
 
     @property
     def train_on(self) -> PackedDataset | AugmentedDataset | LengthGroups | MixedDataset | None:
-        """The dataset that replaces the rows during training, or None."""
+        """The dataset that defines the order of the rows, or None."""
         if self.packed is None and self.augmentation is not None:
             return AugmentedDataset(self.rows, self.augmentation, self.mixture)
         if self.mixture is not None:
@@ -60,7 +59,7 @@ class TrainingData:
         return self.packed or self.grouped
 
     @property
-    def click_rows(self) -> Dataset:
+    def click_rows(self) -> LazyRows:
         """The rows of the click stores."""
         return self.rows.select(range(sum(len(s.rows) for s in self.sources if not s.source.is_chats)))
 
@@ -78,17 +77,17 @@ def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Con
         GeoClickError: no row is left or fits a pack, or an image is missing; for a dry run, also a broken image.
     """
     rows, parts = sources_module.build(options, sources_of(options, options.answer_format), vlm, held_out)
-    sizes, has_texts = sizes_of(rows)
+    sizes = rows.image_sizes()
     if options.dry_run:
         checks.check_images(sizes)
     seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
     mixture = sources_module.mixture_of(options, parts, seed)
     augmentation = make_augmentation(options, vlm, seed) if options.augments else None
-    features = cached_features(options, vlm, sizes, arguments)
+    features = make_features(options, vlm, sizes, arguments, differ=rows.draws_masks)
     packed = grouped = None
     step = arguments.world_size * arguments.gradient_accumulation_steps
     if arguments.train_sampling_strategy == "group_by_length":
-        lengths = packed_dataset.token_lengths(rows, vlm.processor)
+        lengths = rows.token_lengths(vlm.processor)
         per_step = step * arguments.per_device_train_batch_size
         grouped = LengthGroups(rows, lengths, seed=seed, per_step=per_step, mixture=mixture)
     if options.packing_tokens:
@@ -104,20 +103,10 @@ def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Con
         )
         parts = sources_module.without_long(parts, packed.plan.lengths, options.packing_tokens)
         mixture = packed.mixture
-    if has_texts and features is None:
+    if rows.has_texts and features is None:
         vision_pass.prepare(vlm.model, vlm.processor)
     left_out = sources_module.left_out(parts)
     return TrainingData(rows, left_out, augmentation, features, packed, grouped, parts, mixture)
-
-
-def sizes_of(rows: Dataset) -> tuple[dict[str, tuple[int, int]], bool]:
-    """The (height, width) of each image by its path, and whether some rows have no image."""
-    sizes: dict[str, tuple[int, int]] = {}
-    has_texts = False
-    for paths, sides in zip(rows["images"], rows["size"], strict=True):
-        has_texts |= not paths
-        sizes.update(zip(paths, zip(sides[::2], sides[1::2], strict=True), strict=True))
-    return sizes, has_texts
 
 
 def make_augmentation(options: SftOptions, vlm: Vlm, seed: int) -> Augmentation:
@@ -132,20 +121,30 @@ def make_augmentation(options: SftOptions, vlm: Vlm, seed: int) -> Augmentation:
     )
 
 
-def cached_features(
-    options: SftOptions, vlm: Vlm, sizes: dict[str, tuple[int, int]], arguments: "SFTConfig"
-) -> dict[str, VisionFeatures] | None:
-    """Features of the frozen vision tower by image, if they are constant and fit in memory; else None.
+def make_features(
+    options: SftOptions, vlm: Vlm, sizes: dict[str, tuple[int, int]], arguments: "SFTConfig", *, differ: bool
+) -> CachedFeatures | None:
+    """Features of the frozen vision tower by image, if they are constant and within the limit; else None.
 
     The model is moved to the run's device, unless it is partitioned over devices.
+
+    Args:
+        options: of the run.
+        vlm: the base model.
+        sizes: the (height, width) of each image.
+        arguments: TRL's config of the run.
+        differ: whether masks are drawn on images, which then have other features in every row.
     """
     if partitioned(arguments):
         return None
     vlm.model.to(arguments.device)
-    return vision_features.compute(
+    cached = options.constant_features and not options.estimates
+    if cached and differ and arguments.process_index == 0:
+        print("masks are drawn on images, so that features of the vision tower are not cached")
+    return cached_features.compute(
         vlm,
         sizes,
         device=arguments.device,
         autocast=autocast(arguments),
-        limit=options.feature_memory_gb * 2**30 if options.constant_features and not options.estimates else 0,
+        limit=options.feature_memory_gb * 2**30 if cached and not differ else 0,
     )

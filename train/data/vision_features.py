@@ -1,7 +1,7 @@
-"""Features of the frozen vision tower, computed once per image instead of once per row and epoch.
+"""Features of the frozen vision tower: what it makes of an image, and as inputs of the language model.
 
-With LoRA in the language model only, the tower's output for an image never changes in a run. If the features of all
-images fit in memory, no step needs the image files, the processor or the tower.
+With LoRA in the language model only, the tower's output for an image never changes in a run. If those of all images are
+cached (cached_features.py), no step needs the image files, the processor or the tower.
 """
 
 from collections.abc import Iterable
@@ -14,14 +14,11 @@ from transformers.modeling_outputs import ModelOutput
 
 from geoclick.geo import reading
 from geoclick.geo.reading import PixelOptions
-from geoclick.progress_bar import track
 from geoclick.vlms import encoding
-from geoclick.vlms.loading import Vlm, resized_size
+from geoclick.vlms.loading import Vlm
 
 Precision = AbstractContextManager[object]
 """What the model computes in: a `torch.autocast`."""
-
-BATCH = 16
 
 
 class ImageInputs(NamedTuple):
@@ -89,50 +86,6 @@ def _pinned(value: Tensors) -> Tensors:
     return [_pinned(item) for item in value] if isinstance(value, list) else value.pin_memory()
 
 
-def compute(
-    vlm: Vlm,
-    sizes: dict[str, tuple[int, int]],
-    *,
-    device: torch.device,
-    autocast: Precision,
-    limit: float,
-    pixels: PixelOptions = reading.DEFAULT,
-) -> dict[str, VisionFeatures] | None:
-    """The features of every image, on the CPU, or None if they would take more memory than `limit`.
-
-    Args:
-        vlm: its complete model must be on `device`.
-        sizes: path of an image to its (height, width) in pixels.
-        device: where to compute.
-        autocast: the precision that training computes in.
-        limit: bytes; the need is estimated from the first batch and the sizes of all images.
-        pixels: how the images are read.
-
-    Raises:
-        GeoClickError: an image is missing, truncated or of another size.
-    """
-    if limit <= 0:
-        return None
-    paths = sorted(sizes)
-    features = of_images(
-        vlm, {path: sizes[path] for path in paths[:BATCH]}, device=device, autocast=autocast, pixels=pixels
-    )
-    areas = {path: _area(vlm, sizes[path]) for path in paths}
-    per_pixel = sum(f.nbytes for f in features.values()) / sum(areas[path] for path in features)
-    if per_pixel * sum(areas.values()) > limit:
-        return None
-    rest = range(BATCH, len(paths), BATCH)
-    for start in track(rest, "Vision features", transient=True, shown=len(rest) >= 8):
-        some = {path: sizes[path] for path in paths[start : start + BATCH]}
-        features |= of_images(vlm, some, device=device, autocast=autocast, pixels=pixels)
-    return features
-
-
-def _area(vlm: Vlm, size: tuple[int, int]) -> int:
-    height, width = resized_size(vlm.processor, size)
-    return height * width
-
-
 def of_images(
     vlm: Vlm,
     sizes: dict[str, tuple[int, int]],
@@ -141,14 +94,25 @@ def of_images(
     autocast: Precision,
     pixels: PixelOptions = reading.DEFAULT,
 ) -> dict[str, VisionFeatures]:
-    """The features of some images, computed in one batch; arguments and errors as in `compute`."""
+    """The features of some images, on the CPU, computed in one batch.
+
+    Args:
+        vlm: its complete model must be on `device`.
+        sizes: path of an image to its (height, width) in pixels.
+        device: where to compute.
+        autocast: the precision that training computes in.
+        pixels: how the images are read.
+
+    Raises:
+        GeoClickError: an image is missing, truncated or of another size.
+    """
     return of_inputs(vlm, image_inputs(vlm, sizes, pixels), device=device, autocast=autocast)
 
 
 def image_inputs(
     vlm: Vlm, sizes: dict[str, tuple[int, int]], pixels: PixelOptions = reading.DEFAULT
 ) -> dict[str, ImageInputs]:
-    """The vision tower's inputs for some images; arguments and errors as in `compute`."""
+    """The vision tower's inputs for some images; arguments and errors as in `of_images`."""
     images = [reading.read_image(path, size=size, pixels=pixels).copy() for path, size in sizes.items()]
     inputs = encoding.process_images(vlm.processor, images)
     grids = inputs["image_grid_thw"]
@@ -163,7 +127,7 @@ def of_inputs(
     device: torch.device,
     autocast: Precision,
 ) -> dict[str, VisionFeatures]:
-    """The features of images, given the vision tower's inputs by path; arguments as in `compute`."""
+    """The features of images, given the vision tower's inputs by path; arguments as in `of_images`."""
     pixel_values = torch.cat([one.pixel_values for one in inputs.values()])
     grids = torch.stack([one.grid for one in inputs.values()])
     with torch.no_grad(), autocast:

@@ -2,16 +2,19 @@
 
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from geoclick import chat_rows, contradictions, store
+import numpy as np
+
+from geoclick import contradictions, store
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo import reading
 from geoclick.geo.reading import RecordedRule
 from geoclick.jobs import processes
+from geoclick.train.data.row_file import StoreFile
+from geoclick.train.data.row_index import Limits, open_index
 from geoclick.train.options.mixture import Source
 
 DECODED = 32
@@ -97,20 +100,17 @@ def check_contradictions(
     Raises:
         GeoClickError: there are too many, or a store is missing or broken.
     """
-    rows = contradictions.QuestionTargets()
+    limits = Limits(max_clicks, min_iou, answer_end)
+    questions, targets = [], []
     # A store that is there in two formats has each question once.
     for path, root in dict.fromkeys((s.path, s.root) for s in sources if not s.is_chats):
+        index = open_index(StoreFile(path), limits)
         folder = str(Path(root).resolve())
-        usable = chat_rows.usable(
-            store.read(path),
-            max_clicks=max_clicks,
-            min_iou=min_iou,
-            left_out=Counter(),
-            answer_end=answer_end,
-        )
-        for one in usable:
-            rows.add(f"{folder}/{one.row.image}", one.row.query, one.row.mask)
-    result = rows.count()
+        images = np.array([contradictions.fingerprint(f"{folder}/{name}") for name in index.names], np.int64)
+        # The sum of two hashes is a hash, whatever overflows.
+        questions.append(images[index.image] + index.queries)
+        targets.append(index.targets)
+    result = contradictions.count(np.concatenate(questions), np.concatenate(targets))
     contradictions.check(result, allowed=allowed)
     if result.contradicting and processes.is_first():
         print(f"warning: {result}")

@@ -28,7 +28,7 @@ from geoclick.train.data import sources
 from geoclick.train.data.training_data import TrainingData
 from geoclick.train.loop import checks, dry_run_estimate
 from geoclick.train.loop.dry_run_estimate import Counts, clock, giga
-from geoclick.train.packing.packed_dataset import PackedDataset, token_lengths
+from geoclick.train.packing.packed_dataset import PackedDataset
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -184,8 +184,7 @@ def report(
     Raises:
         GeoClickError: an image is broken, or the disk of the output folder is too full.
     """
-    longest = map(data.augmentation.longest, data.rows) if data.augmentation else data.rows
-    lengths = token_lengths(longest, trainer.processing_class)
+    lengths = data.rows.token_lengths(trainer.processing_class, data.augmentation)
     weights = sum(trainable.values())
     _, epoch_steps, _, _, step_size, _, steps = trainer.set_initial_training_values(
         arguments, trainer.get_train_dataloader()

@@ -78,7 +78,7 @@ def lines(
         f"(assumed), {clock(step * counts.steps)} for all steps",
     }
     if monitor is not None:
-        answer = max(len(ids) for ids in data.rows["completion_ids"])
+        answer = int(data.rows.text_lengths()[:, 1].max())
         batches = -(-len(monitor.samples) // (monitor.batch_size * arguments.world_size))
         each = batches * estimates.answer_seconds(shapes, work, card, tokens=answer)
         cache = estimates.cache_bytes(shapes, tokens=monitor.batch_size * max(lengths))
@@ -111,7 +111,7 @@ def work_of(
         most = rows * max(lengths)
     accumulated = arguments.gradient_accumulation_steps
     per_step = accumulated / len(batches)
-    shown = data.rows["images"]
+    shown = [data.rows.images(index)[0] for index in range(len(data.rows))]
     per_batch = [[path for index in batch for path in shown[index]] for batch in batches]
     images = sum(len(set(paths) if data.packed else paths) for paths in per_batch)
     patches = patches_of_image(trainer.processing_class, data)
@@ -132,7 +132,7 @@ def work_of(
 
 def patches_of_image(processor: Processor, data: TrainingData) -> float:
     """The mean number of patches of an image of the rows."""
-    sizes = [size for sides in data.rows["size"] for size in zip(sides[::2], sides[1::2], strict=True)]
+    sizes = [size for index in range(len(data.rows)) for size in data.rows.sizes(index)]
     merged = {size: encoding.visual_tokens(processor, size) for size in set(sizes)}
     return sum(merged[size] for size in sizes) / len(sizes) * processor.image_processor.merge_size**2
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from accelerate.utils import gather_object, send_to_device
-from datasets import Dataset
 from torch import nn
 
 from geoclick.train.data.batches import Batch, Collator
+from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.train.loop.answer_loss import AnswerModel, AnswerSmoother, total_weight, weights_of
 
 LOSS = "eval_loss"
@@ -26,7 +26,7 @@ class HeldOutLoss:
         batch_size: rows of a batch.
     """
 
-    rows: Dataset
+    rows: LazyRows
     collator: Collator
     average: str
     batch_size: int
@@ -46,7 +46,7 @@ class HeldOutLoss:
         for index in range(rank * share, (rank + 1) * share):
             start = index % batches * self.batch_size
             places = range(start, min(start + self.batch_size, len(self.rows)))
-            batch = self.collator([self.rows[place] for place in places])
+            batch = self.collator(self.rows.__getitems__(places))
             loss = self._sum(model, send_to_device(batch, device))
             if index < batches:
                 sums = [sums[0] + loss, sums[1] + float(total_weight(batch, self.average))]

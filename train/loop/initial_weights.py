@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig, PeftModel, initialize_lora_eva_weights, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 
 from geoclick.errors import GeoClickError
 from geoclick.train.data.collator import ClickCollator
+from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.vlms import adapter as adapters
 from geoclick.vlms.processor import Processor
 
@@ -89,10 +89,10 @@ def restore(model: PeftModel, folder: Path, initial: Weights) -> Weights:
     return first
 
 
-def eva_batches(rows: Dataset, processor: Processor) -> list[dict[str, torch.Tensor]]:
+def eva_batches(rows: LazyRows, processor: Processor) -> list[dict[str, torch.Tensor]]:
     """Padded batches of rows from all of the data."""
     collator, step = ClickCollator(processor), max(1, len(rows) // EVA_ROWS)
-    chosen = [rows[i] for i in range(0, len(rows), step)][:EVA_ROWS]
+    chosen = rows.__getitems__(range(0, len(rows), step)[:EVA_ROWS])
     return [collator(chosen[start : start + EVA_BATCH]) for start in range(0, len(chosen), EVA_BATCH)]
 
 

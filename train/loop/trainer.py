@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from datasets import Dataset as Rows
+from datasets import Dataset
 from PIL import Image
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
@@ -25,6 +25,7 @@ from trl import SFTTrainer
 from geoclick import files
 from geoclick.errors import GeoClickError
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, EpochSampler
+from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.train.data.length_groups import LengthGroups
 from geoclick.train.data.mixture import MixedDataset
 from geoclick.train.loop import attention, checkpoints, initial_weights, lora
@@ -185,6 +186,7 @@ class ClickTrainer(AdapterSavingMixin, SourceLossMixin, AnswerLossMixin, SFTTrai
     """SFTTrainer for click answers.
 
     Args:
+        train_dataset: the rows.
         record: provenance, written next to every adapter that is saved.
         monitor: the evaluation during training, or None.
         train_on: the rows of `train_dataset` in packs, augmented, mixed or by length, to train on instead; None trains
@@ -193,12 +195,13 @@ class ClickTrainer(AdapterSavingMixin, SourceLossMixin, AnswerLossMixin, SFTTrai
         loss_average: what the loss is the mean over, `tokens` or `samples`.
     """
 
-    train_dataset: Rows | TrainOn
+    train_dataset: LazyRows | TrainOn
     control: TrainerControl
 
     def __init__(
         self,
         *args: Any,
+        train_dataset: LazyRows,
         record: AdapterRecord,
         monitor: Monitor | None = None,
         train_on: TrainOn | None = None,
@@ -206,7 +209,9 @@ class ClickTrainer(AdapterSavingMixin, SourceLossMixin, AnswerLossMixin, SFTTrai
         loss_average: str = "tokens",
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        # TRL inspects the first row of its dataset.
+        first = Dataset.from_list([{**train_dataset[0]}])
+        super().__init__(*args, train_dataset=first, **kwargs)
         self.record = record
         self.monitor = monitor
         if monitor is not None:
@@ -217,9 +222,7 @@ class ClickTrainer(AdapterSavingMixin, SourceLossMixin, AnswerLossMixin, SFTTrai
         if self.args.label_smoothing_factor:
             self.label_smoother = AnswerSmoother(self.args.label_smoothing_factor)
         self._samples = 0
-        if train_on is not None:
-            # Only now: TRL inspects the columns of its dataset.
-            self.train_dataset = train_on
+        self.train_dataset = train_dataset if train_on is None else train_on
         # Qwen-VL declares that it takes no `num_items_in_batch`, and Trainer would then average the mean losses of the
         # processes, whatever their numbers of answer tokens. TRL's loss divides by the count over all processes.
         self.model_accepts_loss_kwargs = True

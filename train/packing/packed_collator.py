@@ -1,13 +1,13 @@
 """A pack of samples as one row of tokens, each sample with its own positions, each image once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from geoclick.train.augmentation.image_views import ShownImage, shown_images
 from geoclick.train.data.batches import Batch
 from geoclick.train.data.collator import IGNORED
-from geoclick.train.data.rows import TrainingRow
+from geoclick.train.data.training_row import TrainingRow
 from geoclick.train.data.vision_features import VisionFeatures, encoder_outputs
 from geoclick.vlms.encoding import process_images
 from geoclick.vlms.processor import Processor
@@ -23,7 +23,7 @@ class PackedCollator:
         features: vision features by image path, or None to process the images of every pack.
     """
 
-    def __init__(self, processor: Processor, features: dict[str, VisionFeatures] | None = None) -> None:
+    def __init__(self, processor: Processor, features: Mapping[str, VisionFeatures] | None = None) -> None:
         self.processor = processor
         self.features = features
         self.image_token = processor.image_token_id

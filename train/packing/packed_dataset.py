@@ -1,44 +1,22 @@
-"""A dataset of packs: token lengths measured once, and other packs in every epoch."""
+"""A dataset of packs, others in every epoch."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
-from datasets import Dataset as Rows
 from torch.utils.data import Dataset
 
 from geoclick.train.augmentation.augment import Augmentation
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, Key
-from geoclick.train.augmentation.image_views import shown_images
+from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.train.data.mixture import Mixture
-from geoclick.train.data.rows import TrainingRow
+from geoclick.train.data.training_row import TrainingRow
 from geoclick.train.packing.mixed_plan import MixedPlan
 from geoclick.train.packing.plan import PackingPlan
-from geoclick.vlms import encoding
 from geoclick.vlms.processor import Processor
 
 
-def token_lengths(rows: Iterable[TrainingRow], processor: Processor) -> list[int]:
-    """Tokens of each row, visual ones included, without opening an image.
-
-    Args:
-        rows: as `geoclick.train.data.rows.build` makes them.
-        processor: the VLM's.
-    """
-    visual: dict[tuple[int, int], int] = {}
-    lengths = []
-    for row in rows:
-        sizes = [image.size for image in shown_images(row)]
-        for size in sizes:
-            if size not in visual:
-                visual[size] = encoding.visual_tokens(processor, size)
-        text = len(row["prompt_ids"]) + len(row["completion_ids"])
-        # Each image has one placeholder in the prompt.
-        lengths.append(text + sum(visual[size] for size in sizes) - len(sizes))
-    return lengths
-
-
 def build(
-    rows: Rows,
+    rows: LazyRows,
     processor: Processor,
     *,
     budget: int,
@@ -66,9 +44,8 @@ def build(
     """
     groups: Sequence[Hashable] = range(len(rows))
     if share_images:
-        groups = [tuple(paths) or index for index, paths in enumerate(rows["images"])]
-    longest = map(augmentation.longest, rows) if augmentation else rows
-    lengths = token_lengths(longest, processor)
+        groups = rows.groups()
+    lengths = rows.token_lengths(processor, augmentation)
     plan: PackingPlan | MixedPlan = PackingPlan(lengths, groups, budget, seed, per_step)
     if mixture:
         fitting = mixture.only(lambda index: lengths[index] <= budget)
@@ -77,7 +54,7 @@ def build(
 
 
 class RowsByKey(Protocol):
-    """Rows, each with a key: a `datasets.Dataset` with indices, or an `AugmentedDataset` with its keys."""
+    """Rows, each with a key: `LazyRows` with indices, or an `AugmentedDataset` with its keys."""
 
     def __getitem__(self, key: Any) -> TrainingRow:
         """One row."""
@@ -102,6 +79,8 @@ class PackedDataset(Dataset[list[TrainingRow]]):
 
     def __getitem__(self, pack: Sequence[int | Key]) -> list[TrainingRow]:
         """The rows of a pack, given by their keys."""
+        if isinstance(self.rows, LazyRows):
+            return self.rows.__getitems__(pack)
         return [self.rows[key] for key in pack]
 
     def keys(self) -> list[list[int]] | list[list[Key]]:

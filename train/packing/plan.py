@@ -5,11 +5,12 @@ budget of tokens. Packs are a pure function of lengths, seed and epoch, so that 
 """
 
 import random
-from collections.abc import Hashable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapreplace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from geoclick.errors import GeoClickError
 
@@ -87,34 +88,36 @@ class PackingPlan:
         """Packs of windows of shuffled groups, however many they are."""
         generator = random.Random(f"compose {self.seed} {epoch}")
         packs: list[list[int]] = []
-        window: list[list[int]] = []
+        window: list[Unit] = []
         tokens = 0
         for unit in self._units(generator):
-            length = sum(self.lengths[index] for index in unit)
-            if tokens + length > WINDOW * self.budget:
+            if tokens + unit.tokens > WINDOW * self.budget:
                 packs += fill_packs(window, self.lengths, self.budget)
                 window, tokens = [], 0
             window.append(unit)
-            tokens += length
+            tokens += unit.tokens
         return packs + fill_packs(window, self.lengths, self.budget)
 
-    def _units(self, generator: random.Random) -> list[list[int]]:
+    def _units(self, generator: random.Random) -> Iterator["Unit"]:
         """The samples that should share a pack: a group, or the parts of one that exceeds the budget."""
         order = [index for index, length in enumerate(self.lengths) if length <= self.budget]
         generator.shuffle(order)
-        grouped: dict[Hashable, list[int]] = {}
+        grouped: defaultdict[Hashable, list[int]] = defaultdict(list)
         for index in order:
-            grouped.setdefault(self.groups[index], []).append(index)
-        units: list[list[int]] = []
+            grouped[self.groups[index]].append(index)
         for members in grouped.values():
-            tokens = self.budget
+            unit = Unit.of(members, self.lengths)
+            if unit.tokens <= self.budget:
+                yield unit
+                continue
+            part, tokens = [], 0
             for index in members:
+                if tokens + self.lengths[index] > self.budget:
+                    yield Unit(tokens, part)
+                    part, tokens = [], 0
+                part.append(index)
                 tokens += self.lengths[index]
-                if tokens > self.budget:
-                    units.append([])
-                    tokens = self.lengths[index]
-                units[-1].append(index)
-        return units
+            yield Unit(tokens, part)
 
 
 def exactly(packs: list[list[Sample]], count: int, seed: str) -> list[list[Sample]]:
@@ -129,7 +132,24 @@ def exactly(packs: list[list[Sample]], count: int, seed: str) -> list[list[Sampl
     return packs
 
 
-def fill_packs(units: Sequence[list[int]], lengths: Sequence[int], budget: int) -> list[list[int]]:
+class Unit(NamedTuple):
+    """Samples that should share a pack.
+
+    Attributes:
+        tokens: of all of them.
+        samples: their indices.
+    """
+
+    tokens: int
+    samples: list[int]
+
+    @classmethod
+    def of(cls, samples: list[int], lengths: Sequence[int]) -> "Unit":
+        """The unit of some samples, given the tokens by sample."""
+        return cls(sum(map(lengths.__getitem__, samples)), samples)
+
+
+def fill_packs(units: Sequence[Unit], lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Units in as few packs as possible: longest first, each into the emptiest pack.
 
     All packs get about the same number of tokens and the same mix of long and short samples. Filling one pack after
@@ -140,7 +160,7 @@ def fill_packs(units: Sequence[list[int]], lengths: Sequence[int], budget: int) 
     half-empty pack.
 
     Args:
-        units: samples that should share a pack, each unit within the budget.
+        units: each within the budget.
         lengths: tokens by sample.
         budget: largest number of tokens of a pack.
 
@@ -149,30 +169,33 @@ def fill_packs(units: Sequence[list[int]], lengths: Sequence[int], budget: int) 
 
     Source: longest processing time first (Graham 1969).
     """
-    count = -(-sum(lengths[index] for unit in units for index in unit) // budget)
-    while (packs := _fill_exactly(count, units, lengths, budget)) is None:
+    # By length class, so that the shuffled order decides within a class: else every epoch has the same packs.
+    ordered = sorted(units, key=lambda unit: -(unit.tokens * CLASSES // budget))
+    count = -(-sum(unit.tokens for unit in units) // budget)
+    while (packs := _fill_exactly(count, ordered, lengths, budget)) is None:
         count += 1
     return [pack for pack in packs if pack]
 
 
 def _fill_exactly(
-    count: int, units: Sequence[list[int]], lengths: Sequence[int], budget: int
+    count: int, units: Sequence[Unit], lengths: Sequence[int], budget: int
 ) -> list[list[int]] | None:
-    """Units in exactly `count` packs, some of which may be empty; None if they do not fit."""
+    """Units, the longest first, in exactly `count` packs, some of which may be empty; None if they do not fit."""
     packs: list[list[int]] = [[] for _ in range(count)]
     filled = [(0, pack) for pack in range(count)]
-
-    def place(unit: list[int]) -> bool:
+    broken: list[int] = []
+    for tokens, samples in units:
         used, pack = filled[0]
-        used += sum(lengths[index] for index in unit)
-        if used <= budget:
-            heapreplace(filled, (used, pack))
-            packs[pack] += unit
-        return used <= budget
-
-    def longest_first(units: Sequence[list[int]]) -> list[list[int]]:
-        # By length class, so that the shuffled order decides within a class: else every epoch has the same packs.
-        return sorted(units, key=lambda unit: -(sum(lengths[index] for index in unit) * CLASSES // budget))
-
-    broken = [unit for unit in longest_first(units) if not place(unit)]
-    return packs if all(map(place, longest_first([[index] for unit in broken for index in unit]))) else None
+        if used + tokens <= budget:
+            heapreplace(filled, (used + tokens, pack))
+            packs[pack] += samples
+        else:
+            broken += samples
+    for index in sorted(broken, key=lambda index: -(lengths[index] * CLASSES // budget)):
+        used, pack = filled[0]
+        used += lengths[index]
+        if used > budget:
+            return None
+        heapreplace(filled, (used, pack))
+        packs[pack].append(index)
+    return packs

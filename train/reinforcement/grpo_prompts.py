@@ -1,6 +1,6 @@
 """The prompts of GRPO: one for each sample, as inference encodes it, with the vision features of its image."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from PIL import Image
 from geoclick import prompts
 from geoclick.datasets import Sample
 from geoclick.geo import reading
-from geoclick.train.data import vision_features
+from geoclick.train.data import cached_features, vision_features
 from geoclick.train.data.vision_features import ImageInputs, Precision, VisionFeatures
 from geoclick.vlms import encoding
 from geoclick.vlms.loading import Vlm
@@ -56,7 +56,7 @@ class GrpoPrompts:
         self._options = next((sample.pixels for sample in samples if sample.pixels), reading.DEFAULT)
         self.trains_vision = trains_vision
         self._inputs: dict[str, ImageInputs] = {}
-        self._cached = vision_features.compute(
+        self._cached = cached_features.compute(
             vlm,
             self._sizes(range(len(samples))),
             device=device,
@@ -64,8 +64,8 @@ class GrpoPrompts:
             limit=0 if trains_vision else limit,
             pixels=self._options,
         )
-        self._features: dict[str, VisionFeatures] = self._cached or {}
-        self.bytes = sum(feature.nbytes for feature in self._features.values())
+        self._features: Mapping[str, VisionFeatures] = self._cached or {}
+        self.bytes = self._cached.nbytes if self._cached else 0
 
     def _sizes(self, indices: Iterable[int]) -> dict[str, tuple[int, int]]:
         return {self._paths[i]: self.samples[i].size for i in indices}

@@ -14,7 +14,7 @@ from geoclick.train.augmentation import augment, sheet
 from geoclick.train.augmentation.augment import KINDS, Augmentation
 from geoclick.train.augmentation.image_views import ImageView
 from geoclick.train.data import rows
-from geoclick.train.packing.packed_dataset import token_lengths
+from geoclick.train.data.token_lengths import token_lengths
 from tests import tiny
 from tests.train.texts import with_texts
 

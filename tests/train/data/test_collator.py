@@ -8,7 +8,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from geoclick import images, vlms
-from geoclick.train.data import rows, vision_features
+from geoclick.train.data import cached_features, rows
 from geoclick.train.data.collator import ClickCollator
 from geoclick.train.packing.packed_collator import PackedCollator
 from tests import tiny
@@ -26,7 +26,7 @@ def case(request, tmp_path_factory):
 
 def compute(vlm, batch, limit=2**30):
     sizes = {row["images"][0]: tuple(row["size"]) for row in batch}
-    return vision_features.compute(
+    return cached_features.compute(
         vlm, sizes, device=torch.device("cpu"), autocast=nullcontext(), limit=limit
     )
 

@@ -5,7 +5,7 @@ import torch
 
 from geoclick import images, vlms
 from geoclick.geo.reading import read_image
-from geoclick.train.data import vision_features, vision_pass
+from geoclick.train.data import cached_features, vision_pass
 from geoclick.train.data.collator import ClickCollator, expand_images
 from geoclick.train.packing import packed_forward
 from geoclick.train.packing.packed_collator import PackedCollator
@@ -103,7 +103,7 @@ def test_cached_features_give_the_same_losses(case, way):
         path: tuple(one["size"][2 * i : 2 * i + 2]) for one in rows for i, path in enumerate(one["images"])
     }
     disabled = torch.autocast("cpu", enabled=False)
-    known = vision_features.compute(vlm, sizes, device=torch.device("cpu"), autocast=disabled, limit=2**30)
+    known = cached_features.compute(vlm, sizes, device=torch.device("cpu"), autocast=disabled, limit=2**30)
     with torch.no_grad():
         for some in (rows, [rows[0], rows[3]]):
             found, expected = WAYS[way](vlm, some, known), WAYS[way](vlm, some)

@@ -87,7 +87,7 @@ def test_the_longest_rows_come_first(flags, tmp_path, monkeypatch):
     seen = []
 
     def watched(self, **kwargs):
-        seen.append((list(self.train_dataset["completion_ids"]), self.args.max_steps))
+        seen.append(([row["completion_ids"] for row in self.train_dataset], self.args.max_steps))
         self.callback_handler.callbacks[-1].seconds += [1.0] * self.args.max_steps
 
     monkeypatch.setattr(ClickTrainer, "train", watched)

@@ -22,7 +22,7 @@ def case(tmp_path_factory):
 
 def build(case, processes=1, share_images=True):
     vlm, dataset = case
-    budget = 3 * max(packed_dataset.token_lengths(dataset, vlm.processor))
+    budget = 3 * max(dataset.token_lengths(vlm.processor))
     return packed_dataset.build(
         dataset, vlm.processor, budget=budget, seed=0, per_step=processes, share_images=share_images
     )
@@ -46,7 +46,7 @@ def prompts(batches):
 
 def test_lengths_are_those_of_the_tokens_without_opening_an_image(case):
     vlm, dataset = case
-    found = packed_dataset.token_lengths(dataset, vlm.processor)
+    found = dataset.token_lengths(vlm.processor)
     made = ClickCollator(vlm.processor)([dataset[i] for i in range(len(dataset))])["attention_mask"].sum(1)
     assert found == made.tolist()
     assert len(set(found)) > 3
@@ -54,7 +54,7 @@ def test_lengths_are_those_of_the_tokens_without_opening_an_image(case):
 
 def test_images_are_kept_together_only_where_asked(case):
     together, apart = build(case), build(case, share_images=False)
-    images = together.rows["images"]
+    images = [together.rows.images(index)[0] for index in range(len(together.rows))]
 
     def shared(packed):
         return sum(len(pack) - len({images[i][0] for i in pack}) for pack in packed.plan.packs(0))
@@ -79,4 +79,4 @@ def test_processes_share_each_epoch_without_loss_and_resume_where_they_stopped(c
         turns = [batch for turn in zip(*found, strict=True) for batch in turn]
         assert turns == expected
         texts = sorted(prompt for batch in turns for prompt in batch)
-        assert texts == sorted(packed.rows["prompt_ids"])
+        assert texts == sorted(row["prompt_ids"] for row in packed.rows)

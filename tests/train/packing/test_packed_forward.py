@@ -4,7 +4,7 @@ from transformers import AttentionInterface
 from transformers.integrations import sdpa_attention
 
 from geoclick import vlms
-from geoclick.train.data import rows, vision_features
+from geoclick.train.data import cached_features, rows
 from geoclick.train.data.collator import ClickCollator
 from geoclick.train.packing import packed_forward
 from geoclick.train.packing.packed_collator import PackedCollator
@@ -102,7 +102,7 @@ def test_queries_of_one_image_share_one_pass_of_the_vision_tower(case):
 def test_known_features_give_the_same_and_leave_the_tower_alone(case):
     vlm, pack = case
     expected = packed_losses(vlm, pack)
-    known = vision_features.compute(
+    known = cached_features.compute(
         vlm,
         {row["images"][0]: tuple(row["size"]) for row in pack},
         device=torch.device("cpu"),

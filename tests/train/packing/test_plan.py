@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from geoclick.errors import GeoClickError
-from geoclick.train.packing.plan import PackingPlan, fill_packs
+from geoclick.train.packing.plan import PackingPlan, Unit, fill_packs
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=80)
 
@@ -68,12 +68,12 @@ def test_packs_are_few_and_even(units):
     """At most twice as few as tokens allow, and none differs from another by more than the longest unit."""
     lengths = [length for unit in units for length in unit]
     numbers = iter(range(len(lengths)))
-    numbered = [[next(numbers) for _ in unit] for unit in units]
+    numbered = [Unit.of([next(numbers) for _ in unit], lengths) for unit in units]
     packs = fill_packs(numbered, lengths, 50)
     assert sorted(index for pack in packs for index in pack) == list(range(len(lengths)))
     fills = [sum(lengths[i] for i in pack) for pack in packs]
     assert max(fills) <= 50
-    assert max(fills) - min(fills) <= max(sum(lengths[i] for i in unit) for unit in numbered)
+    assert max(fills) - min(fills) <= max(unit.tokens for unit in numbered)
     assert len(packs) <= 2 * -(-sum(lengths) // 50) + 1
 
 
