@@ -248,7 +248,7 @@ def test_manifest(tmp_path):
     store.write_manifest(tmp_path, {"rows": 3})
     assert store.read_manifest(tmp_path) == {"schema_version": 3, "rows": 3}
     path = tmp_path / "manifest.json"
-    for broken in ("{", "[1]", json.dumps({"schema_version": 3}), "[" * 100_000):
+    for broken in ("{", "[1]", json.dumps({"schema_version": 4}), "[" * 100_000):
         path.write_text(broken)
         with pytest.raises(GeoClickError):
             store.read_manifest(tmp_path)
