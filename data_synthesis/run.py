@@ -104,12 +104,17 @@ def make_job(options: SynthOptions, load: "LoadSegmenter", student: "Student | N
     from geoclick.segmenters.clicking import Prompting
 
     if options.is_on_policy and student is None:
+        from geoclick.vlms import pixel_rules
+
         student = students.load(
             options.vlm,
             options.adapter,
             processes.device(options.device),
             pixels=(options.min_pixels, options.max_pixels),
         )
+        warning = pixel_rules.warning(student.vlm.record, options.pixels())
+        if warning and processes.is_first():
+            print(f"warning: {warning}")
     return Job(
         # Under Ray the GPUs belong to the workers.
         segmenter=load(device="cpu" if options.engine == "ray" else processes.device(options.device)),

@@ -17,7 +17,7 @@ from PIL import Image
 
 from geoclick import devices, segmenters, vlms
 from geoclick.errors import GeoClickError
-from geoclick.geo.reading import PixelOptions, from_pillow, read_image, recorded_rule
+from geoclick.geo.reading import PixelOptions, from_pillow, read_image
 from geoclick.inference import generative, result, rounds
 from geoclick.inference.backends import openai, vllm_loading
 from geoclick.inference.backends.base import Backend
@@ -30,10 +30,9 @@ from geoclick.inference.votes import Votes
 from geoclick.jobs import processes
 from geoclick.options import GenerationOptions
 from geoclick.segmenters.base import Segmenter
-from geoclick.vlms import Vlm, quantization
+from geoclick.vlms import Vlm, pixel_rules, quantization
 from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 from geoclick.vlms.loading import default_dtype
-from geoclick.vlms.merged import MergedRecord
 
 ImageSource = str | Path | Image.Image | np.ndarray
 """A file, an open PIL image, or uint8 [H, W, 3] RGB."""
@@ -232,17 +231,8 @@ def _served(options: GenerationOptions, ledger: Path | None) -> Pipeline:
 
 def warn_of_pixels(pipeline: Pipeline, pixels: PixelOptions) -> None:
     """Print one line if the adapter was trained on images that were shown by another rule than `pixels`."""
-    record = pipeline.vlm.record
-    adapter = record.adapter if isinstance(record, MergedRecord) else record
-    recorded = adapter.pixels if adapter else {}
-    trained = recorded_rule(recorded)
-    if recorded and trained != pixels:
-        bands = f"--bands {' '.join(map(str, trained.bands))}" if trained.bands else "the default bands"
-        stretch = " ".join(f"{value:g}" for value in trained.stretch) or "none"
-        print(
-            f"warning: the adapter was trained on images shown with {bands} and --stretch {stretch}; give the "
-            "same options, unless these images are shown so already."
-        )
+    if warning := pixel_rules.warning(pipeline.vlm.record, pixels):
+        print(f"warning: {warning}")
 
 
 def as_array(image: ImageSource) -> np.ndarray:
