@@ -39,6 +39,11 @@ class OnPolicyOptions:
     parts: str = option("auto", choices=("one", "components", "auto"), help="see geoclick synth")
     expert: str = option("lookahead", choices=("center", "lookahead"), help="see geoclick synth")
     own_clicks: str = option("best", choices=("best", "all", "random"), help="see geoclick synth")
+    ask: int = option(
+        1,
+        help="above 1: also train an adapter on rows that show masks, and evaluate it with so many --rounds",
+        minimum=1,
+    )
     seed: int = option(0, help="random seed (scenes, clicks, training)", minimum=0)
 
 
@@ -78,6 +83,14 @@ def commands(options: OnPolicyOptions) -> Steps:
         words = ["--adapter", learner, "--weights", *weights, "--stopping", "all", *further]
         learner = add_run(f"round-{number}", stores, *words)
         compared = add_run(f"further-{number}", stores[:1], "--adapter", compared, *further)
+    if options.ask > 1:
+        shown = str(out / "clicks" / "shown")
+        own = ["--policy", "on-policy", "--adapter", first, "--expert", options.expert, "--show-masks"]
+        steps["clicks-shown"] = [*synth, *own, "--output", shown]
+        words = ["--adapter", first, "--weights", "0.5", "0.5", "--stopping", "all", *further]
+        folder = add_run("shown", [stores[0], shown], *words)
+        rounds = ["--adapter", folder, "--rounds", str(options.ask)]
+        steps["evaluate-rounds"] = [*evaluate, *rounds, "--output", str(out / "evaluations" / "shown-rounds")]
     return steps
 
 
