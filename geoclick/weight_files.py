@@ -41,6 +41,11 @@ def read_state(path: Path, what: str, *, instead: str = "a file of weights alone
     return weights
 
 
+def first_not_finite(weights: Mapping[str, Tensor]) -> str | None:
+    """The name of the first weight that holds NaN or infinity; None if all are finite."""
+    return next((name for name, weight in weights.items() if not weight.isfinite().all()), None)
+
+
 def _read(path: Path, what: str, instead: str) -> dict[str, Tensor] | dict[str, dict[str, Tensor]] | Tensor:
     damaged = f"{path} is damaged or no PyTorch weight file; download the {what} file again."
     if path.suffix == ".safetensors":

@@ -13,6 +13,7 @@ import torch
 from geoclick import files, model_folders
 from geoclick.errors import GeoClickError, first_line
 from geoclick.segmenters.transformers_sam import Family, TransformersSam
+from geoclick.weight_files import first_not_finite
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel
@@ -106,9 +107,8 @@ def _load_model(folder: Path, family: Family) -> "PreTrainedModel":
 
     kind: type[PreTrainedModel] = getattr(transformers, family.model)
     model = model_folders.load_model(kind, folder, family.title, use_safetensors=True)
-    for key, value in model.state_dict().items():
-        if not torch.isfinite(value).all():
-            raise GeoClickError(f"The weights {key} in {folder} are not finite; download the model again.")
+    if broken := first_not_finite(model.state_dict()):
+        raise GeoClickError(f"The weights {broken} in {folder} are not finite; download the model again.")
     return model
 
 

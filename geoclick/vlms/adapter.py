@@ -280,6 +280,8 @@ def needed_weights(model: "PeftModel") -> "dict[str, torch.Tensor]":
 
 def check_names(needed: "dict[str, torch.Tensor]", given: "dict[str, torch.Tensor]", folder: Path) -> None:
     """Refuse weights that are not finite, or whose names or shapes are not those that the model needs."""
+    from geoclick.weight_files import first_not_finite  # it imports PyTorch
+
     expected, actual = (
         {name: tuple(value.shape) for name, value in weights.items()} for weights in (needed, given)
     )
@@ -291,8 +293,7 @@ def check_names(needed: "dict[str, torch.Tensor]", given: "dict[str, torch.Tenso
             f"Adapter {folder} does not match the model: {len(wrong)} weights are missing, unexpected or of "
             f"another shape, such as {first} ({kind}); use the versions in its {RECORD} or retrain."
         )
-    broken = next((name for name, value in sorted(given.items()) if not value.isfinite().all()), None)
-    if broken:
+    if broken := first_not_finite(dict(sorted(given.items()))):
         raise GeoClickError(
             f"Adapter {folder} has weights that are not finite, such as {broken}; its training diverged: train it "
             "again with a lower learning_rate, or use an earlier checkpoint."

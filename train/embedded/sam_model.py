@@ -9,6 +9,7 @@ from geoclick.segmenters.architectures import SamConfig
 from geoclick.segmenters.embedded import read_folder
 from geoclick.segmenters.sam import build
 from geoclick.segmenters.sam_library import Sam
+from geoclick.weight_files import first_not_finite
 
 POSITION_SCALE = 2.0
 """Scale of the prompt encoder's random frequencies; doubled, neighboring tokens get distinct positions."""
@@ -63,9 +64,8 @@ def read_start(folder: Path) -> Sam:
         GeoClickError: the folder is incomplete, its architecture is not ARCHITECTURE, or a weight is not finite.
     """
     sam = read_folder(folder, ARCHITECTURE)
-    for name, weight in sam.state_dict().items():
-        if not weight.isfinite().all():
-            raise GeoClickError(
-                f"The weights in {folder} are not finite ({name}); give the folder of a completed training."
-            )
+    if broken := first_not_finite(sam.state_dict()):
+        raise GeoClickError(
+            f"The weights in {folder} are not finite ({broken}); give the folder of a completed training."
+        )
     return sam.requires_grad_(True).train()

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from geoclick.errors import UsageError
+from geoclick.errors import GeoClickError, UsageError
 from geoclick.train.embedded.lessons import COLORS, KIND_INDEX
 from geoclick.train.embedded.processor import MERGE, PATCH, SIDE
+from geoclick.weight_files import first_not_finite
 
 LANGUAGE_WIDTH, VISION_WIDTH = 192, 128
 
@@ -76,6 +77,7 @@ def load_weights(model: Qwen3VLForConditionalGeneration, folder: Path, tokenizer
 
     Raises:
         UsageError: the folder holds no such model, or one of another tokenizer or architecture.
+        GeoClickError: a weight is not finite.
     """
     if not (folder / "tokenizer.json").exists() or not (folder / "model.safetensors").exists():
         raise UsageError(f"{folder} is not the folder of an embedded VLM; name the folder model of its run.")
@@ -91,6 +93,10 @@ def load_weights(model: Qwen3VLForConditionalGeneration, folder: Path, tokenizer
         raise UsageError(
             f"{folder} has another architecture than the embedded VLM; train from random weights."
         ) from error
+    if broken := first_not_finite(model.state_dict()):
+        raise GeoClickError(
+            f"The weights in {folder} are not finite ({broken}); give the folder of a completed training."
+        )
 
 
 def _merges(tokenizer: Qwen2Tokenizer) -> str:

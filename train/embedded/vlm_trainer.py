@@ -29,7 +29,7 @@ class VlmTrainer:
         tokenizer = processor.tokenizer
         special = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
         self.model = build_model(len(tokenizer), special)
-        if options.start_from:
+        if options.start_from and not (self.folder / training_state.STATE).exists():
             load_weights(self.model, Path(options.start_from), tokenizer)
         self.model.to(self.device)
         self.model.set_attn_implementation("eager")  # twice as fast with short sequences in bfloat16 on a CPU

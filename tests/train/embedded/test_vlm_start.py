@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import geoclick
 from geoclick.clicks import Click
-from geoclick.errors import UsageError
+from geoclick.errors import GeoClickError, UsageError
 from geoclick.train.embedded import processor as processors
 from geoclick.train.embedded import scene_cache, vlm, vlm_evaluation
 from geoclick.train.embedded.vlm_options import EmbeddedVlmOptions
@@ -61,6 +61,25 @@ def test_another_architecture_is_refused(processor, tmp_path):
     (other / "config.json").write_text(text.replace('"num_hidden_layers": 5', '"num_hidden_layers": 4'))
     with pytest.raises(UsageError, match="has another architecture"):
         trainer(tmp_path / "run", other, processor)
+
+
+def test_weights_that_are_not_finite_are_refused(processor, tmp_path):
+    other = shutil.copytree(PUBLISHED, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    weights["model.language_model.norm.weight"][0] = torch.nan
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(GeoClickError, match=r"not finite \(model.language_model.norm.weight\)"):
+        trainer(tmp_path / "run", other, processor)
+
+
+def test_a_resumed_run_takes_the_weights_of_its_state(processor, tmp_path):
+    first = trainer(tmp_path / "run", PUBLISHED, processor)
+    first.step = 3
+    first.save()
+    options = EmbeddedVlmOptions(output=str(tmp_path / "run"), start_from=str(tmp_path / "gone"), steps=5)
+    resumed = VlmTrainer(options, processor)
+    assert resumed.step == 3
+    torch.testing.assert_close(resumed.model.state_dict(), first.model.state_dict(), rtol=0, atol=0)
 
 
 def test_figures_of_lists(processor, tmp_path, monkeypatch):
