@@ -2,8 +2,8 @@
 
 An integer coordinate of a click is the center of a pixel: pixel x of a width W covers [x - 0.5, x + 0.5]. In text:
 
-- `qwen2_vl`, `qwen3_vl`: integers 0 to 1000 over the width or height, edge to edge: (x + 0.5) / W * 1000.
 - `qwen2_5_vl`: integer pixels 0 to W' - 1 of the resized image, center to center: (x + 0.5) / W * W' - 0.5.
+- all others: integers 0 to 1000 over the width or height, edge to edge: (x + 0.5) / W * 1000.
 
 A decoded click is a float in [0, W - 1], at most half a quantum (W / 1000 or W / W') from the encoded one.
 It is not rounded to a pixel: segmenters take floats, and rounding would only add error. If the quantum is below
@@ -27,7 +27,7 @@ from geoclick.answer_text import NO_TARGET, NOT_A_POINT, READERS, Corners, PartN
 from geoclick.clicks import Box, Click, ClickSequence
 from geoclick.errors import GeoClickError, UsageError
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 FORMATS = ("json", "compact")
 
 MAX_CLICKS = 96
@@ -83,7 +83,7 @@ class Frame:
     """How the clicks of one image are written in text: the arguments that `encode` and `decode` share.
 
     Attributes:
-        family: `qwen2_vl`, `qwen2_5_vl` or `qwen3_vl`.
+        family: one of FAMILIES.
         answer_format: `json` or `compact`.
         image_size: (height, width) of the original image.
         resized_size: (height, width) that the processor resizes it to; needed by `qwen2_5_vl` only.
@@ -124,7 +124,7 @@ def encode(
 
     Args:
         clicks: in pixels of the original image, or the clicks of each part; an empty sequence means no target.
-        family: `qwen2_vl`, `qwen2_5_vl` or `qwen3_vl`.
+        family: one of FAMILIES.
         answer_format: `json` or `compact`.
         image_size: (height, width) of the original image.
         resized_size: (height, width) that the processor resizes it to; needed by `qwen2_5_vl` only.

@@ -18,6 +18,9 @@ from geoclick.prompts import Chat
 from geoclick.vlms.loading import Vlm, resized_size
 from geoclick.vlms.processor import Processor
 
+TEMPLATE_OPTIONS = {"enable_thinking": False}
+"""Options of chat templates: answers have no thought before them. Templates without this option ignore it."""
+
 
 class Example(NamedTuple):
     """The tokens of a chat with an answer; each image is one image token.
@@ -40,16 +43,19 @@ def encode_examples(processor: Processor, chats: Sequence[Chat]) -> list[Example
     """The tokens of chats that end with an answer, which must hold no control tokens.
 
     Raises:
-        GeoClickError: the chat template renders a finished chat differently from an open one, or ends no turn.
+        GeoClickError: the chat template renders a finished chat differently from an open one, puts a thought before
+            the answer, or ends no turn.
     """
     questions = [chat[:-1] for chat in chats]
     opened = _render_prompts(processor, questions)
-    finished = processor.apply_chat_template(chats, tokenize=False)
-    if not all(text.startswith(prompt) for text, prompt in zip(finished, opened, strict=True)):
-        raise GeoClickError(
-            "The model's chat template does not continue its own generation prompt; "
-            "train an Instruct checkpoint instead of a Thinking one."
-        )
+    finished = processor.apply_chat_template(chats, tokenize=False, **TEMPLATE_OPTIONS)
+    written = ["".join(_texts_of(chat[-1:])) for chat in chats]
+    for text, prompt, answer in zip(finished, opened, written, strict=True):
+        if not text.startswith(prompt) or not text[len(prompt) :].lstrip().startswith(answer.strip()):
+            raise GeoClickError(
+                "The model's chat template does not put the answer right after its own generation prompt; train an "
+                "Instruct checkpoint instead of a Thinking one."
+            )
     answers = [text[len(prompt) :] for text, prompt in zip(finished, opened, strict=True)]
     control = set(processor.tokenizer.added_tokens_encoder.values())
     completions = [
@@ -71,7 +77,9 @@ def _until_end_of_turn(ids: list[int], control: Container[int]) -> list[int]:
 
 
 def _render_prompts(processor: Processor, chats: Sequence[Chat]) -> list[str]:
-    return processor.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+    return processor.apply_chat_template(
+        chats, tokenize=False, add_generation_prompt=True, **TEMPLATE_OPTIONS
+    )
 
 
 def _tokenize_prompts(processor: Processor, chats: Sequence[Chat], texts: Sequence[str]) -> list[list[int]]:
@@ -91,6 +99,7 @@ def _tokenize_prompts(processor: Processor, chats: Sequence[Chat], texts: Sequen
             add_generation_prompt=True,
             sanitize_control_tokens=True,
             return_dict=True,
+            **TEMPLATE_OPTIONS,
         )["input_ids"]
         for i, ids in zip(marked, sanitized, strict=True):
             tokens[i] = ids

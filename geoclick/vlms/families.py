@@ -10,20 +10,30 @@ from geoclick.errors import GeoClickError
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 TOWERS = ("language_model", "projector", "vision")
 """The parts of a Qwen-VL that LoRA can adapt; by default only the first one is adapted."""
 
-LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-"""Full-match pattern of the language model's attention and MLP projections, the same in all families.
+ATTENTION = r"self_attn\.[qkvo]_proj"
+LINEAR_ATTENTION = r"linear_attn\.(in_proj_(qkv|z|a|b)|out_proj)"
+MLP = r"mlp\.(gate|up|down)_proj"
+SHARED_EXPERT = r"mlp\.shared_expert\.(gate|up|down)_proj"
+
+EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+"""Ends of the names of the experts' weights, one parameter [experts, outputs, inputs] for all experts of a layer."""
+
+
+def _layers(*parts: str) -> str:
+    return rf"model\.language_model\.layers\.\d+\.({'|'.join(parts)})"
+
+
+LORA_TARGETS = _layers(ATTENTION, MLP)
+"""Full-match pattern of the language model's attention and MLP projections in families of attention and dense MLPs.
 
 It is anchored because Qwen2.5-VL's vision MLP has `gate_proj`, `up_proj` and `down_proj` too: a list of
 suffixes would silently adapt the vision tower, too.
 """
-
-PROJECTIONS = 7
-"""Modules of a layer of the language model that LORA_TARGETS matches."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +44,32 @@ class Family:
         name: the `model_type` of its config, and the codec's name for it.
         projector: pattern of the layers between vision and language, below `model.visual`.
         vision_mlp: pattern of the layers of a vision block's MLP.
+        experts: whether the language model is a mixture of experts; by default LoRA adapts its attention only.
+        recurrent: whether most layers of the language model are linear attention (gated delta net). They pass a state
+            from token to token, which no attention mask restricts.
     """
 
     name: str
     projector: str
     vision_mlp: str
+    experts: bool = False
+    recurrent: bool = False
 
-    def lora_targets(self, towers: Iterable[str] = TOWERS[:1], modules: Iterable[str] = ()) -> str:
+    def lora_targets(
+        self, towers: Iterable[str] = TOWERS[:1], modules: Iterable[str] = (), *, experts: bool = False
+    ) -> str:
         """Full-match pattern of the modules that LoRA adapts in some towers, by their names in the complete model.
 
         Args:
             towers: of TOWERS.
             modules: names, or ends of names, of the modules in these towers; none adapts all of them.
+            experts: whether the shared expert and dense MLPs of a mixture of experts are included. The experts
+                themselves are no modules, see EXPERTS.
         """
+        language = [ATTENTION, *[LINEAR_ATTENTION] * self.recurrent]
+        language += [MLP] if not self.experts else [MLP, SHARED_EXPERT] if experts else []
         patterns = {
-            "language_model": LORA_TARGETS,
+            "language_model": _layers(*language),
             "projector": rf"model\.visual\.{self.projector}",
             "vision": rf"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.{self.vision_mlp})",
         }
@@ -74,6 +95,7 @@ class Family:
 
 _QWEN2_MERGER = r"merger\.mlp\.(0|2)"
 _QWEN3_MERGER = r"(merger|deepstack_merger_list\.\d+)\.linear_fc[12]"
+_QWEN3_5_MERGER = r"merger\.linear_fc[12]"
 
 FAMILIES = {
     family.name: family
@@ -81,6 +103,9 @@ FAMILIES = {
         Family("qwen2_vl", _QWEN2_MERGER, "fc[12]"),
         Family("qwen2_5_vl", _QWEN2_MERGER, "(gate|up|down)_proj"),
         Family("qwen3_vl", _QWEN3_MERGER, "linear_fc[12]"),
+        Family("qwen3_vl_moe", _QWEN3_MERGER, "linear_fc[12]", experts=True),
+        Family("qwen3_5", _QWEN3_5_MERGER, "linear_fc[12]", recurrent=True),
+        Family("qwen3_5_moe", _QWEN3_5_MERGER, "linear_fc[12]", experts=True, recurrent=True),
     )
 }
 
@@ -117,16 +142,40 @@ def check_targets(model: "PreTrainedModel", family: str, towers: Iterable[str]) 
     for tower in towers:
         pattern = re.compile(FAMILIES[family].lora_targets([tower]))
         matches = sum(pattern.fullmatch(name) is not None for name in modules)
-        wanted = (
-            PROJECTIONS * model.config.text_config.num_hidden_layers
-            if tower == TOWERS[0]
-            else max(matches, 1)
-        )
+        wanted = _projections(model.config.text_config, family) if tower == TOWERS[0] else max(matches, 1)
         if matches != wanted:
             raise GeoClickError(
                 f"LoRA matches {matches} modules of the {tower} of this {family} instead of {wanted}: their names "
                 "have changed; install a version of transformers that this GeoClick supports."
             )
+
+
+def _projections(config: "PreTrainedConfig", family: str) -> int:
+    """The number of modules that `lora_targets` matches in a language model, by its config."""
+    layers = config.num_hidden_layers
+    linear = list(getattr(config, "layer_types", None) or ()).count("linear_attention")
+    mlps = 0 if FAMILIES[family].experts else 3 * layers
+    return 4 * (layers - linear) + 5 * linear + mlps
+
+
+def expert_weights(model: "PreTrainedModel", family: str) -> list[str]:
+    """Full names of the parameters that hold the experts' weights.
+
+    Raises:
+        GeoClickError: the family has no experts, or the parameters have other names.
+    """
+    if not FAMILIES[family].experts:
+        known = ", ".join(name for name, one in FAMILIES.items() if one.experts)
+        raise GeoClickError(
+            f"--tune-experts is for mixtures of experts ({known}), and this is {family}; remove it."
+        )
+    found = [name for name, _ in model.named_parameters() if name.endswith(EXPERTS)]
+    if not found:
+        raise GeoClickError(
+            f"This {family} has no parameters {' and '.join(EXPERTS)}: their names have changed; install a version of "
+            "transformers that this GeoClick supports."
+        )
+    return found
 
 
 def check_modules(

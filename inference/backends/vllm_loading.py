@@ -160,6 +160,8 @@ def check_adapter(folder: Path, base: Base, quantise: str = "auto") -> int:
     config = adapters.read_config(folder)
     if config.use_dora:
         raise GeoClickError(f"Adapter {folder} uses DoRA, which vLLM does not support; {merge}.")
+    if config.target_parameters:
+        raise GeoClickError(f"Adapter {folder} adapts experts, which has not been tried with vLLM; {merge}.")
     if config.rank_pattern or config.alpha_pattern or config.modules_to_save:
         raise GeoClickError(
             f"Adapter {folder} has ranks or scales by tower, or modules that are trained completely, which vLLM would "

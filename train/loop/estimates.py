@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
+from geoclick.errors import GeoClickError
 from geoclick.train.loop.cards import Card
+from geoclick.vlms.families import FAMILIES
 
 UTILIZATION = 0.35
 """Share of a card's peak that training reaches; published trainings of Qwen-VL reach 30 to 40 %."""
@@ -79,8 +81,18 @@ class Work:
 
 
 def shapes_of(model: PreTrainedModel) -> Shapes:
-    """The widths of a Qwen-VL, wrapped by PEFT or not."""
+    """The widths of a Qwen-VL, wrapped by PEFT or not.
+
+    Raises:
+        GeoClickError: it is a mixture of experts or has linear attention, whose costs are not known.
+    """
     config = model.config.text_config
+    family = FAMILIES.get(model.config.model_type)
+    if family is not None and (family.experts or family.recurrent):
+        raise GeoClickError(
+            f"The memory and time of {family.name} on another card are not known; use --dry-run without a value on the "
+            "machine of the run."
+        )
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     frozen = {name: weight.numel() for name, weight in model.named_parameters() if "lora_" not in name}
     layers = sum(count for name, count in frozen.items() if ".language_model.layers." in name)

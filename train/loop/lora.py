@@ -35,7 +35,12 @@ def new_targets(options: LoraOptions, vlm: "Vlm", before: AdapterRecord | None, 
     added = [tower for tower in options.tune if tower not in set(has)]
     families.check_targets(vlm.model, vlm.family, added)
     families.check_modules(vlm.model, vlm.family, added, options.target_modules)
-    pattern = families.FAMILIES[vlm.family].lora_targets(added, options.target_modules) if added else ""
+    if options.tune_experts:
+        families.expert_weights(vlm.model, vlm.family)
+    family = families.FAMILIES[vlm.family]
+    pattern = (
+        family.lora_targets(added, options.target_modules, experts=options.tune_experts) if added else ""
+    )
     return "|".join(filter(None, (before.targets if before else "", pattern)))
 
 
@@ -178,6 +183,7 @@ def _new_config(options: LoraOptions, model: PreTrainedModel, record: AdapterRec
         use_dora=options.use_dora,
         use_rslora=options.use_rslora,
         target_modules=record.targets,
+        target_parameters=list(families.EXPERTS) if options.tune_experts else None,
         modules_to_save=record.modules_to_save or None,
         rank_pattern=_of_modules(options.ranks, model, record),
         alpha_pattern=_of_modules(options.alphas, model, record),
@@ -214,10 +220,10 @@ def _matches(targets: str | Collection[str], name: str) -> bool:
 
 
 def _of_modules(numbers: dict[str, int], model: PreTrainedModel, record: AdapterRecord) -> dict[str, int]:
-    """Numbers of towers as numbers of their modules with LoRA."""
+    """Numbers of towers as numbers of their modules with LoRA, and of the experts' weights."""
     pattern = re.compile(record.targets)
+    names = [name for name, _ in model.named_modules() if pattern.fullmatch(name)]
+    names += [name for name, _ in model.named_parameters() if name.endswith(families.EXPERTS)]
     return {
-        name: numbers[tower]
-        for name, _ in model.named_modules()
-        if (tower := families.tower_of(f"{name}.weight")) in numbers and pattern.fullmatch(name)
+        name: numbers[tower] for name in names if (tower := families.tower_of(f"{name}.weight")) in numbers
     }

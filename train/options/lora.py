@@ -41,6 +41,11 @@ class LoraOptions:
         (),
         help="names of the modules in the tuned towers that get LoRA, such as q_proj v_proj (default: all)",
     )
+    tune_experts: bool = option(
+        False,
+        help="of a mixture of experts also adapt the experts, the shared expert and dense MLPs (default: its attention "
+        "only)",
+    )
     modules_to_save: tuple[str, ...] = option(
         (), help="names of modules that are trained completely and stored in the adapter, such as norm"
     )
@@ -151,6 +156,8 @@ def check(options: LoraOptions) -> None:
     initial = options.init_lora_weights or ""
     if initial.startswith(CHANGES_BASE):
         _check_convertible(options, initial)
+    if options.tune_experts and not options.adapter:
+        _check_experts(options)
     if initial == "eva" and set(options.tune) != set(ONLY_LANGUAGE):
         raise UsageError("--init-lora-weights eva is for the language model; use --tune language_model.")
 
@@ -170,6 +177,22 @@ def _check_convertible(options: LoraOptions, initial: str) -> None:
         )
 
 
+def _check_experts(options: LoraOptions) -> None:
+    """Refuse what PEFT does not support for parameters that are no modules."""
+    others = {
+        "lora_dropout": options.lora_dropout,
+        "use_dora": options.use_dora,
+        "init_lora_weights": options.init_lora_weights,
+        "target_modules": options.target_modules,
+        "quantise": getattr(options, "quantise", None),
+    }
+    for name, value in others.items():
+        if value:
+            raise UsageError(f"--tune-experts does not go with {name}; remove one of them.")
+    if TOWERS[0] not in options.tune:
+        raise UsageError("--tune-experts adapts the language model; name language_model in --tune.")
+
+
 class OwnLora(NamedTuple):
     """The LoRA of an adapter, by its adapter_config.json.
 
@@ -179,6 +202,7 @@ class OwnLora(NamedTuple):
         dropout: of its training.
         use_dora: whether it is DoRA.
         use_rslora: whether it is rsLoRA.
+        experts: whether it adapts experts.
     """
 
     r: int
@@ -186,6 +210,7 @@ class OwnLora(NamedTuple):
     dropout: float
     use_dora: bool
     use_rslora: bool
+    experts: bool
 
 
 def read_lora(folder: str) -> OwnLora:
@@ -194,7 +219,7 @@ def read_lora(folder: str) -> OwnLora:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         r, alpha, dropout = values["r"], values["lora_alpha"], float(values.get("lora_dropout") or 0)
-        flags = (bool(values.get(name)) for name in ("use_dora", "use_rslora"))
+        flags = (bool(values.get(name)) for name in ("use_dora", "use_rslora", "target_parameters"))
         if isinstance(r, int) and isinstance(alpha, int | float):
             return OwnLora(r, round(alpha), dropout, *flags)
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
@@ -226,13 +251,18 @@ def _from_adapter(options: T, adapter: str) -> T:
         unfreeze=tuple(tower for tower in TOWERS[1:] if tower in {*options.unfreeze, *complete}),
         use_dora=own.use_dora,
         use_rslora=own.use_rslora,
+        tune_experts=own.experts,
     )
 
 
 def _check_of_adapter(options: LoraOptions, added: set[str], own: OwnLora) -> None:
     """Refuse options that would change the LoRA weights which the adapter has already."""
-    for name in ("use_dora", "use_rslora"):
-        if getattr(options, name) and not getattr(own, name):
+    for name, has in (
+        ("use_dora", own.use_dora),
+        ("use_rslora", own.use_rslora),
+        ("tune_experts", own.experts),
+    ):
+        if getattr(options, name) and not has:
             raise UsageError(f"The adapter was trained without {name}, which cannot be changed; remove it.")
     if options.init_lora_weights:
         raise UsageError("The LoRA weights of --adapter are trained already; remove --init-lora-weights.")

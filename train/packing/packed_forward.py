@@ -14,7 +14,7 @@ from transformers.modeling_outputs import ModelOutput
 from transformers.utils.generic import is_flash_attention_requested
 
 from geoclick.train.data import vision_features
-from geoclick.train.packing import variable_length
+from geoclick.train.packing import linear_attention, variable_length
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -28,7 +28,11 @@ def prepare(model: PreTrainedModel) -> None:
 
     Args:
         model: a conditional-generation model of transformers, not yet wrapped.
+
+    Raises:
+        GeoClickError: its linear attention cannot keep samples apart, see `linear_attention.prepare`.
     """
+    linear_attention.prepare(model)
     config = model.model.language_model.config
     if config._attn_implementation == "sdpa":
         AttentionInterface.register(BY_SAMPLE, by_sample)
@@ -93,8 +97,12 @@ def _before(backbone: PreTrainedModel, args: Args, kwargs: Kwargs) -> tuple[Args
     # Without a mask and a cache, transformers makes a block-diagonal mask from the first row of the positions.
     kwargs |= {"attention_mask": None, "use_cache": False}
     config = backbone.language_model.config
+    if config._attn_implementation == BY_SAMPLE or "linear_attention" in (
+        getattr(config, "layer_types", None) or ()
+    ):
+        kwargs |= {"sample_lengths": lengths}
     if config._attn_implementation == BY_SAMPLE:
-        kwargs |= {"sample_lengths": lengths, "sample_bounds": bounds}
+        kwargs |= {"sample_bounds": bounds}
         kwargs |= {"position_ids": kwargs["position_ids"][1:]}
     elif is_flash_attention_requested(config):
         # Otherwise every layer would compute the bounds again.

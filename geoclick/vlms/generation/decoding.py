@@ -62,7 +62,9 @@ class Decoder:
         self.compile = compile
         self._recurrent = FAMILIES[vlm.family].recurrent
         if compile and self._recurrent:
-            raise GeoClickError(f"--compile does not support {vlm.family}, which has linear attention; remove it.")
+            raise GeoClickError(
+                f"--compile does not support {vlm.family}, which has linear attention; remove it."
+            )
         # Of PEFT, which is imported with an adapter only.
         complete = vlm.model.get_base_model() if hasattr(vlm.model, "get_base_model") else vlm.model
         self._backbone, self._head = complete.model, complete.lm_head

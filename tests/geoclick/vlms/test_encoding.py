@@ -5,15 +5,15 @@ from benchmarks import random_models
 from geoclick import prompts, vlms
 from geoclick.errors import GeoClickError
 from geoclick.vlms import encoding
-from tests import tiny
+from tests import tiny, tiny_families
 from tests.paths import SHARED
 
 QWEN = SHARED / "data" / "tokenizers"
 
 
-@pytest.fixture(scope="module", params=tiny.FOLDERS)
+@pytest.fixture(scope="module", params=tiny_families.FOLDERS)
 def vlm(request, tmp_path_factory):
-    return vlms.load(str(tiny.FOLDERS[request.param](tmp_path_factory.mktemp("vlm"))), device="cpu")
+    return vlms.load(str(tiny_families.FOLDERS[request.param](tmp_path_factory.mktemp("vlm"))), device="cpu")
 
 
 def chats(answer):
@@ -24,8 +24,8 @@ def chats(answer):
 def processor(request, vlm, monkeypatch):
     """A family's processor, with the tokenizer of the tests and with Qwen's own."""
     if request.param == "qwen":
-        if not (QWEN / "qwen.tiktoken").is_file():
-            pytest.skip("Qwen's tokenizer is not there")
+        if not (QWEN / "qwen.tiktoken").is_file() or vlm.family not in tiny.FOLDERS:
+            pytest.skip("Qwen's tokenizer is not there, or has been read with an older family")
         monkeypatch.setattr(vlm.processor, "tokenizer", random_models.load_tokenizer(QWEN))
     return vlm.processor
 
@@ -35,6 +35,7 @@ def test_examples_are_the_rendered_chat(vlm):
         encoding.encode_examples(vlm.processor, chats("+(1,2)")), chats("+(1,2)"), strict=True
     ):
         text = vlm.processor.apply_chat_template(chat, tokenize=False)
+        assert ("<think>" in text) == (vlm.family in ("qwen3_5", "qwen3_5_moe"))
         rendered = vlm.processor.tokenizer.decode(example.prompt_ids + example.completion_ids)
         assert rendered == text.removesuffix("\n") != text
 
@@ -61,11 +62,30 @@ def test_prompts_are_those_of_examples(vlm):
 
 
 def test_a_template_that_does_not_continue_its_prompt_is_refused(vlm, monkeypatch):
-    template = vlm.processor.chat_template.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
+    template = vlm.processor.chat_template.replace("assistant\n", "assistant\n!")
     assert template != vlm.processor.chat_template
     monkeypatch.setattr(vlm.processor, "chat_template", template)
     with pytest.raises(GeoClickError, match="Thinking"):
         encoding.encode_examples(vlm.processor, chats("none"))
+
+
+def test_a_template_that_puts_a_thought_before_the_answer_is_refused(vlm, monkeypatch):
+    """The prompt of such a template begins the thought, and the answer that is trained would end it."""
+    template = tiny_families.THINKING.replace("enable_thinking is false", "enable_thinking is none")
+    assert template != tiny_families.THINKING
+    monkeypatch.setattr(vlm.processor, "chat_template", template)
+    prompt = vlm.processor.tokenizer.decode(encoding.encode_prompts(vlm.processor, chats(None))[0])
+    assert prompt.endswith("<think>\n")
+    with pytest.raises(GeoClickError, match="right after its own generation prompt"):
+        encoding.encode_examples(vlm.processor, chats("none"))
+
+
+def test_a_model_that_thinks_answers_at_once(tmp_path):
+    own = vlms.load(str(tiny_families.qwen3_5_folder(tmp_path)), device="cpu").processor
+    (example, _), control = encoding.encode_examples(own, chats("none")), chats(None)
+    control[0][0]["content"][1]["text"] += "<|im_end|>"
+    for ids in (example.prompt_ids, encoding.encode_prompts(own, control)[0]):
+        assert own.tokenizer.decode(ids).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 96), (300, 120)])
