@@ -1,0 +1,207 @@
+"""Commands in forked copies of one process, in which the libraries are imported once, with limits on time and memory.
+
+    with fork_server() as server:
+        result = server.run(["scenes", "out", "--count", "0"])
+
+A run costs the command itself and a few milliseconds; a new interpreter costs three seconds.
+"""
+
+import importlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MEMORY = 6 << 30
+"""Address space that a command may add to that of the libraries, in bytes."""
+
+OUTPUT = 256 << 20
+"""Largest file that a command may write, in bytes."""
+
+CPU_SECONDS = 60
+"""CPU time of a command, after which it counts as endless."""
+
+ASLEEP_SECONDS = 25
+"""Seconds without any CPU time, asleep, after which a command counts as endless."""
+
+LIBRARIES = (
+    *("torch", "scipy.ndimage", "pandas", "pyarrow.parquet", "PIL.Image", "pycocotools.mask", "peft"),
+    *("skimage.measure", "rasterio", "transformers.trainer", "trl.trainer.sft_trainer"),
+    *("trl.trainer.grpo_trainer", "segment_anything"),
+    *(f"transformers.models.qwen3_vl.{part}_qwen3_vl" for part in ("modeling", "processing")),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended.
+
+    Attributes:
+        code: exit code; negative for a signal, None if it was stopped because it would not end.
+        stdout: its standard output.
+        stderr: its standard error.
+        cpu: seconds of CPU time, of all its processes that it waited for.
+    """
+
+    code: int | None
+    stdout: str
+    stderr: str
+    cpu: float
+
+    @property
+    def text(self):
+        """Both streams."""
+        return self.stdout + self.stderr
+
+
+@dataclass(frozen=True)
+class ForkServer:
+    """Runs commands; made by `fork_server`."""
+
+    process: subprocess.Popen
+
+    def run(self, words, folder="."):
+        """Run `geoclick WORDS` in a working folder and return its Result."""
+        self.process.stdin.write(json.dumps([str(folder), *map(str, words)]) + "\n")
+        self.process.stdin.flush()
+        return Result(**json.loads(self.process.stdout.readline()))
+
+
+@contextmanager
+def fork_server():
+    """A ForkServer for a block."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(Path(__file__).resolve())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    with process:
+        yield ForkServer(process)
+        process.stdin.close()
+
+
+def serve():
+    """Read lines of JSON, [folder, *words], and write a line with the result of each."""
+    from geoclick import cli
+
+    for name in (*LIBRARIES, *(module for module, _ in cli.COMMANDS.values())):
+        importlib.import_module(name)
+    reader = os.fdopen(os.dup(0), "rb", buffering=0)
+    while line := read_line(reader):
+        folder, *words = json.loads(line)
+        print(json.dumps(run_in_copy(folder, words)), flush=True)
+
+
+def read_line(reader):
+    """A line, without reading ahead: a copy must not inherit later lines."""
+    line = b""
+    while not line.endswith(b"\n"):
+        if not (part := reader.read(1 << 16)):
+            return b""
+        line += part
+    return line
+
+
+def run_in_copy(folder, words):
+    """The attributes of the Result of one command."""
+    streams = [os.memfd_create(name) for name in ("stdout", "stderr")]
+    child = os.fork()
+    if child == 0:
+        become(folder, streams)
+        from geoclick import cli
+
+        code = 70
+        try:
+            sys.argv = ["geoclick", *words]
+            code = cli.main(words)
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code or 0)
+    status, usage = wait(child)
+    stdout, stderr = (text_of(stream) for stream in streams)
+    code = None if status is None else os.waitstatus_to_exitcode(status)
+    return {"code": code, "stdout": stdout, "stderr": stderr, "cpu": usage.ru_utime + usage.ru_stime}
+
+
+def become(folder, streams):
+    """Make this copy the process of a command: its streams, its folder, its limits, its group."""
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, stream in enumerate(streams, start=1):
+        os.dup2(stream, number)
+    os.chdir(folder)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def text_of(stream):
+    """What a stream holds."""
+    size = os.fstat(stream).st_size
+    text = os.pread(stream, min(size, 1 << 20), 0).decode("utf-8", "backslashreplace")
+    os.close(stream)
+    return text
+
+
+def wait(child):
+    """(status, usage) of a copy; the status is None if it was stopped because it would not end."""
+    last, since = -1.0, time.monotonic()
+    while True:
+        pid, status, usage = os.wait4(child, os.WNOHANG)
+        if pid:
+            stop_group(child)
+            return status, usage
+        seconds, asleep = cpu_of(child)
+        if seconds != last or not asleep:
+            last, since = seconds, time.monotonic()
+        if seconds > CPU_SECONDS or time.monotonic() - since > ASLEEP_SECONDS:
+            stop_group(child)
+            _, _, usage = os.wait4(child, 0)
+            return None, usage
+        time.sleep(0.01 if seconds < 1 else 0.1)
+
+
+def cpu_of(child):
+    """(seconds of CPU time, whether all are asleep) of the processes in the group of a copy."""
+    seconds, asleep = 0.0, True
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == child:
+            seconds += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+            asleep = asleep and fields[0] in "SDZ"
+    return seconds, asleep
+
+
+def stop_group(child):
+    """End what a copy has started and left."""
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    serve()

@@ -1,0 +1,79 @@
+"""Runs bad inputs and prints how many ended how, as the table of docs/measurements.md.
+
+python -m tests.hardening.table --count 2000 --seed 0 --output /tmp/hardening.jsonl
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tests.hardening import file_cases, folder_cases, number_cases, store_cases, text_cases
+from tests.hardening.cases import GOOD, OUTCOMES, drawn, run_case
+from tests.hardening.forks import fork_server
+from tests.hardening.inputs import Inputs
+
+MODULES = (text_cases, number_cases, store_cases, file_cases, folder_cases)
+
+
+def all_cases(heavy=True):
+    """Every case, in a fixed order."""
+    return [case for module in MODULES for case in module.cases() if heavy or not case.heavy]
+
+
+def run_all(cases, on_result=lambda case, outcome, result: None):
+    """[(case, outcome)] of some cases, in one process."""
+    outcomes = []
+    with tempfile.TemporaryDirectory() as name, fork_server() as server:
+        inputs = Inputs(Path(name) / "inputs", server)
+        inputs.root.mkdir()
+        for number, case in enumerate(cases):
+            folder = Path(name) / f"{number:05}"
+            outcome, result = run_case(case, server, inputs, folder)
+            outcomes.append((case, outcome))
+            on_result(case, outcome, result)
+            shutil.rmtree(folder, ignore_errors=True)
+    return outcomes
+
+
+def table_of(outcomes):
+    """The counts of each kind, as lines of a Markdown table."""
+    counts = Counter((case.kind, outcome) for case, outcome in outcomes)
+    kinds = sorted({kind for kind, _ in counts})
+    lines = [f"| kind | runs | {' | '.join(OUTCOMES)} |", "|---" * (len(OUTCOMES) + 2) + "|"]
+    for kind in (*kinds, "all"):
+        row = [sum(n for (k, o), n in counts.items() if kind in (k, "all") and o == one) for one in OUTCOMES]
+        lines.append(f"| {kind} | {sum(row)} | {' | '.join(map(str, row))} |")
+    return lines
+
+
+def main():
+    """Run the cases and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="cases whose title has this text")
+    parser.add_argument("--light", action="store_true", help="without commands that need an adapter")
+    parser.add_argument("--output", help="file for a line of JSON for each case that is not as it must be")
+    options = parser.parse_args()
+    cases = [case for case in all_cases(heavy=not options.light) if options.only in str(case)]
+    cases = drawn(cases, min(options.count, len(cases)), options.seed)
+    seconds = []
+    with open(options.output or "/dev/null", "w", encoding="utf-8") as file:  # noqa: PTH123 (a device)
+
+        def note(case, outcome, result):
+            seconds.append(result.cpu)
+            if outcome not in GOOD:
+                line = {"case": str(case), "outcome": outcome, "code": result.code, "cpu": result.cpu}
+                file.write(json.dumps(line | {"output": result.text[-1500:]}) + "\n")
+                file.flush()
+
+        outcomes = run_all(cases, note)
+    print("\n".join(table_of(outcomes)))
+    print(f"{sum(seconds):.0f} s of CPU time in {len(cases)} runs of {len(all_cases())} cases")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Bad inputs of every kind for every command: one sentence, or a right result; no traceback and no run without an end.
+
+GEOCLICK_CASES sets the number of cases of the slow test.
+"""
+
+import os
+
+import pytest
+
+from geoclick.cli import COMMANDS
+from tests.hardening.cases import GOOD, KINDS, drawn
+from tests.hardening.table import all_cases, run_all, table_of
+
+SEED = 18
+
+
+def test_every_command_and_kind_has_cases():
+    cases = all_cases()
+    assert {case.kind for case in cases} == set(KINDS)
+    for kind in ("text", "numbers", "folders"):
+        commands = {case.command for case in cases if case.kind == kind}
+        assert commands >= set(COMMANDS) - ({"configs", "card"} if kind == "numbers" else set())
+    assert len(set(map(str, cases))) == len(cases)
+
+
+def test_a_few_bad_inputs_are_refused():
+    check(drawn([case for case in all_cases(heavy=False) if case.refuse], 60, SEED))
+
+
+@pytest.mark.slow
+def test_bad_inputs_are_refused_or_rightly_accepted():
+    check(drawn(all_cases(), int(os.environ.get("GEOCLICK_CASES", 2000)), SEED))
+
+
+def check(cases):
+    faults = []
+
+    def note(case, outcome, result):
+        if outcome not in GOOD:
+            faults.append(f"{case}: {outcome}\n{result.text[-600:]}")
+
+    outcomes = run_all(cases, note)
+    assert not faults, "\n".join([*table_of(outcomes), *faults])
