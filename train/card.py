@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "geoclick card runs/lora --evaluation runs/evaluate --license apache-2.0"
 CARD = "README.md"
+REWARDS = "rewards.png"
+"""The rewards of a run with GRPO against its held-out mIoU, which the card shows."""
 PEFT_TITLE = "# Model Card for Model ID"
 """The title of the empty card that PEFT writes into every adapter folder."""
 
@@ -104,7 +106,10 @@ def write(
     name, license = " ".join(name.split()), None if license is None else " ".join(license.split())
     if not name or license == "":
         raise UsageError("The name and the license must not be empty; give a text, or drop the option.")
-    text = card_text.render(provenance, evaluations, name=name, hub_name=hub_name, license=license)
+    picture = REWARDS if (folder / REWARDS).is_file() else None
+    text = card_text.render(
+        provenance, evaluations, name=name, hub_name=hub_name, license=license, picture=picture
+    )
     header = metadata(provenance, evaluations, name=name, license=license).to_yaml()
     content = f"---\n{header}\n---\n\n{text}"
     ModelCard(content)  # raises if the hub could not parse it

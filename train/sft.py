@@ -350,14 +350,9 @@ def metrics(
 ) -> dict[str, Any]:
     """The content of metrics.json: the loss curve, the evaluations, the speed of this session and the data."""
     from geoclick.train.data import sources
-    from geoclick.train.loop.monitor import METRIC
+    from geoclick.train.loop import monitor as monitors
 
     log = trainer.state.log_history
-    evaluations = [
-        {"step": entry["step"]} | {key: value for key, value in entry.items() if key.startswith("eval_")}
-        for entry in log
-        if METRIC in entry
-    ]
     packed, features = data.packed, data.features
     return {
         "loss": [
@@ -365,7 +360,7 @@ def metrics(
             for entry in log
             if "loss" in entry
         ],
-        "evaluations": evaluations,
+        "evaluations": monitors.evaluations(log),
         **speed,
         "steps": trainer.state.global_step,
         "rows": len(data.rows) - data.left_out.get("too_long", 0),

@@ -7,41 +7,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from geoclick import vlms
-from geoclick.vlms.generation.answers import generate
-from geoclick.scenes import run
 from geoclick.train import card, grpo
 from geoclick.train.options.grpo import DEFAULTS, parse
 from geoclick.train.reinforcement import rewards
 from geoclick.train.reinforcement.rewards import ScoredCompletion
 from geoclick.vlms import families, loading
+from geoclick.vlms.generation.answers import generate
 from tests import tiny
+from tests.train import grpo_runs
 from tests.train.adapters import random_adapter, with_record
+from tests.train.grpo_runs import weights
 
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
     """The flags of every run: the embedded VLM, which can point, with an adapter that hardly changes it."""
-    folder = tmp_path_factory.mktemp("grpo")
-    scenes = ["--split", "train", "--count", "6", "--seed", "0"]
-    assert run.main([str(folder / "scenes"), *scenes]) == 0
-    adapter = random_adapter(folder / "adapter", "embedded", clicks="/somewhere/clicks", std=0.001)
-    with_record(adapter, answer_format="json")
-    flags = [
-        "--adapter",
-        adapter,
-        "--root",
-        folder / "scenes",
-        "--num_generations",
-        4,
-        "--learning_rate",
-        0.001,
-    ]
-    flags += ["--per_device_train_batch_size", 4, "--max_completion_length", 40, "--max_steps", 4]
-    flags += ["--logging_steps", 1, "--save_strategy", "steps", "--save_steps", 2, "--use_cpu", "true"]
-    return [str(flag) for flag in flags]
+    return grpo_runs.setting(tmp_path_factory.mktemp("grpo"))
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +33,6 @@ def whole(setting, tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "run"
     assert grpo.main([*setting, "--output", str(output)]) == 0
     return output
-
-
-def weights(folder):
-    return load_file(folder / "adapter_model.safetensors")
 
 
 def curve(output):

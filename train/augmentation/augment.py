@@ -1,17 +1,12 @@
 """Augmentation of training rows, different in every epoch: image, clicks and answer, which stay true of the query.
 
 What is drawn depends on seed, sample and epoch alone, so that it is the same in every worker and after a resume. The
-flip and rotation depend on seed, image and epoch, so that the queries of an image still share a pass of the vision
-tower.
-
-An image is flipped or rotated only if the direction words of the query can be exchanged, and cropped only if the query
-means the same in a part of the image (see directions.py). Images of reasoning questions are never cropped: their cue
-may be anywhere. A crop holds the complete object and every click.
+view of the image is drawn as in question_views.py.
 """
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, islice
 
 import numpy as np
@@ -20,22 +15,23 @@ from geoclick import chat_rows, masks
 from geoclick.clicks import Click, ClickSequence
 from geoclick.codec import Frame
 from geoclick.train.augmentation import directions
-from geoclick.train.augmentation.image_views import FULL_IMAGE, ImageView, Size
+from geoclick.train.augmentation.image_views import ImageView, Size
+from geoclick.train.augmentation.question_views import (
+    VIEW_KINDS,
+    Question,
+    draw_view,
+    generator_of,
+    positions,
+)
 from geoclick.train.data.training_row import RawRow, TrainingRow
 from geoclick.vlms import encoding
 from geoclick.vlms.encoding import Example
 from geoclick.vlms.loading import resized_size
 from geoclick.vlms.processor import Processor
 
-KINDS = ("flip", "rotate", "crop", "jitter", "shuffle")
+KINDS = (*VIEW_KINDS, "jitter", "shuffle")
 OTHER_FORMAT = {"json": "compact", "compact": "json"}
 
-CROP_SHARE = 0.5
-"""Fraction of cropped rows among those that may be cropped: at inference images are not cropped."""
-CROP_LEAST = 0.5
-"""Smallest crop, as a fraction of each side; it is then enlarged twice."""
-CROP_MARGIN = 0.1
-"""Margin around the object and its clicks, as a fraction of their extent."""
 JITTER = 0.03
 """Largest move of a click, as a fraction of the square root of the image's area."""
 
@@ -94,16 +90,10 @@ class Augmentation:
             parts = tuple(jittered(part, mask, generator) for part in parts)
         if "shuffle" in self.kinds:
             parts = shuffled_parts(parts, self._generator(epoch, "shuffle", sample))
-        mirrored, turns = self._position(row["image"], epoch)
-        view = ImageView(None, mirrored, turns)
-        query = directions.redirected(row["query"], view.direction)
-        if query is None:
-            view, query = FULL_IMAGE, row["query"]
-        if "crop" in self.kinds and row["task"] != "reasoning" and directions.holds_in_a_part(row["query"]):
-            generator = self._generator(epoch, "crop", sample)
-            if generator.random() < CROP_SHARE:
-                clicks = tuple(click for part in parts for click in part)
-                view = replace(view, crop=crop_around(mask_of(row), clicks, generator))
+        clicks = tuple(click for part in parts for click in part)
+        target = {"size": row["size"], "counts": row["mask"]}
+        question = Question(sample, row["image"], row["query"], row["task"], target, clicks)
+        view, query = draw_view(question, self.kinds, self.seed, epoch)
         other = self._generator(epoch, "format", sample).random() < self.other_format_share
         answer_format = OTHER_FORMAT[row["answer_format"]] if other else row["answer_format"]
         parts = tuple(tuple(view.click(click, size) for click in part) for part in parts)
@@ -118,7 +108,7 @@ class Augmentation:
         if row.get("sample_id") is None:
             return row
         size = size_of(row)
-        views = [ImageView(None, mirrored, turns) for mirrored, turns in self._positions()]
+        views = [ImageView(None, mirrored, turns) for mirrored, turns in positions(self.kinds)]
         redirected = (directions.redirected(row["query"], view.direction) for view in views)
         queries = sorted({query for query in redirected if query is not None})
         formats = [row["answer_format"]]
@@ -145,17 +135,7 @@ class Augmentation:
         return Frame(self.family, answer_format, size, resized_size(self.processor, size))
 
     def _generator(self, epoch: int, what: str, sample: str) -> random.Random:
-        # One for each kind, so that adding a kind does not change the others.
-        return random.Random(f"{self.seed} {epoch} {what} {sample}")
-
-    def _positions(self) -> list[tuple[bool, int]]:
-        """Mirrored or not, and quarter turns, of every position that an image may take; upside down is both."""
-        flips = [(False, 0), (True, 0), (True, 2), (False, 2)] if "flip" in self.kinds else [(False, 0)]
-        quarters = range(4) if "rotate" in self.kinds else range(1)
-        return sorted({(mirrored, (turns + more) % 4) for mirrored, turns in flips for more in quarters})
-
-    def _position(self, image: str, epoch: int) -> tuple[bool, int]:
-        return self._generator(epoch, "position", image).choice(self._positions())
+        return generator_of(self.seed, epoch, what, sample)
 
 
 def _training_row(row: RawRow, example: Example) -> TrainingRow:
@@ -233,40 +213,3 @@ def jittered(clicks: Sequence[Click], mask: np.ndarray, generator: random.Random
         dx, dy = generator.choice(offsets)
         result.append(click._replace(x=click.x + dx, y=click.y + dy))
     return tuple(result)
-
-
-def crop_around(
-    mask: np.ndarray, clicks: Sequence[Click], generator: random.Random
-) -> tuple[int, int, int, int] | None:
-    """A random part of an image, of about its aspect ratio, that holds a mask and clicks with a margin.
-
-    Args:
-        mask: of the target, bool [H, W]; an empty one may be anywhere.
-        clicks: in pixels.
-        generator: draws size and position.
-
-    Returns:
-        (left, top, width, height) in pixels, or None if only the full image holds them.
-    """
-    size = mask.shape[::-1]
-    box = masks.bounding_box(mask)
-    spans = []
-    for axis in (0, 1):
-        values = [round(click[axis]) for click in clicks]
-        values += [box[1 - axis].start, box[1 - axis].stop - 1] if box else []
-        if values:
-            margin = round(CROP_MARGIN * (max(values) - min(values) + 1))
-            spans.append((max(min(values) - margin, 0), min(max(values) + margin, size[axis] - 1)))
-        else:
-            spans.append((size[axis], -1))
-    least = max(
-        CROP_LEAST, *((last - first + 1) / side for (first, last), side in zip(spans, size, strict=True))
-    )
-    share = generator.uniform(least, 1)
-    starts, sides = [], []
-    for (first, last), side in zip(spans, size, strict=True):
-        # Rounding must not cut the margin off.
-        length = min(max(round(share * side), last - first + 1), side)
-        sides.append(length)
-        starts.append(generator.randint(max(last + 1 - length, 0), min(first, side - length)))
-    return (*starts, *sides) if sides != list(size) else None

@@ -1,20 +1,36 @@
 """The picture sheet of an augmented run: some rows as stored, and as augmented in the first epochs."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from geoclick import files
-from geoclick.geo import reading
 from geoclick.pages.click_drawing import Text, draw_line, panel
 from geoclick.train.augmentation.augment import Augmentation, AugmentedSample, mask_of, parts_of
-from geoclick.train.augmentation.image_views import FULL_IMAGE
+from geoclick.train.augmentation.image_views import FULL_IMAGE, shown_images
 from geoclick.train.data.lazy_rows import LazyRows
+from geoclick.train.data.training_row import RawRow
 
 ROWS, EPOCHS = 12, 4
 BLACK, GREY = (0, 0, 0), (128, 128, 128)
 CELL, GAP, CAPTION = 288, 8, 36
+
+
+class Cell(NamedTuple):
+    """One picture of the sheet.
+
+    Attributes:
+        picture: uint8 [h, w, 3], its longest side of CELL pixels.
+        query: above it.
+        caption: above it, too.
+    """
+
+    picture: np.ndarray
+    query: str
+    caption: str
 
 
 def write(path: Path, rows: LazyRows, augmentation: Augmentation) -> None:
@@ -25,20 +41,35 @@ def write(path: Path, rows: LazyRows, augmentation: Augmentation) -> None:
         rows: from `geoclick.train.data.rows.build`.
         augmentation: of the run.
     """
-    chosen = sorted({round(place) for place in np.linspace(0, len(rows) - 1, ROWS)})
+    draw(path, [_cells(rows[index], augmentation) for index in chosen(len(rows))])
+
+
+def chosen(count: int) -> list[int]:
+    """The indices of the shown ones among so many."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, ROWS)})
+
+
+def _cells(row: RawRow, augmentation: Augmentation) -> list[Cell]:
+    """A row as stored and in each epoch."""
+    image, mask = shown_images(row)[0].read(), mask_of(row)
+    stored = AugmentedSample(FULL_IMAGE, row["query"], parts_of(row), augmentation.answer_format)
+    cells = []
+    for column, drawn in enumerate([stored, *(augmentation.draw(row, epoch) for epoch in range(EPOCHS))]):
+        picture = panel(drawn.view.pixels(image), drawn.view.mask(mask), drawn.clicks, longest=CELL)
+        caption = "stored" if column == 0 else f"epoch {column}, {drawn.answer_format}"
+        cells.append(Cell(picture, drawn.query, caption))
+    return cells
+
+
+def draw(path: Path, lines: Sequence[Sequence[Cell]]) -> None:
+    """Write a sheet as a PNG: for each sample a line of `1 + EPOCHS` pictures."""
     step = CELL + GAP
-    sheet = Image.new("RGB", (GAP + (1 + EPOCHS) * step, GAP + len(chosen) * (step + CAPTION)), "white")
-    for line, row in enumerate(rows[index] for index in chosen):
-        image, mask = reading.read_image(row["images"][0], size=tuple(row["size"])), mask_of(row)
-        stored = AugmentedSample(FULL_IMAGE, row["query"], parts_of(row), augmentation.answer_format)
-        shown = [stored, *(augmentation.draw(row, epoch) for epoch in range(EPOCHS))]
-        for column, drawn in enumerate(shown):
+    sheet = Image.new("RGB", (GAP + (1 + EPOCHS) * step, GAP + len(lines) * (step + CAPTION)), "white")
+    for line, cells in enumerate(lines):
+        for column, cell in enumerate(cells):
             left, top = GAP + column * step, GAP + line * (step + CAPTION)
-            picture, target = drawn.view.pixels(image), drawn.view.mask(mask)
-            cell = panel(picture, target, drawn.clicks, longest=CELL)
-            sheet.paste(Image.fromarray(cell), (left, top + CAPTION))
-            place = "stored" if column == 0 else f"epoch {column}, {drawn.answer_format}"
-            draw_line(sheet, (left, top - 3), [Text(drawn.query, BLACK, 13)], CELL)
-            draw_line(sheet, (left, top + 13), [Text(place, GREY, 13)], CELL)
+            sheet.paste(Image.fromarray(cell.picture), (left, top + CAPTION))
+            draw_line(sheet, (left, top - 3), [Text(cell.query, BLACK, 13)], CELL)
+            draw_line(sheet, (left, top + 13), [Text(cell.caption, GREY, 13)], CELL)
     with files.whole(path) as partial:
         sheet.save(partial, format="PNG")

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 
 from geoclick import contradictions, store
+from geoclick.datasets import Sample
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo import reading
 from geoclick.geo.reading import RecordedRule
@@ -43,6 +44,24 @@ def check_images(sizes: dict[str, tuple[int, int]]) -> None:
     paths = list(sizes)
     for path in paths[:: max(1, -(-len(paths) // DECODED))]:
         reading.read_image(path, size=sizes[path])
+
+
+def check_samples(samples: Sequence[Sample]) -> None:
+    """Read the header of every image of samples, and decode `DECODED` evenly spread images as they are shown.
+
+    Raises:
+        GeoClickError: as in `check_images`.
+    """
+    distinct = list({sample.root / sample.image: sample for sample in samples}.values())
+    for sample in distinct:
+        try:
+            fits = reading.image_size(sample.root / sample.image) == tuple(sample.size)
+        except GeoClickError:
+            fits = False
+        if not fits:
+            sample.read_image()
+    for sample in distinct[:: max(1, -(-len(distinct) // DECODED))]:
+        sample.read_image()
 
 
 def check_pixels(clicks: str | Path) -> None:

@@ -1,5 +1,7 @@
 """`geoclick train sft --dry-run`: a few steps of the run, to measure what it needs and to fail early.
 
+The dry run of `geoclick train grpo` takes its measurements from here, too.
+
 The trainer is that of the run, under any launcher. It takes two steps on the longest rows or packs, where memory peaks:
 in the second one the optimizer's state is there, too. The median of some steps on random ones is the time of a step.
 Then it evaluates some held-out samples, if the run does. All output goes to a temporary folder. For a card that is not
@@ -36,8 +38,10 @@ if TYPE_CHECKING:
     from geoclick.train.loop.monitor import Monitor
     from geoclick.train.loop.trainer import ClickTrainer
     from geoclick.train.options.sft import SftOptions
+    from geoclick.train.reinforcement.grpo_trainer import ClickGRPOTrainer
 
 T = TypeVar("T")
+C = TypeVar("C", bound=TrainingArguments)
 
 MEASURED = 4
 """Steps that are timed."""
@@ -117,11 +121,12 @@ class StepMeasurement(TrainerCallback):  # type: ignore[misc]
 
     Attributes:
         seconds: of each step, with loading its data.
-        memory: of the first `LONGEST` steps.
+        longest: number of the first steps, whose memory is measured.
+        memory: of these.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, longest: int = LONGEST) -> None:
+        self.device, self.longest = device, longest
         self.seconds: list[float] = []
         self.memory = PeakMemory(device)
 
@@ -140,9 +145,17 @@ class StepMeasurement(TrainerCallback):  # type: ignore[misc]
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
         self.seconds.append(now - self.began)
-        if len(self.seconds) == LONGEST:
+        if len(self.seconds) == self.longest:
             self.memory.stop()
         self.began = time.perf_counter()
+
+
+def added(memory: PeakMemory) -> str:
+    """What a while added to the memory, and of how much, as text."""
+    return (
+        f"{giga(memory.peak - memory.before)} to {giga(memory.before)}: {giga(memory.peak)} "
+        f"of {giga(total_memory(memory.device))}"
+    )
 
 
 def process_memory() -> int:
@@ -150,7 +163,7 @@ def process_memory() -> int:
     return psutil.Process().memory_info().rss
 
 
-def without_output(arguments: "SFTConfig") -> "SFTConfig":
+def without_output(arguments: C) -> C:
     """A copy of the run's config without checkpoints and trackers, for a temporary folder."""
     arguments = copy.copy(arguments)
     folder = tempfile.mkdtemp(prefix="geoclick-dry-run-")
@@ -223,23 +236,39 @@ def measured_lines(
     lines = {
         "memory": f"measured: base weights {giga(base_bytes(trainer.model))}; two steps on the longest "
         f"{'pack' if data.packed else 'rows'}, the optimizer's state included, add "
-        f"{giga(memory.peak - memory.before)} to {giga(memory.before)}: {giga(memory.peak)} "
-        f"of {giga(total_memory(device))}",
+        f"{added(memory)}",
         "time": f"measured: {step:.2f} s a step on {device.type} (median of {MEASURED}), "
         f"{clock(step * counts.steps)} for all steps",
     }
-    if monitor is not None:
-        some, seconds, peak = measure_evaluation(trainer, monitor)
-        each = seconds * len(monitor.samples) / some
-        lines["evaluation"] = (
-            f"measured on {some} of {len(monitor.samples)} samples: {each:.1f} s each with the answers of a model that "
-            f"has just started, {clock(each * counts.evaluations)} for all {counts.evaluations}; peak {giga(peak)}"
-        )
-        lines["in all"] = clock(step * counts.steps + each * counts.evaluations)
-    return lines
+    return lines | evaluation_lines(trainer, monitor, counts, step)
 
 
-def measure_evaluation(trainer: "ClickTrainer", monitor: "Monitor") -> tuple[int, float, int]:
+def evaluation_lines(
+    trainer: "ClickTrainer | ClickGRPOTrainer", monitor: "Monitor | None", counts: Counts, step: float
+) -> dict[str, str]:
+    """The time of the evaluations, measured on one batch in each process, and that of the run.
+
+    Args:
+        trainer: of the run.
+        monitor: the evaluation during training; None gives no lines.
+        counts: of the run.
+        step: seconds of a step.
+    """
+    if monitor is None:
+        return {}
+    some, seconds, peak = measure_evaluation(trainer, monitor)
+    each = seconds * len(monitor.samples) / some
+    return {
+        "evaluation": f"measured on {some} of {len(monitor.samples)} samples: {each:.1f} s each with the answers of a "
+        f"model that has just started, {clock(each * counts.evaluations)} for all {counts.evaluations}; peak "
+        f"{giga(peak)}",
+        "in all": clock(step * counts.steps + each * counts.evaluations),
+    }
+
+
+def measure_evaluation(
+    trainer: "ClickTrainer | ClickGRPOTrainer", monitor: "Monitor"
+) -> tuple[int, float, int]:
     """Evaluate one batch of samples in each process: their number, the seconds, and the peak of the memory in bytes."""
     count = min(len(monitor.samples), monitor.batch_size * trainer.args.world_size)
     part = dataclasses.replace(monitor, samples=monitor.samples[:count])
@@ -254,7 +283,7 @@ def measure_evaluation(trainer: "ClickTrainer", monitor: "Monitor") -> tuple[int
     return count, seconds, memory.peak
 
 
-def evaluations_of(arguments: "SFTConfig", monitor: "Monitor | None", steps: int) -> int:
+def evaluations_of(arguments: TrainingArguments, monitor: "Monitor | None", steps: int) -> int:
     """The number of evaluations of a run that does not stop early."""
     if monitor is None:
         return 0
@@ -325,7 +354,9 @@ def cycled(values: Sequence[T], count: int) -> list[T]:
     return [values[index % len(values)] for index in range(count)]
 
 
-def checkpoints_on_disk(arguments: "SFTConfig", epoch_steps: int, steps: int, evaluations: int = 0) -> int:
+def checkpoints_on_disk(
+    arguments: TrainingArguments, epoch_steps: int, steps: int, evaluations: int = 0
+) -> int:
     """The largest number of checkpoints at once: one more than the limit, until the oldest is removed."""
     strategy = str(getattr(arguments.save_strategy, "value", arguments.save_strategy))
     limit = arguments.save_total_limit

@@ -82,12 +82,25 @@ def lines(
         batches = -(-len(monitor.samples) // (monitor.batch_size * arguments.world_size))
         each = batches * estimates.answer_seconds(shapes, work, card, tokens=answer)
         cache = estimates.cache_bytes(shapes, tokens=monitor.batch_size * max(lengths))
-        result["evaluation"] = (
-            f"estimated: {each:.1f} s each for answers of {answer} tokens, without the segmenter; "
-            f"{clock(each * counts.evaluations)} for all {counts.evaluations}; keys and values take {giga(cache)}"
-        )
-        result["in all"] = clock(step * counts.steps + each * counts.evaluations)
+        result |= evaluation_lines(each, answer, cache, counts, step)
     return result
+
+
+def evaluation_lines(each: float, answer: int, cache: float, counts: Counts, step: float) -> dict[str, str]:
+    """The time of the evaluations and of the run.
+
+    Args:
+        each: seconds of an evaluation.
+        answer: tokens of an answer.
+        cache: bytes of the keys and values.
+        counts: of the run.
+        step: seconds of a step.
+    """
+    return {
+        "evaluation": f"estimated: {each:.1f} s each for answers of {answer} tokens, without the segmenter; "
+        f"{clock(each * counts.evaluations)} for all {counts.evaluations}; keys and values take {giga(cache)}",
+        "in all": clock(step * counts.steps + each * counts.evaluations),
+    }
 
 
 def work_of(

@@ -45,6 +45,7 @@ class Monitor:
         patience: evaluations without a better mIoU after which the run stops; 0 never.
         batch_size: answers that a process generates at once.
         loss: on the rows of the samples.
+        decode: a key of `generative.DECODE`.
     """
 
     vlm: Vlm
@@ -56,6 +57,7 @@ class Monitor:
     patience: int
     batch_size: int = 16
     loss: HeldOutLoss | None = None
+    decode: str = "replay"
 
     def evaluate(self, model: PreTrainedModel, rank: int, processes: int) -> list[Record]:
         """The records of all samples, as `geoclick evaluate` writes them; every process must call it.
@@ -81,6 +83,7 @@ class Monitor:
                 self.segmenter,
                 [sample.read_image() for sample in batch],
                 [sample.query for sample in batch],
+                decode=self.decode,
             )
             records += [scoring.score_sample(s, p, "native") for s, p in zip(batch, predictions, strict=True)]
         by_id = {record["sample_id"]: record for record in gather_object(records)}
@@ -142,6 +145,15 @@ def stalled(history: Sequence[LogEntry], patience: int) -> bool:
     """
     values = [entry[METRIC] for entry in history if METRIC in entry]
     return 0 < patience < len(values) and max(values[-patience:]) <= max(values[:-patience])
+
+
+def evaluations(history: Sequence[LogEntry]) -> list[dict[str, float]]:
+    """The figures of all evaluations, each with its step, for metrics.json."""
+    return [
+        {"step": entry["step"]} | {key: value for key, value in entry.items() if key.startswith("eval_")}
+        for entry in history
+        if METRIC in entry
+    ]
 
 
 def is_best(history: Sequence[LogEntry]) -> bool:

@@ -49,6 +49,11 @@ class RichProgress(TrainerCallback):  # type: ignore[misc]
         if figures:
             self.bar.print(f"step {state.global_step}: {', '.join(figures)}")
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar, on the first process only."""
+        if self.bar:
+            self.bar.print(line)
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:

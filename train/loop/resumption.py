@@ -29,8 +29,14 @@ CHANGEABLE = frozenset({"resume", "allow_contradictions", "push_to_hub", "hub_mo
 LENGTH = ("num_train_epochs", "max_steps")
 """Options that it may raise, to train longer."""
 
-EARLIER = {"loss_average": "tokens", "answer_end": "last", "attn_implementation": "sdpa", "dtype": "auto"}
-"""What earlier versions did where they had no option."""
+EARLIER = {
+    "loss_average": "tokens",
+    "answer_end": "last",
+    "attn_implementation": "sdpa",
+    "dtype": "auto",
+    "evaluate_samples": 96,
+}
+"""What earlier versions did where they had no option, or the default of an option that then decides nothing."""
 
 EARLIER_TILE = 1024
 """The default of `tile` in earlier versions, which now has none."""

@@ -1,6 +1,5 @@
 """TRL's SFTTrainer, with the same loss for any number of processes, GeoClick's evaluation, and provenance."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,31 +7,26 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from PIL import Image
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import (
-    IntervalStrategy,
     PreTrainedModel,
     PrinterCallback,
-    TrainerControl,
     TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SchedulerType
 from trl import SFTTrainer
 
-from geoclick import files
 from geoclick.errors import GeoClickError
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, EpochSampler
 from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.train.data.length_groups import LengthGroups
 from geoclick.train.data.mixture import MixedDataset
-from geoclick.train.loop import attention, checkpoints, initial_weights, lora
-from geoclick.train.loop import monitor as monitors
+from geoclick.train.loop import checkpoints, initial_weights, lora
 from geoclick.train.loop.answer_loss import AnswerLossMixin, AnswerSmoother, sample_count
+from geoclick.train.loop.evaluation import BEST, EvaluationMixin
 from geoclick.train.loop.gradient_checkpointing import TowerCheckpointing
-from geoclick.train.loop.held_out_loss import LOSS
 from geoclick.train.loop.initial_weights import Weights
 from geoclick.train.loop.monitor import Monitor
 from geoclick.train.loop.source_losses import SourceLossMixin
@@ -45,9 +39,6 @@ from geoclick.vlms.processor import Processor
 
 TrainOn = PackedDataset | AugmentedDataset | LengthGroups | MixedDataset
 """Datasets that define the order of their rows."""
-
-BEST = "best"
-"""Folder of the best adapter inside a run's output."""
 
 
 class AdapterSavingMixin:
@@ -182,7 +173,7 @@ class AdapterSavingMixin:
             adapter_folder.complete(folder, self.processing_class, name)
 
 
-class ClickTrainer(AdapterSavingMixin, SourceLossMixin, AnswerLossMixin, SFTTrainer):  # type: ignore[misc]
+class ClickTrainer(EvaluationMixin, AdapterSavingMixin, SourceLossMixin, AnswerLossMixin, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer for click answers.
 
     Args:
@@ -196,7 +187,6 @@ class ClickTrainer(AdapterSavingMixin, SourceLossMixin, AnswerLossMixin, SFTTrai
     """
 
     train_dataset: LazyRows | TrainOn
-    control: TrainerControl
 
     def __init__(
         self,
@@ -213,10 +203,7 @@ class ClickTrainer(AdapterSavingMixin, SourceLossMixin, AnswerLossMixin, SFTTrai
         first = Dataset.from_list([{**train_dataset[0]}])
         super().__init__(*args, train_dataset=first, **kwargs)
         self.record = record
-        self.monitor = monitor
-        if monitor is not None:
-            # Only now: Trainer would ask for a dataset to compute a loss on.
-            self.args.eval_strategy, self.args.eval_steps = IntervalStrategy.STEPS, monitor.every
+        self.watch(monitor)
         self.tower_lr = tower_lr or {}
         self.loss_average = loss_average
         if self.args.label_smoothing_factor:
@@ -263,53 +250,3 @@ class ClickTrainer(AdapterSavingMixin, SourceLossMixin, AnswerLossMixin, SFTTrai
                         groups.append(group | {"params": members, "lr": lr})
             optimizer.param_groups[:] = groups
         return optimizer
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate on the monitor's samples, log it, save the best adapter, and stop a run that no longer improves.
-
-        All decisions follow from the log, which a checkpoint holds: a resumed run decides the same.
-        """
-        assert self.monitor is not None
-        self.model.eval()
-        with self.accelerator.autocast(), attention.for_generation(self.model):
-            records = self.monitor.evaluate(self.model, self.args.process_index, self.args.world_size)
-        figures = monitors.score(records) | self._held_out_loss()
-        self.log(figures)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
-        self.model.train()
-        if self.args.process_index == 0:
-            picture = monitors.panel(self.monitor.samples, records)
-            path = Path(self.args.output_dir) / "evaluations" / f"step-{self.state.global_step:06d}.png"
-            path.parent.mkdir(exist_ok=True)
-            with files.whole(path) as partial:
-                Image.fromarray(picture).save(partial, format="PNG")
-            monitors.log_panel(picture, self.state.global_step, self.callback_handler.callbacks)
-        if monitors.is_best(self.state.log_history):
-            self._save_best()
-        if monitors.stalled(self.state.log_history, self.monitor.patience):
-            self.control.should_training_stop = True
-        return figures
-
-    def _held_out_loss(self) -> dict[str, float]:
-        """The loss on the rows of the monitor's samples, by its name in the log."""
-        if self.monitor is None or self.monitor.loss is None:
-            return {}
-        place = self.accelerator.device, self.args.process_index, self.args.world_size
-        with self.accelerator.autocast():
-            return {LOSS: self.monitor.loss.compute(self.model, *place)}
-
-    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """An evaluation of the run; the one before the first step is not repeated when the run is resumed."""
-        if kwargs.get("skip_scheduler") and self.state.global_step:
-            return {}
-        figures: dict[str, float] = super()._evaluate(*args, **kwargs)
-        return figures
-
-    def _save_best(self) -> None:
-        """Save the adapter to `best`; an earlier one is replaced once the new one is complete."""
-        best = Path(self.args.output_dir) / BEST
-        partial = best.with_name(f"{BEST}.partial")
-        self.save_model(str(partial))
-        if self.args.process_index == 0:
-            shutil.rmtree(best, ignore_errors=True)
-            partial.replace(best)

@@ -7,10 +7,13 @@ from typing import Any
 
 from geoclick.config import option
 from geoclick.datasets import BUILT_IN, root_of, selection
+from geoclick.errors import UsageError
 from geoclick.jobs import processes
 from geoclick.options import DatasetOptions, DecodingOptions
 from geoclick.train.options import early_checks
 from geoclick.train.options.compute import ComputeOptions
+from geoclick.train.options.dry_run import DryRunOptions
+from geoclick.train.options.evaluation import EvaluationOptions
 from geoclick.train.options.trl_options import Check, TrlCommand
 
 NAME = "train grpo"
@@ -26,7 +29,7 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrpoOptions(ComputeOptions, DecodingOptions, DatasetOptions):
+class GrpoOptions(DryRunOptions, EvaluationOptions, ComputeOptions, DecodingOptions, DatasetOptions):
     """The options of GeoClick; all others belong to GRPOConfig."""
 
     adapter: str = option(help="adapter folder of geoclick train to start from")
@@ -49,7 +52,28 @@ class GrpoOptions(ComputeOptions, DecodingOptions, DatasetOptions):
     embedding_memory_gb: float = option(
         2.0, help="memory for the segmenter's image embeddings, which are cached from step to step", minimum=0
     )
+    augment: tuple[str, ...] = option(
+        (),
+        help="augmentations of the images and their targets, different in every epoch",
+        choices=("flip", "rotate", "crop"),
+    )
+    evaluate_split: str | None = option(
+        None, help="split of the dataset to evaluate on (default: images held out from --split)"
+    )
+    constrained: bool = option(
+        False,
+        help="with use_vllm: sample answers in their format only; their regular expression is sent to vLLM",
+    )
     resume: bool = option(False, help="resume from the last complete checkpoint in output, if there is one")
+
+    def __post_init__(self) -> None:
+        self.check_evaluation()
+        if self.evaluate_split is not None and not self.evaluate_every:
+            raise UsageError("--evaluate-split has no effect without --evaluate-every; give that, too.")
+        if self.evaluate_split == self.split:
+            raise UsageError(
+                f"--evaluate-split is the split of the training, {self.split}; remove it to hold images out of it."
+            )
 
 
 DEFAULTS: dict[str, Any] = {

@@ -12,9 +12,10 @@ from geoclick.errors import UsageError
 from geoclick.jobs import processes
 from geoclick.options import SegmenterOptions
 from geoclick.train.data import task_weights
-from geoclick.train.loop.cards import CARDS
 from geoclick.train.options import early_checks, lora
 from geoclick.train.options.compute import ComputeOptions
+from geoclick.train.options.dry_run import DryRunOptions
+from geoclick.train.options.evaluation import EvaluationOptions
 from geoclick.train.options.lora import TOWERS, LoraOptions
 from geoclick.train.options.mixture import MixtureOptions, Source, sources_of
 from geoclick.train.options.trl_options import Check, TrlCommand
@@ -23,8 +24,6 @@ from geoclick.vlms.families import tower_of
 
 NAME = "train sft"
 EMBEDDED = "embedded"
-HERE = "here"
-"""The dry run on this machine."""
 EXAMPLE = (
     "geoclick train sft --config configs/sft/embedded.yaml "
     "--clicks runs/clicks --root runs/scenes --output runs/lora"
@@ -37,7 +36,9 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftOptions(MixtureOptions, LoraOptions, ComputeOptions, SegmenterOptions):
+class SftOptions(
+    DryRunOptions, EvaluationOptions, MixtureOptions, LoraOptions, ComputeOptions, SegmenterOptions
+):
     """The options of GeoClick; all others belong to SFTConfig."""
 
     output: str = option(help="folder for the adapter, checkpoints, config.yaml and metrics.json")
@@ -94,35 +95,16 @@ class SftOptions(MixtureOptions, LoraOptions, ComputeOptions, SegmenterOptions):
         help="cache the features of the frozen vision tower if they fit in this memory; 0 never",
         minimum=0,
     )
-    evaluate_every: int = option(
-        0,
-        help="steps between evaluations on held-out samples; the best adapter is saved; 0 never",
-        minimum=0,
-    )
-    evaluate_samples: int = option(
-        96,
-        help="smallest number of held-out samples; all samples of an image are held out together",
-        minimum=1,
-    )
     evaluate_clicks: str | None = option(
         None, help="click store of another split to evaluate on (default: images held out from --clicks)"
     )
     evaluate_root: str | None = option(
         None, help="folder of the images of --evaluate-clicks (default: the first --root)"
     )
-    patience: int = option(
-        0, help="stop after this many evaluations without a better mIoU; 0 never", minimum=0
-    )
     resume: bool = option(False, help="resume from the last complete checkpoint in output, if there is one")
-    dry_run: str | None = option(
-        None,
-        help="check everything, print what the run would need, and write nothing: here, after a few steps, or "
-        "estimated for a card",
-        choices=(HERE, *CARDS),
-        bare=HERE,
-    )
 
     def __post_init__(self) -> None:
+        self.check_evaluation()
         if self.other_format_share > 1:
             raise UsageError(f"--other-format-share is a fraction, 0 to 1, not {self.other_format_share}.")
 
@@ -138,11 +120,6 @@ class SftOptions(MixtureOptions, LoraOptions, ComputeOptions, SegmenterOptions):
             root = self.evaluate_root or self.root[0]
             return [Source("evaluated", self.evaluate_clicks, root, self.answer_format, None)]
         return [source for source in self.sources if not source.is_chats]
-
-    @property
-    def estimates(self) -> bool:
-        """Whether the dry run is for a card that is not here."""
-        return self.dry_run in CARDS
 
     @property
     def constant_features(self) -> bool:

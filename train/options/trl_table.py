@@ -163,6 +163,22 @@ BOTH: dict[str, Rule] = {
 }
 """Options that are the same in both commands."""
 
+EVALUATION: dict[str, Rule] = {
+    "save_strategy": works(values={"best": Condition(needs="evaluate_every")}),
+    "eval_on_start": works(needs="evaluate_every"),
+    "eval_delay": works(needs="evaluate_every"),
+    "per_device_eval_batch_size": differs(
+        "is the number of answers that a process generates at once in an evaluation; the default is 16",
+        needs="evaluate_every",
+    ),
+    "eval_strategy": refused(instead="evaluate_every", unless="no"),
+    "load_best_model_at_end": refused(instead="evaluate_every", unless=False),
+    **each(
+        "eval_steps metric_for_best_model greater_is_better", refused(instead="evaluate_every", unless=None)
+    ),
+}
+"""Options of the evaluation during training."""
+
 SFT: dict[str, Rule] = {
     "per_device_train_batch_size": differs(
         "counts rows; with packing_tokens a batch is one pack, and this is 1"
@@ -184,19 +200,7 @@ SFT: dict[str, Rule] = {
     "shuffle_dataset": refused(
         "has no effect: every epoch has a random order", instead="train_sampling_strategy", unless=False
     ),
-    # The evaluation during training.
-    "save_strategy": works(values={"best": Condition(needs="evaluate_every")}),
-    "eval_on_start": works(needs="evaluate_every"),
-    "eval_delay": works(needs="evaluate_every"),
-    "per_device_eval_batch_size": differs(
-        "is the number of answers that a process generates at once in an evaluation; the default is 16",
-        needs="evaluate_every",
-    ),
-    "eval_strategy": refused(instead="evaluate_every", unless="no"),
-    "load_best_model_at_end": refused(instead="evaluate_every", unless=False),
-    **each(
-        "eval_steps metric_for_best_model greater_is_better", refused(instead="evaluate_every", unless=None)
-    ),
+    **EVALUATION,
     # Rows.
     "max_length": refused("is set by GeoClick: no row is cut", instead="max_pixels", unless=None),
     "truncation_mode": refused("has no effect: no row is cut", unless="keep_start"),
@@ -246,7 +250,11 @@ GRPO: dict[str, Rule] = {
     **each("num_completions_to_print log_unique_prompts", works(needs="log_completions")),
     "log_completions_hub_repo": refused("is not supported: completions stay on this machine", unless=None),
     "log_multimodal": refused("is not supported: prompts are tokens here"),
-    "use_vllm": works(package="vllm"),
+    "use_vllm": differs(
+        "samples answers with vLLM, to which images are sent resized by the adapter's pixel limits; needs a GPU. "
+        "Evaluations run in the trainer",
+        package="vllm",
+    ),
     **each(
         "vllm_mode vllm_model_impl vllm_enable_sleep_mode vllm_structured_outputs_regex", works(needs=VLLM)
     ),
@@ -288,18 +296,9 @@ GRPO: dict[str, Rule] = {
         instead="shuffle_dataset",
         unless="random",
     ),
-    # GRPO has no evaluation.
-    "save_strategy": works(values={"best": Condition(reason="needs an evaluation, which GRPO has not")}),
-    **each(
-        "eval_on_start load_best_model_at_end", refused("has no effect: GRPO has no evaluation", unless=False)
-    ),
-    "eval_strategy": refused("has no effect: GRPO has no evaluation", unless="no"),
-    "eval_delay": refused("has no effect: GRPO has no evaluation", unless=0),
-    "per_device_eval_batch_size": refused("has no effect: GRPO has no evaluation", unless=8),
-    **each(
-        "eval_steps metric_for_best_model greater_is_better num_generations_eval",
-        refused("has no effect: GRPO has no evaluation", unless=None),
-    ),
+    # The evaluation during training.
+    **EVALUATION,
+    "num_generations_eval": refused("has no effect: an evaluation takes the most likely answer", unless=None),
 }
 """Options of `geoclick train grpo`."""
 

@@ -65,6 +65,7 @@ def render(
     name: str,
     hub_name: str | None,
     license: str | None,
+    picture: str | None = None,
 ) -> str:
     """The card below its metadata.
 
@@ -74,6 +75,7 @@ def render(
         name: of the model.
         hub_name: repository that the model is pushed to, if any.
         license: as the user names it, or None.
+        picture: file of the rewards of a run with GRPO, in the folder of the card.
     """
     base = escape(base_name(provenance))
     kind = (
@@ -90,6 +92,7 @@ def render(
         "Base model": base_model(provenance),
         "Training data": training_data(provenance),
         "Training": training(provenance),
+        "Rewards": rewards(picture) if picture else "",
         "Merging": merging(provenance.merged) if provenance.merged else "",
         "Evaluation": scores(evaluations),
         "Limitations": limitations(provenance),
@@ -230,6 +233,14 @@ def training(provenance: Provenance) -> str:
             f"It starts from a {RUN_KINDS[adapter_runs.kind_of(config)]} run with these options:\n\n{options}"
         )
     return "\n\n".join(filter(None, parts))
+
+
+def rewards(picture: str) -> str:
+    """The picture of the rewards of a run with GRPO."""
+    return (
+        "The mean of the reward, as a fraction of its largest value, and of its parts over the steps before each "
+        f"evaluation, and the mIoU on held-out images:\n\n![Rewards and held-out mIoU]({picture})"
+    )
 
 
 def runs(record: AdapterRecord) -> str:

@@ -9,7 +9,7 @@ from geoclick import secrets
 from geoclick.errors import GeoClickError, UsageError, first_line
 from geoclick.vlms.adapter import RECORD
 
-MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "README.md")
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "README.md", "rewards.png")
 """Patterns of the uploaded files; config.yaml and subfolders (checkpoints) are left out."""
 FILES_WITH_PATHS = (RECORD, "adapter_config.json")
 """The files that contain paths of the machine where the adapter was trained."""

@@ -1,10 +1,28 @@
 """TRL's GRPOTrainer for prompts with images: tokens as in inference, each image and prompt processed once.
 
 TRL itself encodes each prompt twice, once from text, where a control token inside a query would count as one, and runs
-processor, vision tower and language model over the complete prompt for every completion and pass. Five of its methods
-are replaced here.
+processor, vision tower and language model over the complete prompt for every completion and pass. Six of its methods
+are replaced here. The loss is TRL's. For a token with the ratio r of its probabilities now and when it was sampled, the
+probability p and the probability q by the adapter that the run starts from, and for the advantage A of its completion:
+
+    -min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A) + beta r (q / p - log(q / p) - 1)
+
+- A is the reward minus the mean of its group (`scale_rewards: none`, GeoClick's default); `group` and `batch` divide it
+  by the standard deviation of the group or the batch, plus 1e-4.
+- Clipping: epsilon is 0.2, and epsilon_high too unless it is given; `delta` limits r above in the first term. With one
+  pass over a batch (`num_iterations: 1`, `steps_per_generation` not above `gradient_accumulation_steps`) r is 1, so
+  that nothing is clipped.
+- The factor r of the KL term is the bias correction (`use_bias_correction_kl`, on by default): with it the gradient is
+  that of the reverse KL divergence, not only its value is right. beta is 0 by default, which leaves the term out.
+- Normalization (`loss_type`): `dapo`, the default, sums over all tokens of the completions of a step, over all
+  processes, and divides by their number, so that each token has the same weight; `grpo` takes the mean over the tokens
+  of each completion, then over completions; `dr_grpo` divides by completions times max_completion_length.
+- With vLLM the first term is multiplied by the ratio of the probabilities in the trainer and in vLLM
+  (`vllm_importance_sampling_correction`), limited as its mode says.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,29 +31,75 @@ from transformers import Cache, PrinterCallback
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+from geoclick.scoring.records import Record
+from geoclick.train.augmentation.augmented_dataset import EpochSampler
+from geoclick.train.loop.evaluation import EvaluationMixin
 from geoclick.train.loop.gradient_checkpointing import TowerCheckpointing
+from geoclick.train.loop.monitor import Monitor
 from geoclick.train.loop.trainer import AdapterSavingMixin
+from geoclick.train.reinforcement import reward_curves, vllm_rollouts
+from geoclick.train.reinforcement.epoch_samples import GroupedKeys
 from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
 from geoclick.train.reinforcement.shared_prompts import first_of_each, share
 from geoclick.vlms import encoding
 from geoclick.vlms.adapter import AdapterRecord
 
 
-class ClickGRPOTrainer(AdapterSavingMixin, GRPOTrainer):  # type: ignore[misc]
+class ClickGRPOTrainer(EvaluationMixin, AdapterSavingMixin, GRPOTrainer):  # type: ignore[misc]
     """GRPOTrainer for click answers.
 
     Args:
         record: provenance, written next to every adapter that is saved.
-        prompts: of the run; `prompts.rows()` is the training set.
+        prompts: of the run; their samples are the training set.
+        monitor: the evaluation during training, or None.
     """
 
-    def __init__(self, *args: Any, record: AdapterRecord, prompts: GrpoPrompts, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        record: AdapterRecord,
+        prompts: GrpoPrompts,
+        monitor: Monitor | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, train_dataset=prompts.rows(), **kwargs)
         self.record, self.prompts = record, prompts
+        self.watch(monitor)
+        # Only now: TRL inspects its dataset.
+        self.train_dataset = GroupedKeys(
+            len(prompts.samples),
+            completions=self.num_generations,
+            batch=self.args.generation_batch_size // self.num_generations,
+            repeats=self.num_iterations * self.args.steps_per_generation,
+            shuffle=self.shuffle_dataset,
+            seed=self.args.seed,
+        )
         self._samples: list[int] = []
         self._completions = 0
+        if self.use_vllm:
+            vllm_rollouts.adapt(self.vllm_generation, self.processing_class)
         self.remove_callback(PrinterCallback)
         self.add_callback(TowerCheckpointing())
+
+    def _get_train_sampler(self, dataset: GroupedKeys | None = None) -> EpochSampler:
+        """The keys of an epoch, which follow from seed and epoch alone."""
+        return EpochSampler(dataset or self.train_dataset)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As TRL's; an evaluation has no completions to log."""
+        logged = self.log_completions
+        self.log_completions = logged and self.model.training
+        super().log(logs, start_time)
+        self.log_completions = logged
+
+    def _show(self, records: Sequence[Record]) -> None:
+        """The pictures of an evaluation, and a warning where the reward rises while the mIoU falls."""
+        super()._show(records)
+        history = self.state.log_history
+        weights = dict(zip(self.reward_func_names, self.reward_weights.tolist(), strict=True))
+        reward_curves.write(Path(self.args.output_dir), history, weights)
+        if warning := reward_curves.warning(history):
+            self._say(warning)
 
     def count_completions(self) -> int:
         """Completions sampled by all processes in this session; every process must call it."""
@@ -46,6 +110,8 @@ class ClickGRPOTrainer(AdapterSavingMixin, GRPOTrainer):  # type: ignore[misc]
         self._samples = [row["sample"] for row in inputs]
         self._completions += len(inputs)
         self.prompts.load_features(self._samples)
+        texts = self.prompts.texts(self._samples)
+        inputs = [row | {"prompt": text} for row, text in zip(inputs, texts, strict=True)]
         # As a column, because TRL shuffles and splits the batch.
         return super()._generate_and_score_completions(inputs) | {"samples": torch.tensor(self._samples)}
 
@@ -66,8 +132,12 @@ class ClickGRPOTrainer(AdapterSavingMixin, GRPOTrainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> tuple[list[list[int]], Any]:
         if self.use_vllm:
-            shown = self.prompts.images(self._samples)
-            return super()._generate_single_turn(prompt_ids, shown, fields, num_generations, **kwargs)
+            samples = [self.prompts.samples[key] for key in self._samples]
+            shown = vllm_rollouts.pictures(self.processing_class, samples)
+            if self.vllm_mode == vllm_rollouts.COLOCATE:
+                prompt_ids = self.prompts.ids(self._samples, expanded=False)
+            with vllm_rollouts.readable_errors(self.args):
+                return super()._generate_single_turn(prompt_ids, shown, fields, num_generations, **kwargs)
         device = self.accelerator.device
         padded = encoding.pad_left(list(map(torch.tensor, prompt_ids)), self._tokenizer.pad_token_id)
         input_ids, mask = (tensor.to(device) for tensor in padded)

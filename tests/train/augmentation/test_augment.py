@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from geoclick import codec, images, masks, store, vlms
 from geoclick.clicks import Click
 from geoclick.geo import reading
-from geoclick.train.augmentation import augment, sheet
+from geoclick.train.augmentation import augment, question_views, sheet
 from geoclick.train.augmentation.augment import KINDS, Augmentation
 from geoclick.train.augmentation.image_views import ImageView
 from geoclick.train.data import rows
@@ -183,7 +183,7 @@ def test_jitter_moves_clicks_that_have_room():
 @given(scenes(), st.integers(0, 99))
 def test_a_crop_holds_the_mask_and_every_click(case_, seed):
     mask, clicks = case_
-    crop = augment.crop_around(mask, clicks, random.Random(seed))
+    crop = question_views.crop_around(mask, clicks, random.Random(seed))
     if crop is None:
         return
     left, top, width, height = crop

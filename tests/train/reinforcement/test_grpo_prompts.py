@@ -6,6 +6,7 @@ import torch
 from geoclick import datasets, vlms
 from geoclick.geo.reading import PixelOptions
 from geoclick.prompts import messages
+from geoclick.train.reinforcement.epoch_samples import EpochSamples, picture_of
 from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
 from geoclick.vlms.encoding import model_inputs
 from tests import tiny
@@ -31,7 +32,7 @@ def samples(tmp_path_factory):
 def make(vlm, samples, limit=1e9, answer_format="compact", trains_vision=False):
     return GrpoPrompts(
         vlm,
-        samples,
+        samples if isinstance(samples, EpochSamples) else EpochSamples(samples),
         answer_format=answer_format,
         device=CPU,
         autocast=torch.autocast("cpu", enabled=False),
@@ -103,8 +104,34 @@ def test_features_and_pixels_are_those_of_the_chosen_bands(vlm, samples):
         assert same == (one is gray)
 
 
-def test_the_pictures_are_the_images(vlm, samples):
-    pictures = make(vlm, samples, limit=0).images([1])
-    assert (
-        torch.tensor(samples[1].read_image()) == torch.tensor(list(pictures[0][0].getdata())).view(64, 64, 3)
-    ).all()
+def test_augmented_images_have_their_own_features_in_every_epoch(vlm, samples):
+    """The logits are those of inference on the view and its query."""
+    augmented = EpochSamples(samples, ("flip", "rotate"), seed=1)
+    prompts = make(vlm, augmented)
+    assert not prompts.bytes
+    shown = set()
+    for epoch in range(3):
+        keys = [epoch * len(samples) + index for index in range(len(samples))]
+        prompts.load_features(keys)
+        seen = [augmented[key] for key in keys]
+        shown.add(picture_of(seen[0]))
+        images, queries = [one.read_image() for one in seen], [one.query for one in seen]
+        inputs = model_inputs(vlm, images, queries, answer_format="compact")
+        ids = [torch.tensor(one) for one in prompts.ids(keys)]
+        for one, row, mask in zip(ids, inputs["input_ids"], inputs["attention_mask"], strict=True):
+            assert one.tolist() == row[mask.bool()].tolist()
+        with torch.no_grad():
+            expected = vlm.model(**inputs).logits[:, -1]
+            vision = prompts.vision_inputs(keys, inputs["input_ids"])
+            found = vlm.model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **vision
+            )
+        torch.testing.assert_close(found.logits[:, -1], expected, rtol=1e-4, atol=1e-4)
+    assert len(shown) > 1
+
+
+def test_prompts_that_are_not_expanded_have_one_image_token(vlm, samples):
+    prompts = make(vlm, samples)
+    for one, other in zip(prompts.ids([0, 1], expanded=False), prompts.ids([0, 1]), strict=True):
+        assert one.count(prompts.image_token) == 1
+        assert [i for i in other if i != prompts.image_token] == [i for i in one if i != prompts.image_token]

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from geoclick import datasets, vlms
+from geoclick.train.reinforcement.epoch_samples import EpochSamples
 from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
 from geoclick.train.reinforcement.shared_prompts import first_of_each, share
 from tests import tiny
@@ -18,7 +19,7 @@ def setting(request, tmp_path_factory):
     root = listed(tmp_path_factory.mktemp("data"), ["a barn", "the longest barn of all", "barns"])
     prompts = GrpoPrompts(
         vlm,
-        list(datasets.read("folder", root, "train")),
+        EpochSamples(list(datasets.read("folder", root, "train"))),
         answer_format="compact",
         device=torch.device("cpu"),
         autocast=torch.autocast("cpu", enabled=False),
