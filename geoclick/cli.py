@@ -22,6 +22,7 @@ COMMANDS = {
     "merge": ("geoclick.train.merge", "merge an adapter into its base model and check the result"),
     "card": ("geoclick.train.card", "write the model card of an adapter or merged model; publish it"),
     "predict": ("geoclick.inference.predict", "segment images by a text query"),
+    "app": ("geoclick.inference.app.command", "edit and save the clicks of answers in the browser"),
     "evaluate": ("geoclick.inference.evaluate", "score a model on a dataset"),
     "ablate": (
         "geoclick.inference.ablate",

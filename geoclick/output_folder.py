@@ -90,6 +90,7 @@ KINDS = {
     "train grpo": Kind(_ADAPTER, keys=("iou_weight", "format_weight"), marks=("adapter_model.safetensors",)),
     "merge": Kind(("*",)),
     "predict": Kind(("config.yaml", "records.jsonl", "failures.jsonl", "requests"), keys=("images", "text")),
+    "app": Kind(("config.yaml", "clicks", "images"), keys=("max_upload", "max_megapixels")),
     "evaluate": Kind(
         (
             *("config.yaml", "protocol.json", "predictions.jsonl", "metrics.json", "run.json"),

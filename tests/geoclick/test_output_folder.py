@@ -51,6 +51,7 @@ def arguments(command, folder, tmp_path):
         "train grpo": ["--adapter", "no-adapter", "--root", "no-root", "--output", folder],
         "merge": ["no-adapter", "--output", folder],
         "predict": [tile, "--text", "a", "--output", folder],
+        "app": ["--output", folder],
         "evaluate": ["--root", "no-root", "--output", folder],
         "ablate": ["--dataset", "loveda", "--root", "no-root", "--output", folder],
         "compare": ["no-run", "no-run", "--output", folder],

@@ -1,0 +1,258 @@
+"""What the events of the page do, without Gradio: they change a session and return what the page shows."""
+
+import html
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from geoclick.clicks import Click
+from geoclick.errors import GeoClickError, single_line
+from geoclick.inference.app import downloads, editing, pictures, sources
+from geoclick.inference.app.models import AppModels
+from geoclick.inference.app.pictures import Drawn
+from geoclick.inference.app.saving import Corrections
+from geoclick.inference.app.session import Layer, Session
+from geoclick.pages import click_drawing
+
+Edit = dict[str, str | float | bool]
+"""An edit as the editor sends it: `kind` (add, move, flip, delete, boxes), and its arguments."""
+
+NUMBERS = ("x", "y", "number", "part")
+"""Arguments of edits that must be numbers."""
+
+
+class Shown(NamedTuple):
+    """What the page shows after an event; None leaves something as it is.
+
+    Attributes:
+        session: the state.
+        drawn: of the editor.
+        layers: the answers.
+        status: a line of HTML, escaped.
+    """
+
+    session: Session | None
+    drawn: Drawn | None
+    layers: list[Layer] | None
+    status: str
+
+
+@dataclass
+class Handlers:
+    """The events.
+
+    Attributes:
+        models: shared by all users.
+        corrections: the click store.
+        folder: whose images can be chosen; None for none.
+    """
+
+    models: AppModels
+    corrections: Corrections
+    folder: Path | None
+
+    def __post_init__(self) -> None:
+        self._model = threading.Lock()
+
+    def upload(self, path: str | None, session: Session | None) -> Shown:
+        """Open an uploaded file."""
+        if path is None:
+            return Shown(session, None, None, status("Upload an image or choose one."))
+
+        def opening() -> Session:
+            self.models.limits.check_file(Path(path))
+            return self._opened(Path(path), Path(path).name)
+
+        return self._with_new(session, opening)
+
+    def choose(self, name: str | None, session: Session | None) -> Shown:
+        """Open an image of the folder."""
+        if not name:
+            return Shown(session, None, None, status("Upload an image or choose one."))
+        return self._with_new(session, lambda: self._opened(sources.named(self.folder, name), name))
+
+    def ask(self, query: str | None, compare: bool, session: Session | None) -> Shown:
+        """Answer a query."""
+
+        def answering(session: Session) -> str:
+            with self._model:
+                self.models.ask(session, query or "", base=compare)
+            return described(session.layer)
+
+        return self._changed(session, answering)
+
+    def map(self, classes: str | None, session: Session | None) -> tuple[Shown, str]:
+        """Make a map of classes; also returns its legend as HTML."""
+
+        def mapping(session: Session) -> str:
+            with self._model:
+                self.models.map(session, classes or "")
+            return "The map is made; its opacity is above the image."
+
+        shown = self._changed(session, mapping)
+        return shown, "" if session is None or session.class_map is None else pictures.legend(
+            session.class_map
+        )
+
+    def edit(self, edit: Edit, session: Session | None) -> Shown:
+        """Change a click of the chosen layer."""
+
+        def editing_clicks(session: Session) -> str:
+            with session.lock:
+                layer = session.edit(edited(session, edit))
+            return described(layer)
+
+        return self._changed(session, editing_clicks, complete=False)
+
+    def layer(self, number: int | None, session: Session | None) -> Shown:
+        """Choose the layer that is edited."""
+
+        def choosing(session: Session) -> str:
+            with session.lock:
+                session.chosen = number or 0
+                return described(session.layer)
+
+        return self._changed(session, choosing, complete=False)
+
+    def show(self, numbers: Sequence[int], session: Session | None) -> Shown:
+        """Draw these layers."""
+
+        def showing(session: Session) -> str:
+            session.show(numbers)
+            return f"{len(numbers)} of {len(session.layers)} answers are shown."
+
+        return self._changed(session, showing, complete=False)
+
+    def remove(self, session: Session | None) -> Shown:
+        """Remove the chosen layer."""
+
+        def removing(session: Session) -> str:
+            label = session.layer.label
+            session.remove()
+            return f"{label} is removed."
+
+        return self._changed(session, removing, complete=False)
+
+    def save(self, session: Session | None) -> Shown:
+        """Save the chosen layer as a row of the click store."""
+
+        def saving(session: Session) -> str:
+            with session.lock:
+                layer = session.layer
+            replaced = self.corrections.save(session, layer)
+            how = "replaces the earlier one of this image and query" if replaced else "is saved"
+            count = len(self.corrections)
+            folder = self.corrections.folder
+            return (
+                f"The correction of '{layer.query}' {how}; {count} {'row' if count == 1 else 'rows'} in all. "
+                f"To train on them: geoclick train sft --clicks {folder}/clicks --root {folder}"
+            )
+
+        return self._changed(session, saving, complete=False)
+
+    def download(self, session: Session | None) -> tuple[list[str], str]:
+        """The paths of the files of the session, and a status."""
+        if session is None:
+            return [], status("Open an image first.", error=True)
+        try:
+            paths, notes = downloads.write(session, self.models.describe())
+        except GeoClickError as error:
+            return [], status(str(error), error=True)
+        return list(map(str, paths)), status("; ".join([f"{len(paths)} files", *notes]) + ".")
+
+    def pair(self, session: Session | None) -> list[tuple[Image.Image, str]]:
+        """The overlays of base and adapter side by side, for the last query that both answered; else empty."""
+        layers = [] if session is None else session.layers
+        query = next((one.query for one in reversed(layers) if one.source), None)
+        by_source = {one.source: one for one in layers if one.source and one.query == query}
+        if session is None or len(by_source) < 2:
+            return []
+        return [
+            (Image.fromarray(overlay_of(session.opened.pixels, by_source[source])), source)
+            for source in ("base", "adapter")
+        ]
+
+    def _opened(self, path: Path, name: str) -> Session:
+        with self._model:
+            return self.models.open(path, name)
+
+    def _with_new(self, session: Session | None, opening: Callable[[], Session]) -> Shown:
+        """A new session; the old one stays if the image cannot be opened."""
+        try:
+            new = opening()
+        except GeoClickError as error:
+            return Shown(session, None, None, status(str(error), error=True))
+        height, width = new.opened.size
+        line = f"{new.opened.name}: {width}x{height} pixels. Ask a query."
+        return Shown(new, pictures.overlay(new, complete=True), [], status(line))
+
+    def _changed(
+        self, session: Session | None, change: Callable[[Session], str], *, complete: bool = True
+    ) -> Shown:
+        """What the page shows after a change; after one that is refused, the state as it was."""
+        if session is None:
+            return Shown(None, None, None, status("Open an image first.", error=True))
+        try:
+            line = status(change(session))
+        except GeoClickError as error:
+            line = status(str(error), error=True)
+        drawn = pictures.overlay(session, complete=False)
+        if complete and session.class_map is not None:
+            drawn["classes"] = pictures.map_uri(session.class_map)
+        return Shown(session, drawn, list(session.layers), line)
+
+
+def edited(session: Session, edit: Edit) -> editing.Parts:
+    """The parts of the chosen layer after an edit; raises GeoClickError for one that is not possible."""
+    parts, size = session.layer.parts, session.opened.size
+    kind = edit.get("kind")
+    values = {name: edit[name] for name in NUMBERS if name in edit}
+    if not all(isinstance(value, int | float) and np.isfinite(value) for value in values.values()):
+        raise GeoClickError("The edit is not readable; reload the page.")
+    number = int(values.get("number", -1))
+    if kind in ("add", "move"):
+        x, y = editing.place(float(values.get("x", -1)), float(values.get("y", -1)), size)
+        if kind == "move":
+            return editing.move(parts, number, x, y)
+        return editing.add(parts, Click(x, y, bool(edit.get("positive"))), int(values.get("part", -1)))
+    if kind == "boxes":
+        return editing.without_boxes(parts)
+    if kind not in ("flip", "delete"):
+        raise GeoClickError("The edit is not readable; reload the page.")
+    return (editing.flip if kind == "flip" else editing.delete)(parts, number)
+
+
+def described(layer: Layer) -> str:
+    """A line about an answer."""
+    clicks, area = len(editing.clicks_of(layer.parts)), int(layer.decoded.mask.sum())
+    if not layer.parts:
+        found = (
+            "no target" if layer.is_edited or layer.prediction.status == "empty" else layer.prediction.status
+        )
+    else:
+        found = f"{clicks} {'click' if clicks == 1 else 'clicks'}, {area:,} pixels"
+    score = layer.decoded.score
+    notes = [f"predicted IoU {score:.2f}"] if score is not None else []
+    if len(layer.parts) > 1:
+        notes.append(f"{len(layer.parts)} parts")
+    if layer.prediction.dropped and not layer.is_edited:
+        notes.append(f"dropped from the answer: {', '.join(layer.prediction.dropped)}")
+    return f"{layer.label}: {'; '.join([found, *notes])}" + (" (edited)" if layer.is_edited else "")
+
+
+def overlay_of(image: np.ndarray, layer: Layer) -> np.ndarray:
+    """The overlay of an answer, uint8 [h, w, 3], as `geoclick predict` draws it."""
+    clicks = [click for _, click in editing.clicks_of(layer.parts)]
+    boxes = [part.box for part in layer.parts if part.box is not None]
+    return click_drawing.overlay(image, layer.decoded.mask, clicks, boxes, layer.decoded.instances)
+
+
+def status(line: str, *, error: bool = False) -> str:
+    """A line as HTML, escaped; it comes from users and their files."""
+    kind = "status error" if error else "status"
+    return f'<div class="{kind}" role="status">{html.escape(single_line(line))}</div>'

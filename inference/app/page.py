@@ -1,0 +1,172 @@
+"""The page of the app in Gradio: components, and which handler each event calls."""
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from geoclick.inference.app import sources
+from geoclick.inference.app.handlers import Handlers, Shown, status
+from geoclick.inference.app.session import Session
+
+if TYPE_CHECKING:
+    pass
+
+STATE_SECONDS = 1800
+"""Seconds after which the state of a closed page is deleted."""
+
+UPLOAD_SECONDS = 3600
+"""Seconds after which uploaded files are deleted."""
+
+SYSTEM_FONTS = ("system-ui", "sans-serif")
+
+Update = dict[str, str | float | bool | list[str] | None]
+"""What Gradio returns for a component: a skip, or new properties."""
+
+
+def text_of(name: str) -> str:
+    """A file of this package."""
+    return files("geoclick.inference.app").joinpath(name).read_text(encoding="utf-8")
+
+
+def theme() -> "gr.themes.Base":
+    """Gradio's plain theme with fonts of the system, so that none is downloaded."""
+    return gr.themes.Base(font=list(SYSTEM_FONTS), font_mono=["ui-monospace", "monospace"])
+
+
+class Page:
+    """The page. One queue runs the models, another one the edits, so that an edit does not wait for a query.
+
+    Args:
+        handlers: what events do.
+        max_waiting: requests that wait in each queue at most.
+    """
+
+    def __init__(self, handlers: Handlers, max_waiting: int) -> None:
+        self.handlers = handlers
+        with gr.Blocks(
+            title="GeoClick", analytics_enabled=False, delete_cache=(600, UPLOAD_SECONDS), fill_width=True
+        ) as self.blocks:
+            self.state = gr.State(None, time_to_live=STATE_SECONDS)
+            gr.HTML("<h1>GeoClick</h1>")
+            with gr.Row():
+                with gr.Column(scale=1, min_width=300):
+                    self._inputs()
+                with gr.Column(scale=2, min_width=300):
+                    self._outputs()
+            self._events()
+        self.blocks.queue(max_size=max_waiting, default_concurrency_limit=1, api_open=False)
+
+    def _inputs(self) -> None:
+        folder = self.handlers.folder
+        self.file = gr.File(
+            label="Upload an image", file_types=list(sources.SUFFIXES), type="filepath", height=120
+        )
+        names = [] if folder is None else sources.listed(folder)
+        self.name = gr.Dropdown(
+            names,
+            value=None,
+            label="Or choose one of the folder",
+            visible=folder is not None,
+            interactive=True,
+        )
+        self.query = gr.Textbox(
+            label="What to segment", placeholder="the largest building", max_lines=3, elem_id="query"
+        )
+        self.compare = gr.Checkbox(
+            False, label="Compare with the base model", visible=self.handlers.models.can_compare
+        )
+        self.ask = gr.Button("Segment", variant="primary", elem_id="ask")
+        with gr.Accordion("Map of classes", open=False):
+            self.classes = gr.Textbox(
+                label="Classes", placeholder="building, roof; road; water", max_lines=4, elem_id="classes"
+            )
+            self.make_map = gr.Button("Make the map", elem_id="map")
+
+    def _outputs(self) -> None:
+        self.editor = gr.HTML(
+            None,
+            html_template=text_of("editor.html"),
+            css_template=text_of("editor.css"),
+            js_on_load=text_of("editor.js"),
+            elem_id="editor",
+            elem_classes=["empty"],
+        )
+        self.status = gr.HTML(status("Upload an image or choose one."), elem_id="status")
+        self.legend = gr.HTML("", elem_id="legend")
+        self.layer = gr.Radio([], label="Answer that is edited and saved", visible=False, elem_id="layers")
+        self.shown = gr.CheckboxGroup([], label="Answers that are shown", visible=False, elem_id="shown")
+        with gr.Row():
+            self.save = gr.Button("Save the correction", variant="primary", elem_id="save")
+            self.remove = gr.Button("Remove the answer", elem_id="remove")
+            self.download = gr.Button("Prepare downloads", elem_id="download")
+        self.files = gr.File(label="Downloads", file_count="multiple", visible=False, interactive=False)
+        self.pair = gr.Gallery(
+            label="Base model and adapter", columns=2, visible=False, elem_id="pair", object_fit="contain"
+        )
+
+    def _events(self) -> None:
+        do = self.handlers
+        every = [self.state, self.editor, self.layer, self.shown, self.status]
+        models = {"concurrency_id": "models", "concurrency_limit": 1}
+        edits = {"concurrency_id": "edits", "concurrency_limit": 1, "trigger_mode": "multiple"}
+        hidden = {"api_visibility": "private", "show_progress": "hidden"}
+
+        def upload(path: str | None, session: Session | None) -> tuple[Update, ...]:
+            return (*_updates(do.upload(path, session)), "")
+
+        def choose(name: str | None, session: Session | None) -> tuple[Update, ...]:
+            return (*_updates(do.choose(name, session)), "")
+
+        def ask(query: str, compare: bool, session: Session | None) -> tuple[Update, ...]:
+            shown = do.ask(query, compare, session)
+            pair = do.pair(shown.session)
+            return (*_updates(shown), gr.update(value=pair, visible=bool(pair)))
+
+        def make_map(text: str, session: Session | None) -> tuple[Update, ...]:
+            shown, legend = do.map(text, session)
+            return (*_updates(shown), legend)
+
+        def edit(session: Session | None, event: gr.EventData) -> tuple[Update, ...]:
+            return _updates(do.edit(dict(event.edit), session))
+
+        def layer(number: int | None, session: Session | None) -> tuple[Update, ...]:
+            return _updates(do.layer(number, session))
+
+        def show(numbers: list[int], session: Session | None) -> tuple[Update, ...]:
+            return _updates(do.show(numbers, session))
+
+        def download(session: Session | None) -> tuple[Update, str]:
+            paths, line = do.download(session)
+            return gr.update(value=paths or None, visible=bool(paths)), line
+
+        self.file.upload(upload, [self.file, self.state], [*every, self.legend], **models, **hidden)
+        self.name.input(choose, [self.name, self.state], [*every, self.legend], **models, **hidden)
+        asking = {"fn": ask, "inputs": [self.query, self.compare, self.state], "outputs": [*every, self.pair]}
+        visible = {**hidden, "show_progress": "minimal", "show_progress_on": [self.status]}
+        self.ask.click(**asking, **models, **visible)
+        self.query.submit(**asking, **models, **visible)
+        self.make_map.click(make_map, [self.classes, self.state], [*every, self.legend], **models, **visible)
+        self.editor.select(edit, [self.state], every, **edits, **hidden)
+        self.layer.input(layer, [self.layer, self.state], every, **edits, **hidden)
+        self.shown.input(show, [self.shown, self.state], every, **edits, **hidden)
+        self.save.click(lambda s: _updates(do.save(s)), [self.state], every, **edits, **hidden)
+        self.remove.click(lambda s: _updates(do.remove(s)), [self.state], every, **edits, **hidden)
+        self.download.click(download, [self.state], [self.files, self.status], **edits, **hidden)
+
+
+def _updates(shown: Shown) -> "tuple[Update, ...]":
+    """What Gradio receives for the state, the editor, the two lists of layers, and the status."""
+    layers = shown.layers
+    chosen = shown.session.chosen if shown.session else 0
+    choices = [(one.label, one.number) for one in layers or []]
+    drawn = [one.number for one in layers or [] if one.shown]
+    return (
+        shown.session,
+        gr.skip() if shown.drawn is None else shown.drawn,
+        gr.skip()
+        if layers is None
+        else gr.update(choices=choices, value=chosen or None, visible=bool(choices)),
+        gr.skip() if layers is None else gr.update(choices=choices, value=drawn, visible=len(choices) > 1),
+        shown.status,
+    )

@@ -1,0 +1,190 @@
+"""What the editor draws, as small PNGs and JPEGs in data URIs: the image, the masks of layers, a map of classes."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+from PIL import Image
+
+from geoclick.geo.writing import NO_DATA
+from geoclick.inference.app import editing
+from geoclick.inference.app.session import ClassMap, Layer, Session
+from geoclick.inference.contrastive import map_files
+from geoclick.pages.click_drawing import NEGATIVE, PART_COLORS, POSITIVE, TINT, Color, fitted_size
+
+LONGEST = 1600
+"""Longest side of what is drawn, in pixels; clicks are in pixels of the image."""
+
+UNKNOWN: Color = (160, 160, 160)
+
+
+class DrawnClick(TypedDict):
+    """A click of the chosen layer, in pixels of the image; `color` is that of its part."""
+
+    x: float
+    y: float
+    positive: bool
+    label: str
+    part: int
+    color: str
+
+
+class Drawn(TypedDict, total=False):
+    """What the editor draws. Keys that are missing stay as they are.
+
+    Attributes:
+        image: data URI.
+        classes: data URI of the map of classes; empty for none.
+        width: of the image in pixels.
+        height: likewise.
+        mask: data URI of the masks of the layers.
+        clicks: of the chosen layer, in order.
+        boxes: (left, top, right, bottom) of its parts, in pixels of the image.
+        parts: their number.
+        edits: number of edits so far, which tells answers to edits apart.
+    """
+
+    image: str
+    classes: str
+    width: int
+    height: int
+    mask: str
+    clicks: list[DrawnClick]
+    boxes: list[list[float]]
+    parts: int
+    edits: int
+
+
+def color_of(number: int, layer: Layer | None = None) -> Color:
+    """The color of a part of the chosen layer, by its index; of another layer, by its number."""
+    return PART_COLORS[(number if layer is None else layer.number) % len(PART_COLORS)]
+
+
+def image_uri(image: np.ndarray) -> str:
+    """An image, uint8 [H, W, 3], reduced to LONGEST; as JPEG, of which only the display depends."""
+    shown = Image.fromarray(image)
+    if max(image.shape[:2]) > LONGEST:
+        height, width = fitted_size((image.shape[0], image.shape[1]), LONGEST)
+        shown = shown.resize((width, height), Image.Resampling.BOX)
+    return _uri(shown, "JPEG", quality=90)
+
+
+def overlay(session: Session, *, complete: bool) -> Drawn:
+    """What is drawn after a change.
+
+    Args:
+        session: the state.
+        complete: whether the image and the map are drawn, too, which an edit leaves as they are.
+    """
+    with session.lock:
+        layers, chosen, class_map = list(session.layers), session.chosen, session.class_map
+        edits = session.edits
+    height, width = session.opened.size
+    drawn: Drawn = {"width": width, "height": height, "edits": edits, "mask": mask_uri(layers, chosen)}
+    parts = next((one.parts for one in layers if one.number == chosen), ())
+    several = len(parts) > 1
+    drawn["clicks"] = [
+        {
+            "x": click.x,
+            "y": click.y,
+            "positive": click.positive,
+            "label": str(part + 1) if several else str(number),
+            "part": part,
+            "color": css(color_of(part)),
+        }
+        for number, (part, click) in enumerate(editing.clicks_of(parts), start=1)
+    ]
+    drawn["boxes"] = [list(part.box) for part in parts if part.box is not None]
+    drawn["parts"] = len(parts)
+    if complete:
+        drawn["image"] = image_uri(session.opened.pixels)
+        drawn["classes"] = "" if class_map is None else map_uri(class_map)
+    return drawn
+
+
+def mask_uri(layers: Sequence[Layer], chosen: int) -> str:
+    """The masks of the layers that are shown, the chosen one on top with its parts in colors; empty without any."""
+    shown = sorted((one for one in layers if one.shown), key=lambda one: one.number == chosen)
+    if not shown:
+        return ""
+    size = shown[0].decoded.mask.shape[:2]
+    height, width = fitted_size(size, min(LONGEST, max(size)))
+    rows, columns = np.arange(height) * size[0] // height, np.arange(width) * size[1] // width
+    index = np.zeros((height, width), np.uint8)
+    palette, alpha = [(0, 0, 0)], [0]
+    for layer in shown:
+        is_chosen = layer.number == chosen
+        instances = layer.decoded.instances if is_chosen else ()
+        # The largest part first, so that the smallest is on top.
+        parts = sorted(enumerate(instances), key=lambda one: -one[1].area)
+        masks = [(color_of(n), one.in_image((size[0], size[1]))) for n, one in parts]
+        color = color_of(0) if is_chosen else color_of(0, layer)
+        for tint, mask in masks or [(color, layer.decoded.mask)]:
+            small = mask[rows[:, None], columns]
+            index[small] = len(palette)
+            index[inner_edge(small)] = len(palette) + 1
+            palette += [tint, tint]
+            alpha += [round(255 * TINT), 255]
+    return _palette_uri(index, palette, alpha)
+
+
+def inner_edge(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask, bool [H, W], at most two pixels from its border, by rows and columns."""
+    inner = mask.copy()
+    for _ in range(2):
+        before = inner.copy()
+        inner[1:] &= before[:-1]
+        inner[:-1] &= before[1:]
+        inner[:, 1:] &= before[:, :-1]
+        inner[:, :-1] &= before[:, 1:]
+    return mask & ~inner
+
+
+def map_uri(class_map: ClassMap) -> str:
+    """A map of classes in its colors, opaque; pixels without data are transparent."""
+    labels = class_map.prediction.labels
+    height, width = fitted_size((labels.shape[0], labels.shape[1]), min(LONGEST, max(labels.shape)))
+    rows, columns = np.arange(height) * labels.shape[0] // height, np.arange(width) * labels.shape[1] // width
+    small = labels[rows[:, None], columns].astype(np.uint8)
+    colors = list(class_map.classes.colors)
+    palette = colors + [UNKNOWN] * (256 - len(colors))
+    return _palette_uri(small, palette, [0 if number == NO_DATA else 255 for number in range(256)])
+
+
+def legend(class_map: ClassMap) -> str:
+    """The legend of a map as HTML, with every text escaped."""
+    totals = map_files.Totals()
+    totals.add(class_map.prediction)
+    entries = [
+        f'<li><span style="background:{css(color)}"></span>{html.escape(row.name)} {row.share:.1%}</li>'
+        for row, color in zip(class_map.rows, class_map.classes.colors, strict=True)
+    ]
+    notes = "; ".join(map_files.counts(totals))
+    return f'<ul class="legend">{"".join(entries)}</ul>' + (f"<p>{html.escape(notes)}</p>" if notes else "")
+
+
+def css(color: Color) -> str:
+    """A color as `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+SIGNS = {"positive": css(POSITIVE), "negative": css(NEGATIVE)}
+"""Colors of the clicks in the editor."""
+
+
+def _palette_uri(index: np.ndarray, palette: Sequence[Color], alpha: Sequence[int]) -> str:
+    """An index image, uint8 [H, W], as PNG with a palette."""
+    picture = Image.frombytes("P", (index.shape[1], index.shape[0]), index.tobytes())
+    picture.putpalette([value for color in palette for value in color])
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", compress_level=1, transparency=bytes(alpha))
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _uri(picture: Image.Image, kind: str, *, quality: int) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, quality=quality)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

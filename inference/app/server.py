@@ -1,0 +1,88 @@
+"""Serving the page: Gradio on uvicorn, without telemetry, links to other hosts, or a public address."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Read by Gradio and its libraries when they are imported.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import fastapi
+import gradio as gr
+import uvicorn
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from geoclick.inference.app import page
+from geoclick.inference.app.handlers import Handlers
+from geoclick.inference.app.options import AppOptions
+
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; connect-src 'self' data: blob:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
+"""Content-Security-Policy: the browser asks no other host. Gradio's own components need inline scripts and eval."""
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class WithHeaders:
+    """An ASGI application whose answers have HEADERS."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+def application(handlers: Handlers, options: AppOptions) -> ASGIApp:
+    """The application of the page."""
+    # Uploads and downloads lie in a folder of this process, not among those of other users of the machine.
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="geoclick-gradio-")
+    built = page.Page(handlers, options.max_waiting)
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    mounted = gr.mount_gradio_app(
+        app,
+        built.blocks,
+        path="/",
+        server_name=options.host,
+        server_port=options.port,
+        show_error=False,
+        max_file_size=options.max_upload * 10**6,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        run_history=False,
+        footer_links=[],
+        theme=page.theme(),
+        css=page.text_of("page.css"),
+    )
+    return WithHeaders(mounted)
+
+
+def serve(handlers: Handlers, options: AppOptions) -> None:
+    """Serve until the process is interrupted."""
+    app = application(handlers, options)
+    shown = "127.0.0.1" if options.host == "0.0.0.0" else options.host
+    print(f"GeoClick: http://{shown}:{options.port} (Ctrl+C ends it)")
+    if options.host not in ("127.0.0.1", "localhost", "::1"):
+        print("warning: everyone who reaches this address can use the app; there is no password.")
+    print(f"Corrections: {Path(options.output) / 'clicks'}", flush=True)
+    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
