@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import pre_tokenizers
 from transformers import (
@@ -30,7 +31,8 @@ THINKING = tiny.TEMPLATE.replace(
 )
 """As Qwen3.5's template: the model thinks first, unless the option forbids it."""
 
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+"""No weight of the experts is square: files of Qwen3-VL-MoE hold them transposed, which only their shape shows."""
 LINEAR = {
     "layer_types": ["linear_attention", "full_attention", "linear_attention"],
     "linear_num_key_heads": 2,
@@ -112,3 +114,11 @@ NEW = {
 
 FOLDERS = tiny.FOLDERS | NEW
 """By family."""
+
+MIXTURES = [pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3_vl_moe", "qwen3_5_moe")]
+
+RECURRENT = ["qwen3_5", MIXTURES[1]]
+"""Families with linear attention as parameters of tests."""
+
+PARAMETERS = [*tiny.FOLDERS, "qwen3_5", *MIXTURES]
+"""All families as parameters of tests, which are slow for mixtures of experts."""

@@ -4,6 +4,9 @@ A row is the prompt without its last token, then a segment for each completion: 
 predicts the first token of the completion, and the completion. Positions continue from the prompt's in every segment,
 and a segment attends to the prompt and to itself. The log-probabilities are those of separate completions; the prompt,
 which is mostly visual tokens, is computed once per group.
+
+Linear attention passes a state from token to token, so that a segment would see those before it: such models get a row
+for each completion.
 """
 
 from collections.abc import Callable, Sequence
@@ -101,4 +104,32 @@ def share(
         labels=labels,
         row=row,
         columns=columns,
+    )
+
+
+def separate(
+    owners: Sequence[int],
+    input_ids: torch.Tensor,
+    mask: torch.Tensor,
+    completion: int,
+    positions_of: Callable[[list[int], torch.Tensor, torch.Tensor], torch.Tensor],
+) -> SharedBatch:
+    """A row for each completion, with its own prompt; arguments as in `share`.
+
+    `visible` is the mask of the tokens, [N, P + C].
+    """
+    count, length = input_ids.shape
+    prompt = length - completion
+    of_prompt = positions_of(list(owners), input_ids[:, :prompt], mask[:, :prompt])
+    steps = torch.arange(completion, device=input_ids.device)
+    labels = torch.full_like(input_ids, IGNORED)
+    labels[:, prompt:] = input_ids[:, prompt:].masked_fill(mask[:, prompt:] == 0, IGNORED)
+    return SharedBatch(
+        owners=list(owners),
+        input_ids=input_ids,
+        visible=mask,
+        position_ids=torch.cat([of_prompt, of_prompt[:, :, -1:] + 1 + steps], dim=2),
+        labels=labels,
+        row=torch.arange(count, device=input_ids.device),
+        columns=(prompt - 1 + steps).expand(count, -1),
     )
