@@ -6,6 +6,10 @@ Each axis is varied on its own around a base, which is that of `geoclick evaluat
 options; `--grid` measures all products of some axes. Proposals and CLIP's features are stored by content in `--cache`,
 so that another run over thresholds, selections, rules and templates runs neither model. A row is written when it is
 measured: an interrupted run continues with the next one.
+
+geoclick ablate --max-clicks 6 --segmenters facebook/sam2.1-hiera-tiny facebook/sam2.1-hiera-large --root DATA ...
+
+compares segmenters by clicks, as the paper's ablation of SAM's size: a row of the table for each of them.
 """
 
 import sys
@@ -19,6 +23,7 @@ from geoclick.inference.ablation.options import AblateOptions
 from geoclick.progress_bar import progress
 
 if TYPE_CHECKING:
+    from geoclick.inference.ablation.clicks import ClickRow
     from geoclick.inference.ablation.measure import Measurement
     from geoclick.inference.ablation.plan import Step
     from geoclick.inference.ablation.rows import RowFiles, Table
@@ -34,6 +39,9 @@ def run(options: AblateOptions) -> None:
     root, split = ablation_options.place(options)
     with output_folder.opened(folder, "ablate"):
         output_folder.write_config(options, folder, "ablate")
+        if options.max_clicks is not None:
+            compare_segmenters(options, root, split)
+            return
         measure(options, root, split)
     words = ["--dataset", options.dataset, "--root", root, "--split", split, "--predictor", "contrastive"]
     print_next("evaluate", *words, "--output", "runs/evaluate")
@@ -64,6 +72,24 @@ def measure(options: AblateOptions, root: Path, split: str) -> None:
     table = measure_all(measurement, RowFiles(folder, found.decisive), steps(base, values, grid))
     report.write(folder, table, values, grid, found.about | {"notes": list(notes)})
     summarize(folder, table, cache)
+
+
+def compare_segmenters(options: AblateOptions, root: Path, split: str) -> None:
+    """Measure the segmenters that the output lacks by clicks, and write its files."""
+    from geoclick.inference.ablation import click_report, clicks
+
+    folder = Path(options.output)
+    data = clicks.read(options, root, split)
+    if data.left_out:
+        print("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in data.left_out.items()))
+    answers = clicks.adapter_answers(options, data) if options.adapter else None
+    rows: list[ClickRow] = []
+    for name in dict.fromkeys(options.segmenters):
+        rows.append(clicks.row_of(ablation_options.model(name), options, data, answers))
+        print(click_report.line(rows[-1]))
+    click_report.write(folder, rows, data)
+    for name in (click_report.MARKDOWN, click_report.CSV, click_report.CURVES):
+        print(folder / name)
 
 
 def measure_all(measurement: "Measurement", files: "RowFiles", plan: "list[Step]") -> "Table":
@@ -117,7 +143,7 @@ main = Command(
     options=AblateOptions,
     run=run,
     description="Measure the training-free pipeline over thresholds, selections, rules, templates, proposals and "
-    "models: one table, curves and a page.",
+    "models, or segmenters by clicks: one table, curves and a page.",
     example=EXAMPLE,
 )
 

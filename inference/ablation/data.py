@@ -3,6 +3,7 @@
 import hashlib
 import heapq
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -51,16 +52,7 @@ def read(options: AblateOptions, root: Path, split: str) -> Data:
     pixels = options.pixels()
     reading = ReadOptions(bands=pixels.bands, stretch=pixels.stretch)
     stream = datasets.read(options.dataset, root, split, options=reading, on_left_out=on_left_out)
-    groups = enumerate(islice(selection.by_image(stream), options.first))
-    if options.limit is None:
-        images = [group for _, group in groups]
-    else:
-
-        def rank(item: tuple[int, list[Sample]]) -> bytes:
-            return hashlib.sha256(f"{options.seed}\0{item[1][0].image}".encode()).digest()
-
-        picked = heapq.nsmallest(options.limit, groups, key=rank)
-        images = [group for _, group in sorted(picked, key=lambda item: item[0])]
+    images = chosen_images(stream, options)
     if not images:
         raise GeoClickError(f"{root} has no image in the split {split}; check --root and --split.")
     scan = dataset_scan.scan(sample for group in images for sample in group)
@@ -81,6 +73,19 @@ def read(options: AblateOptions, root: Path, split: str) -> Data:
         "left_out": dict(left_out),
     }
     return Data(images, classes, decisive, decisive | where, dict(left_out))
+
+
+def chosen_images(samples: Iterable[Sample], options: AblateOptions) -> list[list[Sample]]:
+    """The samples of each image of `--first` and `--limit`."""
+    groups = enumerate(islice(selection.by_image(samples), options.first))
+    if options.limit is None:
+        return [group for _, group in groups]
+
+    def rank(item: tuple[int, list[Sample]]) -> bytes:
+        return hashlib.sha256(f"{options.seed}\0{item[1][0].image}".encode()).digest()
+
+    picked = heapq.nsmallest(options.limit, groups, key=rank)
+    return [group for _, group in sorted(picked, key=lambda item: item[0])]
 
 
 def _classes(options: AblateOptions, root: Path, split: str) -> DatasetClasses:

@@ -78,6 +78,13 @@ class AblateOptions(PixelRule, ClipOptions, SegmenterOptions):
         help="values of the axis segmenter: names as in --segmenter, or NAME=FILE, such as "
         "sam_vit_l=sam_vit_l_0b3195.pth",
     )
+    max_clicks: int | None = option(
+        None,
+        help="compare --segmenters by clicks instead: mean IoU after 1 to this many clicks, each at the center of the "
+        "largest error, on samples with a target of any dataset",
+        minimum=1,
+    )
+    adapter: str | None = option(None, help="with --max-clicks, decode the clicks of this adapter, too")
     cache: str = option(
         "runs/cache",
         help="folder of proposals and features by content, which makes a second run quick; evaluate shares it",
@@ -102,11 +109,14 @@ def place(options: AblateOptions) -> tuple[Path, str]:
     from geoclick.datasets.benchmarks import BENCHMARKS
 
     selection.check(options.limit, options.first)
+    check_clicks(options)
     benchmark = BENCHMARKS.get(options.dataset)
     if options.dataset not in datasets.NAMES:
         raise UsageError(f"Unknown dataset {options.dataset!r}; choose one of {', '.join(datasets.NAMES)}.")
     root = Path(datasets.root_of(options.dataset, options.root))
     split = options.split or (benchmark.split if benchmark else "test")
+    if options.max_clicks is not None:
+        return root, split
     folders = (root / split, root) if options.dataset == "folder" else ()
     legend = any((folder / "classes.json").is_file() for folder in folders)
     if not legend and (benchmark is None or benchmark.task != "semantic"):
@@ -115,6 +125,18 @@ def place(options: AblateOptions) -> tuple[Path, str]:
             "or a folder of color masks with a classes.json."
         )
     return root, split
+
+
+def check_clicks(options: AblateOptions) -> None:
+    """Refuse options that do not go with --max-clicks, or only with it; raises UsageError."""
+    if options.max_clicks is None:
+        if options.adapter:
+            raise UsageError("--adapter goes with --max-clicks; give both.")
+        return
+    if not options.segmenters:
+        raise UsageError("--max-clicks compares --segmenters; give one or more.")
+    if options.axes or options.grid:
+        raise UsageError("--max-clicks does not vary --axes or --grid; remove them.")
 
 
 def model(value: str) -> Model:
