@@ -109,10 +109,8 @@ def run(options: MergeOptions) -> None:
         merged = provenance.read(folder)
         card.write(folder, merged, [], name=name, hub_name=options.push, license=options.license)
     print(merge_check.summary(check, options.compute_dtype))
-    print(
-        f"merged model ({dtype}, for transformers {merged_config.OLDEST} or later): {output}; "
-        f"use it with --vlm {output}"
-    )
+    oldest = merged_config.oldest(adapter.record.family)
+    print(f"merged model ({dtype}, for transformers {oldest} or later): {output}; use it with --vlm {output}")
     if not options.push:
         print_next("predict", "IMAGE", "--text", "TEXT", "--vlm", output, "--output", "runs/predict")
     if options.push:
@@ -181,7 +179,7 @@ def weights_dtype(dtype: str, vlm: "Vlm") -> str:
 def save(vlm: "Vlm", folder: Path, dtype: str) -> None:
     """Write the model with its adapter merged, and the base's own processor with the pixel limits of the training.
 
-    The files load in transformers 4.57 and later.
+    The files load in the versions of transformers of `merged_config.oldest`.
 
     Args:
         vlm: the base with its adapter.

@@ -146,7 +146,7 @@ def read_record(folder: str | Path) -> AdapterRecord:
                 "train the adapter again or use the GeoClick that wrote it."
             )
         return AdapterRecord(**values)
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise GeoClickError(f"{path} is broken ({error}); train the adapter again.") from error
 
 
@@ -263,6 +263,8 @@ def wrap(
             warnings.simplefilter("ignore", FutureWarning)
             # Advice about memory, for models that are larger than these.
             warnings.filterwarnings("ignore", message="lora with eva")
+            # PEFT gives the weights of experts their ranks, but looks for them among modules.
+            warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys .*experts")
             return get_peft_model(model, config, autocast_adapter_dtype=float32)
     except ValueError as error:
         raise GeoClickError(

@@ -185,8 +185,8 @@ def _new_config(options: LoraOptions, model: PreTrainedModel, record: AdapterRec
         target_modules=record.targets,
         target_parameters=list(families.EXPERTS) if options.tune_experts else None,
         modules_to_save=record.modules_to_save or None,
-        rank_pattern=_of_modules(options.ranks, model, record),
-        alpha_pattern=_of_modules(options.alphas, model, record),
+        rank_pattern=_of_modules(options.ranks, model, record, experts=options.tune_experts),
+        alpha_pattern=_of_modules(options.alphas, model, record, experts=options.tune_experts),
         init_lora_weights=options.init_lora_weights or True,
         task_type="CAUSAL_LM",
         **eva,
@@ -219,11 +219,14 @@ def _matches(targets: str | Collection[str], name: str) -> bool:
     return any(f".{name}".endswith(f".{target}") for target in targets)
 
 
-def _of_modules(numbers: dict[str, int], model: PreTrainedModel, record: AdapterRecord) -> dict[str, int]:
-    """Numbers of towers as numbers of their modules with LoRA, and of the experts' weights."""
+def _of_modules(
+    numbers: dict[str, int], model: PreTrainedModel, record: AdapterRecord, *, experts: bool = False
+) -> dict[str, int]:
+    """Numbers of towers as numbers of their modules with LoRA, and of the weights of experts with LoRA."""
     pattern = re.compile(record.targets)
     names = [name for name, _ in model.named_modules() if pattern.fullmatch(name)]
-    names += [name for name, _ in model.named_parameters() if name.endswith(families.EXPERTS)]
+    if experts:
+        names += [name for name, _ in model.named_parameters() if name.endswith(families.EXPERTS)]
     return {
         name: numbers[tower] for name in names if (tower := families.tower_of(f"{name}.weight")) in numbers
     }

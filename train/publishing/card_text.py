@@ -10,7 +10,7 @@ from typing import Any
 from geoclick import secrets
 from geoclick.scoring.model_index import METRICS, Evaluation
 from geoclick.train.publishing.hub import without_paths
-from geoclick.train.publishing.merged_config import OLDEST
+from geoclick.train.publishing.merged_config import oldest
 from geoclick.train.publishing.provenance import Provenance, supervised_options
 from geoclick.vlms import adapter_runs
 from geoclick.vlms.adapter import AdapterRecord
@@ -143,7 +143,8 @@ def libraries(provenance: Provenance, name: str) -> str:
             f"model = AutoModelForImageTextToText.from_pretrained({name})",
             processor,
         ]
-        return _code(f"With transformers {OLDEST} or later, without GeoClick:", lines)
+        version = oldest(provenance.record.family)
+        return _code(f"With transformers {version} or later, without GeoClick:", lines)
     if provenance.record.base == "embedded":
         lines = [
             "from geoclick.vlms.loading import EMBEDDED  # the folder of the base in this installation",
@@ -284,7 +285,7 @@ def merging(record: MergedRecord) -> str:
     """The check of the merged model."""
     values = {
         "dtype": record.dtype,
-        "transformers": f"{OLDEST} or later",
+        "transformers": f"{oldest(record.adapter.family)} or later",
         "SHA-256 of the adapter": record.adapter_sha256,
     }
     values |= {key.replace("_", " "): value for key, value in record.check.items()}

@@ -11,7 +11,18 @@ NAME = "config.json"
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 GENERATION = "generation_config.json"
 OLDEST = "4.57"
-"""The oldest version of transformers that loads a merged model; it is the first one with Qwen3-VL."""
+"""The oldest version of transformers that loads a merged model of FIRST; it is the first one with Qwen3-VL."""
+
+LATER = "5.24"
+"""That of the later families."""
+
+FIRST = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""Families whose merged models have been loaded in that version."""
+
+
+def oldest(family: str) -> str:
+    """The oldest version of transformers in which merged models of a family have been loaded."""
+    return OLDEST if family in FIRST else LATER
 
 
 def stored_dtype(base: Path) -> str:

@@ -40,9 +40,10 @@ from geoclick.train.loop.trainer import AdapterSavingMixin
 from geoclick.train.reinforcement import reward_curves, vllm_rollouts
 from geoclick.train.reinforcement.epoch_samples import GroupedKeys
 from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
-from geoclick.train.reinforcement.shared_prompts import first_of_each, share
+from geoclick.train.reinforcement.shared_prompts import first_of_each, separate, share
 from geoclick.vlms import encoding
 from geoclick.vlms.adapter import AdapterRecord
+from geoclick.vlms.families import FAMILIES
 
 
 class ClickGRPOTrainer(EvaluationMixin, AdapterSavingMixin, GRPOTrainer):  # type: ignore[misc]
@@ -166,7 +167,8 @@ class ClickGRPOTrainer(EvaluationMixin, AdapterSavingMixin, GRPOTrainer):  # typ
         cache = backbone(
             input_ids=ids, attention_mask=mask[firsts, :-1], use_cache=True, **vision
         ).past_key_values
-        cache.batch_select_indices(torch.tensor(places, device=ids.device))
+        # Unlike `batch_select_indices`, linear attention has it.
+        cache.reorder_cache(torch.tensor(places, device=ids.device))
         # Positions minus tokens: a visual token takes less than one position.
         backbone.rope_deltas = backbone.rope_deltas[places]
         return cache
@@ -188,10 +190,12 @@ class ClickGRPOTrainer(EvaluationMixin, AdapterSavingMixin, GRPOTrainer):  # typ
     ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """As TRL's, for the samples of `_samples`: each prompt is computed once, with a frozen tower from features."""
         size = batch_size or len(input_ids)
+        base = self.accelerator.unwrap_model(self.model).get_base_model()
+        lay_out = separate if FAMILIES[base.config.model_type].recurrent else share
         parts = []
         for start in range(0, len(input_ids), size):
             rows = slice(start, start + size)
-            shared = share(
+            shared = lay_out(
                 self._samples[rows], input_ids[rows], attention_mask[rows], logits_to_keep, self._positions
             )
             if self.prompts.trains_vision:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geoclick import cli, datasets, masks, segmenters
+from geoclick import cli, codec, datasets, masks, segmenters
+from geoclick.inference import generative
 from geoclick.inference.ablation import clicks
 from geoclick.segmenters import clicking
 from geoclick.segmenters.center_rule import next_click
@@ -91,6 +92,25 @@ def test_the_clicks_of_an_adapter_are_decoded_by_every_segmenter(run, root, tmp_
     assert len(asked) == 1
     assert [len(row["adapter"]) for row in rows] == [2, 2]
     assert (tmp_path / "out/table.md").read_text().count("| adapter |") == 2
+
+
+def test_clicks_of_answers_are_decoded_up_to_their_number_in_each_part(root):
+    """Two parts, one part, and none; against the decoding of predict."""
+    samples = [s for s in datasets.read("folder", root, "train") if s.mask.any()][:3]
+    segmenter = segmenters.load("embedded", device="cpu")
+    texts = ["+(400,400) -(900,900) +(200,300); +(600,500)", "+(300,300) -(100,800)", "none"]
+    size = {"family": "qwen3_vl", "answer_format": "compact", "image_size": (64, 64)}
+    answers = [codec.decode(text, **size) for text in texts]
+    pictures = [sample.read_image() for sample in samples]
+    found = clicks.answer_ious(segmenter, segmenter.embed(pictures), samples, answers, 3)
+    first = [codec.decode(text, **size).prompts for text in ("+(400,400); +(600,500)", "+(300,300)", "none")]
+    for objects, number in ((first, 0), ([answer.prompts for answer in answers], 2)):
+        decoded = generative.decode_objects(segmenter, pictures, objects)
+        expected = [masks.iou(d.mask, s.mask, s.valid) for d, s in zip(decoded, samples, strict=True)]
+        assert [own[number] for own in found] == pytest.approx(expected, abs=1e-3)
+    assert found[1][1] == found[1][2]
+    assert found[2] == [0.0, 0.0, 0.0]
+    assert found[0][0] != found[0][2]
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,19 @@ import torch
 from geoclick import datasets, vlms
 from geoclick.train.reinforcement.epoch_samples import EpochSamples
 from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
-from geoclick.train.reinforcement.shared_prompts import first_of_each, share
-from tests import tiny
+from geoclick.train.reinforcement.shared_prompts import first_of_each, separate, share
+from geoclick.vlms.families import FAMILIES
+from tests import tiny_families
 from tests.train.samples import listed
 
 COMPLETION = 7
 OWNERS = [2, 0, 2, 1, 0, 2]
 
 
-@pytest.fixture(scope="module", params=tiny.FOLDERS)
+@pytest.fixture(scope="module", params=tiny_families.PARAMETERS)
 def setting(request, tmp_path_factory):
     """A model, prompts of several lengths, and padded sequences of OWNERS, with their masks."""
-    vlm = vlms.load(str(tiny.FOLDERS[request.param](tmp_path_factory.mktemp("vlm"))), device="cpu")
+    vlm = vlms.load(str(tiny_families.FOLDERS[request.param](tmp_path_factory.mktemp("vlm"))), device="cpu")
     root = listed(tmp_path_factory.mktemp("data"), ["a barn", "the longest barn of all", "barns"])
     prompts = GrpoPrompts(
         vlm,
@@ -47,7 +48,8 @@ def positions(model, prompts):
 
 
 def shared_values(model, prompts, owners, ids, mask):
-    shared = share(owners, ids, mask, COMPLETION, positions(model, prompts))
+    lay_out = separate if FAMILIES[model.config.model_type].recurrent else share
+    shared = lay_out(owners, ids, mask, COMPLETION, positions(model, prompts))
     vision = prompts.vision_inputs(shared.owners, shared.input_ids)
     logits = model(
         input_ids=shared.input_ids,
@@ -76,8 +78,11 @@ def test_log_probabilities_are_those_of_completions_one_by_one(setting):
         for i, owner in enumerate(OWNERS):
             expected = plain_values(model, prompts, [owner], ids[i : i + 1], mask[i : i + 1])
             torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-4, atol=1e-4)
-    assert len(shared.input_ids) == 3
-    assert shared.input_ids.numel() < ids.numel()
+    if FAMILIES[model.config.model_type].recurrent:
+        assert torch.equal(shared.input_ids, ids)
+    else:
+        assert len(shared.input_ids) == 3
+        assert shared.input_ids.numel() < ids.numel()
     assert found.std() > 0.1
 
 
