@@ -9,7 +9,8 @@ complete row, so that every process of DeepSpeed ZeRO-3 makes the same calls.
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import ModuleType
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -18,7 +19,10 @@ from transformers import PreTrainedModel
 
 from geoclick.errors import GeoClickError
 
-Function = Callable[..., Any]
+Option = torch.Tensor | bool | int | str | list[int] | None
+Convolution = Callable[..., torch.Tensor]
+DeltaRule = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
+Function = TypeVar("Function", Convolution, DeltaRule)
 
 PADDING = 2
 """A batch holds samples of which the longest has at most this many times the tokens of the shortest."""
@@ -26,9 +30,8 @@ PADDING = 2
 
 def layers(model: PreTrainedModel) -> list[nn.Module]:
     """The layers of linear attention of a conditional-generation model."""
-    return [
-        module for name, module in model.model.language_model.named_modules() if name.endswith(".linear_attn")
-    ]
+    modules = model.model.language_model.named_modules()
+    return [module for name, module in modules if name.endswith(".linear_attn")]
 
 
 def prepare(model: PreTrainedModel) -> None:
@@ -37,20 +40,21 @@ def prepare(model: PreTrainedModel) -> None:
     Raises:
         GeoClickError: transformers' functions have other names.
     """
-    wrappers: dict[str, Callable[[Function], Function]] = {
-        "causal_conv1d_fn": _convolution,
-        "torch_chunk_gated_delta_rule": _delta_rule,
-    }
     for module in {sys.modules[type(layer).__module__] for layer in layers(model)}:
-        for name, wrapper in wrappers.items():
-            function = getattr(module, name, None)
-            if function is None:
-                raise GeoClickError(
-                    f"{module.__name__} of this transformers has no {name}, so that samples in a pack would mix; "
-                    "remove packing_tokens, or install a version of transformers that this GeoClick supports."
-                )
-            if not hasattr(function, "is_by_sample"):
-                setattr(module, name, wrapper(function))
+        _wrap(module, "causal_conv1d_fn", _convolution)
+        _wrap(module, "torch_chunk_gated_delta_rule", _delta_rule)
+
+
+def _wrap(module: ModuleType, name: str, wrapper: Callable[[Function], Function]) -> None:
+    """Replace a function of a module by its wrapped form, once."""
+    function = getattr(module, name, None)
+    if function is None:
+        raise GeoClickError(
+            f"{module.__name__} of this transformers has no {name}, so that samples in a pack would mix; remove "
+            "packing_tokens, or install a version of transformers that this GeoClick supports."
+        )
+    if not hasattr(function, "is_by_sample"):
+        setattr(module, name, wrapper(function))
 
 
 def groups(lengths: Sequence[int]) -> list[list[int]]:
@@ -86,17 +90,20 @@ def by_sample(
     return torch.cat([results[i] for i in range(len(lengths))])[None]
 
 
-def _convolution(function: Function) -> Function:
+def _convolution(function: Convolution) -> Convolution:
     @functools.wraps(function)
     def wrapped(
-        hidden_states: torch.Tensor, *args: Any, sample_lengths: list[int] | None = None, **kwargs: Any
+        hidden_states: torch.Tensor,
+        *args: Option,
+        sample_lengths: list[int] | None = None,
+        **options: Option,
     ) -> torch.Tensor:
         """As `function`, for channels of a packed row [1, channels, T]."""
         if sample_lengths is None:
-            return function(hidden_states, *args, **kwargs)  # type: ignore[no-any-return]
+            return function(hidden_states, *args, **options)
 
         def convolve(rows: torch.Tensor) -> torch.Tensor:
-            return function(rows.transpose(1, 2), *args, **kwargs).transpose(1, 2)  # type: ignore[no-any-return]
+            return function(rows.transpose(1, 2), *args, **options).transpose(1, 2)
 
         return by_sample(convolve, [hidden_states.transpose(1, 2)], sample_lengths).transpose(1, 2)
 
@@ -104,7 +111,7 @@ def _convolution(function: Function) -> Function:
     return wrapped
 
 
-def _delta_rule(function: Function) -> Function:
+def _delta_rule(function: DeltaRule) -> DeltaRule:
     @functools.wraps(function)
     def wrapped(
         query: torch.Tensor,
@@ -114,15 +121,15 @@ def _delta_rule(function: Function) -> Function:
         g: torch.Tensor,
         beta: torch.Tensor,
         sample_lengths: list[int] | None = None,
-        **kwargs: Any,
+        **options: Option,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """As `function`, for a packed row; no state is returned for it."""
         if sample_lengths is None:
-            return function(query, key, value, g=g, beta=beta, **kwargs)  # type: ignore[no-any-return]
-        kwargs |= {"cu_seqlens": None}
+            return function(query, key, value, g=g, beta=beta, **options)
+        options |= {"cu_seqlens": None}
 
         def attend(*rows: torch.Tensor) -> torch.Tensor:
-            return function(*rows[:3], g=rows[3], beta=rows[4], **kwargs)[0]  # type: ignore[no-any-return]
+            return function(*rows[:3], g=rows[3], beta=rows[4], **options)[0]
 
         return by_sample(attend, [query, key, value, g, beta], sample_lengths), None
 

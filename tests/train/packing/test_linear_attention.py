@@ -11,7 +11,7 @@ from tests import tiny_families
 LENGTHS = [3, 70, 5, 66, 40, 1]
 
 
-@pytest.fixture(scope="module", params=["qwen3_5", "qwen3_5_moe"])
+@pytest.fixture(scope="module", params=tiny_families.RECURRENT)
 def layer(request, tmp_path_factory):
     """A prepared layer of linear attention."""
     folder = tiny_families.FOLDERS[request.param](tmp_path_factory.mktemp("vlm"))

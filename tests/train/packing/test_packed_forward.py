@@ -11,7 +11,7 @@ from geoclick.train.packing.packed_collator import PackedCollator
 from tests import tiny, tiny_families
 
 
-@pytest.fixture(scope="module", params=tiny_families.FOLDERS)
+@pytest.fixture(scope="module", params=tiny_families.PARAMETERS)
 def case(request, tmp_path_factory):
     """A prepared tiny VLM, and a pack of five rows over three images: two queries of two of them, apart."""
     folder = tmp_path_factory.mktemp(request.param)
