@@ -11,15 +11,44 @@ const NS = "http://www.w3.org/2000/svg";
 const RADIUS = 11; // of a marker, in pixels of the screen
 const MOVED = 4; // pixels of the screen from which a press is a drag
 
-let drawn = { clicks: [], boxes: [], parts: 0, width: 0, height: 0 };
+let drawn = { clicks: [], boxes: [], parts: 0, width: 0, height: 0, layer: 0 };
+let sent = 0; // edits so far; answers to earlier ones do not change the clicks
 let sign = true;
 let selected = -1;
 let newPart = false;
 let pressed = null;
 
 function send(edit) {
-  window.geoclickSent = performance.now();
-  trigger("select", { edit });
+  sent += 1;
+  trigger("select", { edit: { ...edit, layer: drawn.layer, before: drawn.clicks.length, seq: sent } });
+  apply(edit);
+  draw();
+}
+
+// The same change here, so that the next edit has the right numbers before the answer comes.
+function apply(edit) {
+  const clicks = drawn.clicks;
+  if (edit.kind === "flip") clicks[edit.number].positive = !clicks[edit.number].positive;
+  if (edit.kind === "delete") {
+    const [gone] = clicks.splice(edit.number, 1);
+    if (!clicks.some((click) => click.part === gone.part) && !drawn.boxes.length) {
+      for (const click of clicks) if (click.part > gone.part) click.part -= 1;
+      drawn.parts -= 1;
+    }
+  }
+  if (edit.kind === "add" && drawn.layer) {
+    const place = clicks.findLastIndex((click) => click.part <= edit.part) + 1;
+    const several = Math.max(drawn.parts, edit.part + 1) > 1;
+    clicks.splice(place, 0, {
+      x: edit.x,
+      y: edit.y,
+      positive: edit.positive,
+      part: edit.part,
+      label: String(several ? edit.part + 1 : place + 1),
+      color: "#ffffff",
+    });
+    drawn.parts = Math.max(drawn.parts, edit.part + 1);
+  }
 }
 
 function scale() {
@@ -159,9 +188,11 @@ function source(node, uri) {
 }
 
 function update() {
-  const value = props.value;
-  if (!value || typeof value !== "object") return;
+  if (!props.value || typeof props.value !== "object") return;
+  const value = JSON.parse(JSON.stringify(props.value));
+  const { clicks, boxes, parts } = drawn;
   drawn = { ...drawn, ...value };
+  if ("seq" in value && value.seq < sent) drawn = { ...drawn, clicks, boxes, parts };
   element.classList.toggle("empty", !drawn.width);
   if ("image" in value) {
     source(picture, value.image);
@@ -178,7 +209,6 @@ function update() {
   if (selected >= drawn.clicks.length) selected = -1;
   draw();
   mask.onload = () => {
-    window.geoclickDrawn = performance.now();
     stage.dataset.edits = drawn.edits;
   };
   source(mask, value.mask);

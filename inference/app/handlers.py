@@ -20,10 +20,13 @@ from geoclick.inference.app.session import Layer, Session
 from geoclick.pages import click_drawing
 
 Edit = dict[str, str | float | bool]
-"""An edit as the editor sends it: `kind` (add, move, flip, delete, boxes), and its arguments."""
+"""An edit as the editor sends it: `kind` (add, move, flip, delete, boxes) and its arguments; `layer` and `before`, the
+layer and its number of clicks as the editor shows them; `seq`, which the answer repeats."""
 
-NUMBERS = ("x", "y", "number", "part")
-"""Arguments of edits that must be numbers."""
+NUMBERS = ("x", "y", "number", "part", "layer", "before", "seq")
+"""Keys of edits whose values must be numbers."""
+
+UNREADABLE = "The edit is not readable; reload the page."
 
 
 class Shown(NamedTuple):
@@ -107,7 +110,10 @@ class Handlers:
                 layer = session.edit(edited(session, edit))
             return described(layer)
 
-        return self._changed(session, editing_clicks, complete=False)
+        shown = self._changed(session, editing_clicks, complete=False)
+        if shown.drawn is not None and isinstance(edit.get("seq"), int):
+            shown.drawn["seq"] = int(edit["seq"])
+        return shown
 
     def layer(self, number: int | None, session: Session | None) -> Shown:
         """Choose the layer that is edited."""
@@ -213,7 +219,9 @@ def edited(session: Session, edit: Edit) -> editing.Parts:
     kind = edit.get("kind")
     values = {name: edit[name] for name in NUMBERS if name in edit}
     if not all(isinstance(value, int | float) and np.isfinite(value) for value in values.values()):
-        raise GeoClickError("The edit is not readable; reload the page.")
+        raise GeoClickError(UNREADABLE)
+    if values.get("layer") != session.chosen or values.get("before") != len(editing.clicks_of(parts)):
+        raise GeoClickError("The clicks have changed meanwhile; look at them and repeat the edit.")
     number = int(values.get("number", -1))
     if kind in ("add", "move"):
         x, y = editing.place(float(values.get("x", -1)), float(values.get("y", -1)), size)
@@ -223,7 +231,7 @@ def edited(session: Session, edit: Edit) -> editing.Parts:
     if kind == "boxes":
         return editing.without_boxes(parts)
     if kind not in ("flip", "delete"):
-        raise GeoClickError("The edit is not readable; reload the page.")
+        raise GeoClickError(UNREADABLE)
     return (editing.flip if kind == "flip" else editing.delete)(parts, number)
 
 

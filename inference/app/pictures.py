@@ -15,8 +15,8 @@ from geoclick.inference.app.session import ClassMap, Layer, Session
 from geoclick.inference.contrastive import map_files
 from geoclick.pages.click_drawing import NEGATIVE, PART_COLORS, POSITIVE, TINT, Color, fitted_size
 
-LONGEST = 1600
-"""Longest side of what is drawn, in pixels; clicks are in pixels of the image."""
+LONGEST, SHORTEST = 1600, 1024
+"""Longest side of what is drawn, in pixels; masks of smaller images are enlarged to SHORTEST, for thin outlines."""
 
 UNKNOWN: Color = (160, 160, 160)
 
@@ -44,7 +44,9 @@ class Drawn(TypedDict, total=False):
         clicks: of the chosen layer, in order.
         boxes: (left, top, right, bottom) of its parts, in pixels of the image.
         parts: their number.
-        edits: number of edits so far, which tells answers to edits apart.
+        edits: number of edits so far.
+        layer: number of the chosen layer; 0 for none.
+        seq: of the edit that this answers; missing for other changes.
     """
 
     image: str
@@ -56,6 +58,8 @@ class Drawn(TypedDict, total=False):
     boxes: list[list[float]]
     parts: int
     edits: int
+    layer: int
+    seq: int
 
 
 def color_of(number: int, layer: Layer | None = None) -> Color:
@@ -98,7 +102,7 @@ def overlay(session: Session, *, complete: bool) -> Drawn:
         for number, (part, click) in enumerate(editing.clicks_of(parts), start=1)
     ]
     drawn["boxes"] = [list(part.box) for part in parts if part.box is not None]
-    drawn["parts"] = len(parts)
+    drawn["parts"], drawn["layer"] = len(parts), chosen
     if complete:
         drawn["image"] = image_uri(session.opened.pixels)
         drawn["classes"] = "" if class_map is None else map_uri(class_map)
@@ -111,7 +115,7 @@ def mask_uri(layers: Sequence[Layer], chosen: int) -> str:
     if not shown:
         return ""
     size = shown[0].decoded.mask.shape[:2]
-    height, width = fitted_size(size, min(LONGEST, max(size)))
+    height, width = fitted_size(size, min(LONGEST, max(SHORTEST, *size)))
     rows, columns = np.arange(height) * size[0] // height, np.arange(width) * size[1] // width
     index = np.zeros((height, width), np.uint8)
     palette, alpha = [(0, 0, 0)], [0]

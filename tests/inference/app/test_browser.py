@@ -25,7 +25,7 @@ USERS = 10
 def folder(tmp_path_factory):
     """Images of scenes, and a secret next to them."""
     root = tmp_path_factory.mktemp("app")
-    assert main(["scenes", str(root / "scenes"), "--split", "test", "--count", str(USERS)]) == 0
+    assert main(["scenes", str(root / "scenes"), "--split", "test", "--count", str(4 * USERS)]) == 0
     Image.new("RGB", (8, 8)).save(root / "secret.png")
     images = root / "scenes/test/images"
     (images / "link.png").symlink_to(root / "secret.png")
@@ -88,8 +88,26 @@ def test_from_a_query_to_a_row_that_trains(user, folder, output):
     assert len(row.clicks) == before + 1
     assert masks.decode_rle(row.mask).any()
     assert row.ious[-1] == 1.0
-    words = ["--clicks", output / "clicks", "--root", output, "--max-steps", 1, "--output", output.with_name("lora")]
-    command = [sys.executable, "-m", "geoclick.cli", "train", "sft", "--config", "sft/embedded", *map(str, words)]
+    words = [
+        "--clicks",
+        output / "clicks",
+        "--root",
+        output,
+        "--max-steps",
+        1,
+        "--output",
+        output.with_name("lora"),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "geoclick.cli",
+        "train",
+        "sft",
+        "--config",
+        "sft/embedded",
+        *map(str, words),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -1,0 +1,81 @@
+"""What the editor draws: masks in colors, clicks in pixels of the image, and legends with escaped names."""
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+from geoclick.clicks import Click
+from geoclick.codec import Part
+from geoclick.geo.writing import NO_DATA
+from geoclick.inference.app import pictures
+from geoclick.inference.app.session import ClassMap
+from geoclick.inference.contrastive import classes as class_lists
+from geoclick.inference.contrastive import map_files
+from geoclick.inference.contrastive.prediction import SemanticPrediction
+from tests.inference.app.conftest import POINTS, SIZE, add
+
+
+def pixels_of(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGBA"))
+
+
+def class_map(text, labels):
+    classes = class_lists.parse(text)
+    prediction = SemanticPrediction(labels, np.ones(labels.shape, np.float32))
+    totals = map_files.Totals()
+    totals.add(prediction)
+    return ClassMap(text, classes, prediction, totals.rows(classes))
+
+
+def test_the_drawn_mask_is_that_of_the_layer(answered):
+    drawn = pixels_of(pictures.overlay(answered, complete=False)["mask"])
+    rows, columns = (np.arange(a) * b // a for a, b in zip(drawn.shape, SIZE, strict=False))
+    mask = answered.layer.decoded.mask
+    assert mask.any()
+    assert ((drawn[..., 3] > 0) == mask[rows[:, None], columns]).all()
+
+
+def test_hidden_layers_are_not_drawn(answered):
+    answered.show([])
+    assert pictures.overlay(answered, complete=False)["mask"] == ""
+
+
+def test_only_a_complete_drawing_holds_the_image(answered):
+    assert "image" not in pictures.overlay(answered, complete=False)
+    drawn = pictures.overlay(answered, complete=True)
+    assert pixels_of(drawn["image"]).shape[:2] == SIZE
+    assert (drawn["height"], drawn["width"]) == SIZE
+
+
+def test_clicks_have_numbers_or_those_of_their_parts(answered):
+    drawn = pictures.overlay(answered, complete=False)
+    assert [one["label"] for one in drawn["clicks"]] == ["1", "2"]
+    assert [(one["x"], one["y"], one["positive"]) for one in drawn["clicks"]] == list(POINTS)
+    answered.edit((Part(POINTS), Part((Click(30, 10),))))
+    drawn = pictures.overlay(answered, complete=False)
+    assert [one["label"] for one in drawn["clicks"]] == ["1", "1", "2"]
+    assert drawn["clicks"][0]["color"] != drawn["clicks"][2]["color"]
+
+
+def test_the_chosen_layer_is_on_top(answered):
+    add(answered, (Part(POINTS),), "again")
+    color = pictures.color_of(0)
+    drawn = pixels_of(pictures.overlay(answered, complete=False)["mask"])
+    assert {tuple(one) for one in drawn[drawn[..., 3] > 0][:, :3].tolist()} == {color}
+
+
+def test_a_map_has_the_colors_of_its_classes():
+    labels = np.array([[0, 1], [1, NO_DATA]], np.int32)
+    drawn = pixels_of(pictures.map_uri(class_map("road: red; water: blue", labels)))
+    assert drawn[0, 0].tolist() == [255, 0, 0, 255]
+    assert drawn[0, 1].tolist() == [0, 0, 255, 255]
+    assert drawn[1, 1, 3] == 0
+
+
+def test_names_of_classes_are_escaped():
+    legend = pictures.legend(class_map("<script>x</script>; road", np.zeros((2, 2), np.int32)))
+    assert "<script>" not in legend
+    assert "&lt;script&gt;" in legend
+    assert "100.0%" in legend
