@@ -18,8 +18,8 @@ from geoclick.prompts import Chat
 from geoclick.vlms.loading import Vlm, resized_size
 from geoclick.vlms.processor import Processor
 
-TEMPLATE_OPTIONS = {"enable_thinking": False}
-"""Options of chat templates: answers have no thought before them. Templates without this option ignore it."""
+THINKING = "enable_thinking"
+"""The option of chat templates that puts a thought before an answer; transformers warns where a template has none."""
 
 
 class Example(NamedTuple):
@@ -48,7 +48,7 @@ def encode_examples(processor: Processor, chats: Sequence[Chat]) -> list[Example
     """
     questions = [chat[:-1] for chat in chats]
     opened = _render_prompts(processor, questions)
-    finished = processor.apply_chat_template(chats, tokenize=False, **TEMPLATE_OPTIONS)
+    finished = processor.apply_chat_template(chats, tokenize=False, **_without_thoughts(processor))
     written = ["".join(_texts_of(chat[-1:])) for chat in chats]
     for text, prompt, answer in zip(finished, opened, written, strict=True):
         if not text.startswith(prompt) or not text[len(prompt) :].lstrip().startswith(answer.strip()):
@@ -76,9 +76,13 @@ def _until_end_of_turn(ids: list[int], control: Container[int]) -> list[int]:
     )
 
 
+def _without_thoughts(processor: Processor) -> dict[str, bool]:
+    return {THINKING: False} if THINKING in processor.chat_template else {}
+
+
 def _render_prompts(processor: Processor, chats: Sequence[Chat]) -> list[str]:
     return processor.apply_chat_template(
-        chats, tokenize=False, add_generation_prompt=True, **TEMPLATE_OPTIONS
+        chats, tokenize=False, add_generation_prompt=True, **_without_thoughts(processor)
     )
 
 
@@ -99,7 +103,7 @@ def _tokenize_prompts(processor: Processor, chats: Sequence[Chat], texts: Sequen
             add_generation_prompt=True,
             sanitize_control_tokens=True,
             return_dict=True,
-            **TEMPLATE_OPTIONS,
+            **_without_thoughts(processor),
         )["input_ids"]
         for i, ids in zip(marked, sanitized, strict=True):
             tokens[i] = ids
