@@ -9,9 +9,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+class BackendTokenizer(Protocol):
+    """What a fast tokenizer is made of."""
+
+    def to_str(self) -> str:
+        """Its file, tokenizer.json."""
+
+
 class Tokenizer(Protocol):
     """A fast tokenizer."""
 
+    backend_tokenizer: BackendTokenizer
     pad_token_id: int
     padding_side: str
     added_tokens_encoder: Mapping[str, int]
@@ -35,6 +43,9 @@ class ImageProcessor(Protocol):
     patch_size: int
     merge_size: int
     size: Any
+
+    def to_json_string(self) -> str:
+        """Its options."""
 
     def __call__(
         self,

@@ -2,14 +2,14 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from torch.utils.data import Dataset, Sampler
 
 from geoclick.train.augmentation.augment import Augmentation
 from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.train.data.mixture import Mixture
-from geoclick.train.data.training_row import TrainingRow
+from geoclick.train.data.training_row import RawRow, TrainingRow
 
 Key = tuple[int, int]
 """Epoch, or pass of a mixture, and index of a row: a worker needs no other state than the rows themselves."""
@@ -37,7 +37,7 @@ class AugmentedDataset(Dataset[TrainingRow]):
     def __getitem__(self, key: Key) -> TrainingRow:
         """A row as it is in an epoch."""
         epoch, index = key
-        return self.augmentation(self.rows[index], epoch)
+        return self.augmentation(cast(RawRow, self.rows[index]), epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate before each epoch, also in a resumed run."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from PIL import Image
@@ -41,7 +41,7 @@ def write(path: Path, rows: LazyRows, augmentation: Augmentation) -> None:
         rows: from `geoclick.train.data.rows.build`.
         augmentation: of the run.
     """
-    draw(path, [_cells(rows[index], augmentation) for index in chosen(len(rows))])
+    draw(path, [_cells(cast(RawRow, rows[index]), augmentation) for index in chosen(len(rows))])
 
 
 def chosen(count: int) -> list[int]:

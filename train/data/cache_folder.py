@@ -10,14 +10,14 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from geoclick import files
 from geoclick.errors import GeoClickError
 
-Content = str | int | float | None | list["Content"] | tuple["Content", ...] | Mapping[str, "Content"]
+Content = str | int | float | None | Sequence["Content"] | Mapping[str, "Content"]
 """What decides a file, as JSON."""
 
 

@@ -156,7 +156,7 @@ def _folder(
         tower.hexdigest(),
         str(vlm.model.config.vision_config._attn_implementation),
         [str(precision), device.type, torch.__version__, transformers.__version__],
-        repr(sorted(vlm.processor.image_processor.to_dict().items())),
+        vlm.processor.image_processor.to_json_string(),
         repr(pixels),
         [files.sha256(Path(path)) for path in paths],
     ]

@@ -1,10 +1,12 @@
 """The files of chats: rows of JSONL or Parquet, checked, with each image at its place.
 
 A file has the columns of TRL's conversational data: `messages`, a list of `role` (system, user, assistant) and
-`content`, and `images`, a list of paths. Content is text, or a list of `{"type": "text", "text": ...}` and
+`content`, and `images`, a list of paths or, in Parquet, of encoded images as `datasets` stores them; these are written
+to the cache folder. Content is text, or a list of `{"type": "text", "text": ...}` and
 `{"type": "image"}`. In plain texts each `<image>` stands for an image; without any, all images come first.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,10 +18,11 @@ import pyarrow.parquet as pq
 from geoclick import files
 from geoclick.errors import GeoClickError
 from geoclick.prompts import Chat
+from geoclick.train.data import cache_folder
 from geoclick.yaml_file import quoted
 
 ROLES = ("system", "user", "assistant")
-Json = str | int | float | bool | list["Json"] | dict[str, "Json"] | None
+Json = str | bytes | int | float | bool | list["Json"] | dict[str, "Json"] | None
 """A value of JSON or Parquet."""
 Part = dict[str, str]
 """A text or an image of a message, as chat templates take it."""
@@ -28,6 +31,8 @@ TAG = "<image>"
 """Stands for an image in a plain text, as in the data of LLaMA-Factory and ms-swift."""
 BLOCK = 256
 """Rows that are read together."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""Endings of names that a written image keeps."""
 LONGEST_LINE = 1 << 24
 """Characters of the longest line that is read."""
 
@@ -127,10 +132,12 @@ def _list(images: Json, where: str) -> list[Json]:
 
 def _image(image: Json, root: Path, where: str) -> str:
     """The absolute path of an image; `datasets` stores one as a struct of `path` and `bytes`."""
-    if isinstance(image, dict) and image.get("bytes") is None:
-        image = image.get("path")
+    if isinstance(image, dict):
+        content, image = image.get("bytes"), image.get("path")
+        if isinstance(content, bytes):
+            return str(_written(content, image if isinstance(image, str) else ""))
     if not isinstance(image, str) or not image:
-        raise GeoClickError(f"{where} has an image that is no path; save the images as files and name them.")
+        raise GeoClickError(f"{where} has an image that is neither a path nor bytes in Parquet; fix it.")
     try:
         path = files.inside(root, image)
         exists = path.is_file()
@@ -140,6 +147,22 @@ def _image(image: Json, root: Path, where: str) -> str:
     if not exists:
         raise GeoClickError(f"{where} names the image {image}, but {path} does not exist; fix --chat-root.")
     return str(path)
+
+
+def folder_of_written() -> Path:
+    """The folder of images that were given as bytes."""
+    return cache_folder.folder().resolve() / "chat-images"
+
+
+def _written(content: bytes, name: str) -> Path:
+    """The file of an encoded image, named by its content."""
+    suffix = Path(name).suffix.lower()
+    digest = hashlib.sha256(content).hexdigest()
+    path = folder_of_written() / f"{digest}{suffix if suffix in SUFFIXES else ''}"
+    with cache_folder.missing(path) as partial:
+        if partial is not None:
+            partial.write_bytes(content)
+    return path
 
 
 def _message(message: Json, where: str) -> Message:

@@ -100,7 +100,7 @@ class ChatRows(LazyRows):
 
 
 def build(
-    path: Path, root: Path, vlm: Vlm, *, held_out: Container[str] = ()
+    path: Path, root: Path, vlm: Vlm, *, held_out: Container[str] = (), most_tokens: int | None = None
 ) -> tuple[ChatRows, dict[str, int]]:
     """The training rows of a file of chats, which are rendered when they are read.
 
@@ -109,6 +109,7 @@ def build(
         root: folder that holds its images; their paths are relative to it.
         vlm: its processor encodes the chats.
         held_out: absolute paths of images whose chats are left out.
+        most_tokens: longest chat that is used, with the tokens of its images; None is any.
 
     Returns:
         The rows, and the number of chats left out by reason, and of earlier answers that have no loss.
@@ -131,14 +132,27 @@ def build(
         elif row["reason"]:
             counts[row["reason"]] += 1
         else:
-            counts[NO_LOSS] += row["earlier"]
             chosen.append(number)
     if not chosen:
         raise GeoClickError(f"{path} has no chat to train on; give chats that end with an answer.")
     images = dict.fromkeys(image for row in file if not row["reason"] for image in row["images"])
-    sizes = {image: reading.image_size(files.inside(root, image)) for image in images}
+    sizes = {image: reading.image_size(_checked(image, root)) for image in images}
     rows = ChatRows(file, chosen, sizes, vlm.processor)
+    if most_tokens is not None:
+        lengths = rows.token_lengths(vlm.processor)
+        chosen = [number for number, length in zip(chosen, lengths, strict=True) if length <= most_tokens]
+        if not chosen:
+            raise GeoClickError(f"No chat of {path} has {most_tokens} tokens or fewer; raise --chat-tokens.")
+        counts["longer than chat_tokens"] = len(lengths) - len(chosen)
+        rows = ChatRows(file, chosen, sizes, vlm.processor)
+    counts[NO_LOSS] = sum(file[number]["earlier"] for number in chosen)
     return rows, {reason: count for reason, count in counts.items() if count}
+
+
+def _checked(image: str, root: Path) -> Path:
+    """The path of an image that is in the folder of the chats or was written to the cache folder."""
+    path = Path(image)
+    return path if path.is_relative_to(chat_files.folder_of_written()) else files.inside(root, path)
 
 
 def _usable(file: RowFile) -> list[int]:

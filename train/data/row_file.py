@@ -22,6 +22,9 @@ from geoclick.progress_bar import track
 from geoclick.store import Row
 from geoclick.train.data import cache_folder
 
+Record = dict[str, Any]
+"""The columns of a row."""
+
 BATCH = 4096
 """Rows that are written together."""
 LONG = 100_000
@@ -54,13 +57,13 @@ class RowFile:
         """Number of rows."""
         return self._starts[-1]
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
+    def __getitem__(self, number: int) -> Record:
         """The columns of a row."""
         batch = bisect_right(self._starts, number) - 1
-        (record,) = self._batches[batch].slice(number - self._starts[batch], 1).to_pylist()
+        record: Record = self._batches[batch].slice(number - self._starts[batch], 1).to_pylist()[0]
         return record
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Record]:
         """The columns of all rows in order, faster than one by one."""
         for batch in self._batches:
             yield from batch.to_pylist()

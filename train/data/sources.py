@@ -108,7 +108,9 @@ def build_one(
 ) -> tuple[LazyRows, dict[str, int]]:
     """The rows of one source, and the number of those left out by reason."""
     if source.is_chats:
-        return chats.build(Path(source.path), Path(source.root), vlm, held_out=held_out)
+        return chats.build(
+            Path(source.path), Path(source.root), vlm, held_out=held_out, most_tokens=options.chat_tokens
+        )
     return rows_module.build(
         source.path,
         source.root,

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from geoclick.progress_bar import track
 from geoclick.train.augmentation.image_views import shown_images
 from geoclick.train.data import cache_folder
 from geoclick.train.data.cache_folder import Content
-from geoclick.train.data.training_row import TrainingRow
+from geoclick.train.data.training_row import RawRow, TrainingRow
 from geoclick.vlms import encoding, loading
 from geoclick.vlms.processor import Processor
 
@@ -60,7 +60,7 @@ def cached(
 
     def rendered(indices: Sequence[int]) -> list[TrainingRow]:
         made = rows.__getitems__(indices)
-        return [augmentation.longest(row) for row in made] if augmentation else made
+        return [augmentation.longest(cast(RawRow, row)) for row in made] if augmentation else made
 
     count = len(rows)
     probed = sorted({round(place) for place in np.linspace(0, count - 1, min(PROBED, count))})
@@ -76,7 +76,8 @@ def cached(
                 for place, row in enumerate(block, start):
                     lengths[place] = len(row["prompt_ids"]), len(row["completion_ids"])
             _save(partial, lengths)
-    return np.load(path, allow_pickle=False)
+    known: np.ndarray = np.load(path, allow_pickle=False)
+    return known
 
 
 def digest(processor: Processor) -> str:

@@ -1,5 +1,6 @@
 """The data of a supervised run: its rows, and how they are augmented, packed and shown to the model."""
 
+import os
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -103,6 +104,9 @@ def prepare(options: SftOptions, vlm: Vlm, arguments: "SFTConfig", held_out: Con
         )
         parts = sources_module.without_long(parts, packed.plan.lengths, options.packing_tokens)
         mixture = packed.mixture
+    if arguments.dataloader_num_workers:
+        # A worker is a fork, in which the threads of a tokenizer that has been used would not go on; it would warn.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if rows.has_texts and features is None:
         vision_pass.prepare(vlm.model, vlm.processor)
     left_out = sources_module.left_out(parts)

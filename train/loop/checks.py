@@ -120,7 +120,8 @@ def check_contradictions(
         GeoClickError: there are too many, or a store is missing or broken.
     """
     limits = Limits(max_clicks, min_iou, answer_end)
-    questions, targets = [], []
+    questions: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
     # A store that is there in two formats has each question once.
     for path, root in dict.fromkeys((s.path, s.root) for s in sources if not s.is_chats):
         index = open_index(StoreFile(path), limits)

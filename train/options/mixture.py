@@ -63,6 +63,12 @@ class MixtureOptions:
         help="folder that holds the images of the chats: one for all files, or one for each in the order of --chats "
         "(default: the folder of each file)",
     )
+    chat_tokens: int | None = option(
+        None,
+        help="leave out chats of more tokens, those of their images included (default: none, but a pack holds at most "
+        "--packing-tokens)",
+        minimum=1,
+    )
     weights: tuple[float, ...] = option(
         (), help="share of each store in an epoch, such as 0.5 0.3 0.2 (default: all rows of all stores)"
     )

@@ -1,18 +1,24 @@
 """A dataset of packs, others in every epoch."""
 
+import hashlib
 from collections.abc import Hashable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from geoclick.train.augmentation.augment import Augmentation
 from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, Key
+from geoclick.train.data import cache_folder
 from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.train.data.mixture import Mixture
 from geoclick.train.data.training_row import TrainingRow
 from geoclick.train.packing.mixed_plan import MixedPlan
 from geoclick.train.packing.plan import PackingPlan
 from geoclick.vlms.processor import Processor
+
+LARGE = 100_000
+"""Rows from which the number of packs is cached."""
 
 
 def build(
@@ -42,15 +48,31 @@ def build(
     Raises:
         GeoClickError: no row fits the budget, or none of a source of the mixture.
     """
-    groups: Sequence[Hashable] = range(len(rows))
+    groups: Sequence[int] = range(len(rows))
     if share_images:
-        groups = rows.groups()
+        numbers: dict[Hashable, int] = {}
+        groups = [numbers.setdefault(group, len(numbers)) for group in rows.groups()]
     lengths = rows.token_lengths(processor, augmentation)
-    plan: PackingPlan | MixedPlan = PackingPlan(lengths, groups, budget, seed, per_step)
+    alone = PackingPlan(lengths, groups, budget, seed, per_step)
+    plan: PackingPlan | MixedPlan = alone
     if mixture:
         fitting = mixture.only(lambda index: lengths[index] <= budget)
-        plan = MixedPlan(lengths, groups, budget, fitting, per_step, plan.too_long)
+        plan = MixedPlan(lengths, groups, budget, fitting, per_step, alone.too_long)
+    elif len(rows) >= LARGE:
+        remember_count(alone, groups)
     return PackedDataset(AugmentedDataset(rows, augmentation) if augmentation else rows, plan)
+
+
+def remember_count(plan: PackingPlan, groups: Sequence[int]) -> None:
+    """Take the number of packs from the cache folder, or write it there: to count them takes several compositions."""
+    arrays = [np.asarray(values, np.int64).tobytes() for values in (plan.lengths, groups)]
+    content = [hashlib.sha256(array).hexdigest() for array in arrays]
+    path = cache_folder.path("packs", [*content, plan.budget, plan.seed, plan.per_step], ".txt")
+    with cache_folder.missing(path) as partial:
+        if partial is not None:
+            partial.write_text(str(plan.count))
+    # Where `cached_property` looks first.
+    vars(plan)["count"] = int(path.read_text())
 
 
 class RowsByKey(Protocol):
@@ -80,7 +102,7 @@ class PackedDataset(Dataset[list[TrainingRow]]):
     def __getitem__(self, pack: Sequence[int | Key]) -> list[TrainingRow]:
         """The rows of a pack, given by their keys."""
         if isinstance(self.rows, LazyRows):
-            return self.rows.__getitems__(pack)
+            return self.rows.__getitems__(cast(Sequence[int], pack))
         return [self.rows[key] for key in pack]
 
     def keys(self) -> list[list[int]] | list[list[Key]]:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -150,7 +151,7 @@ def test_control_tokens_of_a_question_are_plain_text(vlm, root):
         ({"messages": [turn("<image>"), said("b")], "images": ["a.png", "b.png"]}, "has 2 images but 1"),
         ({"messages": [turn("a"), said([IMAGE])], "images": ["a.png"]}, "outside a user's turn"),
         ({"messages": [turn("a"), said("b")], "images": "a.png"}, "needs a list of paths"),
-        ({"messages": [turn("a"), said("b")], "images": [3]}, "has an image that is no path"),
+        ({"messages": [turn("a"), said("b")], "images": [3]}, "is neither a path nor bytes"),
         ({"messages": [turn("a"), said("b")], "images": ["a\0"]}, "no file name"),
         ({"messages": [turn("a"), said("b")], "images": ["a" * 5000]}, "no file name"),
         ({"messages": [turn("a"), said("b")], "images": ["\ud800.png"]}, "no file name"),
@@ -190,12 +191,43 @@ def test_a_broken_file_is_one_sentence(vlm, root, name, content, sentence):
         chats.build(root / name, root, vlm)
 
 
-def test_parquet_without_messages_or_with_embedded_images_is_one_sentence(vlm, root):
+def test_parquet_without_messages_is_one_sentence(vlm, root):
     pq.write_table(pa.table({"text": ["a"]}), root / "c.parquet")
     with pytest.raises(GeoClickError, match="has the columns text; chats need the column 'messages'"):
         chats.build(root / "c.parquet", root, vlm)
-    images = [{"path": "a.png", "bytes": b"PNG"}]
-    table = pa.Table.from_pylist([{"messages": ROWS[0]["messages"], "images": images}])
-    pq.write_table(table, root / "c.parquet")
-    with pytest.raises(GeoClickError, match="save the images as files"):
-        chats.build(root / "c.parquet", root, vlm)
+
+
+def test_images_as_bytes_are_written_once_and_read_as_files(vlm, root):
+    content = (root / "a.png").read_bytes()
+    rows = [
+        {"messages": ROWS[1]["messages"], "images": [{"path": name, "bytes": content}]}
+        for name in ("../a.PNG", None, "b.png")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), root / "bytes.parquet")
+    found, _ = chats.build(root / "bytes.parquet", root, vlm)
+    expected, _ = chats.build(write(root / "c.jsonl", [ROWS[1]]), root, vlm)
+    paths = [row["images"][0] for row in found]
+    assert paths[0] == paths[2]
+    assert paths[0].endswith(".png")
+    assert {Path(path).read_bytes() for path in paths} == {content}
+    for row in found:
+        assert {**row, "images": []} == {**expected[0], "images": []}
+    again, _ = chats.build(root / "bytes.parquet", root, vlm)
+    assert list(again) == list(found)
+    rows[0]["images"][0]["bytes"] = b"no image"
+    pq.write_table(pa.Table.from_pylist(rows), root / "bytes.parquet")
+    with pytest.raises(GeoClickError, match="cannot be read as an image"):
+        chats.build(root / "bytes.parquet", root, vlm)
+
+
+def test_chats_of_more_tokens_are_left_out_and_counted(vlm, root):
+    path = write(root / "chats.jsonl", ROWS)
+    every, counts = chats.build(path, root, vlm)
+    lengths = every.token_lengths(vlm.processor)
+    most = sorted(lengths)[1]
+    some, found = chats.build(path, root, vlm, most_tokens=most)
+    assert list(some) == [row for row, length in zip(every, lengths, strict=True) if length <= most]
+    assert counts == {"earlier answers without loss": 1}
+    assert found == {"longer than chat_tokens": 2}
+    with pytest.raises(GeoClickError, match=r"has 5 tokens or fewer; raise --chat-tokens"):
+        chats.build(path, root, vlm, most_tokens=5)

@@ -8,6 +8,7 @@ from geoclick.train.augmentation import augmented_dataset
 from geoclick.train.data import rows
 from geoclick.train.data.collator import ClickCollator
 from geoclick.train.packing import packed_dataset
+from geoclick.train.packing.plan import PackingPlan
 from tests import tiny
 
 
@@ -50,6 +51,23 @@ def test_lengths_are_those_of_the_tokens_without_opening_an_image(case):
     made = ClickCollator(vlm.processor)([dataset[i] for i in range(len(dataset))])["attention_mask"].sum(1)
     assert found == made.tolist()
     assert len(set(found)) > 3
+
+
+def test_the_number_of_packs_of_a_large_plan_is_remembered(case, monkeypatch, tmp_path):
+    expected = build(case)
+    monkeypatch.setenv("GEOCLICK_CACHE", str(tmp_path))
+    monkeypatch.setattr(packed_dataset, "LARGE", 1)
+    composed = []
+    compose = PackingPlan.compose
+    monkeypatch.setattr(
+        PackingPlan, "compose", lambda self, epoch: composed.append(1) or compose(self, epoch)
+    )
+    for compositions in (4, 0):
+        composed.clear()
+        found = build(case)
+        assert len(composed) == compositions
+        assert len(found) == len(expected)
+    assert found.packs() == expected.packs()
 
 
 def test_images_are_kept_together_only_where_asked(case):
