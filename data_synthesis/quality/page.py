@@ -105,7 +105,7 @@ def _harm_note(figures: Figures) -> str:
     )
 
 
-def _given_note(given: Mapping[str, Any]) -> str:
+def _given_note(given: Mapping[str, float | None]) -> str:
     """What the clicks of a model reach at the beginning of sequences; empty if it made none."""
     if not given["sequences"]:
         return ""
