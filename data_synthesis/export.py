@@ -83,7 +83,9 @@ class ExportOptions:
         help="click of the store that ends an answer: best, after which the IoU is highest, or last",
         choices=ANSWER_ENDS,
     )
-    min_iou: float = option(0.0, help="leave out rows whose stored mask has a lower IoU", minimum=0)
+    min_iou: float = option(
+        0.0, help="leave out rows whose stored mask has a lower IoU", minimum=0, maximum=1
+    )
     min_pixels: int | None = option(
         None,
         help="smallest area of the resized image, in whose pixels qwen2_5_vl counts (default: the tool's)",

@@ -97,6 +97,7 @@ class AnswerOptions:
         None,
         help="sampling temperature; 0 takes the most likely token (default: 0; a server is sent none)",
         minimum=0,
+        maximum=100,
     )
     samples: int = option(
         1,

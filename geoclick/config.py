@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import difflib
 import sys
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,18 +18,13 @@ import yaml
 
 from geoclick import files
 from geoclick.errors import UsageError
-from geoclick.yaml_file import Scalar, Yaml, quoted, read_yaml
+from geoclick.option_values import Kind, Value, check_range, convert, kind_of
+from geoclick.yaml_file import Yaml, quoted, read_yaml
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
-
-MAX_BITS = 64
-"""Bits of the largest integer."""
-
-Value = Scalar | tuple["Value", ...] | None
-"""The value of an option."""
 
 
 def option(
@@ -40,6 +34,7 @@ def option(
     choices: Sequence[str] | None = None,
     positional: bool = False,
     minimum: float | None = None,
+    maximum: float | None = None,
     repeated: bool = False,
     name: str | None = None,
     aliases: tuple[str, ...] = (),
@@ -56,6 +51,7 @@ def option(
         choices: allowed values; None allows all.
         positional: whether it is a positional argument, not a flag.
         minimum: smallest allowed number.
+        maximum: largest allowed number; None for LARGEST_INTEGER or LARGEST_NUMBER.
         repeated: whether each value of a sequence has a flag of its own; otherwise a flag may take several values.
         name: name of the flag and key, with `_`, if it is not that of the field, which is then an alias: config.yaml
             and other records keep the field's name.
@@ -66,63 +62,10 @@ def option(
     """
     metadata = {
         **{"help": help, "choices": choices, "positional": positional, "minimum": minimum},
-        "repeated": repeated,
+        **{"maximum": maximum, "repeated": repeated},
         **{"name": name, "aliases": aliases, "deprecated": deprecated, "named": named or {}, "bare": bare},
     }
     return dataclasses.field(default=default, metadata=metadata)
-
-
-class Kind(NamedTuple):
-    """What an annotation allows.
-
-    Attributes:
-        plain: type of a single value.
-        many: whether several values are allowed (`tuple[T, ...]`).
-        optional: whether None is allowed.
-    """
-
-    plain: type
-    many: bool
-    optional: bool
-
-
-def _kind(annotation: Any) -> Kind:
-    """The kind of an annotation such as `int`, `str | None` or `tuple[float, ...]`."""
-    optional = typing.get_origin(annotation) in (types.UnionType, typing.Union)
-    if optional:
-        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
-    if typing.get_origin(annotation) is tuple:
-        return Kind(typing.get_args(annotation)[0], True, optional)
-    return Kind(annotation, False, optional)
-
-
-def _convert(value: Yaml, kind: Kind, key: str) -> Value:
-    """A value of a YAML file or flag in the right type; raises UsageError if it does not fit."""
-    if value is None:
-        if kind.optional:
-            return None
-        raise UsageError(f"{key} needs a value of type {kind.plain.__name__}, not an empty one.")
-    if not kind.many:
-        return _convert_scalar(value, kind.plain, key)
-    values = value if isinstance(value, list) else [value]
-    return tuple(_convert(one, Kind(kind.plain, False, False), key) for one in values)
-
-
-def _convert_scalar(value: Yaml, plain: type, key: str) -> Scalar:
-    wrong = UsageError(f"{key} must be of type {plain.__name__}, not {quoted(value)}.")
-    if isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise wrong
-    if plain is bool:
-        if str(value).lower() in ("true", "yes", "1", "false", "no", "0"):
-            return str(value).lower() in ("true", "yes", "1")
-        raise UsageError(f"{key} must be true or false, not {quoted(value)}.")
-    # int() would truncate 1.5, and str() would accept a list.
-    if isinstance(value, list | dict) or (plain is int and isinstance(value, float) and value % 1):
-        raise wrong
-    try:
-        return plain(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise wrong from error
 
 
 def unknown_key(key: str, known: Sequence[str], where: str) -> UsageError:
@@ -275,7 +218,7 @@ def _parser_of(options_class: type, prog: str, description: str, example: str) -
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     for name, field in sorted(fields.items(), key=lambda item: item[1].default is not dataclasses.MISSING):
-        _add_argument(parser, field, _kind(hints[name]))
+        _add_argument(parser, field, kind_of(hints[name]))
     return parser
 
 
@@ -286,7 +229,7 @@ def _build(options_class: type[T], values: dict[str, Yaml], flags: dict[str, Yam
     values = {**values, **given}
     _check_required(values, fields, prog)
     return options_class(
-        **{key: _checked(value, fields[key], _kind(hints[key])) for key, value in values.items()}
+        **{key: _checked(value, fields[key], kind_of(hints[key])) for key, value in values.items()}
     )
 
 
@@ -352,20 +295,21 @@ def _check_required(values: dict[str, Yaml], fields: dict[str, Field], prog: str
 
 
 def _checked(value: Yaml, field: Field, kind: Kind) -> Value:
-    """A value in the type of its field; raises UsageError if type, minimum or choices do not fit."""
-    choices, minimum = field.metadata["choices"], field.metadata["minimum"]
+    """A value in the type of its field; raises UsageError if type, range or choices do not fit."""
+    choices = field.metadata["choices"]
     for name, meaning in field.metadata["named"].items():
         if value in (name, [name]):
             value = list(meaning)
     if field.metadata["bare"] and isinstance(value, bool):
         value = field.metadata["bare"] if value else None
-    converted = _convert(value, kind, _name(field))
+    converted = convert(value, kind, _name(field))
     for one in converted if isinstance(converted, tuple) else (converted,):
         if one is None:
             continue
-        # `not >=` rejects NaN too.
-        if minimum is not None and not one >= minimum:
-            raise UsageError(f"{_flag(_name(field))} must be {minimum} or more, not {quoted(one)}.")
+        if isinstance(one, str) and not one.strip() and one != field.default:
+            raise UsageError(f"{_flag(_name(field))} is empty; give a value, or remove it.")
+        if isinstance(one, int | float) and not isinstance(one, bool):
+            check_range(one, _flag(_name(field)), field.metadata["minimum"], field.metadata["maximum"])
         if choices and one not in choices:
             raise UsageError(f"{_name(field)} must be one of {', '.join(choices)}, not {quoted(one)}.")
     return converted

@@ -247,6 +247,7 @@ class ClipOptions:
         help="pixels become background if no class has at least this probability, from 0 to 1 (default: 0, for "
         "sam3 0.5 if there is a background; in evaluate and ablate that of the published evaluation of a benchmark)",
         minimum=0,
+        maximum=1,
     )
     select: str = option(
         "vote",
@@ -263,11 +264,13 @@ class ClipOptions:
         help="IoU that proposals must exceed by the segmenter's estimate (default: 0.2 for the embedded SAM, else "
         "0.88)",
         minimum=0,
+        maximum=1,
     )
     stability_score: float | None = option(
         None,
         help="stability that proposals need (default: 0.8 for the embedded SAM, else 0.95)",
         minimum=0,
+        maximum=1,
     )
 
 

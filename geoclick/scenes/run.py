@@ -43,7 +43,7 @@ class ScenesOptions:
         help="kinds of query; every scene gets one of each (default: all; the last three need --version 2)",
         choices=VARIED_TASKS,
     )
-    workers: int = option(os.cpu_count() or 1, help="number of processes", minimum=1)
+    workers: int = option(os.cpu_count() or 1, help="number of processes", minimum=1, maximum=1024)
     layout: str | None = option(
         None,
         choices=tuple(LAYOUTS),

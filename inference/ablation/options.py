@@ -39,7 +39,10 @@ class AblateOptions(PixelRule, ClipOptions, SegmenterOptions):
     )
     grid: tuple[str, ...] = option((), choices=tuple(AXES), help="axes of which all products are measured")
     thresholds: tuple[float, ...] = option(
-        (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), help="values of the axis threshold", minimum=0
+        (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+        help="values of the axis threshold",
+        minimum=0,
+        maximum=1,
     )
     scales: tuple[float, ...] = option(
         (10.0, 25.0, 40.0, 50.0, 75.0, 100.0), help="factors of the cosines in the softmax"
@@ -68,10 +71,10 @@ class AblateOptions(PixelRule, ClipOptions, SegmenterOptions):
         (8, 10, 16, 20, 24, 29, 32), help="values of the axis points-per-side", minimum=1
     )
     predicted_ious: tuple[float, ...] = option(
-        (0.2, 0.4, 0.6, 0.8, 0.88), help="values of the axis predicted-iou", minimum=0
+        (0.2, 0.4, 0.6, 0.8, 0.88), help="values of the axis predicted-iou", minimum=0, maximum=1
     )
     stabilities: tuple[float, ...] = option(
-        (0.5, 0.7, 0.8, 0.9, 0.95), help="values of the axis stability", minimum=0
+        (0.5, 0.7, 0.8, 0.9, 0.95), help="values of the axis stability", minimum=0, maximum=1
     )
     segmenters: tuple[str, ...] = option(
         (),

@@ -69,7 +69,9 @@ class EvaluateOptions(EngineOptions, ClipOptions, GenerationOptions, DatasetOpti
         None, help="SAM 3 for --predictor sam3: a local folder, or a hub id, such as facebook/sam3"
     )
     clicks: str | None = option(None, help="click store of geoclick synth, for the oracle")
-    noise: float = option(0.1, help="probability that a pixel of the noisy predictor is wrong", minimum=0)
+    noise: float = option(
+        0.1, help="probability that a pixel of the noisy predictor is wrong", minimum=0, maximum=1
+    )
     mode: str | None = option(
         None,
         choices=tuple(MODES),

@@ -18,6 +18,7 @@ FORBIDDEN = {
 FLOORS = (
     (
         "errors",
+        "plain_text",
         "files",
         "secrets",
         "devices",
@@ -32,6 +33,7 @@ FLOORS = (
         "instances",
         "distance",
         "images",
+        "stored_rows",
         "store",
         "chat_rows",
         "contradictions",
@@ -40,6 +42,7 @@ FLOORS = (
         "recipes",
         "library_messages",
         "yaml_file",
+        "option_values",
         "config",
         "output_folder",
         "progress_bar",

@@ -166,7 +166,7 @@ def test_a_grid_of_two_axes_is_a_table_on_the_page(run, tmp_path):
     [
         (("--axes", "colour"), "invalid choice: 'colour'"),
         (("--points", "0"), "--points must be 1 or more, not 0"),
-        (("--axes", "stability", "--stabilities", "1.5"), "stability must be from 0 to 1, not 1.5"),
+        (("--axes", "stability", "--stabilities", "1.5"), "--stabilities must be from 0 to 1, not 1.5"),
         (("--axes", "scale", "--scales", "-1"), "must be a number above 0, not -1"),
         (("--axes", "clip"), "axis clip cannot be varied: there is no --clips"),
         (("--axes", "clip", "--clips", "no/folder/here"), "does not exist"),
