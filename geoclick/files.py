@@ -44,6 +44,12 @@ def refuse_link(path: Path) -> None:
         raise GeoClickError(f"{path} is a link to another place; remove it and rerun the command.")
 
 
+def refuse_special(path: Path) -> None:
+    """Raise GeoClickError if a path is a folder, a pipe or a device, of which some never end."""
+    if path.exists() and not path.is_file():
+        raise GeoClickError(f"{path} is no plain file; name another one, or replace it.")
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:

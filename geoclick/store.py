@@ -17,9 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geoclick import stored_rows
 from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError
-from geoclick.files import inside, sha256, whole, write_whole
+from geoclick.files import inside, refuse_special, sha256, whole, write_whole
 from geoclick.masks import Rle
 
 SCHEMA_VERSION = 3
@@ -157,6 +158,7 @@ def write_manifest(folder: str | Path, manifest: dict[str, Any]) -> None:
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of a store; raises GeoClickError if it is missing or broken."""
     path = Path(folder) / "manifest.json"
+    refuse_special(path)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -198,6 +200,8 @@ def batches(folder: str | Path, rows: int) -> Iterator[tuple[Path, pa.RecordBatc
                         f"{path} does not have the columns of a click store; make one with 'geoclick synth'."
                     )
                 for batch in file.iter_batches(rows):
+                    if reason := stored_rows.fault(batch):
+                        raise GeoClickError(f"{path} is broken: {reason}; make the store again.")
                     yield path, batch
         except (pa.ArrowException, OSError) as error:
             raise GeoClickError(
@@ -251,6 +255,10 @@ def shards_of(folder: Path) -> list[Path]:
             "give each job its own folder."
         )
     count = counts.pop()
+    if beyond := [name for name in counts_by_name if int(name[7:12]) >= count]:
+        raise GeoClickError(f"{folder / min(beyond)} has a number that no shard of {count} has; remove it.")
+    if special := [name for name in counts_by_name if not (folder / name).is_file()]:
+        raise GeoClickError(f"{folder / min(special)} is no file; remove it and rerun its 'geoclick synth'.")
     if len(counts_by_name) < count:
         raise GeoClickError(
             f"{folder} is incomplete: {len(counts_by_name)} of {count} shards; "

@@ -26,19 +26,26 @@ TEXTS = [
     "category",
 ]
 
-coordinates = st.floats(0, 10_000)
-rows = st.builds(
-    store.Row,
-    **dict.fromkeys(TEXTS, st.text(st.characters(codec="utf-8"), max_size=20)),
-    width=st.integers(1, 2**31 - 1),
-    height=st.integers(1, 2**31 - 1),
-    mask=st.fixed_dictionaries(
-        {"size": st.lists(st.integers(0, 9), max_size=2), "counts": st.text("019PQ", max_size=9)}
-    ),
-    clicks=st.lists(st.builds(Click, coordinates, coordinates, st.booleans()), max_size=6).map(tuple),
-    ious=st.lists(st.floats(0, 1), max_size=6).map(tuple),
-    seed=st.integers(0, 2**63 - 1),
-)
+
+@st.composite
+def rows(draw):
+    """A row with any texts, and clicks in its image."""
+    texts = {name: draw(st.text(st.characters(codec="utf-8"), max_size=20)) for name in TEXTS}
+    visible = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=20)
+    height, width = draw(st.integers(1, 30_000)), draw(st.integers(1, 30_000))
+    count = draw(st.integers(0, 6))
+    return store.Row(
+        **texts | {name: draw(visible) for name in ("sample_id", "image", "query")},
+        width=width,
+        height=height,
+        mask={"size": [height, width], "counts": draw(st.text("019PQ", min_size=1, max_size=9))},
+        clicks=tuple(
+            Click(draw(st.floats(0, width - 1)), draw(st.floats(0, height - 1)), draw(st.booleans()))
+            for _ in range(count)
+        ),
+        ious=tuple(draw(st.floats(0, 1)) for _ in range(count)),
+        seed=draw(st.integers(0, 2**63 - 1)),
+    )
 
 
 def row(number, clicks=()):
@@ -67,7 +74,7 @@ def two_clicks(number):
 
 
 @settings(max_examples=30)
-@given(st.lists(rows, max_size=5))
+@given(st.lists(rows(), max_size=5))
 def test_rows_read_back_equal(tmp_path_factory, written):
     folder = tmp_path_factory.mktemp("store")
     store.write_shard(folder, 0, 1, written)
