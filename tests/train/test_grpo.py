@@ -146,6 +146,11 @@ def test_features_in_memory_change_nothing(setting, whole, tmp_path):
         (["--segmenter", "sam_vit_b"], 2, "--segmenter-checkpoint"),
         (["--iou-wait", "1"], 2, "did you mean 'iou_weight'"),
         (["--iou-weight", "-1"], 2, "must be 0 or more"),
+        (
+            [f"--{name}-weight=0" for name in ("iou", "format", "economy", "no-target")],
+            2,
+            "All weights of the reward are 0",
+        ),
         (["--reward_weights", "1"], 2, "use iou_weight"),
         (["--num_generations", "3"], 1, "must be divisible"),
         (["--per_device_train_batch_size", "40"], 1, "fewer than the 10"),

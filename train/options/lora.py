@@ -222,7 +222,7 @@ def read_lora(folder: str) -> OwnLora:
         flags = (bool(values.get(name)) for name in ("use_dora", "use_rslora", "target_parameters"))
         if isinstance(r, int) and isinstance(alpha, int | float):
             return OwnLora(r, round(alpha), dropout, *flags)
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError):
         pass
     raise GeoClickError(f"{path} is missing or broken; copy the adapter folder again or retrain it.")
 

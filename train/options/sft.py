@@ -63,7 +63,7 @@ class SftOptions(
         help="click of the store that ends an answer: best, after which the IoU is highest, or last",
         choices=ANSWER_ENDS,
     )
-    min_iou: float = option(0.0, help="leave out rows whose stored mask has a lower IoU", minimum=0)
+    min_iou: float = option(0.0, help="leave out rows whose stored mask has a lower IoU", minimum=0, maximum=1)
     allow_contradictions: bool = option(
         False, help="train although many rows have the same image and query, and different targets"
     )
@@ -92,7 +92,7 @@ class SftOptions(
     )
     feature_memory_gb: float = option(
         2.0,
-        help="cache the features of the frozen vision tower if they fit in this memory; 0 never",
+        help="cache the features of the frozen vision tower, as memory-mapped files, if they take no more; 0 never",
         minimum=0,
     )
     evaluate_clicks: str | None = option(
