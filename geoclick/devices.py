@@ -84,6 +84,8 @@ def choose(name: str | torch.device | None) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"Unknown device {name!r}; use auto, cpu, cuda or cuda:N.") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        raise UsageError(f"Device {name} is not supported; use auto, cpu, cuda or cuda:N.")
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise UsageError(f"Device {name} does not exist, PyTorch sees {count} GPUs; use auto or cpu.")

@@ -17,7 +17,7 @@ from geoclick.errors import GeoClickError, first_line
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 """Largest number of pixels of an image; Pillow's limit."""
 
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "JPEG2000", "BMP", "GIF", "PPM")
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "JPEG2000", "BMP")
 """Pillow's names of the formats that are opened. Pillow would start other programs for some others."""
 
 
@@ -25,6 +25,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "JPEG2000", "BMP", "GIF", "PPM")
 def opened(path: Path) -> Iterator[Image.Image]:
     """An open image file; raises GeoClickError if it is missing, truncated, no image or far too large."""
     try:
+        files.refuse_special(path)
         with warnings.catch_warnings():
             # Pillow warns of large images and of broken records; what cannot be read is an error.
             warnings.simplefilter("ignore")

@@ -123,6 +123,9 @@ KINDS = {
 }
 """Every command that writes a folder, and the trainings of the embedded models."""
 
+BESIDE_DATASETS = ("scenes", "prepare", "demo", "app")
+"""Commands that write datasets."""
+
 
 def header(command: str) -> str:
     """The first line of a command's config.yaml; a comment, so that `--config` reads the file as before."""
@@ -191,6 +194,8 @@ def _check(folder: Path, command: str, names: Iterable[str]) -> None:
     for sign in signs:
         if command not in sign:
             raise UsageError(f"{folder} was made by '{title(min(sign))}'; name another {kind.place}.")
+    if not signs and command not in BESIDE_DATASETS and _is_dataset(folder):
+        raise UsageError(f"{folder} holds a dataset; name another {kind.place}.")
     # Path.glob leaves out links that lead nowhere.
     exact = set(names)
     present = [path for path in sorted(folder.iterdir()) if path.name != LOCK]
@@ -204,6 +209,20 @@ def _check(folder: Path, command: str, names: Iterable[str]) -> None:
             raise UsageError(f"{path} is a link to another place; remove it, or name another {kind.place}.")
         if not signs:
             raise not_own(path, command)
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether a folder is a dataset, a split of one, or its images or masks."""
+    inner = [folder, *(one for one in folder.iterdir() if one.is_dir())]
+    return any(map(_has_samples, inner)) or (
+        folder.name in ("images", "masks") and _has_samples(folder.absolute().parent)
+    )
+
+
+def _has_samples(folder: Path) -> bool:
+    return (folder / "samples.jsonl").is_file() or (
+        (folder / "images").is_dir() and (folder / "masks").is_dir()
+    )
 
 
 def not_own(path: Path, command: str) -> UsageError:

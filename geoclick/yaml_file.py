@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from geoclick import recipes
+from geoclick import files, recipes
 from geoclick.errors import UsageError, first_line
 
 Scalar = bool | int | float | str
@@ -26,6 +26,10 @@ class _PlainLoader(yaml.SafeLoader):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.YAMLError(f"line {mark.line + 1} has an alias, write its value instead")
         node: yaml.Node | None = super().compose_node(parent, index)
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
+                raise yaml.YAMLError(f"the key {twice[0][:40]} occurs twice, remove one")
         return node
 
 
@@ -43,6 +47,7 @@ def quoted(value: object) -> str:
 def read_yaml(path: str | Path) -> dict[str, Yaml]:
     """The flat mapping in a YAML file or installed recipe; raises UsageError if it is missing or broken."""
     file = recipes.locate(path, recipes.recipes(), "Config file")
+    files.refuse_special(file)
     try:
         with file.open(encoding="utf-8") as stream:
             text = stream.read(MAX_FILE + 1)

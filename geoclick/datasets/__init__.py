@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from geoclick import plain_text
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, raise_failures
 from geoclick.datasets.sample import TASKS, Sample
@@ -98,16 +99,16 @@ def _shown(samples: Iterator[Sample], options: ReadOptions) -> Iterator[Sample]:
 
 
 def _of_valid_texts(samples: Iterator[Sample], on_left_out: OnLeftOut) -> Iterator[Sample]:
-    """The samples whose texts can be written as UTF-8; the others are failures.
+    """The samples whose texts can be printed and written as UTF-8; the others are failures, and so are blank queries.
 
     JSON may hold half of a surrogate pair, and Python reads file names that are not UTF-8 as such halves.
     """
     for sample in samples:
         for name in ("image", "sample_id", "query", "category"):
-            if _writable(text := getattr(sample, name)) != text:
-                error = (
-                    f"The {name} {text[:80]!a} of a sample is not valid Unicode; fix it or rename the file."
-                )
+            text = getattr(sample, name)
+            reason = plain_text.fault(text) if name == "category" else plain_text.query_fault(text)
+            if reason:
+                error = f"The {name} {text[:80]!a} of a sample {reason}; fix it or rename the file."
                 on_left_out(LeftOut(sample.sample_id, "broken text", error))
                 break
         else:

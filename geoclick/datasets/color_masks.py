@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geoclick import images
+from geoclick import files, images
 from geoclick.errors import GeoClickError
 
 _MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")
@@ -64,6 +64,7 @@ def read_legend(path: Path) -> Legend:
     Raises:
         GeoClickError: the file has other content.
     """
+    files.refuse_special(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         ignore = frozenset(_color(value) for value in content.get("ignore", []))

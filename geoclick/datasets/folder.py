@@ -49,8 +49,9 @@ from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, check_siz
 from geoclick.datasets.sample import TASKS, Sample
 from geoclick.datasets.target_masks import read_target
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.images import MAX_PIXELS
 from geoclick.masks import Rle
-from geoclick.yaml_file import Yaml
+from geoclick.yaml_file import Yaml, quoted
 
 NAME = "folder"
 
@@ -80,15 +81,17 @@ def read(root: Path, split: str, options: ReadOptions, on_left_out: OnLeftOut) -
 def _listed(root: Path, split: str, folder: Path, on_left_out: OnLeftOut) -> Iterator[Sample]:
     """Samples of `samples.jsonl`."""
     seen = set()
-    with (folder / "samples.jsonl").open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
+    with (folder / "samples.jsonl").open("rb") as lines:
+        for number, raw in enumerate(lines, start=1):
+            if not raw.strip():
                 continue
             where = f"{split}/samples.jsonl line {number}"
             try:
+                # UnicodeDecodeError is a ValueError.
+                line = raw.decode()
                 sample, thresholded = _parse(line, root, split, folder)
                 if sample.sample_id in seen:
-                    raise ValueError(f"sample_id {sample.sample_id!r} occurs twice")
+                    raise ValueError(f"sample_id {quoted(sample.sample_id)} occurs twice")
             except ValueError as error:
                 on_left_out(LeftOut(where, "broken line", f"{where} is not a sample: {error}; fix the line."))
             except GeoClickError as error:
@@ -115,13 +118,13 @@ def _parse(line: str, root: Path, split: str, folder: Path) -> tuple[Sample, boo
         raise ValueError("it is not a JSON object")
     for key in ("sample_id", "task", "query", "image"):
         if not isinstance(record.get(key), str):
-            raise ValueError(f"{key} must be a text, not {record.get(key)!r}")
+            raise ValueError(f"{key} must be a text, not {quoted(record.get(key))}")
     if record["task"] not in TASKS:
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, not {record['task']!r}")
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, not {quoted(record['task'])}")
     size = _size(record.get("size"), "size")
     image = inside(folder, record["image"])
     if image.exists() and not image.is_file():
-        raise ValueError(f"image {record['image']!r} is no file")
+        raise ValueError(f"image {quoted(record['image'])} is no file")
     rle, thresholded = _rle(record, size, folder)
     sample = Sample(
         sample_id=record["sample_id"],
@@ -152,7 +155,9 @@ def _size(value: object, name: str) -> tuple[int, int]:
         or len(value) != 2
         or not all(type(number) is int and number > 0 for number in value)
     ):
-        raise ValueError(f"{name} must be [height, width], not {value!r}")
+        raise ValueError(f"{name} must be [height, width], not {quoted(value)}")
+    if value[0] * value[1] > MAX_PIXELS:
+        raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels")
     return value[0], value[1]
 
 
@@ -167,13 +172,13 @@ def _rle(record: dict[str, Any], size: tuple[int, int], folder: Path) -> tuple[R
         return masks.encode_rle(pixels), thresholded
     if mask is None and record["task"] == "no_target":
         return masks.encode_rle(np.zeros(size, bool)), False
-    raise ValueError(f"mask must be an RLE or a path, not {mask!r}")
+    raise ValueError(f"mask must be an RLE or a path, not {quoted(mask)}")
 
 
 def _rle_of(mask: Yaml, image: str, size: tuple[int, int]) -> Rle:
     """An RLE of a line about an image of `size`, with compressed counts; errors as in `_parse`."""
     if not isinstance(mask, dict):
-        raise ValueError(f"an instance must be an RLE, not {mask!r}")
+        raise ValueError(f"an instance must be an RLE, not {quoted(mask)}")
     check_size(image, size, _size(mask.get("size"), "the size of mask"))
     if isinstance(mask.get("counts"), str):
         masks.area(mask)  # checks the counts

@@ -189,6 +189,8 @@ def turned(size: tuple[int, ...], other: tuple[int, ...]) -> str:
 def driver_of(path: Path) -> str | None:
     """GDAL's driver for a file, by its first bytes; None if there is none that is used."""
     try:
+        if not path.is_file():
+            return None
         with path.open("rb") as file:
             return SIGNATURES.get(file.read(4))
     except (OSError, ValueError):

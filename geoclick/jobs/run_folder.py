@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from geoclick import output_folder
+from geoclick import files, output_folder
 from geoclick.errors import GeoClickError
 from geoclick.files import write_whole
 from geoclick.jobs import claims, failures, processes
@@ -171,6 +171,7 @@ def read_record(path: Path, output: Path) -> dict[str, Any]:
         GeoClickError: the file is broken.
         FileNotFoundError: there is no such file.
     """
+    files.refuse_special(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):

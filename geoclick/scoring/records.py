@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import NotRequired, TypedDict, cast
 
-from geoclick.masks import Rle
+from geoclick.masks import MAX_PIXELS, Rle
+from geoclick.yaml_file import Yaml
 
 PREDICTIONS = "predictions.jsonl"
 UNANSWERED = ("unparsable", "failed")
@@ -115,14 +116,34 @@ class Record(TypedDict):
     proposals: NotRequired[int]
 
 
+def _checked(record: Record) -> Record:
+    """A line of predictions.jsonl; raises ValueError if a number in it is impossible."""
+    if not isinstance(record, dict):
+        raise ValueError("a line is no record")
+    name, values = str(record.get("sample_id"))[:80], cast(dict[str, Yaml], record)
+    for key in ("iou", "boundary_iou"):
+        value = values.get(key, 0)
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"{key} of {name} is not from 0 to 1")
+    for key in ("intersection", "union", "area"):
+        value = values.get(key, 0)
+        if not isinstance(value, int) or not 0 <= value <= MAX_PIXELS:
+            raise ValueError(f"{key} of {name} is no number of pixels")
+    if record.get("intersection", 0) > record.get("union", MAX_PIXELS):
+        raise ValueError(f"intersection of {name} is larger than its union")
+    return record
+
+
 def read(path: Path) -> Iterator[Record]:
     """The lines of a complete predictions.jsonl, one at a time.
+
+    Raises ValueError if a line is no JSON object, or a number in it is impossible.
 
     Earlier versions scored an answer that cannot be read as a correct one where there is no target; here it scores 0.
     """
     with path.open(encoding="utf-8") as file:
         for line in file:
-            record = json.loads(line)
-            if isinstance(record, dict) and record.get("status") in UNANSWERED and not record.get("union", 1):
+            record = _checked(json.loads(line))
+            if record.get("status") in UNANSWERED and not record.get("union", 1):
                 record |= {"iou": 0.0, "boundary_iou": 0.0}
             yield record

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from geoclick import files
 from geoclick.errors import GeoClickError, UsageError
 
 Color = tuple[int, int, int]
@@ -132,6 +133,7 @@ def read(path: Path) -> ClassList:
         GeoClickError: the file cannot be read, or its list is empty, repeats a name or a color, or has an unknown
             color.
     """
+    files.refuse_special(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise GeoClickError(f"{path} is larger than {MAX_BYTES} bytes and no class list; fix the path.")

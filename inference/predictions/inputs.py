@@ -6,12 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from geoclick import files, plain_text
 from geoclick.errors import GeoClickError, UsageError
 
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".bmp", ".gif", ".ppm", ".pgm"),
-    ".pnm",
-)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".bmp")
 """Names of the images in a folder end with one of these, in upper or lower case."""
 
 WILD = "*?["
@@ -58,6 +56,7 @@ def expand(words: Sequence[str], listed: str | None, texts: Sequence[str]) -> In
     asked: dict[Path, dict[str, None]] = {}
     repeated = 0
     for path, query in entries:
+        plain_text.check_name(path)
         own = asked.setdefault(path, {})
         given = [query] if query else texts
         if not given:
@@ -105,6 +104,7 @@ def read_list(path: Path) -> list[tuple[Path, str]]:
     Raises:
         GeoClickError: the file cannot be read, names no image, or a line is wrong.
     """
+    files.refuse_special(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
@@ -128,8 +128,8 @@ def _entry(line: str, where: str) -> tuple[Path, str]:
     image, query = (entry.get("image"), entry.get("query", "")) if isinstance(entry, dict) else (None, "")
     if not isinstance(image, str) or not image or not isinstance(query, str):
         raise GeoClickError(f'{where} names no image; write {{"image": PATH, "query": TEXT}}.')
-    if "query" in entry and not query.strip():
-        raise GeoClickError(f"{where} has an empty query; name the target.")
+    if "query" in entry:
+        plain_text.check_query(query, f"The query of {where}")
     return Path(image), query
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+from geoclick import plain_text
 from geoclick.backend_options import ANSWER_OPTIONS, BACKEND_OPTIONS
 from geoclick.config import option
 from geoclick.errors import UsageError
@@ -100,8 +101,9 @@ def check(options: PredictOptions) -> None:
         options.check_backend()
         if options.backend == "openai":
             _refuse(options, ("revision",), "--backend local")
-    if not all(text.strip() for text in options.text):
-        raise UsageError("--text is empty; name the target, such as --text 'the largest building'.")
+    for text in options.text:
+        if reason := plain_text.query_fault(text):
+            raise UsageError(f"--text {reason}; name the target, such as --text 'the largest building'.")
     options.pixels()
     options.check_engine(options.device, options.backend)
     if options.classes is None and options.overlap >= (options.tile or TILE):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from geoclick import files
 from geoclick.errors import GeoClickError
 from geoclick.geo.tiles import source
 from geoclick.inference.evaluation.results import PARTS
@@ -72,6 +73,7 @@ def error_reduction(a: Record, b: Record) -> float:
 def read_summary(folder: Path) -> dict[str, Any]:
     """The metrics.json of a run folder; raises GeoClickError if `geoclick evaluate` did not write it."""
     path = folder / "metrics.json"
+    files.refuse_special(path)
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         if not all(isinstance(summary[key], dict) for key in ("scores", "protocol")):

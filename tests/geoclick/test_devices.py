@@ -57,3 +57,6 @@ def test_a_wrong_device_is_a_usage_error():
     assert devices.choose("cpu") == torch.device("cpu")
     with pytest.raises(UsageError, match="Unknown device 'gpu7'"):
         devices.choose("gpu7")
+    for name in ("mps", "xpu", "meta", "cpu:7"):
+        with pytest.raises(UsageError, match=f"Device {name} is not supported; use auto, cpu, cuda"):
+            devices.choose(name)

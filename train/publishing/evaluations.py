@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geoclick import files
 from geoclick.datasets.benchmarks import TITLES
 from geoclick.errors import GeoClickError
 from geoclick.scoring import model_index
@@ -23,6 +24,7 @@ def read(folder: Path, provenance: Provenance) -> Evaluation:
         GeoClickError: metrics.json is missing or invalid, or belongs to another model.
     """
     path = folder / "metrics.json"
+    files.refuse_special(path)
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         evaluation, protocol = model_index.of_summary(metrics, TITLES), metrics["protocol"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geoclick import store
+from geoclick import files, store
 from geoclick.errors import GeoClickError
 from geoclick.files import sha256
 from geoclick.vlms import adapter, adapter_towers, merged
@@ -101,6 +101,7 @@ def _of_all(manifests: list[Values]) -> Values:
 
 def _training(folder: Path) -> Values:
     path = folder / "metrics.json"
+    files.refuse_special(path)
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

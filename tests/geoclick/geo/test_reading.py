@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 
 import numpy as np
@@ -50,7 +51,7 @@ def without_rasterio(monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "LA", "1", "CMYK"])
-@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "webp", "bmp", "gif", "jp2", "ppm"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "webp", "bmp", "jp2"])
 def test_eight_bits_are_as_pillow_converts_them(tmp_path, mode, suffix):
     path = tmp_path / f"a.{suffix}"
     try:
@@ -224,10 +225,26 @@ def test_a_file_cut_anywhere_is_one_sentence(tmp_path, form):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("form", ["GIF", "PPM", "ICO", "PCX", "TGA", "DDS", "EPS", "PDF"])
+def test_other_formats_are_not_opened(tmp_path, form):
+    path = tmp_path / "a.png"
+    Image.fromarray(NOISE).save(path, format=form)
+    with pytest.raises(GeoClickError, match="cannot be read as an image"):
+        read_image(path)
+
+
+def test_a_pipe_and_a_device_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    for name in "ab":
+        with pytest.raises(GeoClickError, match="is no plain file"):
+            read_image(tmp_path / f"{name}.png")
+
+
 def test_hostile_bytes_are_one_sentence(tmp_path):
     rng = np.random.default_rng(1)
     path = tmp_path / "broken"
-    for form in ("PNG", "TIFF", "GIF", "WEBP", "JPEG2000"):
+    for form in ("PNG", "TIFF", "BMP", "WEBP", "JPEG2000"):
         buffer = io.BytesIO()
         Image.fromarray(NOISE).save(buffer, format=form)
         for _ in range(60):
