@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.hardening.inputs import SERVERS
+
 REFUSED, ACCEPTED = "refused", "accepted rightly"
 TRACEBACK, SILENT, ENDLESS = "traceback", "accepted though wrong", "no end"
 OUTCOMES = (REFUSED, ACCEPTED, TRACEBACK, SILENT, ENDLESS)
@@ -43,13 +45,13 @@ class Case:
 
 def outcome(case, result):
     """The outcome of a case, one of OUTCOMES."""
-    if result.code is None:
+    if result.code is None and case.command not in SERVERS:
         return ENDLESS
-    if "Traceback (most recent call last)" in result.text or result.code < 0 or result.code not in (0, 1, 2):
+    if "Traceback (most recent call last)" in result.text or result.code not in (None, 0, 1, 2):
         return TRACEBACK
     if has_control_characters(result.text):
         return SILENT
-    if result.code == 0:
+    if not result.code:
         return SILENT if case.refuse or not re.search(case.says, result.text) else ACCEPTED
     sentences = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     return REFUSED if len(sentences) == 1 else TRACEBACK

@@ -21,7 +21,10 @@ def png_of(width, height):
 
     def chunk(name, data):
         return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data) & 0xFFFFFFFF)
+            struct.pack(">I", len(data))
+            + name
+            + data
+            + struct.pack(">I", zlib.crc32(name + data) & 0xFFFFFFFF)
         )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -232,9 +235,7 @@ def sample_files():
                         PLACES[name](path)
                     return line(root, folder)
 
-                yield Case(
-                    kind_of(name), command, f"{part}: {name}", words, refuse=False, says=LEFT_OUT
-                )
+                yield Case(kind_of(name), command, f"{part}: {name}", words, refuse=False, says=LEFT_OUT)
         for name, make in PLACES.items():
 
             def listed(inputs, folder, make=make, line=line):

@@ -11,8 +11,11 @@ from PIL import Image
 from geoclick.cli import COMMANDS
 
 TILES = ("2_13", "2_14")
-HEAVY = ("demo", "train grpo", "merge", "card")
+HEAVY = ("demo", "train grpo", "merge", "card", "app")
 """Commands that need an adapter, or run for minutes."""
+
+SERVERS = ("app",)
+"""Commands that run until they are stopped."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ def base(command, inputs, folder):
         return [folder / "out"]
     if command == "predict":
         return [inputs.image, "--text", "tank", *output]
+    if command == "app":
+        return ["--port", 0, *output]
     if command == "evaluate":
         return center(inputs, folder / "out")
     if command == "ablate":

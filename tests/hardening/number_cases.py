@@ -7,7 +7,7 @@ import typing
 import yaml
 
 from geoclick.cli import COMMANDS
-from geoclick.config import _kind
+from geoclick.option_values import kind_of
 from tests.hardening.cases import Case
 from tests.hardening.inputs import HEAVY, base, replaced
 
@@ -39,7 +39,7 @@ def numeric(command):
     hints = typing.get_type_hints(options)
     found = {}
     for field in dataclasses.fields(options):
-        kind = _kind(hints[field.name])
+        kind = kind_of(hints[field.name])
         if kind.plain in (int, float):
             minimum = field.metadata["minimum"]
             found[field.metadata["name"] or field.name] = kind.plain, minimum is not None and minimum > 0
@@ -145,7 +145,7 @@ def typed():
         options = options_of(command)
         hints = typing.get_type_hints(options)
         for field in dataclasses.fields(options):
-            kind = _kind(hints[field.name])
+            kind = kind_of(hints[field.name])
             if kind.plain not in (int, float) or kind.many:
                 continue
             for name, value in VALUES.items():
@@ -170,5 +170,5 @@ def file_case(command, option, name, value):
         path.write_text("".join(lines))
         return replaced(own, "--config", path)
 
-    refuse = not (value == "1:30:00")
+    refuse = value != "1:30:00"
     return Case("numbers", command, f"{option}: {name}", words, refuse=refuse, heavy=command in HEAVY)

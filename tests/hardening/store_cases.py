@@ -236,7 +236,9 @@ def json_cases():
                 source, words = line(inputs, folder)
                 shutil.copytree(source, folder / "copy")
                 path = folder / "copy" / file
-                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
+                path.write_bytes(
+                    path.read_bytes()[: path.stat().st_size // 2] if content is None else content
+                )
                 return words
 
             heavy = command in ("predict", "merge", "card", "train grpo")

@@ -6,7 +6,7 @@ import os
 import typing
 
 from geoclick.cli import COMMANDS
-from geoclick.config import _kind
+from geoclick.option_values import kind_of
 from tests.hardening.cases import Case
 from tests.hardening.inputs import HEAVY, base, replaced
 from tests.hardening.number_cases import options_of
@@ -30,7 +30,16 @@ QUERIES = ("text", "classes")
 FREE = ("run_name", "project", "license", "name")
 
 SAMPLES = {
-    "synth": lambda root, folder: ["--root", root, "--sheet", 0, "--max-clicks", 1, "--output", folder / "out"],
+    "synth": lambda root, folder: [
+        "--root",
+        root,
+        "--sheet",
+        0,
+        "--max-clicks",
+        1,
+        "--output",
+        folder / "out",
+    ],
     "evaluate": lambda root, folder: [
         *("--root", root, "--split", "train", "--predictor", "center-point", "--output", folder / "out")
     ],
@@ -49,7 +58,7 @@ def option_cases():
         options = options_of(command)
         hints = typing.get_type_hints(options)
         for field in dataclasses.fields(options):
-            if _kind(hints[field.name]).plain is not str or field.metadata["positional"]:
+            if kind_of(hints[field.name]).plain is not str or field.metadata["positional"]:
                 continue
             name = field.metadata["name"] or field.name
             for kind, text in TEXTS.items():
@@ -79,8 +88,6 @@ def copied(inputs, folder, change):
     root = folder / "data"
     (root / "train").mkdir(parents=True)
     source = inputs.scenes / "train"
-    (root / "train" / "images").symlink_to(source / "images")
-    os.unlink(root / "train" / "images")
     (root / "train" / "images").mkdir()
     for image in (source / "images").iterdir():
         os.link(image, root / "train" / "images" / image.name)
