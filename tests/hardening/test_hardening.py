@@ -14,6 +14,7 @@ from tests.hardening.table import all_cases, run_all, table_of
 SEED = 18
 
 
+@pytest.mark.slow
 def test_every_command_and_kind_has_cases():
     cases = all_cases()
     assert {case.kind for case in cases} == set(KINDS)
@@ -23,6 +24,7 @@ def test_every_command_and_kind_has_cases():
     assert len(set(map(str, cases))) == len(cases)
 
 
+@pytest.mark.slow
 def test_a_few_bad_inputs_are_refused():
     check(drawn([case for case in all_cases(heavy=False) if case.refuse], 60, SEED))
 
