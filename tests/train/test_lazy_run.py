@@ -65,7 +65,7 @@ def test_losses_and_weights_are_those_of_eager_rows(way, data, tmp_path, monkeyp
         losses = json.loads((output / "metrics.json").read_text())["loss"]
         found[name] = losses, load_file(output / "adapter_model.safetensors")
     assert found["lazy"][0] == found["eager"][0]
-    assert len(found["lazy"][0]) > 6
+    assert len(found["lazy"][0]) >= 6
     weights = [found[name][1] for name in ("lazy", "eager")]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
