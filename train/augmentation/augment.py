@@ -26,6 +26,7 @@ from geoclick.train.augmentation.question_views import (
 from geoclick.train.data.training_row import RawRow, TrainingRow
 from geoclick.vlms import encoding
 from geoclick.vlms.encoding import Example
+from geoclick.vlms.given import with_given
 from geoclick.vlms.loading import resized_size
 from geoclick.vlms.processor import Processor
 
@@ -79,16 +80,20 @@ class Augmentation:
         frame = self._frame(sample.view.size(size_of(row)), sample.answer_format)
         chat = chat_rows.chat(sample.query, sample.parts, frame)
         (example,) = encoding.encode_examples(self.processor, [chat])
+        beginning = frame.beginning(sample.parts, row["given"])
+        example = with_given(self.processor, example, beginning, sample.answer_format)
         return _training_row(row, example) | {"view": sample.view}
 
     def draw(self, row: RawRow, epoch: int) -> AugmentedSample:
         """A raw row as it is in an epoch, before it is encoded."""
         size, sample = size_of(row), row["sample_id"]
         parts = parts_of(row)
-        if "jitter" in self.kinds:
+        # The clicks after given ones correct the mask of these, in their order.
+        moves = not row["given"]
+        if moves and "jitter" in self.kinds:
             mask, generator = mask_of(row), self._generator(epoch, "jitter", sample)
             parts = tuple(jittered(part, mask, generator) for part in parts)
-        if "shuffle" in self.kinds:
+        if moves and "shuffle" in self.kinds:
             parts = shuffled_parts(parts, self._generator(epoch, "shuffle", sample))
         clicks = tuple(click for part in parts for click in part)
         target = {"size": row["size"], "counts": row["mask"]}
