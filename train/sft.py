@@ -228,7 +228,9 @@ def held_out_loss(
     collator: ClickCollator | WeightedCollator = ClickCollator(vlm.processor)
     if options.task_weights:
         collator = WeightedCollator(collator, options.task_weights)
-    return HeldOutLoss(JoinedRows(chosen), collator, options.loss_average, arguments.per_device_eval_batch_size)
+    return HeldOutLoss(
+        JoinedRows(chosen), collator, options.loss_average, arguments.per_device_eval_batch_size
+    )
 
 
 def read_start(options: SftOptions, vlm: "Vlm") -> "AdapterRecord | None":

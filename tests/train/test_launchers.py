@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 
 from geoclick import store, vlms
 from geoclick.geo import reading
-from geoclick.vlms.generation.answers import generate
 from geoclick.train import sft
 from geoclick.train.loop import checkpoints
+from geoclick.vlms.generation.answers import generate
 from tests import tiny
 
 pytestmark = pytest.mark.slow

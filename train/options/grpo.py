@@ -69,7 +69,9 @@ class GrpoOptions(DryRunOptions, EvaluationOptions, ComputeOptions, DecodingOpti
     def __post_init__(self) -> None:
         self.check_evaluation()
         if not any((self.iou_weight, self.format_weight, self.economy_weight, self.no_target_weight)):
-            raise UsageError("All weights of the reward are 0, so that nothing would be learned; give one above 0.")
+            raise UsageError(
+                "All weights of the reward are 0, so that nothing would be learned; give one above 0."
+            )
         if self.evaluate_split is not None and not self.evaluate_every:
             raise UsageError("--evaluate-split has no effect without --evaluate-every; give that, too.")
         if self.evaluate_split == self.split:

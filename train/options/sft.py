@@ -63,7 +63,9 @@ class SftOptions(
         help="click of the store that ends an answer: best, after which the IoU is highest, or last",
         choices=ANSWER_ENDS,
     )
-    min_iou: float = option(0.0, help="leave out rows whose stored mask has a lower IoU", minimum=0, maximum=1)
+    min_iou: float = option(
+        0.0, help="leave out rows whose stored mask has a lower IoU", minimum=0, maximum=1
+    )
     allow_contradictions: bool = option(
         False, help="train although many rows have the same image and query, and different targets"
     )
