@@ -8,6 +8,7 @@ from geoclick.train.data import cached_features, rows
 from geoclick.train.data.collator import ClickCollator
 from geoclick.train.packing import packed_forward
 from geoclick.train.packing.packed_collator import PackedCollator
+from geoclick.vlms.families import FAMILIES
 from tests import tiny, tiny_families
 
 
@@ -22,6 +23,12 @@ def case(request, tmp_path_factory):
     data = tiny.click_store(folder, rows=6)
     dataset, _ = rows.build(*data, vlm, answer_format="compact", max_clicks=6, min_iou=0.0)
     return vlm, [dataset[i] for i in (0, 3, 1, 4, 2)]
+
+
+def check_gradients(vlm, found, expected):
+    """Equal up to rounding; in a recurrence over tokens it is larger. A neighbor that is seen changes whole gradients."""
+    atol = 1e-4 if FAMILIES[vlm.family].recurrent else 1e-5
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=atol)
 
 
 def gradients(model, loss):
@@ -69,7 +76,7 @@ def test_each_sample_has_the_loss_and_gradient_that_it_has_alone(case):
     for index in (0, 2):
         one = gradients(vlm.model, padded_losses(vlm, pack)[index])
         two = gradients(vlm.model, packed_losses(vlm, pack)[index])
-        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+        check_gradients(vlm, two, one)
 
 
 def test_a_pack_has_the_loss_and_gradient_of_the_padded_batch(case):
@@ -78,7 +85,7 @@ def test_a_pack_has_the_loss_and_gradient_of_the_padded_batch(case):
     expected = gradients(vlm.model, one)
     two = vlm.model(**PackedCollator(vlm.processor)([pack])).loss
     torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(gradients(vlm.model, two), expected, rtol=1e-4, atol=1e-5)
+    check_gradients(vlm, gradients(vlm.model, two), expected)
 
 
 def test_the_order_of_a_pack_does_not_matter(case):
