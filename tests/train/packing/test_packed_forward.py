@@ -26,7 +26,7 @@ def case(request, tmp_path_factory):
 
 
 def check_gradients(vlm, found, expected):
-    """Equal up to rounding; in a recurrence over tokens it is larger. A neighbor that is seen changes whole gradients."""
+    """Equal up to rounding, which is larger in a recurrence over tokens; a leak changes whole gradients."""
     atol = 1e-4 if FAMILIES[vlm.family].recurrent else 1e-5
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=atol)
 
