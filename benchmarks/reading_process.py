@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 BATCH = 16
 BUDGET = 2048
@@ -36,13 +37,14 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.perf_counter()
     rows, _ = rows_module.build(clicks, root, vlm, answer_format="compact", max_clicks=6, min_iou=0.0)
+    source: Any = rows
     if way == "packs":
         packed = packed_dataset.build(rows, vlm.processor, budget=BUDGET, seed=0, per_step=1)
         batches, source = packed.keys(), packed
     else:
         order = list(range(len(rows)))
         random.Random(0).shuffle(order)
-        batches, source = [order[start : start + BATCH] for start in range(0, len(order), BATCH)], rows
+        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
     count, first = 0, 0.0
     for batch in batches:
         if way == "packs":

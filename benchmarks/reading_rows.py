@@ -60,7 +60,6 @@ def template(seed: int) -> pa.Table:
         mask = np.zeros((SIDE, SIDE), bool)
         left, top = random.integers(0, SIDE // 2, 2)
         mask[top : top + 20, left : left + 20] = True
-        values = {"dataset": "simulated", "split": "train", "task": "referring", "segmenter": "none"}
         found.append(
             Row(
                 sample_id="",
@@ -74,7 +73,10 @@ def template(seed: int) -> pa.Table:
                 segmenter_sha256="0" * 64,
                 policy="center",
                 seed=seed,
-                **values,
+                dataset="simulated",
+                split="train",
+                task="referring",
+                segmenter="none",
             )
         )
     records = [

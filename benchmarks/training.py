@@ -90,7 +90,7 @@ def describe(setup: "Setup") -> dict[str, Any]:
         "device": torch.cuda.get_device_name(vlm.device) if cuda else "cpu",
         "threads": torch.get_num_threads(),
         "rows": len(rows),
-        "image_sizes": sorted({"x".join(map(str, size)) for size in rows["size"]}),
+        "image_sizes": sorted({"x".join(map(str, size)) for size in rows.image_sizes().values()}),
         "features_seconds": round(setup.feature_seconds, 2),
     }
 

@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Setup:
     options: TrainingOptions
     vlm: Vlm
     rows: LazyRows
-    features: dict[str, VisionFeatures] | None
+    features: Mapping[str, VisionFeatures] | None
     feature_seconds: float
     folder: Path
 

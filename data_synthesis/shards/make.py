@@ -114,7 +114,7 @@ def _make_rows(
                 advance()
         if job.show_masks:
             rows |= shown_masks.of_tasks(
-                job, [(task, *rows[task.row_id]) for task in tasks if task.row_id in rows]
+                job, [(task, row) for task in tasks for row in rows.get(task.row_id, ())]
             )
     ids = [row_id(s.sample_id, number) for s in samples for number in range(1, job.sequences + 1)]
     return [row for one in ids if one in rows for row in rows[one]]

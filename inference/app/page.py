@@ -7,6 +7,7 @@ import gradio as gr
 
 from geoclick.inference.app import sources
 from geoclick.inference.app.handlers import Handlers, Shown, status
+from geoclick.inference.app.pictures import Drawn
 from geoclick.inference.app.session import Session
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ UPLOAD_SECONDS = 3600
 
 SYSTEM_FONTS = ("system-ui", "sans-serif")
 
-Update = dict[str, str | float | bool | list[str] | None]
-"""What Gradio returns for a component: a skip, or new properties."""
+Update = Session | Drawn | dict[str, str | float | bool | list[str] | None] | str | None
+"""What Gradio takes for a component: its value, a skip, or new properties."""
 
 
 def text_of(name: str) -> str:

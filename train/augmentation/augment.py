@@ -14,6 +14,7 @@ import numpy as np
 from geoclick import chat_rows, masks
 from geoclick.clicks import Click, ClickSequence
 from geoclick.codec import Frame
+from geoclick.masks import Rle
 from geoclick.train.augmentation import directions
 from geoclick.train.augmentation.image_views import ImageView, Size
 from geoclick.train.augmentation.question_views import (
@@ -96,7 +97,7 @@ class Augmentation:
         if moves and "shuffle" in self.kinds:
             parts = shuffled_parts(parts, self._generator(epoch, "shuffle", sample))
         clicks = tuple(click for part in parts for click in part)
-        target = {"size": row["size"], "counts": row["mask"]}
+        target: Rle = {"size": row["size"], "counts": row["mask"]}
         question = Question(sample, row["image"], row["query"], row["task"], target, clicks)
         view, query = draw_view(question, self.kinds, self.seed, epoch)
         other = self._generator(epoch, "format", sample).random() < self.other_format_share

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import safetensors
 import safetensors.torch
@@ -56,7 +56,7 @@ class CachedFeatures(Mapping[str, VisionFeatures]):
     def __init__(self, folder: Path, paths: Sequence[str]) -> None:
         self.folder, self._paths = folder, paths
         self._places = {path: divmod(place, BATCH) for place, path in enumerate(paths)}
-        self._files: dict[int, safetensors.safe_open] = {}
+        self._files: dict[int, TensorFile] = {}
         self.nbytes = cache_folder.size_of(folder)
 
     def __len__(self) -> int:
@@ -224,7 +224,20 @@ def _write(path: Path, features: Sequence[VisionFeatures]) -> None:
     safetensors.torch.save_file(tensors, path, {KIND: f"{kind.__module__} {kind.__name__}"})
 
 
-def _open(path: Path) -> safetensors.safe_open:
+class TensorFile(Protocol):
+    """What `safetensors.safe_open` returns."""
+
+    def keys(self) -> list[str]:
+        """The names of the tensors."""
+
+    def get_tensor(self, name: str) -> torch.Tensor:
+        """A tensor, memory-mapped."""
+
+    def metadata(self) -> dict[str, str]:
+        """The texts in the header."""
+
+
+def _open(path: Path) -> TensorFile:
     try:
         return safetensors.safe_open(path, framework="pt")
     except (safetensors.SafetensorError, OSError) as error:
@@ -233,7 +246,7 @@ def _open(path: Path) -> safetensors.safe_open:
         ) from error
 
 
-def _read(file: safetensors.safe_open, number: int) -> VisionFeatures:
+def _read(file: TensorFile, number: int) -> VisionFeatures:
     """The features of one image of a file."""
     fields: dict[str, torch.Tensor | list[torch.Tensor]] = {}
     layers: dict[str, dict[int, torch.Tensor]] = {}

@@ -29,7 +29,7 @@ CHANGEABLE = frozenset({"resume", "allow_contradictions", "push_to_hub", "hub_mo
 LENGTH = ("num_train_epochs", "max_steps")
 """Options that it may raise, to train longer."""
 
-EARLIER = {
+EARLIER: Options = {
     "loss_average": "tokens",
     "answer_end": "last",
     "attn_implementation": "sdpa",

@@ -81,7 +81,7 @@ def by_sample(
     Returns:
         [1, T, ...].
     """
-    samples = [tensor[0].split(lengths) for tensor in tensors]
+    samples = [torch.split(tensor[0], lengths) for tensor in tensors]
     results: dict[int, torch.Tensor] = {}
     for group in groups(lengths):
         batch = [pad_sequence([own[i] for i in group], batch_first=True) for own in samples]

@@ -110,7 +110,8 @@ class PackingPlan:
             if unit.tokens <= self.budget:
                 yield unit
                 continue
-            part, tokens = [], 0
+            part: list[int] = []
+            tokens = 0
             for index in members:
                 if tokens + self.lengths[index] > self.budget:
                     yield Unit(tokens, part)

@@ -55,6 +55,8 @@ class ClickGRPOTrainer(EvaluationMixin, AdapterSavingMixin, GRPOTrainer):  # typ
         monitor: the evaluation during training, or None.
     """
 
+    log_completions: bool
+
     def __init__(
         self,
         *args: Any,
