@@ -210,6 +210,11 @@ class Box:
     @classmethod
     def load(cls, options: "EvaluateOptions", scan: "DatasetScan") -> "Box":
         """Load the segmenter."""
+        if options.segmenter == "embedded":
+            raise UsageError(
+                "The embedded segmenter was trained on clicks only, not on boxes; give --segmenter "
+                "facebook/sam2.1-hiera-small, or sam_vit_b with --segmenter-checkpoint."
+            )
         return cls(_load_segmenter(options), options.decode)
 
     def describe(self) -> dict[str, Any]:

@@ -29,13 +29,15 @@ def test_images_have_several_queries(queries):
 
 def test_clicks_of_all_lengths_are_written_as_given(vlm, monkeypatch):
     """Both formats write the same clicks, which are the answers of the backend."""
-    from geoclick.inference.backends import local
+    from geoclick.vlms.generation import answers as generation
 
     images, texts = inference.draw(inference.InferenceOptions(output="", samples=3), 2)
     written = []
-    generate = local.generate
+    generate = generation.generate
     monkeypatch.setattr(
-        local, "generate", lambda *args, **options: written.append(generate(*args, **options)) or written[-1]
+        generation,
+        "generate",
+        lambda *args, **options: written.append(generate(*args, **options)) or written[-1],
     )
     task = Task(vlm, images, texts, "json", 8, 2)
     figures = inference.compare_formats(task, 1, 0, inference.Timer(vlm.device), vlm.processor.tokenizer)

@@ -121,9 +121,9 @@ def test_it_is_what_our_own_training_takes(data, tmp_path, family, options):
     lines, manifest = lines_of(tmp_path / "out/geoclick.jsonl"), manifest_of(tmp_path / "out")
     assert [line["messages"][1]["content"] for line in lines] == [
         completion.removesuffix("<|im_end|>")
-        for completion in vlm.processor.tokenizer.batch_decode(list(ours["completion_ids"]))
+        for completion in vlm.processor.tokenizer.batch_decode([row["completion_ids"] for row in ours])
     ]
-    assert [line["images"] for line in lines] == list(ours["images"])
+    assert [line["images"] for line in lines] == [row["images"] for row in ours]
     assert manifest["left_out"] == left_out
     assert manifest["rows"] == len(lines) == len(ours)
 

@@ -331,7 +331,7 @@ def test_a_broken_file_of_an_interrupted_job_is_named(root, tmp_path):
 
 def test_sequences_that_ended_early_count_with_their_last_iou():
     def row(*ious):
-        return type("Row", (), {"ious": ious, "parts": (len(ious),)})
+        return type("Row", (), {"ious": ious, "parts": (len(ious),), "given": 0})
 
     found = summarize([row(0.95), row(0.2, 0.6), row()], max_clicks=3, iou_target=0.9)
     assert found["mean_iou_after_clicks"] == [0.575, 0.775, 0.775]

@@ -138,7 +138,7 @@ def test_an_image_that_fails_does_not_lose_the_others(run, scene, tmp_path):
         (["--text", "a", "--threshold", "0.5"], "--threshold goes with --classes; remove it"),
         (["--text", "a", "--method", "clip"], "--method goes with --classes"),
         (["--classes", "a; b", "--adapter", "x"], "--adapter goes with --text"),
-        (["--classes", " "], "--classes is an empty class list"),
+        (["--classes", " "], "--classes is empty"),
         (["--classes", "road; Road"], "has the name 'Road' twice"),
         (["--classes", "road: reddish; tree"], "has an unknown color 'reddish'"),
         (["--classes", "background"], "no class besides the background"),

@@ -99,7 +99,7 @@ def test_enforced_answers_of_the_embedded_model_can_all_be_read(tmp_path):
         images.write_png(tmp_path / f"{number}.png", sample_scene(0, "test", number, ["referring"])[0])
     # A temperature that breaks the format of most answers.
     words = [str(tmp_path / "[0-9].png"), "--text", "the building", "--text", "a road", "--temperature", "4"]
-    words += ["--max-new-tokens", "30"]
+    words += ["--max-new-tokens", "60"]
     statuses = {}
     for flags in ((), ("--constrained",)):
         output = tmp_path / f"out{len(flags)}"

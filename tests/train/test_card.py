@@ -109,8 +109,8 @@ def test_wrong_requests_are_errors_and_change_nothing(tuned, base, tmp_path, cap
     other = evaluated(tmp_path / "other", adapter_sha256="another")
     assert "belong to another model" in failure(capsys, tuned, "--evaluation", other)
     assert "has no namespace" in failure(capsys, tuned, "--push", "clicks", code=2)
-    assert "must not be empty" in failure(capsys, tuned, "--name", " ", code=2)
-    assert "must not be empty" in failure(capsys, tuned, "--license", "", code=2)
+    assert "--name is empty" in failure(capsys, tuned, "--name", " ", code=2)
+    assert "--license is empty" in failure(capsys, tuned, "--license", "", code=2)
     assert (tuned / "README.md").read_text() == before
 
 

@@ -113,7 +113,7 @@ def test_errors_of_a_server_are_one_sentence(flags, tmp_path, monkeypatch, capsy
 def test_a_server_that_is_not_there_is_one_sentence(flags, tmp_path, monkeypatch, capsys):
     vllm_stand_in.install(monkeypatch)
     words = ["--vllm_mode", "server", "--vllm_server_base_url", "http://127.0.0.1:9"]
-    assert grpo.main([*flags, *words, "--vllm_server_timeout", "0", "--output", str(tmp_path / "run")]) == 1
+    assert grpo.main([*flags, *words, "--vllm_server_timeout", "0.1", "--output", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "can't be reached at http://127.0.0.1:9" in error
     assert "could not be sampled by the vLLM server" in error

@@ -16,6 +16,7 @@ from geoclick.train.data.collator import ClickCollator
 from geoclick.train.data.token_lengths import token_lengths
 from geoclick.train.loop.monitor import Monitor
 from geoclick.train.packing.packed_collator import PackedCollator
+from geoclick.train.reinforcement.epoch_samples import EpochSamples
 from geoclick.train.reinforcement.grpo_prompts import GrpoPrompts
 from geoclick.vlms.encoding import model_inputs
 from geoclick.vlms.generation.answers import generate
@@ -152,7 +153,7 @@ def test_answers_do_not_depend_on_the_query(vlm, data):
 def test_grpo_has_the_prompts_of_inference(vlm, samples, expected, answer_format):
     prompts = GrpoPrompts(
         vlm,
-        samples,
+        EpochSamples(samples),
         answer_format=answer_format,
         device=torch.device("cpu"),
         autocast=nullcontext(),

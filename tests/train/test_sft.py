@@ -12,9 +12,10 @@ from peft import AutoPeftModel
 from safetensors.torch import load_file
 from transformers import AutoProcessor
 
-from geoclick import masks, store, vlms
+from geoclick import masks, option_values, store, vlms
 from geoclick.train import sft
 from geoclick.train.loop import checkpoints
+from geoclick.train.options import ranges
 from geoclick.train.options.sft import parse
 from geoclick.train.publishing import card_text
 from tests import tiny
@@ -230,9 +231,13 @@ def test_a_token_is_refused_and_if_given_in_python_reaches_the_trainer_and_no_fi
     assert TOKEN not in "".join(capsys.readouterr())
 
 
-def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(setting, tmp_path, capsys):
+def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(setting, tmp_path, capsys, monkeypatch):
+    # No option makes so small a model diverge within its range.
+    monkeypatch.setitem(ranges.RANGES, "learning_rate", ranges.Range(0, 1e39))
+    for module in (ranges, option_values):
+        monkeypatch.setattr(module, "LARGEST_NUMBER", 1e39)
     output = tmp_path / "run"
-    flags = [*setting, "--optim", "sgd", "--learning_rate", "1e38", "--max_grad_norm", "1e30"]
+    flags = [*setting, "--optim", "sgd", "--learning_rate", "1e38", "--max_grad_norm", "1e9"]
     flags += ["--lr_scheduler_type", "constant_with_warmup", "--warmup_steps", "2", "--save_steps", "1"]
     assert sft.main([*flags, "--output", str(output)]) == 1
     error = capsys.readouterr().err

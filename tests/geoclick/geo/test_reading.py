@@ -208,7 +208,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
     for read in (read_image, image_size):
         with pytest.raises(GeoClickError, match="does not exist"):
             read(tmp_path / "none.png")
-        with pytest.raises(GeoClickError, match="cannot be read as an image"):
+        with pytest.raises(GeoClickError, match="is no plain file"):
             read(tmp_path)
 
 

@@ -98,7 +98,7 @@ def test_a_wrong_file_is_one_sentence(name, content, message, tmp_path):
 def test_a_folder_is_no_class_file(tmp_path):
     folder = tmp_path / "classes.txt"
     folder.mkdir()
-    with pytest.raises(GeoClickError, match="cannot be read"):
+    with pytest.raises(GeoClickError, match="is no plain file"):
         classes.from_option(str(folder))
 
 

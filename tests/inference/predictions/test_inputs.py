@@ -93,7 +93,7 @@ def test_lines_of_json_have_queries_of_their_own(folder, tmp_path):
         ("a.jsonl", b"{", "line 1 is no JSON"),
         ("a.jsonl", b'\n{"image": "a"}\n[1]', "line 3 names no image"),
         ("a.jsonl", b'{"image": 3}', "line 1 names no image"),
-        ("a.jsonl", b'{"image": "a", "query": " "}', "line 1 has an empty query"),
+        ("a.jsonl", b'{"image": "a", "query": " "}', "line 1 is empty"),
         ("a.jsonl", b'{"image": "a", "query": 7}', "line 1 names no image"),
         ("a.jsonl", b"[" * 100_000, "line 1 is no JSON"),
     ],

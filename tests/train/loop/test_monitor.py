@@ -167,7 +167,7 @@ def test_a_resumed_run_has_the_evaluations_of_an_uninterrupted_one(setting, whol
 
 
 def test_a_run_that_does_not_improve_stops(setting, tmp_path):
-    words = [*setting, "--learning_rate", "0", "--patience", "1", "--num_train_epochs", "20"]
+    words = [*setting, "--learning_rate", "1e-30", "--patience", "1", "--num_train_epochs", "20"]
     assert sft.main([*words, "--output", str(tmp_path / "run")]) == 0
     assert read(tmp_path / "run")["steps"] == 4
 

@@ -116,7 +116,7 @@ def test_an_option_that_the_table_does_not_have_is_refused(parse, trl_class, mon
         ("SFTConfig", ["--train_sampling_strategy=batch_rebalance"], "depends on the number of processes"),
         ("GRPOConfig", ["--vllm_mode", "server"], "has no effect without use_vllm"),
         ("GRPOConfig", ["--sapo_temperature_pos", "2"], "has no effect without loss_type sapo"),
-        ("GRPOConfig", ["--save_strategy", "best"], "needs an evaluation, which GRPO has not"),
+        ("GRPOConfig", ["--save_strategy", "best"], "has no effect without evaluate_every"),
         ("GRPOConfig", ["--cache_implementation", "static"], "share its cache"),
     ],
 )
