@@ -112,11 +112,12 @@ def read_figures(output: Path) -> dict[str, dict[str, float | None]]:
 def table(figures: dict[str, dict[str, float | None]]) -> str:
     """The scores as text, one row for each adapter."""
     names = list(next(iter(figures.values())))
-    lines = [f"{'':<12}" + "".join(f"{name:>{len(name) + 2}}" for name in names)]
+    lines = [f"{'':<14}" + "".join(f"{name:>{max(8, len(name) + 2)}}" for name in names)]
     for name, row in figures.items():
         cells = ("-" if row[key] is None else f"{row[key]:.4f}" for key in names)
         lines.append(
-            f"{name:<12}" + "".join(f"{cell:>{len(key) + 2}}" for key, cell in zip(names, cells, strict=True))
+            f"{name:<14}"
+            + "".join(f"{cell:>{max(8, len(key) + 2)}}" for key, cell in zip(names, cells, strict=True))
         )
     return "\n".join(lines)
 
