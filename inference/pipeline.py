@@ -149,8 +149,7 @@ def load(
     """
     frozen = segmenters.load(segmenter, checkpoint=checkpoint, device=device)
     placed = devices.choose(device)
-    kind = quantization.kind_of(quantise, adapter)
-    quantized = quantization.loading(kind, default_dtype(placed), placed, partitioned=False) if kind else None
+    quantized = quantization.of_adapter(quantise, adapter, default_dtype(placed), placed)
     model = vlms.load(
         vlm,
         adapter=adapter,

@@ -108,8 +108,7 @@ def load(
     from geoclick.vlms.loading import default_dtype
 
     placed = devices.choose(device)
-    kind = quantization.kind_of("auto", adapter)
-    quantized = quantization.loading(kind, default_dtype(placed), placed, partitioned=False) if kind else None
+    quantized = quantization.of_adapter("auto", adapter, default_dtype(placed), placed)
     vlm = vlms.load(
         name,
         adapter=adapter,

@@ -49,6 +49,18 @@ def kind_of(choice: str, adapter: str | Path | None) -> str | None:
     return str(kind)
 
 
+def of_adapter(
+    choice: str, adapter: str | Path | None, dtype: "torch.dtype", device: "torch.device"
+) -> Quantized | None:
+    """How a model in one process is quantized while loading, by a choice of `CHOICES`; None if it is not.
+
+    Raises:
+        GeoClickError: as in `kind_of` and `loading`.
+    """
+    kind = kind_of(choice, adapter)
+    return loading(kind, dtype, device, partitioned=False) if kind else None
+
+
 def loading(kind: str, dtype: "torch.dtype", device: "torch.device", *, partitioned: bool) -> Quantized:
     """Keyword arguments of transformers' `from_pretrained` that quantize while loading.
 
