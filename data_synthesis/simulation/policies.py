@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from geoclick.clicks import Click
-from geoclick.data_synthesis.simulation.next_click import next_click
 from geoclick.distance import distance_transform
+from geoclick.segmenters.center_rule import next_click
 
 NEIGHBORS = np.ones((3, 3), bool)
 """Regions are 8-connected."""

@@ -135,7 +135,7 @@ def test_the_walk_sees_all_packages():
         ("geoclick", "from geoclick import train"),
         ("geoclick", "import importlib\nimportlib.import_module('geoclick.data_synthesis.run')"),
         ("data_synthesis", "import geoclick.inference.reports as r"),
-        ("inference", "from geoclick.data_synthesis.simulation import next_click"),
+        ("inference", "from geoclick.data_synthesis.simulation import policies"),
         ("inference", "if True:\n    import geoclick.train.sft"),
         ("train", "from train.sft import run"),
     ],

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from geoclick.clicks import ClickSequence
-from geoclick.data_synthesis.simulation.next_click import next_click
 from geoclick.masks import iou
 from geoclick.segmenters.base import Embedding, Prompt
+from geoclick.segmenters.center_rule import next_click
 from geoclick.segmenters.clicking import Clicking, boxed
 from geoclick.segmenters.sam import SamSegmenter
 from geoclick.segmenters.sam_library import Sam

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from geoclick.clicks import Box, Click
-from geoclick.data_synthesis.simulation.next_click import next_click
 from geoclick.masks import bounding_box
+from geoclick.segmenters.center_rule import next_click
 from geoclick.segmenters.clicking import FEEDBACK_LIMIT
 from geoclick.segmenters.sam import decode_masks
 from geoclick.segmenters.sam_library import Sam

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from geoclick.clicks import Click
 from geoclick.data_synthesis.simulation import on_device
-from geoclick.data_synthesis.simulation.next_click import next_click
 from geoclick.data_synthesis.simulation.policies import Clicker, propose
 from geoclick.masks import iou
+from geoclick.segmenters.center_rule import next_click
 
 SIZES = [(9, 14), (20, 8), (1, 1)]
 

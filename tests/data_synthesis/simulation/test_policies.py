@@ -6,9 +6,9 @@ from hypothesis.extra.numpy import arrays
 from skimage import measure
 
 from geoclick.clicks import Click
-from geoclick.data_synthesis.simulation.next_click import next_click
 from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, click_rng, propose
 from geoclick.distance import distance_transform
+from geoclick.segmenters.center_rule import next_click
 
 MAPS = arrays(bool, (7, 8))
 CLICKED = st.lists(st.builds(Click, st.integers(0, 7), st.integers(0, 6), st.booleans()), max_size=6)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoclick import masks
-from geoclick.data_synthesis.simulation.next_click import next_click
 from geoclick.inference.evaluation import options, predictors
 from geoclick.segmenters.base import Prompt
+from geoclick.segmenters.center_rule import next_click
 from tests.inference.evaluation.test_run_folder import samples
 
 

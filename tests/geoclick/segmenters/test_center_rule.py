@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from geoclick.clicks import Click
-from geoclick.data_synthesis.simulation.next_click import next_click
+from geoclick.segmenters.center_rule import next_click
 
 
 def blank(height=12, width=16):
