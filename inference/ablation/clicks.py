@@ -6,21 +6,19 @@ The clicks of an adapter are the same for all segmenters, and are decoded as in 
 
 import json
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-from geoclick import datasets, files, segmenters
-from geoclick.datasets import LeftOut, ReadOptions, Sample
+from geoclick import files, segmenters
+from geoclick.datasets import Sample
 from geoclick.errors import GeoClickError
-from geoclick.inference.ablation.data import chosen_images
+from geoclick.inference.ablation.data import identity, read_images
 from geoclick.inference.ablation.options import AblateOptions
 from geoclick.inference.ablation.plan import Model
 from geoclick.inference.ablation.rows import FOLDER
 from geoclick.inference.contrastive.cache import key
-from geoclick.inference.evaluation import dataset_scan
 from geoclick.inference.generative import decode_embedded_objects
 from geoclick.masks import iou
 from geoclick.progress_bar import progress
@@ -88,33 +86,15 @@ def read(options: AblateOptions, root: Path, split: str) -> ClickData:
         UsageError: the root has no such layout or split.
         GeoClickError: a file is broken, or no sample has a target.
     """
-    left_out: Counter[str] = Counter()
-
-    def on_left_out(item: LeftOut) -> None:
-        datasets.raise_failures(item)
-        left_out[item.reason] += item.count
-
-    pixels = options.pixels()
-    reading = ReadOptions(bands=pixels.bands, stretch=pixels.stretch)
-    stream = datasets.read(options.dataset, root, split, options=reading, on_left_out=on_left_out)
-    images = []
-    for group in chosen_images(stream, options):
-        images.append([sample for sample in group if sample.mask.any()])
-        left_out[NO_TARGET] += len(group) - len(images[-1])
-    images = [group for group in images if group]
+    groups, left_out = read_images(options, root, split)
+    with_target = [[sample for sample in group if sample.mask.any()] for group in groups]
+    left_out[NO_TARGET] += sum(map(len, groups)) - sum(map(len, with_target))
+    images = [group for group in with_target if group]
     if not images:
         raise GeoClickError(
             f"{root} has no sample with a target in the split {split}; check --root and --split."
         )
-    scan = dataset_scan.scan(sample for group in images for sample in group)
-    decisive: dict[str, Yaml] = {
-        "dataset": options.dataset,
-        "samples_sha256": scan.samples_sha256,
-        "pixels_sha256": scan.pixels_sha256,
-        "bands": list(pixels.bands),
-        "stretch": list(pixels.stretch),
-        "clicks": options.max_clicks,
-    }
+    decisive: dict[str, Yaml] = identity(options, images) | {"clicks": options.max_clicks}
     return ClickData(images, decisive, {reason: count for reason, count in left_out.items() if count})
 
 
@@ -217,8 +197,7 @@ def adapter_answers(options: AblateOptions, data: ClickData) -> "list[Answer]":
 
     folder = Path(str(options.adapter))
     record, device = adapter.read_record(folder), devices.choose(options.device)
-    kind = quantization.kind_of("auto", folder)
-    quantized = quantization.loading(kind, default_dtype(device), device, partitioned=False) if kind else None
+    quantized = quantization.of_adapter("auto", folder, default_dtype(device), device)
     vlm = vlms.load(record.base, adapter=folder, device=device, quantized=quantized)
     backend = Local(vlm, Generation(batch_size=BATCH))
     data.decisive["adapter_sha256"] = files.sha256(folder / adapter.WEIGHTS)

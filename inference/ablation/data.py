@@ -43,26 +43,11 @@ def read(options: AblateOptions, root: Path, split: str) -> Data:
         GeoClickError: a file is broken, or there is no image.
     """
     classes = _classes(options, root, split)
-    left_out: Counter[str] = Counter()
-
-    def on_left_out(item: LeftOut) -> None:
-        datasets.raise_failures(item)
-        left_out[item.reason] += item.count
-
-    pixels = options.pixels()
-    reading = ReadOptions(bands=pixels.bands, stretch=pixels.stretch)
-    stream = datasets.read(options.dataset, root, split, options=reading, on_left_out=on_left_out)
-    images = chosen_images(stream, options)
+    images, left_out = read_images(options, root, split)
     if not images:
         raise GeoClickError(f"{root} has no image in the split {split}; check --root and --split.")
-    scan = dataset_scan.scan(sample for group in images for sample in group)
     prompts = dict(zip(classes.names, map(list, classes.prompts.synonyms), strict=True))
-    decisive: dict[str, Yaml] = {
-        "dataset": options.dataset,
-        "samples_sha256": scan.samples_sha256,
-        "pixels_sha256": scan.pixels_sha256,
-        "bands": list(pixels.bands),
-        "stretch": list(pixels.stretch),
+    decisive: dict[str, Yaml] = identity(options, images) | {
         "prompts": {name: list(words) for name, words in prompts.items()},
         "seed": options.seed,
     }
@@ -73,6 +58,32 @@ def read(options: AblateOptions, root: Path, split: str) -> Data:
         "left_out": dict(left_out),
     }
     return Data(images, classes, decisive, decisive | where, dict(left_out))
+
+
+def read_images(options: AblateOptions, root: Path, split: str) -> tuple[list[list[Sample]], Counter[str]]:
+    """The samples of each chosen image, and the number of samples or pixels that the reader left out, by reason."""
+    left_out: Counter[str] = Counter()
+
+    def on_left_out(item: LeftOut) -> None:
+        datasets.raise_failures(item)
+        left_out[item.reason] += item.count
+
+    pixels = options.pixels()
+    reading = ReadOptions(bands=pixels.bands, stretch=pixels.stretch)
+    stream = datasets.read(options.dataset, root, split, options=reading, on_left_out=on_left_out)
+    return chosen_images(stream, options), left_out
+
+
+def identity(options: AblateOptions, images: list[list[Sample]]) -> dict[str, Yaml]:
+    """What identifies the samples, and how their images are read."""
+    scan, pixels = dataset_scan.scan(sample for group in images for sample in group), options.pixels()
+    return {
+        "dataset": options.dataset,
+        "samples_sha256": scan.samples_sha256,
+        "pixels_sha256": scan.pixels_sha256,
+        "bands": list(pixels.bands),
+        "stretch": list(pixels.stretch),
+    }
 
 
 def chosen_images(samples: Iterable[Sample], options: AblateOptions) -> list[list[Sample]]:
