@@ -43,12 +43,19 @@ def select(rows: Iterable[store.Row], root: str | Path, count: int) -> list[Samp
             category=row.category,
         )
         samples.setdefault((row.image, row.query, row.mask["counts"]), sample)
-    ordered = sorted(samples.values(), key=lambda s: _place(s.image))
+    chosen = of_some_images(samples.values(), count)
+    for image in dict.fromkeys(sample.image for sample in chosen):
+        store.existing_image(Path(root), image)
+    return chosen
+
+
+def of_some_images(samples: Iterable[Sample], count: int) -> list[Sample]:
+    """At least `count` samples, if there are as many: all samples of some images, chosen by the images' names alone."""
+    ordered = sorted(samples, key=lambda sample: _place(sample.image))
     chosen: list[Sample] = []
-    for image, group in groupby(ordered, key=lambda s: s.image):
+    for _, group in groupby(ordered, key=lambda sample: sample.image):
         if len(chosen) >= count:
             break
-        store.existing_image(Path(root), image)
         chosen += group
     return chosen
 

@@ -1,13 +1,12 @@
 """The samples that a GRPO run is evaluated on: those of images that it does not train on."""
 
-import hashlib
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoclick.datasets import Sample
 from geoclick.errors import GeoClickError
+from geoclick.train.data.held_out import of_some_images
 from geoclick.train.publishing.provenance import supervised_options
 
 if TYPE_CHECKING:
@@ -28,16 +27,10 @@ def divide(samples: Sequence[Sample], count: int) -> tuple[list[Sample], list[Sa
     Raises:
         GeoClickError: a chosen image is missing.
     """
-    names = {sample.image: hashlib.sha256(sample.image.encode()).digest() for sample in samples}
-    ordered = sorted(samples, key=lambda sample: (names[sample.image], sample.image))
-    chosen: list[Sample] = []
-    for image, group in groupby(ordered, key=lambda sample: sample.image):
-        if len(chosen) >= count:
-            break
-        own = list(group)
-        if not (own[0].root / image).is_file():
-            raise GeoClickError(f"{own[0].root / image} does not exist; give the dataset with its images.")
-        chosen += own
+    chosen = of_some_images(samples, count)
+    for path in dict.fromkeys(sample.root / sample.image for sample in chosen):
+        if not path.is_file():
+            raise GeoClickError(f"{path} does not exist; give the dataset with its images.")
     images = {sample.image for sample in chosen}
     return chosen, [sample for sample in samples if sample.image not in images]
 
