@@ -1,20 +1,35 @@
-"""Click to new mask in the app, in Chromium over loopback: from the press to the drawn mask.
+"""The app in Chromium over loopback: from a click to its drawn mask, and many users who edit at the same time.
 
 python -m benchmarks.app --clicks 60
+python -m benchmarks.app --users 10 --edits 200
+python -m benchmarks.app --clicks 30 --random sam_vit_b
 
-Needs the extra `app`, playwright and a Chromium. Prints medians and the 95th percentile in milliseconds.
+Needs the extra `app`, playwright and a Chromium. Prints milliseconds, and with users the memory of the app in MB.
 """
 
 import argparse
 import json
 import statistics
 import tempfile
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image
 
+from geoclick import segmenters, store
 from geoclick.cli import main as geoclick
+from geoclick.clicks import Click
+from geoclick.codec import Part
+from geoclick.geo.reading import DEFAULT, read_image
+from geoclick.inference.app.session import EncodedImage, Session
+from geoclick.inference.app.sources import Opened
 from tests.inference.app import browser
+
+WIDTHS = ((1280, 900), (420, 900))
+"""Sizes of the pages in screenshots."""
 
 DRAWN = """([x, y]) => new Promise(resolve => {
   const stage = document.querySelector("#editor .stage");
@@ -42,11 +57,142 @@ def measure(user: browser.User, clicks: int) -> list[float]:
     return times
 
 
+def in_process(image: Path, segmenter: segmenters.Segmenter, clicks: int, count: int) -> list[float]:
+    """Milliseconds of decoding a sequence of `clicks` clicks in this process, `count` times."""
+    pixels = read_image(image, pixels=DEFAULT)
+    session = Session(Opened(image, image.name, pixels, None, ""), EncodedImage(segmenter, pixels))
+    times = []
+    for number in range(count):
+        parts = (Part(tuple(Click(20 + 9 * n + number, 30.0, True) for n in range(clicks))),)
+        begin = time.perf_counter()
+        session.decoded(parts)
+        times.append(1000 * (time.perf_counter() - begin))
+    return times
+
+
+def figures(times: list[float]) -> dict[str, float]:
+    """The median and the 95th percentile."""
+    ordered = sorted(times)
+    return {
+        "median_ms": round(statistics.median(ordered), 1),
+        "p95_ms": round(ordered[int(0.95 * len(ordered))], 1),
+    }
+
+
+def one_user(options: argparse.Namespace, folder: Path, image: Path, words: list[str]) -> dict[str, object]:
+    """Click to mask of one user."""
+    with browser.app(folder / "out", *words) as address, browser.chromium() as chromium:
+        user = browser.User(chromium, address)
+        user.upload(image)
+        user.ask("the building")
+        user.tool("positive")
+        before = len(user.clicks())
+        measure(user, 3)
+        times = measure(user, options.clicks)
+        if options.screenshots:
+            screenshots(chromium, address, image, options.screenshots)
+    torch.set_num_threads(1)
+    segmenter = segmenters.load(options.random or "embedded", checkpoint=words[-1] if words else None)
+    decoding = figures(in_process(image, segmenter, before + 1, 20))
+    return {"clicks": len(times), "side": options.side, **figures(times), "decoding": decoding, "threads": 1}
+
+
+def many_users(options: argparse.Namespace, folder: Path, image: Path) -> dict[str, object]:
+    """Users who edit at the same time; raises AssertionError if a click is lost or that of another user."""
+    output, log = folder / "out", folder / "app.log"
+    with ExitStack() as stack:
+        process, address = stack.enter_context(browser.started(output, log=log))
+        chromium = stack.enter_context(browser.chromium())
+        users = [browser.User(chromium, address, (900, 700)) for _ in range(options.users)]
+        for number, user in enumerate(users):
+            own = folder / f"user{number}.png"
+            Image.fromarray(np.roll(np.asarray(Image.open(image)), 7 * number, axis=0)).save(own)
+            user.upload(own)
+            user.ask(f"object of user {number}")
+            user.remove_clicks()
+            user.tool("positive")
+        begin = [user.edits() for user in users]
+        expected: list[list[tuple[float, float]]] = [[] for _ in users]
+        memory, started = [memory_of(process.pid)], time.monotonic()
+        for step in range(options.edits):
+            for number, user in enumerate(users):
+                expected[number] = edit(user, expected[number], number, step, options)
+            for user, first in zip(users, begin, strict=True):
+                user.wait_for_edits(first + step + 1)
+            if (step + 1) % max(1, options.edits // 10) == 0:
+                memory.append(memory_of(process.pid))
+        seconds = time.monotonic() - started
+        for user in users:
+            user.save()
+    rows = {row.query: row for row in store.read(output / "clicks")}
+    for number, points in enumerate(expected):
+        row = rows[f"object of user {number}"]
+        found = [(click.x, click.y) for click in row.clicks]
+        assert np.allclose(found, points, atol=1.5), (number, found, points)
+    total = options.users * options.edits
+    return {
+        "users": options.users,
+        "edits_each": options.edits,
+        "edits_per_s": round(total / seconds, 1),
+        "lost_or_mixed": 0,
+        "memory_mb": memory,
+    }
+
+
+def edit(
+    user: browser.User,
+    points: list[tuple[float, float]],
+    number: int,
+    step: int,
+    options: argparse.Namespace,
+) -> list[tuple[float, float]]:
+    """Add a click of the user, or delete the first one where there are five; returns the clicks that are left."""
+    if len(points) == 5:
+        user.page.locator("#editor [data-number='0']").click()
+        user.tool("delete")
+        return points[1:]
+    x, y = 0.05 + 0.9 * number / options.users, 0.05 + 0.9 * (step % 23) / 23
+    user.page.mouse.click(*user.place(x, y))
+    return [*points, (x * options.side - 0.5, y * options.side - 0.5)]
+
+
+def memory_of(process: int) -> int:
+    """The resident memory of a process in MB."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+
+
+def screenshots(chromium: object, address: str, image: Path, folder: Path) -> None:
+    """Pictures of the page at two widths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for size in WIDTHS:
+        user = browser.User(chromium, address, size)
+        user.upload(image)
+        user.ask("the building")
+        user.page.screenshot(path=folder / f"app-{size[0]}.png", full_page=True)
+        user.context.close()
+
+
+def random_weights(name: str, folder: Path) -> list[str]:
+    """Options of an app with an untrained segmenter of segment-anything's shapes, whose weights are written here."""
+    from segment_anything import sam_model_registry
+
+    torch.manual_seed(0)
+    path = folder / f"{name}.pth"
+    torch.save(sam_model_registry[name.removeprefix("sam_")]().state_dict(), path)
+    return ["--segmenter", name, "--segmenter-checkpoint", str(path)]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clicks", type=int, default=60)
     parser.add_argument("--side", type=int, default=512, help="side of the image in pixels")
+    parser.add_argument(
+        "--users", type=int, default=0, help="users at the same time; 0 measures a click of one user"
+    )
+    parser.add_argument("--edits", type=int, default=200, help="edits of each user")
+    parser.add_argument("--random", help="an untrained segmenter of these shapes, such as sam_vit_b")
     parser.add_argument(
         "--screenshots", type=Path, help="folder for pictures of the page at 1280 and 420 pixels"
     )
@@ -57,33 +203,11 @@ def main() -> None:
         image = folder / "image.png"
         scene = Image.open(next((folder / "scenes/test/images").iterdir())).convert("RGB")
         scene.resize((options.side, options.side), Image.Resampling.BICUBIC).save(image)
-        with browser.app(folder / "out") as address, browser.chromium() as chromium:
-            user = browser.User(chromium, address)
-            user.upload(image)
-            user.ask("the building")
-            user.tool("positive")
-            measure(user, 3)
-            times = sorted(measure(user, options.clicks))
-            if options.screenshots:
-                screenshots(chromium, address, image, options.screenshots)
-    figures = {
-        "clicks": len(times),
-        "side": options.side,
-        "median_ms": round(statistics.median(times), 1),
-        "p95_ms": round(times[int(0.95 * len(times))], 1),
-    }
-    print(json.dumps(figures))
-
-
-def screenshots(chromium: object, address: str, image: Path, folder: Path) -> None:
-    """Pictures of the page at two widths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for width, height in ((1280, 900), (420, 900)):
-        user = browser.User(chromium, address, (width, height))
-        user.upload(image)
-        user.ask("the building")
-        user.page.screenshot(path=folder / f"app-{width}.png", full_page=True)
-        user.context.close()
+        words = random_weights(options.random, folder) if options.random else []
+        found = (
+            many_users(options, folder, image) if options.users else one_user(options, folder, image, words)
+        )
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

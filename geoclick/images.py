@@ -20,6 +20,9 @@ MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "JPEG2000", "BMP")
 """Pillow's names of the formats that are opened. Pillow would start other programs for some others."""
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".bmp")
+"""Names of files in these formats end with one of these, in upper or lower case."""
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:

@@ -4,19 +4,24 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
 from geoclick.errors import GeoClickError
-from geoclick.geo import objects, rasters, vectors, writing
-from geoclick.geo.index_raster import IndexWriter
+from geoclick.geo import class_regions, objects, vectors, writing
+from geoclick.geo.class_regions import ClassPieces
+from geoclick.geo.georeference import Georeference
+from geoclick.geo.index_raster import Color, IndexWriter
 from geoclick.geo.mask_raster import COLORS, TARGET
+from geoclick.geo.tiles import Window
 from geoclick.geo.writing import NO_DATA, Layer
 from geoclick.images import write_png
 from geoclick.inference.app import editing
+from geoclick.inference.app.session import ClassMap, Session
 from geoclick.inference.app.session import Layer as AnswerLayer
-from geoclick.inference.app.session import Session
 from geoclick.inference.contrastive import map_files
 from geoclick.inference.predictions import raster_job, records
 from geoclick.inference.result import TOLERANCE
@@ -33,15 +38,14 @@ def write(session: Session, about: Mapping[str, Yaml]) -> tuple[list[Path], list
         layers, chosen = list(session.layers), session.layer if session.layers else None
     if chosen is None and session.class_map is None:
         raise GeoClickError("There is nothing to download yet; ask a query first.")
-    if session.downloads is not None:
-        session.downloads.cleanup()
+    session.drop_downloads()
     session.downloads = tempfile.TemporaryDirectory(prefix="geoclick-app-")
     folder, stem = Path(session.downloads.name), _stem(session.opened.name)
     written, notes = [], list[str]()
     if chosen is not None:
         written += _of_layer(folder, stem, session, chosen, about)
     if session.class_map is not None:
-        written += _of_map(folder, stem, session)
+        written += _of_map(folder, stem, session, session.class_map)
     place = session.opened.place
     if place is None or place.transform is None:
         notes.append(f"no polygons, since {place.problem if place else 'it is not georeferenced'}")
@@ -69,17 +73,12 @@ def _of_layer(
     boxes = [part.box for part in layer.parts if part.box is not None]
     write_png(paths[0], decoded.mask)
     write_png(paths[1], click_drawing.overlay(opened.pixels, decoded.mask, clicks, boxes, decoded.instances))
-    if opened.place is not None and not (opened.place.problem and _lacks_rasterio()):
+    if _takes_raster(opened.place):
         path = folder / f"{stem}.mask.tif"
         values = decoded.mask.astype(np.uint8) * np.uint8(TARGET)
         if opened.valid is not None:
             values[~opened.valid] = NO_DATA
-        place = opened.place
-        raster = IndexWriter(
-            path, opened.size, place.crs, place.transform, colors=COLORS, description=layer.query
-        )
-        raster.write(values)
-        raster.close()
+        _write_raster(path, values, opened.place, COLORS, description=layer.query)
         paths.append(path)
     path = folder / f"{stem}.json"
     record = record_of(session, layer, about) | {"files": [one.name for one in paths]}
@@ -87,12 +86,27 @@ def _of_layer(
     return [*paths, path]
 
 
-def _lacks_rasterio() -> bool:
-    try:
-        rasters.check_installed()
-    except GeoClickError:
-        return True
-    return False
+def _takes_raster(place: Georeference | None) -> TypeGuard[Georeference]:
+    """Whether masks of an image are written as GeoTIFF, too: those of a TIFF or JPEG 2000, with the extra `geo`."""
+    return place is not None and find_spec("rasterio") is not None
+
+
+def _write_raster(
+    path: Path,
+    values: np.ndarray,
+    place: Georeference,
+    colors: Mapping[int, Color],
+    *,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write a GeoTIFF of small whole numbers, uint8 [H, W], at the place of the image."""
+    size = (values.shape[0], values.shape[1])
+    raster = IndexWriter(
+        path, size, place.crs, place.transform, colors=colors, description=description, tags=tags
+    )
+    raster.write(values)
+    raster.close()
 
 
 def record_of(session: Session, layer: AnswerLayer, about: Mapping[str, Yaml]) -> dict[str, Yaml]:
@@ -121,18 +135,38 @@ def record_of(session: Session, layer: AnswerLayer, about: Mapping[str, Yaml]) -
     }
 
 
-def _of_map(folder: Path, stem: str, session: Session) -> list[Path]:
-    """The map of classes as index mask, and as overlay with a legend."""
-    class_map = session.class_map
-    assert class_map is not None
+def _of_map(folder: Path, stem: str, session: Session, class_map: ClassMap) -> list[Path]:
+    """The map of classes: index mask, overlay with a legend, record; with a place also GeoTIFF and regions."""
     labels, colors = class_map.prediction.labels, class_map.classes.colors
+    names, place = class_map.classes.names, session.opened.place
     totals = map_files.Totals()
     totals.add(class_map.prediction)
     paths = [folder / f"{stem}.classes.png", folder / f"{stem}.classes-overlay.png"]
     class_drawing.write_index_mask(paths[0], labels, colors)
     entries = map_files.legend(class_map.rows, totals.no_data)
     write_png(paths[1], class_drawing.overlay(session.opened.pixels, labels, colors, entries))
-    return paths
+    if _takes_raster(place):
+        path = folder / f"{stem}.classes.tif"
+        tags = {f"class_{number}": name for number, name in enumerate(names)}
+        _write_raster(path, labels.astype(np.uint8), place, dict(enumerate(colors)), tags=tags)
+        paths.append(path)
+        if place.transform is not None:
+            pieces = ClassPieces()
+            pieces.add(labels, class_map.prediction.confidence, Window(0, 0, *session.opened.size))
+            regions = class_regions.from_file(path, pieces, place.crs, place.transform)
+            paths.append(folder / f"{stem}.classes.gpkg")
+            writing.write_polygons(paths[-1], regions, names, place.crs)
+    path = folder / f"{stem}.classes.json"
+    record = {
+        "class_list": class_map.query,
+        **class_map.about,
+        "image": session.opened.name,
+        "size": list(session.opened.size),
+        **map_files.record_of(class_map.rows, totals, class_map.classes),
+        "files": [one.name for one in paths],
+    }
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [*paths, path]
 
 
 def _objects(session: Session, layers: Sequence[AnswerLayer]) -> tuple[Layer, int]:

@@ -77,6 +77,7 @@ function draw() {
   for (const [left, top, right, bottom] of drawn.boxes)
     svg.append(make("rect", { x: left, y: top, width: right + 1 - left, height: bottom + 1 - top, class: "box" }));
   drawn.clicks.forEach((click, number) => {
+    if (click.hidden) return;
     const group = make("g", {
       class: `click ${click.positive ? "positive" : "negative"} ${number === selected ? "selected" : ""}`,
       transform: `translate(${click.x + 0.5} ${click.y + 0.5})`,
@@ -104,7 +105,8 @@ function choose(number) {
 
 function partOfNew() {
   if (newPart || !drawn.parts) return drawn.parts;
-  return selected >= 0 ? drawn.clicks[selected].part : drawn.parts - 1;
+  if (selected >= 0) return drawn.clicks[selected].part;
+  return drawn.clicks.findLast((click) => !click.hidden)?.part ?? drawn.parts - 1;
 }
 
 function act(name) {

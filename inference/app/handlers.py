@@ -1,6 +1,8 @@
 """What the events of the page do, without Gradio: they change a session and return what the page shows."""
 
 import html
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,14 +37,16 @@ class Shown(NamedTuple):
     Attributes:
         session: the state.
         drawn: of the editor.
-        layers: the answers.
+        layers: the answers, with their parts.
         status: a line of HTML, escaped.
+        is_stale: whether the downloads on the page are no longer what is shown.
     """
 
     session: Session | None
     drawn: Drawn | None
     layers: list[Layer] | None
     status: str
+    is_stale: bool = False
 
 
 @dataclass
@@ -69,7 +73,12 @@ class Handlers:
 
         def opening() -> Session:
             self.models.limits.check_file(Path(path))
-            return self._opened(Path(path), Path(path).name)
+            # Gradio deletes uploads after a while; the session needs its image until it ends.
+            folder = tempfile.TemporaryDirectory(prefix="geoclick-app-")
+            copy = Path(shutil.copy(path, folder.name))
+            session = self._opened(copy, copy.name)
+            session.upload = folder
+            return session
 
         return self._with_new(session, opening)
 
@@ -84,8 +93,9 @@ class Handlers:
 
         def answering(session: Session) -> str:
             with self._model:
-                self.models.ask(session, query or "", base=compare)
-            return described(session.layer)
+                removed = self.models.ask(session, query or "", base=compare)
+            made_room = f" Removed to make room: {', '.join(removed)}." if removed else ""
+            return described(session.layer) + made_room
 
         return self._changed(session, answering)
 
@@ -104,13 +114,19 @@ class Handlers:
 
     def edit(self, edit: Edit, session: Session | None) -> Shown:
         """Change a click of the chosen layer."""
+        before = after = None
 
         def editing_clicks(session: Session) -> str:
+            nonlocal before, after
             with session.lock:
-                layer = session.edit(edited(session, edit))
-            return described(layer)
+                before = session.layer
+                after = session.edit(edited(session, edit))
+            return described(after)
 
         shown = self._changed(session, editing_clicks, complete=False)
+        if before is not None and after is not None and listed(before) == listed(after):
+            # The lists are as they were, so that the page need not draw them again.
+            shown = shown._replace(layers=None)
         if shown.drawn is not None and isinstance(edit.get("seq"), int):
             shown.drawn["seq"] = int(edit["seq"])
         return shown
@@ -119,9 +135,7 @@ class Handlers:
         """Choose the layer that is edited."""
 
         def choosing(session: Session) -> str:
-            with session.lock:
-                session.chosen = number or 0
-                return described(session.layer)
+            return described(session.choose(number or 0))
 
         return self._changed(session, choosing, complete=False)
 
@@ -131,6 +145,15 @@ class Handlers:
         def showing(session: Session) -> str:
             session.show(numbers)
             return f"{len(numbers)} of {len(session.layers)} answers are shown."
+
+        return self._changed(session, showing, complete=False)
+
+    def parts(self, numbers: Sequence[int], session: Session | None) -> Shown:
+        """Draw these parts of the chosen layer, by their indices."""
+
+        def showing(session: Session) -> str:
+            session.show_parts(numbers)
+            return f"{len(numbers)} of {len(session.layer.parts)} parts are shown."
 
         return self._changed(session, showing, complete=False)
 
@@ -195,7 +218,7 @@ class Handlers:
             return Shown(session, None, None, status(str(error), error=True))
         height, width = new.opened.size
         line = f"{new.opened.name}: {width}x{height} pixels. Ask a query."
-        return Shown(new, pictures.overlay(new, complete=True), [], status(line))
+        return Shown(new, pictures.overlay(new, complete=True), [], status(line), is_stale=True)
 
     def _changed(
         self, session: Session | None, change: Callable[[Session], str], *, complete: bool = True
@@ -203,6 +226,7 @@ class Handlers:
         """What the page shows after a change; after one that is refused, the state as it was."""
         if session is None:
             return Shown(None, None, None, status("Open an image first.", error=True))
+        had_downloads = session.downloads is not None
         try:
             line = status(change(session))
         except GeoClickError as error:
@@ -210,7 +234,8 @@ class Handlers:
         drawn = pictures.overlay(session, complete=False)
         if complete and session.class_map is not None:
             drawn["classes"] = pictures.map_uri(session.class_map)
-        return Shown(session, drawn, list(session.layers), line)
+        is_stale = had_downloads and session.downloads is None
+        return Shown(session, drawn, list(session.layers), line, is_stale)
 
 
 def edited(session: Session, edit: Edit) -> editing.Parts:
@@ -233,6 +258,11 @@ def edited(session: Session, edit: Edit) -> editing.Parts:
     if kind not in ("flip", "delete"):
         raise GeoClickError(UNREADABLE)
     return (editing.flip if kind == "flip" else editing.delete)(parts, number)
+
+
+def listed(layer: Layer) -> tuple[bool, int, frozenset[int]]:
+    """What the lists of the page say about a layer."""
+    return layer.shown, len(layer.parts), layer.hidden
 
 
 def described(layer: Layer) -> str:

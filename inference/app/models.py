@@ -18,6 +18,7 @@ from geoclick.inference.contrastive import classes as class_lists
 from geoclick.inference.contrastive import map_files, settings
 from geoclick.inference.contrastive import pipeline as contrastive
 from geoclick.inference.pipeline import Pipeline
+from geoclick.inference.prediction import Prediction
 from geoclick.vlms import Vlm
 from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 from geoclick.yaml_file import Yaml
@@ -67,18 +68,25 @@ class AppModels:
             encoded = EncodedImage(self.pipeline.segmenter, opened.pixels)
         return Session(opened, encoded, self.pipeline.decode)
 
-    def ask(self, session: Session, query: str, *, base: bool = False) -> None:
+    def ask(self, session: Session, query: str, *, base: bool = False) -> list[str]:
         """Add the answer to a query as a layer; with `base`, that of the model without its adapter, too.
+
+        Returns:
+            The labels of older layers that were removed to make room.
 
         Raises:
             GeoClickError: the query is empty or too long, or the models cannot answer.
         """
         query = checked(query, MAX_QUERY, "query, such as 'the largest building'")
-        if base and self.can_compare:
-            self._answer(session, query, "base")
-        self._answer(session, query, "adapter" if base and self.can_compare else "")
+        asked = ("base", "adapter") if base and self.can_compare else ("",)
+        answers = [self._answer(session, query, source) for source in asked]
+        with session.lock:
+            removed = session.make_room(len(answers))
+            for source, answer in zip(asked, answers, strict=True):
+                session.add(query, source, answer)
+        return removed
 
-    def _answer(self, session: Session, query: str, source: str) -> None:
+    def _answer(self, session: Session, query: str, source: str) -> Prediction:
         pipeline = replace(self.pipeline, segmenter=session.segmenter)
         without = nullcontext()
         if source == "base":
@@ -88,7 +96,7 @@ class AppModels:
             (result,) = pipeline.predict_batch([session.opened.pixels], [query])
         if result.error:
             raise GeoClickError(result.error)
-        session.add(query, source, result)
+        return result
 
     def map(self, session: Session, text: str) -> None:
         """Make a map of the classes in a text, which is a list and never the name of a file.
@@ -114,8 +122,7 @@ class AppModels:
             found = map_files.with_no_data(found, session.opened.valid)
         totals = map_files.Totals()
         totals.add(found)
-        with session.lock:
-            session.class_map = ClassMap(text, classes, found, totals.rows(classes))
+        session.add_map(ClassMap(text, classes, found, totals.rows(classes), pipeline.describe()))
 
     def describe(self) -> dict[str, Yaml]:
         """The models and settings, for records."""

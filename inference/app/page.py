@@ -1,27 +1,30 @@
 """The page of the app in Gradio: components, and which handler each event calls."""
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from geoclick.images import SUFFIXES
 from geoclick.inference.app import sources
 from geoclick.inference.app.handlers import Handlers, Shown, status
 from geoclick.inference.app.pictures import Drawn
-from geoclick.inference.app.session import Session
+from geoclick.inference.app.session import Layer, Session
 
-if TYPE_CHECKING:
-    pass
+STATE_SECONDS = 12 * 3600
+"""Seconds without an event after which the state of a page is deleted; that of a closed page is in an hour."""
 
-STATE_SECONDS = 1800
-"""Seconds after which the state of a closed page is deleted."""
-
-UPLOAD_SECONDS = 3600
-"""Seconds after which uploaded files are deleted."""
+CACHE_SECONDS = 3600
+"""Seconds after which Gradio's copies of uploads and downloads are deleted."""
 
 SYSTEM_FONTS = ("system-ui", "sans-serif")
 
-Update = Session | Drawn | dict[str, str | float | bool | list[str] | None] | str | None
+Update = (
+    Session
+    | Drawn
+    | dict[str, str | float | bool | list[str] | list[int] | list[tuple[str, int]] | None]
+    | str
+    | None
+)
 """What Gradio takes for a component: its value, a skip, or new properties."""
 
 
@@ -46,7 +49,7 @@ class Page:
     def __init__(self, handlers: Handlers, max_waiting: int) -> None:
         self.handlers = handlers
         with gr.Blocks(
-            title="GeoClick", analytics_enabled=False, delete_cache=(600, UPLOAD_SECONDS), fill_width=True
+            title="GeoClick", analytics_enabled=False, delete_cache=(600, CACHE_SECONDS), fill_width=True
         ) as self.blocks:
             self.state = gr.State(None, time_to_live=STATE_SECONDS)
             gr.HTML("<h1>GeoClick</h1>")
@@ -61,13 +64,14 @@ class Page:
     def _inputs(self) -> None:
         folder = self.handlers.folder
         self.file = gr.File(
-            label="Upload an image", file_types=list(sources.SUFFIXES), type="filepath", height=120
+            label="Upload an image", file_types=list(SUFFIXES), type="filepath", height=120, elem_id="upload"
         )
         names = [] if folder is None else sources.listed(folder)
         self.name = gr.Dropdown(
             names,
             value=None,
             label="Or choose one of the folder",
+            elem_id="names",
             visible=folder is not None,
             interactive=True,
         )
@@ -75,7 +79,10 @@ class Page:
             label="What to segment", placeholder="the largest building", max_lines=3, elem_id="query"
         )
         self.compare = gr.Checkbox(
-            False, label="Compare with the base model", visible=self.handlers.models.can_compare
+            False,
+            label="Compare with the base model",
+            visible=self.handlers.models.can_compare,
+            elem_id="compare",
         )
         self.ask = gr.Button("Segment", variant="primary", elem_id="ask")
         with gr.Accordion("Map of classes", open=False):
@@ -97,27 +104,34 @@ class Page:
         self.legend = gr.HTML("", elem_id="legend")
         self.layer = gr.Radio([], label="Answer that is edited and saved", visible=False, elem_id="layers")
         self.shown = gr.CheckboxGroup([], label="Answers that are shown", visible=False, elem_id="shown")
+        self.parts = gr.CheckboxGroup(
+            [], label="Parts of this answer that are shown", visible=False, elem_id="parts"
+        )
         with gr.Row():
             self.save = gr.Button("Save the correction", variant="primary", elem_id="save")
             self.remove = gr.Button("Remove the answer", elem_id="remove")
             self.download = gr.Button("Prepare downloads", elem_id="download")
-        self.files = gr.File(label="Downloads", file_count="multiple", visible=False, interactive=False)
+        self.files = gr.File(
+            label="Downloads", file_count="multiple", visible=False, interactive=False, elem_id="files"
+        )
         self.pair = gr.Gallery(
             label="Base model and adapter", columns=2, visible=False, elem_id="pair", object_fit="contain"
         )
 
     def _events(self) -> None:
         do = self.handlers
-        every = [self.state, self.editor, self.layer, self.shown, self.status]
+        every = [self.state, self.editor, self.layer, self.shown, self.parts, self.status, self.files]
         models = {"concurrency_id": "models", "concurrency_limit": 1}
         edits = {"concurrency_id": "edits", "concurrency_limit": 1, "trigger_mode": "multiple"}
+        hide = gr.update(value=None, visible=False)
         hidden = {"api_visibility": "private", "show_progress": "hidden"}
 
         def upload(path: str | None, session: Session | None) -> tuple[Update, ...]:
-            return (*_updates(do.upload(path, session)), "")
+            # An empty file field takes the next upload.
+            return (*_updates(do.upload(path, session)), "", hide, None)
 
         def choose(name: str | None, session: Session | None) -> tuple[Update, ...]:
-            return (*_updates(do.choose(name, session)), "")
+            return (*_updates(do.choose(name, session)), "", hide)
 
         def ask(query: str, compare: bool, session: Session | None) -> tuple[Update, ...]:
             shown = do.ask(query, compare, session)
@@ -137,12 +151,16 @@ class Page:
         def show(numbers: list[int], session: Session | None) -> tuple[Update, ...]:
             return _updates(do.show(numbers, session))
 
+        def parts(numbers: list[int], session: Session | None) -> tuple[Update, ...]:
+            return _updates(do.parts(numbers, session))
+
         def download(session: Session | None) -> tuple[Update, str]:
             paths, line = do.download(session)
             return gr.update(value=paths or None, visible=bool(paths)), line
 
-        self.file.upload(upload, [self.file, self.state], [*every, self.legend], **models, **hidden)
-        self.name.input(choose, [self.name, self.state], [*every, self.legend], **models, **hidden)
+        opened = [*every, self.legend, self.pair]
+        self.file.upload(upload, [self.file, self.state], [*opened, self.file], **models, **hidden)
+        self.name.input(choose, [self.name, self.state], opened, **models, **hidden)
         asking = {"fn": ask, "inputs": [self.query, self.compare, self.state], "outputs": [*every, self.pair]}
         visible = {**hidden, "show_progress": "minimal", "show_progress_on": [self.status]}
         self.ask.click(**asking, **models, **visible)
@@ -151,23 +169,30 @@ class Page:
         self.editor.select(edit, [self.state], every, **edits, **hidden)
         self.layer.input(layer, [self.layer, self.state], every, **edits, **hidden)
         self.shown.input(show, [self.shown, self.state], every, **edits, **hidden)
+        self.parts.input(parts, [self.parts, self.state], every, **edits, **hidden)
         self.save.click(lambda s: _updates(do.save(s)), [self.state], every, **edits, **hidden)
         self.remove.click(lambda s: _updates(do.remove(s)), [self.state], every, **edits, **hidden)
         self.download.click(download, [self.state], [self.files, self.status], **edits, **hidden)
 
 
 def _updates(shown: Shown) -> "tuple[Update, ...]":
-    """What Gradio receives for the state, the editor, the two lists of layers, and the status."""
-    layers = shown.layers
-    chosen = shown.session.chosen if shown.session else 0
-    choices = [(one.label, one.number) for one in layers or []]
-    drawn = [one.number for one in layers or [] if one.shown]
+    """What Gradio receives for the state, the editor, the lists of layers and parts, the status, and the downloads."""
+    drawn = gr.skip() if shown.drawn is None else shown.drawn
+    lists = (gr.skip(),) * 3 if shown.layers is None else _lists(shown.session, shown.layers)
+    files = gr.update(value=None, visible=False) if shown.is_stale else gr.skip()
+    return (shown.session, drawn, *lists, shown.status, files)
+
+
+def _lists(session: Session | None, layers: list[Layer]) -> "tuple[Update, ...]":
+    """The list of the layer that is edited, of those that are shown, and of the parts of the first one."""
+    chosen = session.chosen if session else 0
+    choices = [(one.label, one.number) for one in layers]
+    drawn = [one.number for one in layers if one.shown]
+    layer = next((one for one in layers if one.number == chosen), None)
+    parts = range(len(layer.parts)) if layer else range(0)
+    shown = [number for number in parts if layer and number not in layer.hidden]
     return (
-        shown.session,
-        gr.skip() if shown.drawn is None else shown.drawn,
-        gr.skip()
-        if layers is None
-        else gr.update(choices=choices, value=chosen or None, visible=bool(choices)),
-        gr.skip() if layers is None else gr.update(choices=choices, value=drawn, visible=len(choices) > 1),
-        shown.status,
+        gr.update(choices=choices, value=chosen or None, visible=bool(choices)),
+        gr.update(choices=choices, value=drawn, visible=len(choices) > 1),
+        gr.update(choices=[(str(n + 1), n) for n in parts], value=shown, visible=len(parts) > 1),
     )

@@ -22,7 +22,7 @@ UNKNOWN: Color = (160, 160, 160)
 
 
 class DrawnClick(TypedDict):
-    """A click of the chosen layer, in pixels of the image; `color` is that of its part."""
+    """A click of the chosen layer, in pixels of the image; `color` is that of its part, which may be hidden."""
 
     x: float
     y: float
@@ -30,6 +30,7 @@ class DrawnClick(TypedDict):
     label: str
     part: int
     color: str
+    hidden: bool
 
 
 class Drawn(TypedDict, total=False):
@@ -88,7 +89,8 @@ def overlay(session: Session, *, complete: bool) -> Drawn:
         edits = session.edits
     height, width = session.opened.size
     drawn: Drawn = {"width": width, "height": height, "edits": edits, "mask": mask_uri(layers, chosen)}
-    parts = next((one.parts for one in layers if one.number == chosen), ())
+    layer = next((one for one in layers if one.number == chosen), None)
+    parts, hidden = (layer.parts, layer.hidden) if layer else ((), frozenset[int]())
     several = len(parts) > 1
     drawn["clicks"] = [
         {
@@ -98,10 +100,13 @@ def overlay(session: Session, *, complete: bool) -> Drawn:
             "label": str(part + 1) if several else str(number),
             "part": part,
             "color": css(color_of(part)),
+            "hidden": part in hidden,
         }
         for number, (part, click) in enumerate(editing.clicks_of(parts), start=1)
     ]
-    drawn["boxes"] = [list(part.box) for part in parts if part.box is not None]
+    drawn["boxes"] = [
+        list(part.box) for n, part in enumerate(parts) if part.box is not None and n not in hidden
+    ]
     drawn["parts"], drawn["layer"] = len(parts), chosen
     if complete:
         drawn["image"] = image_uri(session.opened.pixels)
@@ -124,9 +129,9 @@ def mask_uri(layers: Sequence[Layer], chosen: int) -> str:
         instances = layer.decoded.instances if is_chosen else ()
         # The largest part first, so that the smallest is on top.
         parts = sorted(enumerate(instances), key=lambda one: -one[1].area)
-        masks = [(color_of(n), one.in_image((size[0], size[1]))) for n, one in parts]
+        masks = [(color_of(n), one.in_image((size[0], size[1]))) for n, one in parts if n not in layer.hidden]
         color = color_of(0) if is_chosen else color_of(0, layer)
-        for tint, mask in masks or [(color, layer.decoded.mask)]:
+        for tint, mask in masks if instances else [(color, layer.decoded.mask)]:
             small = mask[rows[:, None], columns]
             index[small] = len(palette)
             index[inner_edge(small)] = len(palette) + 1

@@ -20,6 +20,7 @@ from geoclick.inference.app import editing
 from geoclick.inference.app.editing import Parts
 from geoclick.inference.app.options import AppOptions
 from geoclick.inference.app.session import Layer, Session
+from geoclick.inference.app.sources import Opened
 from geoclick.store import Row
 
 IMAGES, CLICKS = "images", "clicks"
@@ -59,14 +60,14 @@ class Corrections:
         """Write the row of a layer; returns whether it replaces an earlier one of the same image and query.
 
         Raises:
-            GeoClickError: the parts cannot be taught.
+            GeoClickError: the parts cannot be taught, or the image has changed.
         """
         editing.check_teachable(layer.parts)
         if layer.parts and not layer.decoded.mask.any():
             raise GeoClickError(
                 "The mask is empty; move a click, or delete all clicks to teach that there is no target."
             )
-        image = self._copy(session.opened.path)
+        image = self._copy(session.opened)
         row = row_of(session, layer, image)
         with self._lock:
             replaced = row.sample_id in self._rows
@@ -75,16 +76,22 @@ class Corrections:
             self._rows = rows
         return replaced
 
-    def _copy(self, path: Path) -> str:
-        """Copy an image unless it is there; returns its path relative to the folder."""
-        name = f"{IMAGES}/{files.sha256(path)[:16]}{path.suffix.lower()}"
+    def _copy(self, opened: Opened) -> str:
+        """Copy an image unless it is there; returns its path relative to the folder.
+
+        Raises:
+            GeoClickError: the file is no longer the one that was opened.
+        """
+        name = f"{IMAGES}/{opened.sha256[:16]}{opened.path.suffix.lower()}"
         target = self.folder / name
         with self._lock:
             files.refuse_link(target)
             if not target.is_file():
+                if not opened.path.is_file() or files.sha256(opened.path) != opened.sha256:
+                    raise GeoClickError(f"{opened.name} has changed since it was opened; open it again.")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with files.whole(target) as partial:
-                    shutil.copyfile(path, partial)
+                    shutil.copyfile(opened.path, partial)
         return name
 
     def _write(self, rows: dict[str, Row]) -> None:

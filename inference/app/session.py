@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,9 +20,10 @@ from geoclick.inference.generative import Decoded
 from geoclick.inference.prediction import Prediction
 from geoclick.segmenters.base import Decoded as Logits
 from geoclick.segmenters.base import Embedding, Prompt, Segmenter
+from geoclick.yaml_file import Yaml
 
 MAX_LAYERS = 12
-"""Answers that are in memory for an image; the oldest ones without edits go first."""
+"""Answers that are in memory for an image; the oldest one without edits makes room for a new one."""
 
 
 class EncodedImage:
@@ -67,6 +68,7 @@ class Layer:
         parts: the clicks as they are now.
         decoded: their mask.
         shown: whether it is drawn.
+        hidden: indices of the parts that are not drawn.
     """
 
     number: int
@@ -76,6 +78,7 @@ class Layer:
     parts: Parts
     decoded: Decoded
     shown: bool = True
+    hidden: frozenset[int] = frozenset()
 
     @property
     def is_edited(self) -> bool:
@@ -105,12 +108,14 @@ class ClassMap:
         classes: the list.
         prediction: labels and confidence; NO_DATA where the image has none.
         rows: share and confidence of each class.
+        about: the models and settings, for records.
     """
 
     query: str
     classes: ClassList
     prediction: SemanticPrediction
     rows: list[ClassRow]
+    about: Mapping[str, Yaml] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -126,6 +131,8 @@ class Session:
         class_map: the last map of classes, or None.
         edits: number of edits so far.
         lock: held while the state changes, so that no edit is lost.
+        upload: the folder of a copy of an uploaded image, removed with the session; None for images of the folder.
+        downloads: the folder of the last downloads, likewise.
     """
 
     opened: Opened
@@ -136,6 +143,7 @@ class Session:
     class_map: ClassMap | None = None
     edits: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
+    upload: "tempfile.TemporaryDirectory[str] | None" = None
     downloads: "tempfile.TemporaryDirectory[str] | None" = None
     _last: int = 0
 
@@ -147,28 +155,70 @@ class Session:
             raise GeoClickError("There is no answer yet; ask a query first.")
         return found
 
+    def make_room(self, answers: int) -> list[str]:
+        """Remove the oldest layers without edits, so that `answers` more fit; returns the labels of those removed.
+
+        Raises:
+            GeoClickError: too many layers have edits.
+        """
+        with self.lock:
+            excess = max(0, len(self.layers) + answers - MAX_LAYERS)
+            old = [one for one in self.layers if not one.is_edited][:excess]
+            if len(old) < excess:
+                raise GeoClickError(
+                    f"The app holds at most {MAX_LAYERS} answers about an image, and these are edited; save and remove "
+                    "one first."
+                )
+            self.layers = [one for one in self.layers if one not in old]
+            if self.chosen not in [one.number for one in self.layers]:
+                self.chosen = self.layers[-1].number if self.layers else 0
+            return [one.label for one in old]
+
     def add(self, query: str, source: str, prediction: Prediction) -> Layer:
-        """Add an answer and choose it for edits."""
+        """Add an answer and choose it for edits; `make_room` comes before it."""
         with self.lock:
             self._last += 1
             parts = parts_of(prediction)
             decoded = self._with_data(Decoded(prediction.mask, prediction.score, prediction.instances))
+            self.drop_downloads()
             layer = Layer(self._last, query, source, prediction, parts, decoded)
             self.layers.append(layer)
             self.chosen = layer.number
-            if len(self.layers) > MAX_LAYERS:
-                old = next((one for one in self.layers if not one.is_edited), self.layers[0])
-                self.layers.remove(old)
             return layer
 
     def edit(self, parts: Parts) -> Layer:
         """Give the chosen layer other parts and decode them."""
         with self.lock:
             layer = self.layer
-            changed = replace(layer, parts=parts, decoded=self.decoded(parts), shown=True)
+            # A part that changes is drawn again; new numbers of parts make the old choice meaningless.
+            same = len(parts) == len(layer.parts)
+            hidden = frozenset(n for n in layer.hidden if same and parts[n] == layer.parts[n])
+            changed = replace(layer, parts=parts, decoded=self.decoded(parts), shown=True, hidden=hidden)
             self.layers[self.layers.index(layer)] = changed
             self.edits += 1
+            self.drop_downloads()
             return changed
+
+    def choose(self, number: int) -> Layer:
+        """Choose the layer that is edited, saved and downloaded; raises GeoClickError if there is none."""
+        with self.lock:
+            if number not in [one.number for one in self.layers]:
+                raise GeoClickError("That answer is gone; choose one of the list.")
+            self.chosen = number
+            self.drop_downloads()
+            return self.layer
+
+    def add_map(self, class_map: ClassMap) -> None:
+        """Show a map of classes in place of the last one."""
+        with self.lock:
+            self.class_map = class_map
+            self.drop_downloads()
+
+    def drop_downloads(self) -> None:
+        """Remove the files of the last downloads, which no longer are what is shown."""
+        if self.downloads is not None:
+            self.downloads.cleanup()
+            self.downloads = None
 
     def decoded(self, parts: Parts) -> Decoded:
         """The mask of parts by the rules of `geoclick predict`, without pixels that have no data."""
@@ -200,8 +250,16 @@ class Session:
         with self.lock:
             self.layers = [replace(one, shown=one.number in numbers) for one in self.layers]
 
+    def show_parts(self, numbers: Sequence[int]) -> None:
+        """Draw the parts of the chosen layer with these indices, and no others."""
+        with self.lock:
+            layer = self.layer
+            hidden = frozenset(range(len(layer.parts))) - frozenset(numbers)
+            self.layers[self.layers.index(layer)] = replace(layer, hidden=hidden)
+
     def remove(self) -> None:
         """Remove the chosen layer; the last of the others is chosen."""
         with self.lock:
             self.layers.remove(self.layer)
             self.chosen = self.layers[-1].number if self.layers else 0
+            self.drop_downloads()

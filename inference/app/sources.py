@@ -12,8 +12,7 @@ from geoclick.errors import GeoClickError
 from geoclick.geo import georeference
 from geoclick.geo.georeference import Georeference
 from geoclick.geo.reading import PixelOptions, image_size, read_image
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".jp2", ".bmp", ".gif")
+from geoclick.images import SUFFIXES
 
 MAX_LISTED = 2000
 """Images of the folder that are listed."""
@@ -28,12 +27,14 @@ class Opened:
         name: what it is called in the app: a file name, or a path relative to the folder.
         pixels: uint8 [H, W, 3] RGB.
         place: of a TIFF or JPEG 2000; None for the others.
+        sha256: of the file.
     """
 
     path: Path
     name: str
     pixels: np.ndarray
     place: Georeference | None
+    sha256: str
 
     @property
     def size(self) -> tuple[int, int]:
@@ -112,8 +113,9 @@ def read(path: Path, name: str, limits: Limits, pixels: PixelOptions) -> Opened:
     """Read an image; raises GeoClickError for one that is broken or too large, without the path of the file."""
     try:
         limits.check_size(name, image_size(path))
+        sha256 = files.sha256(path)
         image = read_image(path, pixels=pixels)
         place = georeference.read(path, pixels.bands)
     except GeoClickError as error:
         raise GeoClickError(str(error).replace(str(path), name)) from error
-    return Opened(path, name, image, place)
+    return Opened(path, name, image, place, sha256)

@@ -8,9 +8,7 @@ from typing import NamedTuple
 
 from geoclick import files, plain_text
 from geoclick.errors import GeoClickError, UsageError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".bmp")
-"""Names of the images in a folder end with one of these, in upper or lower case."""
+from geoclick.images import SUFFIXES
 
 WILD = "*?["
 """Characters of a glob."""

@@ -1,6 +1,7 @@
 """The app in a process of its own, and a headless Chromium that uses it."""
 
 import importlib.util
+import json
 import os
 import shutil
 import socket
@@ -27,6 +28,13 @@ def missing():
 @contextmanager
 def app(folder, *words, log=None):
     """The address of an app with the embedded models, whose output folder is `folder`."""
+    with started(folder, *words, log=log) as (_, address):
+        yield address
+
+
+@contextmanager
+def started(folder, *words, log=None):
+    """The process of such an app, and its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -42,7 +50,7 @@ def app(folder, *words, log=None):
     address = f"http://127.0.0.1:{port}"
     try:
         _wait(address, process, log)
-        yield address
+        yield process, address
     finally:
         process.terminate()
         process.wait(60)
@@ -91,13 +99,41 @@ class User:
         return line.inner_text()
 
     def upload(self, path, words="pixels. Ask a query"):
-        self.page.locator("input[type=file]").first.set_input_files(path)
+        self.page.locator("#upload input[type=file]").set_input_files(path)
         return self.status(words)
 
     def ask(self, query, words=None):
         self.page.locator("#query textarea").fill(query)
         self.page.locator("#ask").click()
         return self.status(words or query)
+
+    def choose(self, name):
+        box = self.page.get_by_label("Or choose one of the folder")
+        box.click()
+        box.fill(name.partition(".")[0])
+        self.page.get_by_role("option", name=name).click()
+        return self.status(name)
+
+    def map(self, classes, words="The map is made"):
+        box = self.page.locator("#classes textarea")
+        if not box.is_visible():
+            self.page.get_by_role("button", name="Map of classes").click()
+        box.fill(classes)
+        self.page.locator("#map").click()
+        return self.status(words)
+
+    def downloads(self, folder):
+        """Prepare and download all files; returns their paths by name."""
+        self.page.locator("#download").click()
+        self.page.locator("#files a[download]").first.wait_for()
+        found = {}
+        for link in self.page.locator("#files a[download]").all():
+            with self.page.expect_download() as started:
+                link.click()
+            path = folder / started.value.suggested_filename
+            started.value.save_as(path)
+            found[path.name] = path
+        return found
 
     def clicks(self):
         """(sign, left, top) of the markers."""
@@ -125,7 +161,17 @@ class User:
         """Do something that edits, and wait until its mask is drawn."""
         count = self.edits()
         action()
-        self.page.locator(f"#editor .stage[data-edits='{count + 1}']").wait_for()
+        self.wait_for_edits(count + 1)
+
+    def wait_for_edits(self, count):
+        """Wait until the mask of an edit is drawn."""
+        self.page.locator(f"#editor .stage[data-edits='{count}']").wait_for()
+
+    def remove_clicks(self):
+        """Delete all clicks of the answer."""
+        while self.clicks():
+            self.page.locator("#editor [data-number='0']").click()
+            self.after_edit(lambda: self.tool("delete"))
 
     def click(self, x, y):
         self.after_edit(lambda: self.page.mouse.click(*self.place(x, y)))
@@ -144,6 +190,33 @@ class User:
     def save(self, words="To train on them"):
         self.page.locator("#save").click()
         return self.status(words)
+
+
+def request(address, component, event, data):
+    """Send an event of a component as a program would, without the page; returns the messages of the answer."""
+    with urllib.request.urlopen(f"{address}/config", timeout=60) as answer:
+        config = json.load(answer)
+    number = next(one["id"] for one in config["components"] if one["props"].get("elem_id") == component)
+    (function,) = [one["id"] for one in config["dependencies"] if [number, event] in one["targets"]]
+    body = {"data": data, "fn_index": function, "session_hash": "program"}
+    sent = urllib.request.Request(
+        f"{address}/gradio_api/queue/join",
+        json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    urllib.request.urlopen(sent, timeout=60).close()
+    with urllib.request.urlopen(
+        f"{address}/gradio_api/queue/data?session_hash=program", timeout=60
+    ) as answer:
+        return answer.read().decode()
+
+
+def train(clicks, root, output):
+    """Train an adapter of the embedded model for one step."""
+    words = ["--clicks", clicks, "--root", root, "--max-steps", 1, "--output", output]
+    command = [sys.executable, "-m", "geoclick.cli", "train", "sft", "--config", "sft/embedded", *words]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def status_of(address):

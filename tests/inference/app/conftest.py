@@ -1,27 +1,31 @@
-"""Sessions of the app on a small random SAM."""
+"""Sessions of the app on a small random SAM, and for browser tests an app on the embedded models."""
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from geoclick.cli import main
 from geoclick.clicks import Click
 from geoclick.codec import Part
 from geoclick.inference import generative
 from geoclick.inference.app.session import EncodedImage, Session
 from geoclick.inference.app.sources import Opened
 from geoclick.inference.prediction import Prediction
+from tests.inference.app import browser
 
+SCENES = 12
 SIZE = (48, 64)
 POINTS = (Click(20, 20), Click(50, 40, False))
 
 
 @pytest.fixture
 def opened(tmp_path):
-    from geoclick import images
+    from geoclick import files, images
 
     pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     path = tmp_path / "tile.png"
     images.write_png(path, pixels)
-    return Opened(path, "tile.png", pixels, None)
+    return Opened(path, "tile.png", pixels, None, files.sha256(path))
 
 
 @pytest.fixture
@@ -45,3 +49,39 @@ def add(session, parts, query):
         Prediction(decoded.mask, clicks, "text", "ok", (), decoded.score, instances=decoded.instances),
     )
     return session
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A folder of images, with a link to a secret next to it."""
+    root = tmp_path_factory.mktemp("app")
+    assert main(["scenes", str(root / "scenes"), "--split", "test", "--count", str(4 * SCENES)]) == 0
+    Image.new("RGB", (8, 8)).save(root / "secret.png")
+    images = root / "scenes/test/images"
+    (images / "link.png").symlink_to(root / "secret.png")
+    return images
+
+
+@pytest.fixture(scope="module")
+def output(scenes):
+    return scenes.parents[2] / "out"
+
+
+@pytest.fixture(scope="module")
+def address(scenes, output):
+    words = ("--images", scenes, "--max-upload", 2, "--max-megapixels", 1)
+    with browser.app(output, *words) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def user(chromium, address):
+    one = browser.User(chromium, address)
+    yield one
+    one.context.close()

@@ -171,6 +171,29 @@ def test_downloads_hold_what_is_shown(handlers, asked):
     assert record["image"] == "a.png"
 
 
+def test_downloads_are_gone_when_the_answer_changes(handlers, asked):
+    paths, _ = handlers.download(asked)
+    assert not handlers.save(asked).is_stale
+    assert all(map(Path.is_file, map(Path, paths)))
+    assert edit(handlers, asked, kind="flip", number=0).is_stale
+    assert not any(map(Path.exists, map(Path, paths)))
+
+
+def test_an_upload_may_be_deleted_after_it_is_opened(handlers, tmp_path):
+    upload = tmp_path / "upload.png"
+    upload.write_bytes((tmp_path / "images/a.png").read_bytes())
+    session = handlers.upload(str(upload), None).session
+    upload.unlink()
+    handlers.ask("+(500,500)", False, session)
+    assert "is saved" in handlers.save(session).status
+
+
+def test_lists_are_sent_where_they_change(handlers, asked):
+    assert edit(handlers, asked, kind="flip", number=0).layers is None
+    assert edit(handlers, asked, kind="add", x=30, y=30, positive=True, part=1).layers is not None
+    assert handlers.parts([0], asked).session.layer.hidden == {1}
+
+
 def test_users_do_not_share_anything(handlers):
     """Ten threads, each with a session of its own, edit at the same time."""
     sessions = [handlers.choose("ab"[n % 2] + ".png", None).session for n in range(10)]

@@ -42,6 +42,18 @@ def test_hidden_layers_are_not_drawn(answered):
     assert pictures.overlay(answered, complete=False)["mask"] == ""
 
 
+def test_hidden_parts_are_not_drawn(answered):
+    answered.edit((Part(POINTS), Part((Click(30, 10),))))
+    both = pixels_of(pictures.overlay(answered, complete=False)["mask"])
+    answered.show_parts([1])
+    drawn = pictures.overlay(answered, complete=False)
+    shown = pixels_of(drawn["mask"])
+    assert [one["hidden"] for one in drawn["clicks"]] == [True, True, False]
+    first, second = (pictures.color_of(n) for n in range(2))
+    assert (both[..., :3] == first).all(axis=-1).any()
+    assert {tuple(one) for one in shown[shown[..., 3] > 0][:, :3].tolist()} == {second}
+
+
 def test_only_a_complete_drawing_holds_the_image(answered):
     assert "image" not in pictures.overlay(answered, complete=False)
     drawn = pictures.overlay(answered, complete=True)

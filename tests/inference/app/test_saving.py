@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from geoclick import chat_rows, masks, store
+from geoclick import chat_rows, images, masks, store
 from geoclick.clicks import Click
 from geoclick.codec import Part
 from geoclick.errors import GeoClickError, UsageError
@@ -82,6 +82,13 @@ def test_what_cannot_be_taught_is_refused(answered, tmp_path):
     object.__setattr__(layer, "decoded", empty)
     with pytest.raises(GeoClickError, match="mask is empty"):
         corrections.save(answered, layer)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_that_has_changed_is_refused(answered, tmp_path):
+    images.write_png(answered.opened.path, 255 - answered.opened.pixels)
+    with pytest.raises(GeoClickError, match="has changed since it was opened"):
+        Corrections(tmp_path / "out", DEFAULT).save(answered, answered.layer)
     assert not (tmp_path / "out").exists()
 
 

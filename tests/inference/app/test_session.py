@@ -1,6 +1,7 @@
 """The masks of edited clicks are those of `geoclick predict`, and the image is encoded once."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from geoclick.geo.georeference import Georeference
 from geoclick.inference import generative
 from geoclick.inference.app import editing
 from geoclick.inference.app.session import MAX_LAYERS, EncodedImage, Session
-from geoclick.inference.app.sources import Opened
 from tests.inference.app.conftest import POINTS, add
 
 MORE = Click(30, 10)
@@ -53,7 +53,7 @@ def test_the_image_is_encoded_once(opened, segmenter, monkeypatch):
 def test_pixels_without_data_are_in_no_mask(opened, segmenter):
     valid = np.zeros(opened.size, bool)
     place = Georeference("", None, valid, "it is not georeferenced")
-    session = Session(Opened(opened.path, "a", opened.pixels, place), EncodedImage(segmenter, opened.pixels))
+    session = Session(replace(opened, place=place), EncodedImage(segmenter, opened.pixels))
     add(session, (Part(POINTS), Part((MORE,))), "a")
     assert not session.layer.decoded.mask.any()
     assert all(one.area == 0 for one in session.edit((Part(POINTS), Part((MORE,)))).decoded.instances)
@@ -74,10 +74,43 @@ def test_layers_are_chosen_shown_and_removed(answered):
 
 def test_edited_answers_stay_when_there_are_too_many(answered):
     answered.edit((Part((MORE,)),))
+    removed = []
     for number in range(MAX_LAYERS):
+        removed += answered.make_room(1)
         add(answered, (Part(POINTS),), f"q{number}")
+    assert removed == ["2. q0"]
     assert len(answered.layers) == MAX_LAYERS
     assert answered.layers[0].query == "the tank"
+
+
+def test_no_edited_answer_is_removed_for_a_new_one(answered):
+    for number in range(MAX_LAYERS - 1):
+        add(answered, (Part(POINTS),), f"q{number}")
+    for layer in answered.layers:
+        answered.choose(layer.number)
+        answered.edit((Part((MORE,)),))
+    with pytest.raises(GeoClickError, match=f"at most {MAX_LAYERS} answers"):
+        answered.make_room(1)
+    assert len(answered.layers) == MAX_LAYERS
+
+
+def test_a_layer_that_is_gone_is_not_chosen(answered):
+    with pytest.raises(GeoClickError, match="is gone"):
+        answered.choose(7)
+    assert answered.layer.query == "the tank"
+
+
+def test_parts_are_hidden_until_they_change(answered):
+    answered.edit((Part(POINTS), Part((MORE,))))
+    answered.show_parts([1])
+    assert answered.layer.hidden == {0}
+    # An edit of the other part leaves the first one hidden, an edit of the first one shows it.
+    answered.edit((Part(POINTS), Part((Click(31, 10),))))
+    assert answered.layer.hidden == {0}
+    answered.edit((Part(POINTS[:1]), Part((Click(31, 10),))))
+    assert answered.layer.hidden == frozenset()
+    answered.show_parts([])
+    assert answered.edit((Part(POINTS),)).hidden == frozenset()
 
 
 def test_edits_at_the_same_time_are_not_lost(answered):
