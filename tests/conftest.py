@@ -26,3 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     marks = config.option.markexpr
     if "gpu" not in marks or "not gpu" in marks:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest file first, so that no process waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_chain.py")

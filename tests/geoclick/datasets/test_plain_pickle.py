@@ -19,14 +19,15 @@ from geoclick.errors import GeoClickError
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 keys = scalars | st.binary(max_size=5)
+members = keys.filter(lambda value: value == value)  # the place of NaN in a set depends on its address
 containers = st.recursive(
     keys,
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.lists(inner, max_size=5).map(tuple)
         | st.dictionaries(keys, inner, max_size=4)
-        | st.sets(keys, max_size=4)
-        | st.frozensets(keys, max_size=4)
+        | st.sets(members, max_size=4)
+        | st.frozensets(members, max_size=4)
     ),
     max_leaves=12,
 )
