@@ -1,5 +1,4 @@
 import re
-import time
 from itertools import pairwise
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 from geoclick import codec
 from geoclick.clicks import Click
 from geoclick.errors import GeoClickError, UsageError
+from tests.hardening.fuzz_answers import fault
 
 RELATIVE = {"family": "qwen3_vl", "image_size": (480, 640)}
 JSON = {**RELATIVE, "answer_format": "json"}
@@ -360,18 +360,7 @@ pieces = characters | words
 @settings(max_examples=300)
 @given(st.text() | st.lists(pieces, max_size=60).map("".join), options)
 def test_no_text_raises_and_clicks_lie_inside(text, kwargs):
-    answer = codec.decode(text, **kwargs)
-    height, width = kwargs["image_size"]
-    assert all(0 <= c.x <= width - 1 and 0 <= c.y <= height - 1 for c in answer.clicks)
-    assert (answer.status in ("ok", "repaired")) == bool(answer.prompts)
-    assert answer.parts == tuple(part.clicks for part in answer.prompts)
-    for part in answer.objects:
-        assert part.clicks or part.box
-        left, top, right, bottom = part.box or (0, 0, 0, 0)
-        assert 0 <= left <= right <= width - 1
-        assert 0 <= top <= bottom <= height - 1
-    if answer.status in ("ok", "empty"):
-        assert answer.dropped == ()
+    assert not fault(codec.decode(text, **kwargs), kwargs)
 
 
 @given(answers(max_clicks=4), st.data())
@@ -387,39 +376,6 @@ def test_a_cut_answer_gives_a_beginning_of_its_clicks(answer, data):
 def test_what_is_no_text_is_unparsable(text):
     for kwargs in (JSON, COMPACT):
         assert codec.decode(text, **kwargs).status == "unparsable"
-
-
-ADVERSARIAL = {
-    "braces": "{" * 100_000,
-    "brackets": "[" * 100_000,
-    "parentheses": "+(" * 50_000,
-    "signs": "+" * 100_000,
-    "spaced signs": "+ " * 50_000,
-    "spaces": "-" + " " * 100_000 + "(",
-    "points": '{"point_2d": [' * 7_000,
-    "points in one object": "{" + '"point": ' * 11_000 + "}",
-    "point and spaces": '{"point": [' + " " * 100_000 + "}",
-    "boxes": '{"bbox_2d": [' * 7_000,
-    "box and spaces": '{"bbox": [1, 2,' + " " * 100_000 + "}",
-    "label and spaces": '{"label":' + " " * 100_000 + "}",
-    "labels": "{" + '"label": "' * 10_000,
-    "digits": '[{"point_2d": [' + "9" * 100_000 + ", 1]}]",
-    "semicolons": "; " * 50_000,
-    "parts": '{"part": 1, "point": [1, 2]}' * 4_000,
-    "pairs": "+(" + "9," * 50_000 + ")",
-    "quotes": '["' + '\\"' * 50_000,
-    "fences": "```" * 33_000,
-    "empty lists": "[ " * 50_000,
-    "deep": "[" * 50_000 + "]" * 50_000,
-}
-
-
-@pytest.mark.parametrize("name", ADVERSARIAL)
-@pytest.mark.parametrize("kwargs", [JSON, COMPACT], ids=["json", "compact"])
-def test_long_hostile_text_takes_linear_time(name, kwargs):
-    start = time.process_time()
-    codec.decode(ADVERSARIAL[name], **kwargs)
-    assert time.process_time() - start < 1.0
 
 
 def test_usage_errors():

@@ -149,6 +149,7 @@ OPTIONS = {
     "card": ("--config", "--evaluation", "--clicks"),
     "compare": ("--config",),
     "ablate": ("--config", "--root", "--clip", "--upsample"),
+    "app": ("--config", "--images", "--adapter", "--vlm", "--segmenter-checkpoint"),
     "scenes": ("--config",),
     "demo": ("--config",),
     "prepare": ("--config", "--root"),

@@ -2,6 +2,7 @@
 
     with fork_server() as server:
         result = server.run(["scenes", "out", "--count", "0"])
+        result = server.run(["scenes", "out"], stop=(signal.SIGTERM, 0.5))
 
 A run costs the command itself and a few milliseconds; a new interpreter costs three seconds.
 """
@@ -16,6 +17,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 MEMORY = 6 << 30
@@ -28,7 +30,7 @@ CPU_SECONDS = 60
 """CPU time of a command, after which it counts as endless."""
 
 ASLEEP_SECONDS = 25
-"""Seconds without any CPU time, asleep, after which a command counts as endless."""
+"""Seconds without any CPU time, asleep, after which a command counts as endless by default."""
 
 LIBRARIES = (
     *("torch", "scipy.ndimage", "pandas", "pyarrow.parquet", "PIL.Image", "pycocotools.mask", "peft"),
@@ -43,7 +45,7 @@ class Result:
     """How a command ended.
 
     Attributes:
-        code: exit code; negative for a signal, None if it was stopped because it would not end.
+        code: exit code; negative for a signal that ended it, None if it was stopped because it would not end.
         stdout: its standard output.
         stderr: its standard error.
         cpu: seconds of CPU time, of all its processes that it waited for.
@@ -66,17 +68,26 @@ class ForkServer:
 
     process: subprocess.Popen
 
-    def run(self, words, folder="."):
-        """Run `geoclick WORDS` in a working folder and return its Result."""
-        self.process.stdin.write(json.dumps([str(folder), *map(str, words)]) + "\n")
+    def run(self, words, folder=".", *, stop=None, asleep=ASLEEP_SECONDS):
+        """Run `geoclick WORDS` in a working folder and return its Result.
+
+        Args:
+            words: the arguments.
+            folder: the working folder.
+            stop: (signal, seconds of CPU time after which it is sent), or None.
+            asleep: seconds without any CPU time after which it counts as endless.
+        """
+        request = {"folder": str(folder), "words": list(map(str, words)), "stop": stop, "asleep": asleep}
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return Result(**json.loads(self.process.stdout.readline()))
 
 
 @contextmanager
-def fork_server():
-    """A ForkServer for a block."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+def fork_server(**variables):
+    """A ForkServer for a block, with further variables of the environment."""
+    offline = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, **offline, **variables}
     process = subprocess.Popen(
         [sys.executable, "-P", str(Path(__file__).resolve())],
         stdin=subprocess.PIPE,
@@ -90,15 +101,15 @@ def fork_server():
 
 
 def serve():
-    """Read lines of JSON, [folder, *words], and write a line with the result of each."""
+    """Read lines of JSON with the arguments of `run_in_copy`, and write a line with the result of each."""
     from geoclick import cli
 
-    for name in (*LIBRARIES, *(module for module, _ in cli.COMMANDS.values())):
+    app = ["geoclick.inference.app.server"] if find_spec("gradio") else []
+    for name in (*LIBRARIES, *app, *(module for module, _ in cli.COMMANDS.values())):
         importlib.import_module(name)
     reader = os.fdopen(os.dup(0), "rb", buffering=0)
     while line := read_line(reader):
-        folder, *words = json.loads(line)
-        print(json.dumps(run_in_copy(folder, words)), flush=True)
+        print(json.dumps(run_in_copy(**json.loads(line))), flush=True)
 
 
 def read_line(reader):
@@ -111,8 +122,8 @@ def read_line(reader):
     return line
 
 
-def run_in_copy(folder, words):
-    """The attributes of the Result of one command."""
+def run_in_copy(folder, words, stop, asleep):
+    """The attributes of the Result of one command; arguments as in `ForkServer.run`."""
     streams = [os.memfd_create(name) for name in ("stdout", "stderr")]
     child = os.fork()
     if child == 0:
@@ -133,7 +144,7 @@ def run_in_copy(folder, words):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code or 0)
-    status, usage = wait(child)
+    status, usage = wait(child, stop, asleep)
     stdout, stderr = (text_of(stream) for stream in streams)
     code = None if status is None else os.waitstatus_to_exitcode(status)
     return {"code": code, "stdout": stdout, "stderr": stderr, "cpu": usage.ru_utime + usage.ru_stime}
@@ -142,6 +153,8 @@ def run_in_copy(folder, words):
 def become(folder, streams):
     """Make this copy the process of a command: its streams, its folder, its limits, its group."""
     os.setsid()
+    # A shell that starts the tests in the background lets them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, stream in enumerate(streams, start=1):
         os.dup2(stream, number)
@@ -160,8 +173,14 @@ def text_of(stream):
     return text
 
 
-def wait(child):
-    """(status, usage) of a copy; the status is None if it was stopped because it would not end."""
+def wait(child, stop, patience):
+    """(status, usage) of a copy; the status is None if it was stopped because it would not end.
+
+    Args:
+        child: its process.
+        stop: as in `ForkServer.run`.
+        patience: seconds without any CPU time.
+    """
     last, since = -1.0, time.monotonic()
     while True:
         pid, status, usage = os.wait4(child, os.WNOHANG)
@@ -169,13 +188,16 @@ def wait(child):
             stop_group(child)
             return status, usage
         seconds, asleep = cpu_of(child)
+        if stop and seconds >= stop[1]:
+            os.kill(child, stop[0])
+            stop = None
         if seconds != last or not asleep:
             last, since = seconds, time.monotonic()
-        if seconds > CPU_SECONDS or time.monotonic() - since > ASLEEP_SECONDS:
+        if seconds > CPU_SECONDS or time.monotonic() - since > patience:
             stop_group(child)
             _, _, usage = os.wait4(child, 0)
             return None, usage
-        time.sleep(0.01 if seconds < 1 else 0.1)
+        time.sleep(0.01 if seconds < 1 or stop else 0.1)
 
 
 def cpu_of(child):

@@ -1,14 +1,13 @@
 """Valid inputs of every command, made on first use, and a small command line of each that is accepted."""
 
 import shutil
+import socket
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-from geoclick.cli import COMMANDS
 
 TILES = ("2_13", "2_14")
 HEAVY = ("demo", "train grpo", "merge", "card", "app")
@@ -126,7 +125,7 @@ def base(command, inputs, folder):
     if command == "predict":
         return [inputs.image, "--text", "tank", *output]
     if command == "app":
-        return ["--port", 0, *output]
+        return ["--port", free_port(), *output]
     if command == "evaluate":
         return center(inputs, folder / "out")
     if command == "ablate":
@@ -135,6 +134,13 @@ def base(command, inputs, folder):
     if command == "compare":
         return [inputs.evaluation("a"), inputs.evaluation("b"), *output]
     raise KeyError(f"Add a short command line of {command} to {__file__}.")
+
+
+def free_port():
+    """A port that no server listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def replaced(words, flag, *values):
@@ -147,6 +153,3 @@ def replaced(words, flag, *values):
             end += 1
         words[start:end] = []
     return [*words, flag, *map(str, values)]
-
-
-NAMES = tuple(COMMANDS)

@@ -8,10 +8,25 @@ import os
 import pytest
 
 from geoclick.cli import COMMANDS
-from tests.hardening.cases import GOOD, KINDS, drawn
+from tests.hardening.cases import ACCEPTED, GOOD, KINDS, Case, drawn
+from tests.hardening.inputs import base
 from tests.hardening.table import all_cases, run_all, table_of
 
 SEED = 18
+
+
+@pytest.mark.slow
+def test_the_short_command_lines_without_bad_inputs_are_accepted():
+    """Else their bad inputs would be refused for another reason."""
+    outcomes = run_all([good(command) for command in COMMANDS])
+    assert not [case.command for case, outcome in outcomes if outcome != ACCEPTED]
+
+
+def good(command):
+    def words(inputs, folder):
+        return base(command, inputs, folder)
+
+    return Case("none", command, "no bad input", words, refuse=False)
 
 
 @pytest.mark.slow
