@@ -44,6 +44,13 @@ class ServerOptions:
         choices=("minimal", "low", "medium", "high"),
         help="how much a model on a server reasons before it answers (default: the server's)",
     )
+    thinking: str | None = option(
+        None,
+        choices=("on", "off", "server"),
+        help="whether the chat template of a model on a server of your own lets it think, by enable_thinking in "
+        "chat_template_kwargs (vLLM, SGLang, transformers serve); server sends nothing (default: off with --prompt "
+        "trained, since GeoClick trains answers without thoughts, else server)",
+    )
     concurrency: int = option(8, help="largest number of open requests to a server", minimum=1)
     retries: int = option(5, help="further attempts of a request that fails", minimum=0)
     timeout: float = option(120.0, help="seconds after which a request to a server has failed", minimum=0.01)

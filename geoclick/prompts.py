@@ -14,6 +14,9 @@ Schema = dict[str, "str | bool | int | list[str] | Schema"]
 
 PROMPT_VERSION = "v1"
 
+THINKING = "enable_thinking"
+"""The argument of chat templates that puts a thought before an answer; transformers warns where a template has none."""
+
 INSTRUCTIONS = {
     "json": (
         "Point to: {query}\n"

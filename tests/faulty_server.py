@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         text = next(part["text"] for part in body["messages"][0]["content"] if part["type"] == "text")
         match = QUERY.search(text)
         query = match[1] or match[2]
@@ -135,6 +135,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def error(self, status, message, **headers):
         self.write(status, json.dumps({"error": {"message": message, "type": "x"}}).encode(), **headers)
+
+    def unknown_argument(self, query):
+        if "chat_template_kwargs" in self.body:
+            return self.error(400, "Unrecognized request argument supplied: chat_template_kwargs")
+        return self.reply(query, completion(points(query), self.server.model))
 
     def limit(self, query):
         self.error(429, "too many requests", Retry_After="1")

@@ -14,12 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from geoclick import prompts
 from geoclick.errors import GeoClickError
-from geoclick.prompts import Chat
+from geoclick.prompts import THINKING, Chat
 from geoclick.vlms.loading import Vlm, resized_size
 from geoclick.vlms.processor import Processor
-
-THINKING = "enable_thinking"
-"""The option of chat templates that puts a thought before an answer; transformers warns where a template has none."""
 
 
 class Example(NamedTuple):

@@ -309,7 +309,24 @@ def load_model(folder: Path, dtype: torch.dtype, quantized: "Quantized | None" =
         raise GeoClickError(
             f"{len(wrong)} weights in {folder} do not match its config.json, such as {wrong[0]}; {fix}"
         )
+    _check_experts(model, folder)
     return model
+
+
+def _check_experts(model: "PreTrainedModel", folder: Path) -> None:
+    """Refuse a Qwen3-VL-MoE with square weights of experts.
+
+    Published files hold these weights transposed, files of transformers 5 do not, and transformers sees it only by
+    their shape. The published models have 2,048 x 768 and 4,096 x 1,536.
+    """
+    if model.config.model_type != "qwen3_vl_moe":
+        return
+    text = model.config.text_config
+    if text.hidden_size in (text.moe_intermediate_size, 2 * text.moe_intermediate_size):
+        raise GeoClickError(
+            f"The experts of {folder} have square weights (hidden_size {text.hidden_size}, moe_intermediate_size "
+            f"{text.moe_intermediate_size}), which transformers may load transposed; give a model of other sizes."
+        )
 
 
 def empty_model(folder: Path) -> "PreTrainedModel":

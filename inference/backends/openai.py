@@ -29,6 +29,7 @@ from geoclick.inference.backends.base import Reply
 from geoclick.inference.backends.ledger import Ledger
 from geoclick.inference.backends.sending import Request, Rules, Sender
 from geoclick.jobs import processes
+from geoclick.prompts import THINKING
 from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from geoclick.prompts import Chat
 
 OPENAI = "https://api.openai.com/v1"
+"""It refuses arguments that it does not know, such as those of a chat template."""
 KEY = "OPENAI_API_KEY"
 NO_KEY = "none"
 """What is sent to servers of one's own that ask for no key."""
@@ -65,6 +67,7 @@ class Server:
         max_new_tokens: None leaves it to the server, since models that reason need many.
         structured: the value of --structured.
         reasoning_effort: None leaves it to the server.
+        thinking: whether the chat template lets the model think; None leaves it to the server.
         revision: empty, since a server tells none; likewise `fingerprint`, `quantized` and `record`.
     """
 
@@ -78,6 +81,7 @@ class Server:
     max_new_tokens: int | None
     structured: str
     reasoning_effort: str | None = None
+    thinking: bool | None = None
     revision: str = ""
     fingerprint: str = ""
     quantized: str = ""
@@ -122,6 +126,7 @@ class Server:
             "temperature": self.temperature,
             # Only then, so that the folders of earlier versions can be continued.
             **({"reasoning_effort": self.reasoning_effort} if self.reasoning_effort else {}),
+            **({} if self.thinking is None else {"thinking": "on" if self.thinking else "off"}),
         }
 
     def _request(self, url: str, query: str, number: int) -> Request:
@@ -134,6 +139,9 @@ class Server:
             body["max_tokens"] = self.max_new_tokens
         if self.reasoning_effort is not None:
             body["reasoning_effort"] = self.reasoning_effort
+        if self.thinking is not None:
+            # The library passes this on as a further argument of the request.
+            body["extra_body"] = {"chat_template_kwargs": {THINKING: self.thinking}}
         decisive: list[Yaml] = [body, self.structured, *([number] if number else [])]
         content = json.dumps(decisive, sort_keys=True)
         return Request(hashlib.sha256(content.encode()).hexdigest(), body)
@@ -245,7 +253,29 @@ def load(
         max_new_tokens=options.max_new_tokens,
         structured=structured,
         reasoning_effort=options.reasoning_effort,
+        thinking=thinking(options, url),
     )
+
+
+def thinking(options: "GenerationOptions", url: str) -> bool | None:
+    """Whether the chat template lets the model think, None if the server is not told.
+
+    Args:
+        options: those of the command.
+        url: address of the server.
+
+    Raises:
+        UsageError: the option is given for OpenAI's own server, which takes no such argument.
+    """
+    if urlsplit(url).hostname == urlsplit(OPENAI).hostname:
+        if options.thinking in ("on", "off"):
+            raise UsageError(
+                "--thinking is for servers of your own; use --reasoning-effort for OpenAI's models."
+            )
+        return None
+    if options.thinking is None:
+        return False if options.prompt == "trained" else None
+    return {"on": True, "off": False}.get(options.thinking)
 
 
 def make_client(rules: Rules) -> "AsyncOpenAI":

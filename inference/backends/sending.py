@@ -14,6 +14,7 @@ from geoclick.inference.backends import chat_api
 from geoclick.inference.backends.base import Reply
 from geoclick.inference.backends.chat_api import Completion, Refused, Rejected, TryAgain
 from geoclick.inference.backends.ledger import Entry, Ledger
+from geoclick.prompts import THINKING
 from geoclick.yaml_file import Yaml
 
 if TYPE_CHECKING:
@@ -212,6 +213,11 @@ class Sender:
             raise GeoClickError(f"The server refuses --temperature ({reason}); leave it out.")
         if "reasoning_effort" in reason:
             raise GeoClickError(f"The server refuses --reasoning-effort ({reason}); leave it out.")
+        if "chat_template_kwargs" in reason or THINKING in reason:
+            raise GeoClickError(
+                f"The server takes no arguments of chat templates ({reason}); give --thinking server, and let the "
+                "server itself switch thoughts off."
+            )
         return False
 
     async def _wait(self) -> None:
