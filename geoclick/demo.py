@@ -18,7 +18,7 @@ from pathlib import Path
 from geoclick import files, output_folder
 from geoclick.command import Command, print_next
 from geoclick.config import option
-from geoclick.demo_results import map_table, read_maps, read_scores, summarize, table
+from geoclick.demo_results import MAPS, map_table, read_maps, read_scores, summarize, table
 from geoclick.demo_steps import StepRunner, step_runner
 from geoclick.errors import GeoClickError
 
@@ -71,6 +71,11 @@ def commands(options: DemoOptions) -> Steps:
         *("ablate", "--dataset", LAND_COVER, "--root", land_cover, "--points-per-side", "16"),
         *("--grid", "features", "select", "--selections", "dense", "vote"),
         *("--cache", f"{out / 'cache'}", "--output", f"{out / 'maps'}"),
+    ]
+    # With the proposals and features of the step before.
+    steps[MAPS] = [
+        *("evaluate", "--dataset", LAND_COVER, "--root", land_cover, "--predictor", "contrastive"),
+        *("--points-per-side", "16", "--cache", f"{out / 'cache'}", "--output", f"{out / MAPS}"),
     ]
     return steps
 

@@ -21,6 +21,9 @@ WIDTH = 16
 
 ORACLE = "oracle-proposals"
 
+MAPS = "land-cover-maps"
+"""Folder of the evaluation whose maps the page shows."""
+
 
 class Scores(TypedDict):
     """What the table shows of a metrics.json."""

@@ -18,12 +18,12 @@ DASH = "\u2013"
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number with `digits` digits after the point."""
-    return DASH if value is None else f"{value:.{digits}f}"
+    return DASH if value is None else _plain_zero(f"{value:.{digits}f}")
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """A number with its sign."""
-    return DASH if value is None else f"{value:+.{digits}f}"
+    """A number with its sign, which a number that is rounded to zero has not."""
+    return DASH if value is None else _plain_zero(f"{value:+.{digits}f}")
 
 
 def percent(value: float | None) -> str:
@@ -33,12 +33,22 @@ def percent(value: float | None) -> str:
 
 def interval(ends: Sequence[float] | None) -> str:
     """Both ends of an interval."""
-    return DASH if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+    return DASH if ends is None else f"{number(ends[0])} to {number(ends[1])}"
 
 
 def signed_interval(ends: Sequence[float] | None) -> str:
     """Both ends of an interval with their signs."""
-    return DASH if ends is None else f"{ends[0]:+.3f} to {ends[1]:+.3f}"
+    return DASH if ends is None else f"{signed(ends[0])} to {signed(ends[1])}"
+
+
+def excludes_zero(ends: Sequence[float] | None) -> bool:
+    """Whether zero lies outside an interval, so that a difference with it is significant."""
+    return ends is not None and (ends[0] > 0 or ends[1] < 0)
+
+
+def _plain_zero(text: str) -> str:
+    """The text of a number, without its sign if all its digits are zeros."""
+    return text if text.strip("+-0.") else text.lstrip("+-")
 
 
 @cache
@@ -52,6 +62,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {f.__name__: f for f in (number, signed, percent, interval, signed_interval)}
+    made.tests["significant"] = excludes_zero
     made.globals["style"] = Markup((FOLDER / "style.css").read_text(encoding="utf-8"))
     return made
 

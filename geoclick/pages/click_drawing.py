@@ -34,6 +34,8 @@ BLACK: Color = (20, 20, 20)
 OUTSIDE: Color = (238, 240, 242)
 """Shown by a window where it is beyond the border of the image."""
 TINT = 0.4
+LARGEST_WINDOW = 0.75
+"""Side of the largest window that `zoom_window` shows, as a share of the longer side of the image."""
 SUPERSAMPLING = 2
 """Windows are drawn this many times larger and then reduced, for smooth edges."""
 
@@ -216,6 +218,25 @@ def window_around(target: np.ndarray, clicks: Sequence[Click]) -> Window:
     side = max(side, int(extent) + 8)
     height, width = target.shape
     return Window(_start(xs, side, width), _start(ys, side, height), side)
+
+
+def zoom_window(shown: np.ndarray, clicks: Sequence[Click]) -> Window | None:
+    """The window around all that is shown, bool [H, W], and clicks; None where the complete image is hardly larger."""
+    if not shown.any() and not clicks:
+        return None
+    window = window_around(shown, clicks)
+    return window if window.side <= LARGEST_WINDOW * max(shown.shape) else None
+
+
+def draw_frame(drawn: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:
+    """A picture of a complete image of `size` (height, width), uint8 [h, w, 3], with the frame of a window."""
+    picture, scale = Image.fromarray(drawn), drawn.shape[1] / size[1]
+    left, top = window.left * scale, window.top * scale
+    right, bottom = left + window.side * scale - 1, top + window.side * scale - 1
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=BLACK)
+    pen.rectangle((left, top, right, bottom), outline=WHITE, width=2)
+    return np.asarray(picture)
 
 
 def _start(values: np.ndarray, side: int, length: int) -> int:

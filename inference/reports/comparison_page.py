@@ -73,12 +73,13 @@ def _figures(
 
 def figure(a: Record, b: Record, root: Path, pixels: PixelOptions = DEFAULT, *, semantic: bool) -> Figure:
     """A sample: the image, its target, both predictions with their clicks, and both answers."""
-    image, error = gallery.read_image(a, root, pixels)
+    image, error = gallery.read_complete(a, root, pixels)
+    window = gallery.window_of([a, b])
     pictures = [
-        gallery.picture(image, a, "image", label="image"),
-        gallery.picture(image, a, "target", label="target"),
-        gallery.picture(image, a, "mask", label=f"A {a['iou']:.3f}"),
-        gallery.picture(image, b, "mask", label=f"B {b['iou']:.3f}"),
+        gallery.picture(gallery.resized(image), a, "image", label="image"),
+        gallery.target_picture(image, a, window),
+        gallery.answer_picture(image, a, window, label=f"A {a['iou']:.3f}"),
+        gallery.answer_picture(image, b, window, label=f"B {b['iou']:.3f}"),
     ]
     more = []
     if semantic:

@@ -97,6 +97,8 @@ def title(name: str, protocol: Mapping[str, Any]) -> str:
     dataset, predictor = protocol["dataset"], protocol["predictor"]
     on = BENCHMARKS[dataset].title if dataset in BENCHMARKS else dataset
     who = PREDICTOR_NAMES.get(predictor) or protocol.get("adapter") or protocol.get("vlm") or predictor
+    # Of a path on this machine the end.
+    who = Path(who).name if Path(who).is_absolute() else who
     return f"{name}: {who} on {on} {protocol['split']}"
 
 
@@ -226,12 +228,13 @@ def _galleries(
 
 
 def figure(record: Record, root: Path, pixels: PixelOptions = DEFAULT) -> Figure:
-    """A record: its target, and the predicted mask with the clicks."""
-    image, error = gallery.read_image(record, root, pixels)
+    """A record: its target on the complete image, and the predicted mask with the clicks in a window around both."""
+    image, error = gallery.read_complete(record, root, pixels)
+    window = gallery.window_of([record])
     return Figure(
         [
-            gallery.picture(image, record, "target", label="target"),
-            gallery.picture(image, record, "mask", label="prediction"),
+            gallery.target_picture(image, record, window),
+            gallery.answer_picture(image, record, window, label="prediction"),
         ],
         record["query"],
         score=pages.number(record["iou"]),

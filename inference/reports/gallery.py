@@ -1,5 +1,6 @@
 """Records as figures of a page: the image with the target, and with the predicted mask and the clicks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from geoclick.errors import GeoClickError
 from geoclick.geo.reading import DEFAULT, PixelOptions, read_recorded
 from geoclick.instances import Instance, of_mask
 from geoclick.pages import click_drawing
+from geoclick.pages.click_drawing import Window
 from geoclick.pages.figures import Picture, data_uri
 from geoclick.scoring.records import Record, RecordPart
 
@@ -28,13 +30,71 @@ def read_image(record: Record, root: Path, pixels: PixelOptions = DEFAULT) -> tu
     Returns:
         The image, uint8 [h, w, 3], and the error message, empty where there is none.
     """
-    image_height, image_width = record["size"]
-    height, width = click_drawing.fitted_size((image_height, image_width), PICTURE_SIZE)
+    image, error = read_complete(record, root, pixels)
+    return resized(image), error
+
+
+def read_complete(record: Record, root: Path, pixels: PixelOptions = DEFAULT) -> tuple[np.ndarray, str]:
+    """As `read_image`, at the size of the image, uint8 [H, W, 3]."""
+    height, width = record["size"]
     try:
-        image = Image.fromarray(read_recorded(root, record["image"], (image_height, image_width), pixels))
-        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2)), ""
+        return read_recorded(root, record["image"], (height, width), pixels), ""
     except (GeoClickError, OSError) as error:
         return np.full((height, width, 3), GREY, np.uint8), str(error)
+
+
+def resized(image: np.ndarray) -> np.ndarray:
+    """An image, uint8 [H, W, 3], with a longest side of PICTURE_SIZE."""
+    height, width = click_drawing.fitted_size((image.shape[0], image.shape[1]), PICTURE_SIZE)
+    size = width, height
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, reducing_gap=2))
+
+
+def window_of(records: Sequence[Record]) -> Window | None:
+    """The window of the image that holds target, masks and clicks of records of one sample.
+
+    None where the complete image is hardly larger, and for answers of several parts, whose colors a window lacks.
+    """
+    if any(record.get("parts") for record in records):
+        return None
+    shown = masks.decode_rle(records[0]["target"])
+    for record in records:
+        shown |= masks.decode_rle(record["mask"])
+    clicks = [Click(*click) for record in records for click in record["clicks"]]
+    return click_drawing.zoom_window(shown, clicks)
+
+
+def target_picture(image: np.ndarray, record: Record, window: Window | None) -> Picture:
+    """The complete image, uint8 [H, W, 3], with the target, and the frame of a window where there is one."""
+    target = masks.decode_rle(record["target"])
+    drawn = click_drawing.panel(
+        resized(image), target, longest=PICTURE_SIZE, color=click_drawing.TARGET_COLOR
+    )
+    if window:
+        drawn = click_drawing.draw_frame(drawn, window, (image.shape[0], image.shape[1]))
+    return Picture(data_uri(drawn, quality=70), "target")
+
+
+def answer_picture(image: np.ndarray, record: Record, window: Window | None, *, label: str) -> Picture:
+    """The predicted mask and the clicks: in a window with the outline of the target, or on the complete image.
+
+    Args:
+        image: uint8 [H, W, 3].
+        record: of the image.
+        window: from `window_of`.
+        label: of the picture.
+    """
+    if window is None:
+        return picture(resized(image), record, "mask", label=label)
+    drawn = click_drawing.window_panel(
+        image,
+        masks.decode_rle(record["target"]),
+        masks.decode_rle(record["mask"]),
+        [Click(*click) for click in record["clicks"]],
+        window,
+        side=PICTURE_SIZE,
+    )
+    return Picture(data_uri(drawn, quality=70), label)
 
 
 def picture(

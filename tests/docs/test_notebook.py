@@ -60,7 +60,7 @@ def test_the_notebook_runs_on_the_embedded_models(tmp_path):
         env=environment,
         text=True,
         capture_output=True,
-        timeout=1200,
+        timeout=7200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     base, tuned = (

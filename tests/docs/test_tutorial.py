@@ -23,7 +23,12 @@ def run(block, folder):
     """Run a code block of the page in a folder and return what it prints."""
     words = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
     done = subprocess.run(
-        [*words, block.code], cwd=folder, env=environment(folder), text=True, capture_output=True, timeout=900
+        [*words, block.code],
+        cwd=folder,
+        env=environment(folder),
+        text=True,
+        capture_output=True,
+        timeout=3600,
     )
     assert done.returncode == 0, f"{block.code}\n{done.stdout}\n{done.stderr}"
     return done.stdout

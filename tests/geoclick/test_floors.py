@@ -58,6 +58,7 @@ FLOORS = (
         "launch",
         "list_recipes",
         "demo",
+        "demo_figures",
         "demo_report",
         "demo_results",
         "demo_steps",

@@ -76,12 +76,35 @@ def test_missing_values_are_dashes():
     assert pages.signed_interval((-0.1, 0.25)) == "-0.100 to +0.250"
 
 
-def test_differences_have_a_sign_and_a_color():
-    source = '{% from "macros.html" import difference %}{{ difference(value) }}'
-    assert rendered(source, value=0.5).strip() == '<span class="up">+0.500</span>'
-    assert rendered(source, value=-0.5).strip() == '<span class="down">-0.500</span>'
-    assert rendered(source, value=0.0).strip() == "<span>+0.000</span>"
-    assert rendered(source, value=None).strip() == f"<span>{pages.DASH}</span>"
+@pytest.mark.parametrize(
+    ("value", "ends", "shown"),
+    [
+        (0.5, (0.1, 0.9), '<span class="up">+0.500</span>'),
+        (-0.5, (-0.9, -0.1), '<span class="down">-0.500</span>'),
+        (0.5, (-0.1, 1.1), "<span>+0.500</span>"),
+        (0.5, None, "<span>+0.500</span>"),
+        (0.0, (0.0, 0.0), "<span>0.000</span>"),
+        (None, None, f"<span>{pages.DASH}</span>"),
+    ],
+)
+def test_differences_have_a_sign_and_a_color_where_their_interval_excludes_zero(value, ends, shown):
+    source = '{% from "macros.html" import difference %}{{ difference(value, ends) }}'
+    assert rendered(source, value=value, ends=ends).strip() == shown
+
+
+def test_zero_has_no_sign():
+    assert pages.signed(-0.0004) == pages.signed(0.0004) == pages.signed(0.0) == "0.000"
+    assert pages.number(-0.0004) == pages.number(-0.0) == "0.000"
+    assert pages.signed_interval((-0.0004, 0.25)) == "0.000 to +0.250"
+    assert (pages.signed(-0.0006), pages.number(-0.04, 1), pages.number(-3, 0)) == ("-0.001", "0.0", "-3")
+
+
+def test_the_label_of_a_picture_stands_above_it_and_not_on_it():
+    page = rendered(
+        '{% from "macros.html" import figures %}{{ figures([f]) }}', f=Figure([Picture("s", "target")], "q")
+    )
+    assert page.index("<span>target</span>") < page.index("<img")
+    assert "position: absolute" not in pages.environment().globals["style"]
 
 
 def test_undefined_names_are_errors():

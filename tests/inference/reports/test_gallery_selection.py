@@ -9,10 +9,11 @@ from geoclick.inference.reports.gallery_selection import RecordIndex
 from tests.inference import evaluated
 
 
-def record_index(ious, targets=None, alarms=()):
+def record_index(ious, targets=None, alarms=(), questions=None):
     count = len(ious)
     there = np.ones(count, bool) if targets is None else np.array(targets, bool)
-    return RecordIndex(np.arange(count), np.array(ious, float), there, list(alarms))
+    asked = np.arange(count) if questions is None else np.array(questions)
+    return RecordIndex(np.arange(count), np.array(ious, float), there, list(alarms), asked)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40), st.integers(1, 6))
@@ -35,6 +36,14 @@ def test_the_median_gallery_is_the_middle():
     assert groups["Best"] == [10, 9, 8]
     assert groups["Median"] == [6, 5, 4]
     assert groups["Worst"] == [0, 1, 2]
+
+
+def test_a_gallery_shows_one_record_of_the_same_image_and_query():
+    ious = [0.9, 0.8, 0.7, 0.6]
+    groups = gallery_selection.select(record_index(ious, questions=[5, 5, 6, 6], alarms=[0, 1, 2]), 3)
+    assert groups["Best"] == [0, 2]
+    assert groups["Worst"] == [3, 1]
+    assert groups["False alarms (a mask, but no target)"] == [0, 2]
 
 
 def test_the_index_holds_the_numbers_and_offsets_of_the_records(tmp_path):
