@@ -43,7 +43,7 @@ LINEAR = {
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of single bytes: transformers gives Qwen3.5 this class, whatever the folder says."""
+    """A tokenizer of single bytes, which llguidance reads; transformers gives Qwen3.5 this class in any case."""
     tokens = [*tiny.SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     words = Qwen3_5Tokenizer(
         vocab={token: index for index, token in enumerate(tokens)},
@@ -65,7 +65,7 @@ def _text(hidden: int, head: int) -> dict[str, Any]:
 def _save(folder: Path, config: type, model: type, text: dict[str, Any], seed: int, **vision: Any) -> Path:
     torch.manual_seed(seed)
     thinks = "layer_types" in text
-    words = byte_tokenizer() if thinks else tiny.tokenizer()
+    words = byte_tokenizer()
     text |= {"vocab_size": len(words)}
     sizes = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "patch_size": 16}
     sizes |= {"out_hidden_size": text["hidden_size"], "num_position_embeddings": 16, **vision}

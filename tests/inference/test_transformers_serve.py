@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from geoclick.inference import evaluate
 from geoclick.scenes import run as scenes
 from geoclick.vlms.loading import EMBEDDED
+from tests import tiny_families
 
 START_SECONDS = 120
 
@@ -28,11 +30,18 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def url():
-    """The address of the server, which is ended afterwards."""
+    """The address of a server of the embedded model."""
+    with serving(EMBEDDED) as address:
+        yield address
+
+
+@contextmanager
+def serving(folder):
+    """The address of a server of a model, which is ended afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(EMBEDDED)]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -97,3 +106,24 @@ def test_a_server_that_ignores_the_schema_is_reported(url, tmp_path, capsys):
         "answers are no JSON object, although --structured json_schema asked for one"
         in capsys.readouterr().out
     )
+
+
+def test_a_template_that_thinks_is_told_not_to(tmp_path, monkeypatch):
+    """With the prompt of training, Qwen3.5 answers as in this process; left to the server, it is asked to think."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    folder = tiny_families.qwen3_5_folder(tmp_path / "vlm")
+    assert scenes.main([str(tmp_path / "scenes"), "--count", "3"]) == 0
+
+    def run(output, *flags):
+        words = ["--root", tmp_path / "scenes", "--split", "train", "--output", tmp_path / output]
+        words += ["--vlm", folder, "--device", "cpu", "--answer-format", "compact", *flags]
+        assert evaluate.main([*map(str, [*words, "--max-new-tokens", 12])]) == 0
+        lines = (tmp_path / output / "predictions.jsonl").read_text().splitlines()
+        return [json.loads(line)["text"] for line in lines]
+
+    with serving(folder) as url:
+        server = ["--backend", "openai", "--base-url", url, "--prompt", "trained", "--temperature", 0]
+        served = run("off", *server)
+        thinking = run("server", *server, "--thinking", "server")
+    assert served == run("local")
+    assert served != thinking

@@ -44,6 +44,8 @@ def trl_arguments(trl_class: str, trl_options: dict[str, Any], **ours: Any) -> T
     # Every trainable weight is used in every step: no search for unused ones.
     given = {"ddp_find_unused_parameters": False, "disable_tqdm": True} | given
     given = {"per_device_eval_batch_size": EVALUATION_BATCH} | given
+    # The routers of mixtures of experts are not trained, so that nothing needs balancing.
+    given = {"router_aux_loss_coef": 0.0} | given
     try:
         with patch_environment(**launcher):
             arguments = getattr(trl, trl_class)(**ours, **given)

@@ -158,7 +158,7 @@ BOTH: dict[str, Rule] = {
     # The model.
     "model_init_kwargs": refused(instead="vlm"),
     "trust_remote_code": refused("is set by GeoClick, which runs no code of a checkpoint", unless=False),
-    "router_aux_loss_coef": refused("has no effect: no supported model is a mixture of experts", unless=None),
+    "router_aux_loss_coef": refused("is set by GeoClick: routers of experts are not trained", unless=None),
     **each("do_train do_eval do_predict", refused(unless=False)),
 }
 """Options that are the same in both commands."""
