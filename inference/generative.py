@@ -201,8 +201,7 @@ def predict(
 ) -> list[Prediction]:
     """A mask for each query, with its clicks and the model's text, in the order of the queries.
 
-    Images that the models cannot take, queries that a server does not answer, and boxes for a segmenter that takes
-    none get a prediction of status `failed`.
+    Images that the models cannot take, and queries that a server does not answer, get a prediction of status `failed`.
 
     Args:
         backend: writes the answers.
@@ -260,16 +259,15 @@ def _decode_replies(
     }
     if decode == "first":
         answers = {n: _first_click_of(answer) for n, answer in answers.items()}
-    errors = {n: box_refusal(answer, segmenter) for n, answer in answers.items()}
-    distinct = dict.fromkeys((replies[n][0], answers[n].prompts) for n in answers if not errors[n])
+    distinct = dict.fromkeys((replies[n][0], answer.prompts) for n, answer in answers.items())
     decoded = decode_objects(
         segmenter, [images[i] for i, _ in distinct], [parts for _, parts in distinct], decode=decode
     )
     masks = dict(zip(distinct, decoded, strict=True))
     predictions = []
     for n, (i, reply) in enumerate(replies):
-        if error := errors.get(n) or reply.error:
-            predictions.append(replace(failed(sizes[i], error), text=reply.text))
+        if reply.error:
+            predictions.append(replace(failed(sizes[i], reply.error), text=reply.text))
             continue
         answer = answers[n]
         mask, score, instances = masks[i, answer.prompts]
@@ -288,13 +286,3 @@ def _decode_replies(
             )
         )
     return predictions
-
-
-def box_refusal(answer: Answer, segmenter: Segmenter) -> str:
-    """Why the segmenter cannot decode the boxes of an answer, with the fix; empty if it can."""
-    if segmenter.name != "embedded" or not any(part.box for part in answer.objects):
-        return ""
-    return (
-        "The answer holds a box, but the embedded segmenter was trained on clicks only; give --segmenter "
-        "facebook/sam2.1-hiera-small, or sam_vit_b with --segmenter-checkpoint."
-    )

@@ -135,12 +135,14 @@ class Oracle:
         decode: how, see `generative.DECODE`.
         store: folder of the click store.
         clicks: of each sample, by its id, in parts.
+        images: of each sample, by its id.
     """
 
     segmenter: "Segmenter"
     decode: str
     store: str
     clicks: Mapping[str, tuple[ClickSequence, ...]]
+    images: Mapping[str, str]
     uses_models: ClassVar[bool] = True
 
     @classmethod
@@ -148,8 +150,8 @@ class Oracle:
         """Read the click store and load the segmenter."""
         if options.clicks is None:
             raise UsageError("The oracle needs a click store; give --clicks the output of geoclick synth.")
-        clicks = _stored_clicks(options, options.clicks, set(scan.ids))
-        return cls(_load_segmenter(options), options.decode, options.clicks, clicks)
+        clicks, images = _stored_clicks(options, options.clicks, set(scan.ids))
+        return cls(_load_segmenter(options), options.decode, options.clicks, clicks, images)
 
     def describe(self) -> dict[str, Any]:
         """Click store and segmenter."""
@@ -163,7 +165,13 @@ class Oracle:
         }
 
     def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
-        """Decode the samples' stored clicks."""
+        """Decode the samples' stored clicks; raises GeoClickError if they are those of another image."""
+        for sample in samples:
+            if (image := self.images[sample.sample_id]) != sample.image:
+                raise GeoClickError(
+                    f"{self.store} has clicks of {sample.sample_id} on {image}, not on {sample.image}; give --clicks "
+                    "the store of this dataset."
+                )
         parts = [self.clicks[sample.sample_id] for sample in samples]
         return _decode(self.segmenter, images, parts, self.decode)
 
@@ -210,11 +218,6 @@ class Box:
     @classmethod
     def load(cls, options: "EvaluateOptions", scan: "DatasetScan") -> "Box":
         """Load the segmenter."""
-        if options.segmenter == "embedded":
-            raise UsageError(
-                "The embedded segmenter was trained on clicks only, not on boxes; give --segmenter "
-                "facebook/sam2.1-hiera-small, or sam_vit_b with --segmenter-checkpoint."
-            )
         return cls(_load_segmenter(options), options.decode)
 
     def describe(self) -> dict[str, Any]:
@@ -306,21 +309,20 @@ def _describe_segmenter(segmenter: "Segmenter", decode: str) -> dict[str, Any]:
 
 def _stored_clicks(
     options: "EvaluateOptions", store: str, ids: set[str]
-) -> dict[str, tuple[ClickSequence, ...]]:
-    """The clicks of the samples with these ids, in parts; raises GeoClickError if the store lacks some."""
+) -> tuple[dict[str, tuple[ClickSequence, ...]], dict[str, str]]:
+    """The clicks in parts and the images of the samples with these ids; raises GeoClickError if some are missing."""
     from geoclick.store import read
 
-    clicks = {
-        row.sample_id: row.sequences
-        for row in read(store)
-        if row.sample_id in ids and (row.dataset, row.split) == (options.dataset, options.split)
-    }
+    clicks, images = dict[str, tuple[ClickSequence, ...]](), dict[str, str]()
+    for row in read(store):
+        if row.sample_id in ids and (row.dataset, row.split) == (options.dataset, options.split):
+            clicks[row.sample_id], images[row.sample_id] = row.sequences, row.image
     if missing := sorted(ids - clicks.keys()):
         raise GeoClickError(
             f"{store} lacks {len(missing)} of {len(ids)} samples, such as {missing[0]}; "
             "run geoclick synth on this split with the same options."
         )
-    return clicks
+    return clicks, images
 
 
 def _decode(

@@ -109,15 +109,6 @@ def test_a_repeated_object_is_dropped(segmenter, image):
     assert (points.clicks, points.dropped) == (OF_BOX.clicks + OF_POINT.clicks, (repeats.REPEATED,))
 
 
-def test_the_embedded_segmenter_refuses_boxes(segmenter, image, monkeypatch):
-    monkeypatch.setattr(segmenter, "name", "embedded")
-    boxed, clicked = predict(segmenter, image, f"[{BOX}]", f"[{POINT}]")
-    assert boxed.status == "failed"
-    assert "trained on clicks only; give --segmenter facebook/sam2.1-hiera-small" in boxed.error
-    assert (boxed.text, boxed.mask.any(), boxed.confidence) == (f"[{BOX}]", False, None)
-    assert clicked.status == "ok"
-
-
 def test_samples_vote_and_equal_answers_are_decoded_once(segmenter, image, monkeypatch):
     decoded = []
     decode = generative.decode_objects

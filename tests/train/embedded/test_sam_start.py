@@ -95,7 +95,7 @@ def test_the_card_lists_the_stages_and_the_ious_of_boxes(tmp_path):
     assert "Unknown" in earlier_stages(start)
 
 
-def test_the_recipe_starts_from_the_shipped_weights():
-    recipe = read_yaml(REPO / "configs/embedded_sam/boxes.yaml")
-    assert (REPO / recipe["start_from"]).samefile(embedded.folder("sam"))
+def test_the_second_recipe_starts_from_the_result_of_the_first():
+    recipe, first = (read_yaml(REPO / f"configs/embedded_sam/{name}.yaml") for name in ("boxes", "default"))
+    assert recipe["start_from"] == f"{first['output']}/model"
     assert {**recipe}.keys() <= {field.name for field in dataclasses.fields(EmbeddedSamOptions)}
