@@ -17,7 +17,7 @@ from geoclick.pages.figures import data_uri
 from geoclick.pages.line_chart import Curve, LineChart
 from geoclick.scoring.records import Record
 
-COLORS = {"base": "#9aa5ad", "lora": "#33658a", "upper_bound": "#6a994e"}
+COLORS = {"base": "#9aa5ad", "lora_first": "#e0a458", "lora": "#33658a", "upper_bound": "#6a994e"}
 """Runs in the charts, with their colors."""
 
 SHEET_WIDTH = 1136

@@ -8,15 +8,23 @@ from geoclick.options import DENSE_METHODS
 
 RUNS = {
     "base": "base model",
+    "lora_first": "LoRA-tuned, first click",
     "lora": "LoRA-tuned",
+    "upper_bound_first": "upper bound, first click",
     "upper_bound": "upper bound",
 }
 """The evaluations and their names in the table."""
 
-TASKS = {"referring": "referring", "reasoning": "reasoning"}
+TASKS = {
+    "referring": "referring",
+    "reasoning": "reasoning",
+    "hard": "hard",
+    "all_of_a_kind": "all of a kind",
+    "several_by_purpose": "several",
+}
 """The tasks with targets and their names in the table."""
 
-WIDTH = 16
+WIDTH = max(map(len, RUNS.values())) + 1
 """Width of the first column of the table."""
 
 ORACLE = "oracle-proposals"
