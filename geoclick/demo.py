@@ -59,7 +59,8 @@ def commands(options: DemoOptions) -> Steps:
         clicks = f"{out / 'clicks' / split}"
         rendered = ["--version", "2", "--split", split, "--count", f"{count}", "--seed", seed]
         steps[f"scenes-{split}"] = ["scenes", scenes, *rendered]
-        steps[f"clicks-{split}"] = ["synth", "--root", scenes, "--split", split, *CLICKING, "--output", clicks]
+        synth = ["synth", "--root", scenes, "--split", split, *CLICKING]
+        steps[f"clicks-{split}"] = [*synth, "--output", clicks]
     evaluate = ["evaluate", "--root", scenes, "--split", "test"]
     steps["base"] = [*evaluate, "--output", f"{out / 'base'}"]
     steps["adapter"] = [
