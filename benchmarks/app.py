@@ -9,6 +9,7 @@ Needs the extra `app`, playwright and a Chromium. Prints milliseconds, and with 
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -58,14 +59,15 @@ def measure(user: browser.User, clicks: int) -> list[float]:
 
 
 def in_process(image: Path, segmenter: segmenters.Segmenter, clicks: int, count: int) -> list[float]:
-    """Milliseconds of decoding a sequence of `clicks` clicks in this process, `count` times."""
+    """Milliseconds of decoding a click after `clicks` others in this process, `count` times."""
     pixels = read_image(image, pixels=DEFAULT)
     session = Session(Opened(image, image.name, pixels, None, ""), EncodedImage(segmenter, pixels))
+    before = tuple(Click(20 + 9 * n, 30.0, True) for n in range(clicks))
+    session.decoded((Part(before),) if before else ())
     times = []
     for number in range(count):
-        parts = (Part(tuple(Click(20 + 9 * n + number, 30.0, True) for n in range(clicks))),)
         begin = time.perf_counter()
-        session.decoded(parts)
+        session.decoded((Part((*before, Click(20 + number, 60.0, True))),))
         times.append(1000 * (time.perf_counter() - begin))
     return times
 
@@ -81,20 +83,30 @@ def figures(times: list[float]) -> dict[str, float]:
 
 def one_user(options: argparse.Namespace, folder: Path, image: Path, words: list[str]) -> dict[str, object]:
     """Click to mask of one user."""
-    with browser.app(folder / "out", *words) as address, browser.chromium() as chromium:
+    with browser.started(folder / "out", *words) as (process, address), browser.chromium() as chromium:
         user = browser.User(chromium, address)
         user.upload(image)
         user.ask("the building")
         user.tool("positive")
         before = len(user.clicks())
         measure(user, 3)
+        begin = cpu_of(process.pid)
         times = measure(user, options.clicks)
+        # Each click is deleted again.
+        cpu = 1000 * (cpu_of(process.pid) - begin) / (2 * options.clicks)
         if options.screenshots:
             screenshots(chromium, address, image, options.screenshots)
     torch.set_num_threads(1)
     segmenter = segmenters.load(options.random or "embedded", checkpoint=words[-1] if words else None)
-    decoding = figures(in_process(image, segmenter, before + 1, 20))
-    return {"clicks": len(times), "side": options.side, **figures(times), "decoding": decoding, "threads": 1}
+    decoding = figures(in_process(image, segmenter, before, 20))
+    return {
+        "clicks": len(times),
+        "side": options.side,
+        **figures(times),
+        "cpu_ms_of_the_app": round(cpu, 1),
+        "decoding": decoding,
+        "threads": 1,
+    }
 
 
 def many_users(options: argparse.Namespace, folder: Path, image: Path) -> dict[str, object]:
@@ -154,6 +166,12 @@ def edit(
     x, y = 0.05 + 0.9 * number / options.users, 0.05 + 0.9 * (step % 23) / 23
     user.page.mouse.click(*user.place(x, y))
     return [*points, (x * options.side - 0.5, y * options.side - 0.5)]
+
+
+def cpu_of(process: int) -> float:
+    """The seconds of CPU time of a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_of(process: int) -> int:

@@ -22,6 +22,7 @@ def run(options: AppOptions) -> None:
     folder = Path(options.output)
     output_folder.check(folder, "app")
     checks.check_installed()
+    checks.check_address(options)
     print("Loading the models.", flush=True)
     from geoclick.inference.app import models, saving, server
     from geoclick.inference.app.handlers import Handlers

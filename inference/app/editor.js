@@ -7,6 +7,7 @@ const mask = stage.querySelector(".mask");
 const svg = stage.querySelector("svg");
 const buttons = [...element.querySelectorAll("[data-do]")];
 const slider = element.querySelector(".opacity input");
+const colors = element.querySelector(".colors");
 const NS = "http://www.w3.org/2000/svg";
 const RADIUS = 11; // of a marker, in pixels of the screen
 const MOVED = 4; // pixels of the screen from which a press is a drag
@@ -189,6 +190,14 @@ function source(node, uri) {
   else node.removeAttribute("src");
 }
 
+function entry({ label, color }) {
+  const item = document.createElement("li");
+  const mark = document.createElement("span");
+  mark.style.background = color;
+  item.append(mark, label);
+  return item;
+}
+
 function update() {
   if (!props.value || typeof props.value !== "object") return;
   const value = JSON.parse(JSON.stringify(props.value));
@@ -199,7 +208,7 @@ function update() {
   if ("image" in value) {
     source(picture, value.image);
     stage.style.aspectRatio = `${drawn.width} / ${drawn.height}`;
-    stage.style.maxWidth = `calc(75vh * ${drawn.width / drawn.height})`;
+    stage.style.maxWidth = `calc(64vh * ${drawn.width / drawn.height})`;
     selected = -1;
     newPart = false;
   }
@@ -208,6 +217,7 @@ function update() {
     element.querySelector(".opacity").hidden = !value.classes;
     classes.style.opacity = slider.value / 100;
   }
+  if ("colors" in value) colors.replaceChildren(...value.colors.map(entry));
   if (selected >= drawn.clicks.length) selected = -1;
   draw();
   mask.onload = () => {

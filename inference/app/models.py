@@ -6,7 +6,7 @@ from pathlib import Path
 
 from geoclick import devices
 from geoclick.clips.loading import Clip, load_clip
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo.reading import PixelOptions
 from geoclick.inference import generative
 from geoclick.inference import pipeline as pipelines
@@ -105,7 +105,10 @@ class AppModels:
             GeoClickError: the list is wrong, or the models cannot take the image.
         """
         text = checked(text, MAX_CLASSES, "class list, such as 'building, roof; road; water'")
-        classes = class_lists.with_background(class_lists.parse(text))
+        try:
+            classes = class_lists.with_background(class_lists.parse(text))
+        except UsageError as error:
+            raise UsageError(str(error).replace("--classes", "The class list")) from error
         options = self.options
         chosen = settings.settings_of(options, tile=None, overlap=128)
         chosen.check(classes, options.method)

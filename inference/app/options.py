@@ -1,5 +1,6 @@
 """Options of `geoclick app`, and which of them go together."""
 
+import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,6 +58,20 @@ def check(options: AppOptions) -> None:
         raise UsageError(f"--port is at most 65535, not {options.port}.")
     if options.images is not None and not Path(options.images).is_dir():
         raise GeoClickError(f"{options.images} is not a folder; give --images a folder of images.")
+
+
+def check_address(options: AppOptions) -> None:
+    """Raise GeoClickError if the app cannot listen on its address, before the models are loaded."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except OSError as error:
+            raise GeoClickError(
+                f"The app cannot listen on {options.host}:{options.port} ({error.strerror}); give another --port or "
+                "--host."
+            ) from error
 
 
 def check_installed() -> None:

@@ -1,5 +1,6 @@
 """The page of the app in Gradio: components, and which handler each event calls."""
 
+import json
 from importlib.resources import files
 
 import gradio as gr
@@ -15,6 +16,8 @@ STATE_SECONDS = 12 * 3600
 
 CACHE_SECONDS = 3600
 """Seconds after which Gradio's copies of uploads and downloads are deleted."""
+
+WORKING = status("The models are working.")
 
 SYSTEM_FONTS = ("system-ui", "sans-serif")
 
@@ -53,9 +56,11 @@ class Page:
         ) as self.blocks:
             self.state = gr.State(None, time_to_live=STATE_SECONDS)
             gr.HTML("<h1>GeoClick</h1>")
-            with gr.Row():
+            with gr.Row(elem_id="columns"):
                 with gr.Column(scale=1, min_width=300):
                     self._inputs()
+                    with gr.Column(elem_id="answers"):
+                        self._answers()
                 with gr.Column(scale=2, min_width=300):
                     self._outputs()
             self._events()
@@ -64,13 +69,13 @@ class Page:
     def _inputs(self) -> None:
         folder = self.handlers.folder
         self.file = gr.File(
-            label="Upload an image", file_types=list(SUFFIXES), type="filepath", height=120, elem_id="upload"
+            label="Upload an image", file_types=list(SUFFIXES), type="filepath", height=104, elem_id="upload"
         )
         names = [] if folder is None else sources.listed(folder)
         self.name = gr.Dropdown(
             names,
             value=None,
-            label="Or choose one of the folder",
+            label="Or choose an image of the folder",
             elem_id="names",
             visible=folder is not None,
             interactive=True,
@@ -91,7 +96,13 @@ class Page:
             )
             self.make_map = gr.Button("Make the map", elem_id="map")
 
+    def _answers(self) -> None:
+        self.layer = gr.Radio([], label="Answer that is edited and saved", visible=False, elem_id="layers")
+        self.shown = gr.CheckboxGroup([], label="Answers that are shown", visible=False, elem_id="shown")
+        self.parts = gr.CheckboxGroup([], label="Parts that are shown", visible=False, elem_id="parts")
+
     def _outputs(self) -> None:
+        self.status = gr.HTML(status("Upload an image or choose one."), elem_id="status")
         self.editor = gr.HTML(
             None,
             html_template=text_of("editor.html"),
@@ -100,14 +111,8 @@ class Page:
             elem_id="editor",
             elem_classes=["empty"],
         )
-        self.status = gr.HTML(status("Upload an image or choose one."), elem_id="status")
         self.legend = gr.HTML("", elem_id="legend")
-        self.layer = gr.Radio([], label="Answer that is edited and saved", visible=False, elem_id="layers")
-        self.shown = gr.CheckboxGroup([], label="Answers that are shown", visible=False, elem_id="shown")
-        self.parts = gr.CheckboxGroup(
-            [], label="Parts of this answer that are shown", visible=False, elem_id="parts"
-        )
-        with gr.Row():
+        with gr.Row(elem_id="actions"):
             self.save = gr.Button("Save the correction", variant="primary", elem_id="save")
             self.remove = gr.Button("Remove the answer", elem_id="remove")
             self.download = gr.Button("Prepare downloads", elem_id="download")
@@ -162,10 +167,12 @@ class Page:
         self.file.upload(upload, [self.file, self.state], [*opened, self.file], **models, **hidden)
         self.name.input(choose, [self.name, self.state], opened, **models, **hidden)
         asking = {"fn": ask, "inputs": [self.query, self.compare, self.state], "outputs": [*every, self.pair]}
-        visible = {**hidden, "show_progress": "minimal", "show_progress_on": [self.status]}
-        self.ask.click(**asking, **models, **visible)
-        self.query.submit(**asking, **models, **visible)
-        self.make_map.click(make_map, [self.classes, self.state], [*every, self.legend], **models, **visible)
+        # Gradio's own progress is drawn anew in each frame, which takes the time of the models on a small machine.
+        for event in (self.ask.click, self.query.submit, self.make_map.click):
+            event(None, None, [self.status], js=f"() => {json.dumps(WORKING)}", **hidden)
+        self.ask.click(**asking, **models, **hidden)
+        self.query.submit(**asking, **models, **hidden)
+        self.make_map.click(make_map, [self.classes, self.state], [*every, self.legend], **models, **hidden)
         self.editor.select(edit, [self.state], every, **edits, **hidden)
         self.layer.input(layer, [self.layer, self.state], every, **edits, **hidden)
         self.shown.input(show, [self.shown, self.state], every, **edits, **hidden)
@@ -192,7 +199,7 @@ def _lists(session: Session | None, layers: list[Layer]) -> "tuple[Update, ...]"
     parts = range(len(layer.parts)) if layer else range(0)
     shown = [number for number in parts if layer and number not in layer.hidden]
     return (
-        gr.update(choices=choices, value=chosen or None, visible=bool(choices)),
+        gr.update(choices=choices, value=chosen or None, visible=len(choices) > 1),
         gr.update(choices=choices, value=drawn, visible=len(choices) > 1),
         gr.update(choices=[(str(n + 1), n) for n in parts], value=shown, visible=len(parts) > 1),
     )

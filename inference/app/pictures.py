@@ -18,6 +18,9 @@ from geoclick.pages.click_drawing import NEGATIVE, PART_COLORS, POSITIVE, TINT, 
 LONGEST, SHORTEST = 1600, 1024
 """Longest side of what is drawn, in pixels; masks of smaller images are enlarged to SHORTEST, for thin outlines."""
 
+EDGE = 2
+"""Width of the outline of a mask, in pixels of what is drawn."""
+
 UNKNOWN: Color = (160, 160, 160)
 
 
@@ -31,6 +34,13 @@ class DrawnClick(TypedDict):
     part: int
     color: str
     hidden: bool
+
+
+class Entry(TypedDict):
+    """What is drawn in one color: an answer, or a part of the chosen one."""
+
+    label: str
+    color: str
 
 
 class Drawn(TypedDict, total=False):
@@ -47,6 +57,7 @@ class Drawn(TypedDict, total=False):
         parts: their number.
         edits: number of edits so far.
         layer: number of the chosen layer; 0 for none.
+        colors: the legend of the mask; empty for one color.
         seq: of the edit that this answers; missing for other changes.
     """
 
@@ -60,12 +71,13 @@ class Drawn(TypedDict, total=False):
     parts: int
     edits: int
     layer: int
+    colors: list[Entry]
     seq: int
 
 
 def color_of(number: int, layer: Layer | None = None) -> Color:
-    """The color of a part of the chosen layer, by its index; of another layer, by its number."""
-    return PART_COLORS[(number if layer is None else layer.number) % len(PART_COLORS)]
+    """The color of a part of the chosen layer, by its index; of another layer, by its number, from the last one on."""
+    return PART_COLORS[(number if layer is None else -layer.number) % len(PART_COLORS)]
 
 
 def image_uri(image: np.ndarray) -> str:
@@ -107,11 +119,28 @@ def overlay(session: Session, *, complete: bool) -> Drawn:
     drawn["boxes"] = [
         list(part.box) for n, part in enumerate(parts) if part.box is not None and n not in hidden
     ]
-    drawn["parts"], drawn["layer"] = len(parts), chosen
+    drawn["parts"], drawn["layer"], drawn["colors"] = len(parts), chosen, entries(layers, chosen)
     if complete:
         drawn["image"] = image_uri(session.opened.pixels)
         drawn["classes"] = "" if class_map is None else map_uri(class_map)
     return drawn
+
+
+def entries(layers: Sequence[Layer], chosen: int) -> list[Entry]:
+    """The colors of the answers that are shown, and of the parts of the chosen one; empty for a single color."""
+    found: list[Entry] = []
+    for layer in layers:
+        several = len(layer.parts) > 1 and layer.number == chosen
+        numbers = [n for n in range(len(layer.parts)) if n not in layer.hidden] if several else [0]
+        for number in numbers if layer.shown else []:
+            color = color_of(number) if layer.number == chosen else color_of(0, layer)
+            found.append(
+                {
+                    "label": f"{layer.label}, part {number + 1}" if several else layer.label,
+                    "color": css(color),
+                }
+            )
+    return found if len(found) > 1 else []
 
 
 def mask_uri(layers: Sequence[Layer], chosen: int) -> str:
@@ -132,18 +161,28 @@ def mask_uri(layers: Sequence[Layer], chosen: int) -> str:
         masks = [(color_of(n), one.in_image((size[0], size[1]))) for n, one in parts if n not in layer.hidden]
         color = color_of(0) if is_chosen else color_of(0, layer)
         for tint, mask in masks if instances else [(color, layer.decoded.mask)]:
-            small = mask[rows[:, None], columns]
-            index[small] = len(palette)
-            index[inner_edge(small)] = len(palette) + 1
+            window = around(mask.any(axis=1)[rows], mask.any(axis=0)[columns])
+            small = mask[rows[window[0]][:, None], columns[window[1]]]
+            index[window][small] = len(palette)
+            index[window][inner_edge(small)] = len(palette) + 1
             palette += [tint, tint]
             alpha += [round(255 * TINT), 255]
     return _palette_uri(index, palette, alpha)
 
 
+def around(rows: np.ndarray, columns: np.ndarray) -> tuple[slice, slice]:
+    """The rectangle around the rows and columns, bool [H] and [W], in which a mask has pixels, EDGE pixels wider."""
+    top, left = (np.flatnonzero(one)[[0, -1]] if one.any() else np.array([0, -1]) for one in (rows, columns))
+    return (
+        slice(max(0, int(top[0]) - EDGE), int(top[1]) + 1 + EDGE),
+        slice(max(0, int(left[0]) - EDGE), int(left[1]) + 1 + EDGE),
+    )
+
+
 def inner_edge(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask, bool [H, W], at most two pixels from its border, by rows and columns."""
+    """The pixels of a mask, bool [H, W], at most EDGE pixels from its border, by rows and columns."""
     inner = mask.copy()
-    for _ in range(2):
+    for _ in range(EDGE):
         before = inner.copy()
         inner[1:] &= before[:-1]
         inner[:-1] &= before[1:]

@@ -150,7 +150,7 @@ def ious_of(session: Session, parts: Parts, target: np.ndarray) -> tuple[float, 
         for index, part in enumerate(parts)
         for length in range(len(part.clicks))
     ]
-    return tuple(masks.iou(one.mask, target) for one in session.decoded_all(beginnings))
+    return tuple(masks.iou(one.mask, target) for one in map(session.decoded, beginnings))
 
 
 def open_folder(options: AppOptions) -> Corrections:

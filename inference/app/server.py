@@ -25,6 +25,9 @@ POLICY = (
 )
 """Content-Security-Policy: the browser asks no other host. Gradio's own components need inline scripts and eval."""
 
+CLOSING_SECONDS = 3
+"""Seconds that open pages, whose connections do not end by themselves, delay the end of the app."""
+
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -51,10 +54,15 @@ class WithHeaders:
         await self.app(scope, receive, with_headers)
 
 
-def application(handlers: Handlers, options: AppOptions) -> ASGIApp:
-    """The application of the page."""
-    # Uploads and downloads lie in a folder of this process, not among those of other users of the machine.
-    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="geoclick-gradio-")
+def application(handlers: Handlers, options: AppOptions, folder: Path) -> ASGIApp:
+    """The application of the page.
+
+    Args:
+        handlers: what events do.
+        options: of the command.
+        folder: for uploads and downloads.
+    """
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
     built = page.Page(handlers, options.max_waiting)
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     mounted = gr.mount_gradio_app(
@@ -79,10 +87,18 @@ def application(handlers: Handlers, options: AppOptions) -> ASGIApp:
 
 def serve(handlers: Handlers, options: AppOptions) -> None:
     """Serve until the process is interrupted."""
-    app = application(handlers, options)
-    shown = "127.0.0.1" if options.host == "0.0.0.0" else options.host
-    print(f"GeoClick: http://{shown}:{options.port} (Ctrl+C ends it)")
-    if options.host not in ("127.0.0.1", "localhost", "::1"):
-        print("warning: everyone who reaches this address can use the app; there is no password.")
-    print(f"Corrections: {Path(options.output) / 'clicks'}", flush=True)
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
+    # Uploads and downloads lie in a folder of this process, not among those of other users of the machine.
+    with tempfile.TemporaryDirectory(prefix="geoclick-gradio-") as folder:
+        app = application(handlers, options, Path(folder))
+        shown = "127.0.0.1" if options.host == "0.0.0.0" else options.host
+        print(f"GeoClick: http://{shown}:{options.port} (Ctrl+C ends it)")
+        if options.host not in ("127.0.0.1", "localhost", "::1"):
+            print("warning: everyone who reaches this address can use the app; there is no password.")
+        print(f"Corrections: {Path(options.output) / 'clicks'}", flush=True)
+        uvicorn.run(
+            app,
+            host=options.host,
+            port=options.port,
+            log_level="warning",
+            timeout_graceful_shutdown=CLOSING_SECONDS,
+        )

@@ -10,7 +10,7 @@ import torch
 
 from geoclick.codec import Part
 from geoclick.errors import GeoClickError
-from geoclick.inference import generative
+from geoclick.inference.app.decoding import EditDecoder
 from geoclick.inference.app.editing import Parts
 from geoclick.inference.app.sources import Opened
 from geoclick.inference.contrastive.classes import ClassList
@@ -125,7 +125,7 @@ class Session:
     Attributes:
         opened: the image.
         segmenter: with the image's encoding.
-        decode: a key of `generative.DECODE`.
+        decode: `replay` or `joint`.
         layers: the answers, in order.
         chosen: number of the layer that is edited; 0 for none.
         class_map: the last map of classes, or None.
@@ -146,6 +146,9 @@ class Session:
     upload: "tempfile.TemporaryDirectory[str] | None" = None
     downloads: "tempfile.TemporaryDirectory[str] | None" = None
     _last: int = 0
+
+    def __post_init__(self) -> None:
+        self._decoder = EditDecoder(self.segmenter, self.segmenter.embedding, self.decode)
 
     @property
     def layer(self) -> Layer:
@@ -193,7 +196,9 @@ class Session:
             # A part that changes is drawn again; new numbers of parts make the old choice meaningless.
             same = len(parts) == len(layer.parts)
             hidden = frozenset(n for n in layer.hidden if same and parts[n] == layer.parts[n])
-            changed = replace(layer, parts=parts, decoded=self.decoded(parts), shown=True, hidden=hidden)
+            changed = replace(
+                layer, parts=parts, decoded=self.decoded(parts, layer), shown=True, hidden=hidden
+            )
             self.layers[self.layers.index(layer)] = changed
             self.edits += 1
             self.drop_downloads()
@@ -220,22 +225,17 @@ class Session:
             self.downloads.cleanup()
             self.downloads = None
 
-    def decoded(self, parts: Parts) -> Decoded:
-        """The mask of parts by the rules of `geoclick predict`, without pixels that have no data."""
-        return self.decoded_all([parts])[0]
+    def decoded(self, parts: Parts, earlier: Layer | None = None) -> Decoded:
+        """The mask of parts by the rules of `geoclick predict`, without pixels that have no data.
 
-    def decoded_all(self, answers: Sequence[Parts]) -> list[Decoded]:
-        """The masks of several answers, decoded in one batch."""
-        given = [parts for parts in answers if parts]
-        embeddings = [self.segmenter.embedding] * len(given)
-        found = iter(
-            generative.decode_embedded_objects(self.segmenter, embeddings, given, decode=self.decode)
-            if given
-            else []
-        )
-        empty = Decoded(np.zeros(self.opened.size, bool))
-        every = [next(found) if parts else empty for parts in answers]
-        return list(map(self._with_data, every))
+        Args:
+            parts: of an answer.
+            earlier: a layer whose parts are not decoded again.
+        """
+        with self.lock:
+            if not parts:
+                return Decoded(np.zeros(self.opened.size, bool))
+            return self._with_data(self._decoder(parts, earlier.decoded if earlier else None))
 
     def _with_data(self, decoded: Decoded) -> Decoded:
         """A mask and its parts without the pixels that have no data."""

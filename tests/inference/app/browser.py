@@ -13,7 +13,7 @@ import urllib.request
 from contextlib import contextmanager
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 240_000
+PATIENCE = 600_000
 """Milliseconds that a step may take on a busy machine."""
 
 
@@ -74,7 +74,7 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
@@ -108,7 +108,7 @@ class User:
         return self.status(words or query)
 
     def choose(self, name):
-        box = self.page.get_by_label("Or choose one of the folder")
+        box = self.page.get_by_label("Or choose an image of the folder")
         box.click()
         box.fill(name.partition(".")[0])
         self.page.get_by_role("option", name=name).click()

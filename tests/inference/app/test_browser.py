@@ -60,7 +60,7 @@ def test_the_page_asks_no_other_host(user, scenes, address):
 
 
 def test_an_image_of_the_folder_is_chosen(user):
-    box = user.page.get_by_label("Or choose one of the folder")
+    box = user.page.get_by_label("Or choose an image of the folder")
     box.click()
     box.fill("000003")
     assert user.page.get_by_role("option", name="link.png").count() == 0

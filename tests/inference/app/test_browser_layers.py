@@ -79,7 +79,7 @@ def test_a_map_has_a_legend_and_an_opacity(user, scenes):
     for value in ("0", "80"):
         user.page.locator("#editor .opacity input").fill(value)
         assert float(layer.evaluate("one => getComputedStyle(one).opacity")) == int(value) / 100
-    user.map("building; ; water: nocolor", "no color")
+    user.map("building; ; water", "The class list has a class without a name")
     assert len(user.page.locator("#legend li").all()) == 4
 
 
@@ -129,7 +129,7 @@ def test_downloads_of_a_geotiff(user, field, tmp_path):
 
 def test_the_base_model_next_to_an_adapter(chromium, scenes, tmp_path):
     browser.train(*tiny.click_store(tmp_path / "rows"), tmp_path / "lora")
-    with browser.app(tmp_path / "out", "--adapter", tmp_path / "lora") as address:
+    with browser.started(tmp_path / "out", "--adapter", tmp_path / "lora") as (process, address):
         user = browser.User(chromium, address)
         user.upload(scenes / "000002.png")
         user.page.get_by_label("Compare with the base model").check()
@@ -141,4 +141,7 @@ def test_the_base_model_next_to_an_adapter(chromium, scenes, tmp_path):
         boxes = [one.bounding_box() for one in user.page.locator("#pair img").all()]
         assert len(boxes) == 2
         assert boxes[0]["y"] == boxes[1]["y"]
+        # Open pages do not delay the end of the app.
+        process.terminate()
+        process.wait(60)
         user.context.close()

@@ -1,6 +1,7 @@
 """Events change a session, and a refused one leaves it as it was."""
 
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -227,6 +228,16 @@ def test_options_without_a_meaning_are_refused(tmp_path):
             options.check(AppOptions(**wrong))
     with pytest.raises(GeoClickError, match="is not a folder"):
         options.check(AppOptions(images=str(tmp_path / "none")))
+
+
+def test_an_address_in_use_is_refused():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(GeoClickError, match=f"cannot listen on 127.0.0.1:{port}.*another --port"):
+            options.check_address(AppOptions(port=port))
+    options.check_address(AppOptions(port=port))
 
 
 def test_gradio_is_named_where_it_is_missing(monkeypatch):

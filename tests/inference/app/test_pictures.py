@@ -4,6 +4,7 @@ import base64
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from geoclick.clicks import Click
@@ -35,6 +36,29 @@ def test_the_drawn_mask_is_that_of_the_layer(answered):
     mask = answered.layer.decoded.mask
     assert mask.any()
     assert ((drawn[..., 3] > 0) == mask[rows[:, None], columns]).all()
+
+
+@pytest.mark.parametrize("clicks", [POINTS[:1], (Click(1, 1),), (Click(63, 47),)])
+def test_the_outline_is_that_of_the_complete_mask(answered, clicks):
+    layer = answered.edit((Part(clicks),))
+    drawn = pixels_of(pictures.mask_uri([layer], layer.number))
+    rows, columns = (np.arange(a) * b // a for a, b in zip(drawn.shape, SIZE, strict=False))
+    mask = layer.decoded.mask[rows[:, None], columns]
+    assert ((drawn[..., 3] == 255) == pictures.inner_edge(mask)).all()
+
+
+def test_an_empty_mask_is_drawn_empty(answered):
+    assert not pixels_of(pictures.mask_uri([answered.edit(())], 1))[..., 3].any()
+
+
+def test_colors_are_listed_where_there_are_several(answered):
+    assert pictures.overlay(answered, complete=False)["colors"] == []
+    answered.edit((Part(POINTS), Part((Click(30, 10),))))
+    add(answered, (Part(POINTS),), "the pond")
+    answered.choose(1)
+    found = pictures.overlay(answered, complete=False)["colors"]
+    assert [one["label"] for one in found] == ["1. the tank, part 1", "1. the tank, part 2", "2. the pond"]
+    assert len({one["color"] for one in found}) == 3
 
 
 def test_hidden_layers_are_not_drawn(answered):
