@@ -7,9 +7,11 @@ import re
 
 import pytest
 
-from geoclick import cli, launch, recipes
+from geoclick import cli, config, launch, recipes
 from geoclick.command import Command
-from geoclick.errors import GeoClickError
+from geoclick.errors import UsageError
+from geoclick.train.options import trl_rules
+from geoclick.train.options.trl_table import RULES
 from tests.docs import markdown
 from tests.paths import REPO
 
@@ -39,13 +41,21 @@ def check(words):
         code = dataclasses.replace(main, run=lambda options: None, around=None)(arguments)
         assert code == 0, words
     else:
-        options = importlib.import_module(f"geoclick.train.options.{name.split()[1]}")
-        try:
-            options.parse(arguments)
-        except GeoClickError as error:
-            # The flags were right: files of earlier commands and optional packages are looked for after them.
-            if not re.search(r"Adapter folder .* does not exist|package .* is not installed", str(error)):
-                raise
+        command = importlib.import_module(f"geoclick.train.options.{name.split()[1]}").COMMAND
+        texts = {"prog": command.prog, "description": "", "example": ""}
+        options, rest = config.parse_known(command.options, arguments, **texts)
+        flags, rules = trl_rules.of_flags(rest.flags), RULES[command.trl_class]
+        # As the command does, without importing TRL.
+        assert flags.keys() | rest.values.keys() <= rules.keys()
+        for values in (rest.values, flags):
+            try:
+                trl_rules.check(
+                    rules, values, vars(options) | dict(command.defaults) | rest.values | flags, "x"
+                )
+            except UsageError as error:
+                # The flags were right; what is missing is an optional package.
+                if not re.search(r"needs the package \w+, which is not installed", str(error)):
+                    raise
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -73,3 +83,5 @@ def test_a_wrong_flag_would_be_seen(capsys):
     with pytest.raises(AssertionError):
         check(["predict", "tile.png", "--txt", "building"])
     assert "--txt" in capsys.readouterr().err
+    with pytest.raises(AssertionError, match="lerning_rate"):
+        check(["train", "sft", "--clicks", "a", "--root", "b", "--output", "c", "--lerning-rate", "1"])

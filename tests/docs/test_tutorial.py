@@ -48,7 +48,8 @@ def test_the_code_blocks_run_in_order_and_do_what_the_page_says(tmp_path):
     assert any("none" in text for text in printed)
     for name in ("first/000000.sports-court.overlay.png", "first/000000.airplane.json", "clicks/sheet.png"):
         assert (folder / "runs" / name).is_file()
-    for name in ("quality", "base", "tuned", "upper-bound"):
+    assert (folder / "runs/quality/quality.html").is_file()
+    for name in ("base", "tuned", "upper-bound"):
         assert (folder / "runs" / name / "report.html").is_file()
     assert (folder / "runs/base-and-tuned/compare.html").is_file()
     assert (folder / "runs/map/000000.mask.png").is_file()

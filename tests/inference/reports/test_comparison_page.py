@@ -52,6 +52,19 @@ def test_the_page_is_self_contained_and_escapes_text(page):
     assert "<title>&lt;b1&gt;b compared with &lt;b1&gt;a</title>" in page
 
 
+@pytest.mark.parametrize(("count", "colored"), [(5, False), (6, True)])
+def test_a_group_of_few_samples_has_no_color(tmp_path, count, colored):
+    runs = []
+    for letter, mask in (("a", EMPTY), ("b", TARGET)):
+        records = [evaluated.record(f"s{i}", TARGET, mask, image=f"{i}.png") for i in range(count)]
+        runs.append(evaluated.write(tmp_path / letter, records, root=str(tmp_path)))
+    compare.compare(*runs, tmp_path / "out", gallery=1, seed=0)
+    page = (tmp_path / "out/compare.html").read_text(encoding="utf-8")
+    assert ('<span class="up">+1.000</span>' in section(page, "By task")) == colored
+    # The score of all samples has its p-value next to it.
+    assert '<span class="up">+1.000</span>' in section(page, "Scores")
+
+
 def test_changed_samples_are_shown_with_both_answers(page):
     gained, lost = section(page, "Largest gains"), section(page, "Largest losses")
     assert "<small>s0 " in gained
