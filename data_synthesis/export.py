@@ -100,7 +100,7 @@ class ExportOptions:
     validation_share: float = option(
         0.0, help="share of the images whose rows go to a file of their own", minimum=0
     )
-    seed: int = option(0, help="random seed of the validation split")
+    seed: int = option(0, help="random seed of the validation split", minimum=0)
 
     @property
     def files(self) -> tuple[str, str]:

@@ -144,6 +144,7 @@ def describe(options: SynthOptions, job: "Job", samples: "Sequence[Sample]") -> 
         "segmenter_sha256": job.segmenter.sha256,
         "samples_read": len(samples),
         "samples_sha256": progress.fingerprint(samples),
+        "pixels_sha256": progress.pixels_fingerprint(samples),
         **(job.student.describe() if job.student else {}),
     }
 

@@ -17,7 +17,7 @@ LARGEST_NUMBER = 1e9
 LONGEST_TEXT = 100_000
 """Largest number of characters of a value."""
 
-_NUMBER = re.compile(
+NUMBER = re.compile(
     r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*|\s*[-+]?(inf|infinity|nan)\s*", re.IGNORECASE
 )
 """A number in text; Python also reads digits of other scripts, and `_` between digits."""
@@ -74,7 +74,7 @@ def _convert_scalar(value: Yaml, plain: type, key: str) -> Scalar:
     if isinstance(value, list | dict) or (plain is int and isinstance(value, float) and value % 1):
         raise wrong
     if plain is not str and (
-        isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value))
+        isinstance(value, bool) or (isinstance(value, str) and not NUMBER.fullmatch(value))
     ):
         raise wrong
     try:

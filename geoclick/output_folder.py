@@ -190,10 +190,7 @@ def _check(folder: Path, command: str, names: Iterable[str]) -> None:
         return
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; name another {kind.place}.")
-    signs = made_by(folder)
-    for sign in signs:
-        if command not in sign:
-            raise UsageError(f"{folder} was made by '{title(min(sign))}'; name another {kind.place}.")
+    signs = check_origin(folder, command)
     if not signs and command not in BESIDE_DATASETS and _is_dataset(folder):
         raise UsageError(f"{folder} holds a dataset; name another {kind.place}.")
     # Path.glob leaves out links that lead nowhere.
@@ -209,6 +206,17 @@ def _check(folder: Path, command: str, names: Iterable[str]) -> None:
             raise UsageError(f"{path} is a link to another place; remove it, or name another {kind.place}.")
         if not signs:
             raise not_own(path, command)
+
+
+def check_origin(folder: Path, command: str) -> list[set[str]]:
+    """Refuse a folder that another command made; returns the signs of its origin, as `made_by`."""
+    signs = made_by(folder)
+    for sign in signs:
+        if command not in sign:
+            raise UsageError(
+                f"{folder} was made by '{title(min(sign))}'; name another {KINDS[command].place}."
+            )
+    return signs
 
 
 def _is_dataset(folder: Path) -> bool:

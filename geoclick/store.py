@@ -191,6 +191,7 @@ def batches(folder: str | Path, rows: int) -> Iterator[tuple[Path, pa.RecordBatc
         folder: of the store.
         rows: of a batch at most.
     """
+    seen: set[int] = set()
     for path in shards_of(Path(folder)):
         try:
             with pq.ParquetFile(path) as file:
@@ -200,7 +201,7 @@ def batches(folder: str | Path, rows: int) -> Iterator[tuple[Path, pa.RecordBatc
                         f"{path} does not have the columns of a click store; make one with 'geoclick synth'."
                     )
                 for batch in file.iter_batches(rows):
-                    if reason := stored_rows.fault(batch):
+                    if reason := stored_rows.fault(batch) or stored_rows.repeated(batch, seen):
                         raise GeoClickError(f"{path} is broken: {reason}; make the store again.")
                     yield path, batch
         except (pa.ArrowException, OSError) as error:

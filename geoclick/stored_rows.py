@@ -8,11 +8,21 @@ import pyarrow.compute as pc
 
 from geoclick import masks, plain_text
 
+TASKS = ("referring", "reasoning", "semantic", "no_target", "all_of_a_kind", "several_by_purpose", "hard")
+"""Kinds of queries: one object that is named, or described by its purpose; a class; nothing; all objects of a kind; all
+that serve a purpose; one object that is hard to segment. The last three are of procedural scenes."""
+
 MAY_BE_NULL = ("parts", "given", "shown")
 """Columns of which a row may lack the value."""
 
 TEXTS = ("sample_id", "image", "query")
 """Columns whose texts must not be blank."""
+
+IDENTITY = ("dataset", "split", "sample_id")
+"""Columns in which no two rows of a store are equal."""
+
+OUTSIDE = r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.([/\\]|$)"
+"""Paths that are absolute or lead out of a folder."""
 
 CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 """Control characters other than tabs and line ends."""
@@ -27,7 +37,7 @@ def fault(batch: pa.RecordBatch) -> str:
         batch: rows with the columns of one of `store.SCHEMAS`.
     """
     checks: tuple[Callable[[pa.RecordBatch], tuple[np.ndarray, str] | None], ...] = (
-        *(_nulls, _texts, _sizes, _clicks, _click_places, _ious, _iou_values),
+        *(_nulls, _texts, _tasks, _images, _sizes, _clicks, _click_places, _ious, _iou_values),
         *(lambda one: _masks(one, "mask"), lambda one: _masks(one, "shown"), _parts),
     )
     for check in checks:
@@ -36,6 +46,22 @@ def fault(batch: pa.RecordBatch) -> str:
             row = int(np.argmax(found[0]))
             name = batch.column("sample_id")[row].as_py()
             return f"the row of sample {str(name)[:80]!r} {found[1]}"
+    return ""
+
+
+def repeated(batch: pa.RecordBatch, seen: set[int]) -> str:
+    """As `fault`, for the first row whose sample an earlier row of the store has.
+
+    Args:
+        batch: rows without a fault.
+        seen: hashes of the samples of the earlier batches, to which those of this batch are added.
+    """
+    columns = (batch.column(name).to_pylist() for name in IDENTITY)
+    for dataset, split, name in zip(*columns, strict=True):
+        key = hash((dataset, split, name))
+        if key in seen:
+            return f"the sample {name[:80]!r} has two rows"
+        seen.add(key)
     return ""
 
 
@@ -64,6 +90,17 @@ def _texts(batch: pa.RecordBatch) -> tuple[np.ndarray, str] | None:
             if _bools(wrong).any():
                 return _bools(wrong), what
     return None
+
+
+def _tasks(batch: pa.RecordBatch) -> tuple[np.ndarray, str]:
+    known = pc.is_in(batch.column("task"), value_set=pa.array(TASKS))
+    return ~_bools(known), f"has a task that is none of {', '.join(TASKS)}"
+
+
+def _images(batch: pa.RecordBatch) -> tuple[np.ndarray, str]:
+    return _bools(
+        pc.match_substring_regex(batch.column("image"), OUTSIDE)
+    ), "has an image outside its dataset"
 
 
 def _sides(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from geoclick.components import AREA, DISTANCE
 from geoclick.data_synthesis.simulation.part_rules import DEFAULT_ORDER
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import UsageError
-from geoclick.files import write_whole
+from geoclick.files import sha256, write_whole
 from geoclick.jobs import claims, processes
 from geoclick.jobs.run_folder import RunFolder, read_record
 
@@ -26,6 +26,7 @@ FOLDER = "progress"
 DATA = {
     "samples_read": "The dataset has",
     "samples_sha256": "The dataset has",
+    "pixels_sha256": "An image of the dataset has",
     "segmenter_sha256": "The file of the segmenter's weights has",
     "vlm_fingerprint": "The model that clicks first has",
     "adapter_sha256": "The adapter of the model that clicks first has",
@@ -57,7 +58,9 @@ class StoreFolder(RunFolder):
             recorded |= {"first": recorded.get("limit"), "limit": None}
         recorded = {key: value for key, value in recorded.items() if key in self.settings}
         later = {key: value for key, value in LATER_OPTIONS.items() if key in self.settings}
-        return {**later, **recorded}
+        # Earlier versions did not record it.
+        pixels = {key: self.settings[key] for key in ("pixels_sha256",) if key in self.settings}
+        return {**later, **pixels, **recorded}
 
     def check_new(self) -> None:
         """Raise UsageError if the folder, which has no record, holds another run."""
@@ -84,6 +87,15 @@ def fingerprint(samples: Iterable[Sample]) -> str:
     for s in samples:
         fields = [s.sample_id, s.task, s.query, s.image, s.size, s.rle, s.valid_rle, s.category]
         digest.update(json.dumps(fields, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def pixels_fingerprint(samples: Iterable[Sample]) -> str:
+    """A hash, hexadecimal, of the contents of the image files of these samples."""
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(s.root / s.image for s in samples):
+        if path.is_file():
+            digest.update(sha256(path).encode())
     return digest.hexdigest()
 
 

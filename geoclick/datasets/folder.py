@@ -49,7 +49,7 @@ from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, check_siz
 from geoclick.datasets.sample import TASKS, Sample
 from geoclick.datasets.target_masks import read_target
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.images import MAX_PIXELS
+from geoclick.images import MAX_PIXELS, SUFFIXES
 from geoclick.masks import Rle
 from geoclick.yaml_file import Yaml, quoted
 
@@ -190,19 +190,26 @@ def _visible(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
 
 
+def _is_image_name(path: Path) -> bool:
+    """Whether a path, which may be a pipe or a broken link, is named as an image."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
 def _paired(
     root: Path, split: str, base: Path, options: ReadOptions, on_left_out: OnLeftOut
 ) -> Iterator[Sample]:
     """Samples of images and masks with the same stem."""
     legends = (inside(root, name) for name in (Path(split) / "classes.json", "classes.json"))
     legend = next((read_legend(path) for path in legends if path.is_file()), None)
-    files = [path for path in sorted((base / "images").iterdir()) if _visible(path)]
+    files = [path for path in sorted((base / "images").iterdir()) if _visible(path) or _is_image_name(path)]
     mask_of = {path.stem: path for path in sorted((base / "masks").iterdir()) if _visible(path)}
     prefix = base.resolve().relative_to(root.resolve())
     stems = set()
     for path in files:
         image = (prefix / "images" / path.name).as_posix()
         try:
+            if not path.is_file():
+                raise GeoClickError(f"{path} is no plain file; replace or remove it.")
             if path.stem in stems:
                 raise GeoClickError(f"{path} shares its name with another image; rename one of the two.")
             if path.stem not in mask_of:

@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geoclick.stored_rows import TASKS as TASKS
+
 if TYPE_CHECKING:
     import numpy as np
 
     from geoclick.geo.reading import PixelOptions
     from geoclick.masks import Rle
-
-TASKS = ("referring", "reasoning", "semantic", "no_target", "all_of_a_kind", "several_by_purpose", "hard")
-"""Kinds of queries: one object that is named, or described by its purpose; a class; nothing; all objects of a kind; all
-that serve a purpose; one object that is hard to segment. The last three are of procedural scenes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PERCENTILES = (2.0, 98.0)
 """Percentiles of the values that become black and white by default."""
 
+MAX_SIDE = 1 << 20
+"""Longest side of a raster in pixels; the header of a broken file can claim any, and rows of it are in memory."""
+
 STRETCH_SIDE = 1024
 """The percentiles of a stretch are computed on a raster reduced to this side, in pixels."""
 
@@ -39,7 +42,7 @@ def check_installed() -> None:
 
 @contextmanager
 def open_raster(path: Path, driver: str = "GTiff") -> "Iterator[DatasetReader]":
-    """Open a GeoTIFF for reading; raises GeoClickError if it is missing, broken or another format.
+    """Open a GeoTIFF for reading; raises GeoClickError if it is missing, broken, another format or impossibly large.
 
     Other formats are not tried, since some refer to further files or addresses; `driver` names one that does not.
     """
@@ -50,6 +53,11 @@ def open_raster(path: Path, driver: str = "GTiff") -> "Iterator[DatasetReader]":
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         raster = rasterio.open(path, driver=driver)
     with raster:
+        if max(raster.shape) > MAX_SIDE:
+            raise GeoClickError(
+                f"{path} claims to be {raster.width:,} x {raster.height:,} pixels, and at most {MAX_SIDE:,} a side are "
+                "read; cut it, or replace the file."
+            )
         yield raster
 
 

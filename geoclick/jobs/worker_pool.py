@@ -17,13 +17,14 @@ T = TypeVar("T")
 
 
 def for_each(work: Callable[[T], None], items: Sequence[T], workers: int, description: str) -> None:
-    """Do the work on every item, in this process or in several, with a progress bar.
+    """Do the work on every item, in this process or in several but no more than items, with a progress bar.
 
     Raises:
         GeoClickError: a process died.
         Exception: raised by the work; items in progress are finished, the others are not started.
     """
-    if workers == 1:
+    workers = min(workers, len(items))
+    if workers <= 1:
         for item in track(items, description):
             work(item)
         return

@@ -38,7 +38,10 @@ class PrepareOptions:
         (), help="raw images to process, by name or by first part, such as 2_13, area2, seq21 (default: all)"
     )
     workers: int = option(
-        os.cpu_count() or 1, help="number of processes, each with one raw image in memory", minimum=1
+        os.cpu_count() or 1,
+        help="number of processes, each with one raw image in memory",
+        minimum=1,
+        maximum=1024,
     )
     verify: bool = option(False, help="only compare an existing output with its prepared.json")
 

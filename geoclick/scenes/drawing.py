@@ -81,7 +81,7 @@ def write_split(folder: Path, options: SplitOptions, workers: int) -> None:
     """Draw a split in parallel processes; `samples.jsonl` is written last, so a folder that has it is complete."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     scenes = -(-options.count // len(options.tasks))
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(min(workers, scenes)) as pool:
         results = pool.map(partial(_write_scene, folder=folder, options=options), range(scenes), chunksize=8)
         rows = [row for scene_rows in track(results, "Drawing scenes", total=scenes) for row in scene_rows]
     lines = [json.dumps(row) + "\n" for row in rows[: options.count]]

@@ -92,6 +92,7 @@ def check_empty(root: Path) -> None:
 def write_folder(options: ScenesOptions) -> None:
     """Draw a split as a plain folder."""
     folder = split_folder(Path(options.output), options.split)
+    output_folder.check_origin(Path(options.output), "scenes")
     split = drawing.SplitOptions(
         split=options.split,
         count=options.count or COUNT,

@@ -1,11 +1,14 @@
 """The lines of predictions.jsonl: one for each sample, with all that metrics, reports and comparisons need."""
 
 import json
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from geoclick.masks import MAX_PIXELS, Rle
+from geoclick.stored_rows import OUTSIDE
 from geoclick.yaml_file import Yaml
 
 PREDICTIONS = "predictions.jsonl"
@@ -117,7 +120,7 @@ class Record(TypedDict):
 
 
 def _checked(record: Record) -> Record:
-    """A line of predictions.jsonl; raises ValueError if a number in it is impossible."""
+    """A line of predictions.jsonl; raises ValueError if a value in it is impossible."""
     if not isinstance(record, dict):
         raise ValueError("a line is no record")
     name, values = str(record.get("sample_id"))[:80], cast(dict[str, Yaml], record)
@@ -131,7 +134,25 @@ def _checked(record: Record) -> Record:
             raise ValueError(f"{key} of {name} is no number of pixels")
     if record.get("intersection", 0) > record.get("union", MAX_PIXELS):
         raise ValueError(f"intersection of {name} is larger than its union")
+    if re.search(OUTSIDE, str(values.get("image", ""))):
+        raise ValueError(f"image of {name} lies outside its dataset")
+    for key in ("mask", "target", "valid"):
+        mask = values.get(key)
+        if mask is None and (key == "valid" or key not in values):
+            continue
+        if not isinstance(mask, dict) or mask.get("size") != values.get("size"):
+            raise ValueError(f"{key} of {name} has not the size of its image")
+    clicks = values.get("clicks", [])
+    if not (isinstance(clicks, list) and all(map(_is_click, clicks))):
+        raise ValueError(f"a click of {name} is not x, y and its sign")
     return record
+
+
+def _is_click(values: Yaml) -> bool:
+    """Whether a value is [x, y, positive]."""
+    if not (isinstance(values, list) and len(values) == 3 and isinstance(values[2], bool)):
+        return False
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values[:2])
 
 
 def read(path: Path) -> Iterator[Record]:

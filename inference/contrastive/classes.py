@@ -8,6 +8,7 @@ a colon:
 
 import colorsys
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +90,14 @@ def from_option(value: str) -> ClassList:
         GeoClickError: the file cannot be read or has such a list.
     """
     path = Path(value)
-    if value.strip().endswith(SUFFIXES) or ("\n" not in value and len(value) < 256 and path.is_file()):
+    if value.strip().endswith(SUFFIXES) or ("\n" not in value and len(value) < 256 and _is_path(path)):
         return read(path)
     return parse(value)
+
+
+def _is_path(path: Path) -> bool:
+    """Whether a file is named, or by a path with a parent a folder, link or device; `water` may be a class."""
+    return path.is_file() or (path.name != str(path) and os.path.lexists(path))
 
 
 def of_dataset(

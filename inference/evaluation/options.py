@@ -173,7 +173,9 @@ def _check_no_maps(options: EvaluateOptions) -> None:
     clip = [field.name for field in fields(ClipOptions)]
     _refuse(options, ("cache", "cache_limit", "sam3", *clip), options.predictor)
     if options.predictor != "generative":
-        _refuse(options, (*ANSWER_OPTIONS, *BACKEND_OPTIONS), options.predictor)
+        _refuse(options, ("adapter", *ANSWER_OPTIONS, *BACKEND_OPTIONS), options.predictor)
+    if options.predictor != "oracle":
+        _refuse(options, ("clicks",), options.predictor)
     options.check_backend()
     if options.backend != "openai":
         _refuse(options, ("retry_failed",), "generative with --backend local")

@@ -1,5 +1,6 @@
 """The records of `geoclick predict`: one file for each answer, all of them as JSONL, failures, and what is finished."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,10 +42,17 @@ class Setting:
 
 
 def request(about: Mapping[str, Yaml], path: Path, text: str) -> str:
-    """A hash of all that decides an answer: the query, models and settings, and the file with its size and time."""
+    """A hash of all that decides an answer: the query, models and settings, and the content of the file."""
     state = path.stat()
-    asked = [text, str(path), state.st_size, state.st_mtime_ns, dict(about)]
+    content = _content(path, (state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+    asked = [text, str(path), content, dict(about)]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _content(path: Path, _state: tuple[int, int, int]) -> str:
+    """SHA-256 of a file, which is read once for all its queries."""
+    return files.sha256(path)
 
 
 def is_finished(folder: Path, stem: str, asked: str) -> bool:

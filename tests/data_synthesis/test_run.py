@@ -221,6 +221,13 @@ def test_a_killed_job_continues_to_the_same_bytes(root, tmp_path):
     assert not list(output.glob("**/*.partial"))
 
 
+def test_a_complete_store_whose_images_changed_is_refused(root, tmp_path):
+    run(settings(root, tmp_path / "out"), DiscSegmenter())
+    images.write_png(root / "train/images/1.png", np.zeros((40, 50, 3), np.uint8))
+    with pytest.raises(UsageError, match="An image of the dataset has changed since"):
+        run(settings(root, tmp_path / "out"), DiscSegmenter())
+
+
 def test_other_options_on_the_same_output_are_refused(root, tmp_path, capsys):
     run(settings(root, tmp_path / "out"), DiscSegmenter())
     before = store_bytes(tmp_path / "out")

@@ -1,3 +1,6 @@
+import multiprocessing
+import signal
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -19,6 +22,32 @@ def test_a_command_runs_with_its_options_or_says_what_is_wrong(capsys):
     assert ran == [Options(output="o")]
     assert command([]) == 2
     assert capsys.readouterr().err.startswith("error: Missing --output")
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "Terminated"), (signal.SIGINT, "Interrupted")])
+def test_a_signal_is_one_line_that_says_how_to_go_on(capsys, number, word):
+    before = signal.getsignal(signal.SIGTERM)
+    assert exit_code(lambda: (signal.raise_signal(number), time.sleep(1)), []) == 1
+    assert capsys.readouterr().err == f"error: {word}; rerun the same command to continue.\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_worker_that_is_terminated_ends_without_a_word(capfd):
+    def body():
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+        time.sleep(0.1)
+        worker.terminate()
+        worker.join()
+        assert worker.exitcode == -signal.SIGTERM
+
+    assert exit_code(body, []) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_several_processes_leave_termination_to_their_launcher(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert exit_code(lambda: signal.getsignal(signal.SIGTERM) == signal.SIG_DFL or 1 / 0, []) == 0
 
 
 def fail(error):
@@ -64,6 +93,15 @@ def test_a_gpu_whose_memory_is_too_small_is_one_line_and_other_errors_are_raised
     )
     with pytest.raises(RuntimeError, match="another"):
         exit_code(fail(RuntimeError("another")), [])
+
+
+def test_a_link_to_itself_is_one_line(tmp_path, capsys):
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    assert exit_code(link.resolve, []) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: Symlink loop")
+    assert str(link) in error
 
 
 def test_debug_shows_the_traceback(capsys):

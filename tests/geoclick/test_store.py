@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoclick import store
+from geoclick import store, stored_rows
 from geoclick.clicks import Click
 from geoclick.errors import GeoClickError
 from tests import tiny
@@ -17,7 +17,6 @@ TEXTS = [
     "sample_id",
     "dataset",
     "split",
-    "task",
     "image",
     "query",
     "segmenter",
@@ -35,6 +34,7 @@ def rows(draw):
     height, width = draw(st.integers(1, 30_000)), draw(st.integers(1, 30_000))
     count = draw(st.integers(0, 6))
     return store.Row(
+        task=draw(st.sampled_from(stored_rows.TASKS)),
         **texts | {name: draw(visible) for name in ("sample_id", "image", "query")},
         width=width,
         height=height,
@@ -74,7 +74,7 @@ def two_clicks(number):
 
 
 @settings(max_examples=30)
-@given(st.lists(rows(), max_size=5))
+@given(st.lists(rows(), max_size=5, unique_by=lambda one: (one.dataset, one.split, one.sample_id)))
 def test_rows_read_back_equal(tmp_path_factory, written):
     folder = tmp_path_factory.mktemp("store")
     store.write_shard(folder, 0, 1, written)

@@ -35,6 +35,11 @@ def with_click(**values):
         ({"query": " "}, "has an empty query"),
         ({"sample_id": ""}, "has an empty sample_id"),
         ({"image": ""}, "has an empty image"),
+        *(({"task": task}, "has a task that is none of referring, ") for task in ("", "poetry")),
+        *(
+            ({"image": image}, "has an image outside its dataset")
+            for image in ("/a.png", "../a.png", "a/../../b.png", "..", "C:\\a.png", "\\\\host\\a.png")
+        ),
         ({"query": "a\x1b"}, "has a control character in its query"),
         ({"query": "a" * 10_001}, "has a query of more than"),
         *(({"width": side}, "impossible image size") for side in (0, -1)),
@@ -65,6 +70,20 @@ def test_a_broken_row_is_refused(tmp_path, changes, reason):
 def test_the_row_is_named(tmp_path):
     with pytest.raises(GeoClickError, match="the row of sample '000003' has an IoU"):
         list(store.read(written(tmp_path, ious=[0.5, 7.0])))
+
+
+def test_rows_that_stand_twice_are_refused_within_and_across_shards(tmp_path):
+    within, across = tmp_path / "within", tmp_path / "across"
+    store.write_shard(within, 0, 1, [*map(two_clicks, range(300)), two_clicks(7)])
+    for index in range(2):
+        store.write_shard(across, index, 2, map(two_clicks, range(3)))
+    for folder in (within, across):
+        with pytest.raises(GeoClickError, match="has two rows; make the store again"):
+            list(store.read(folder))
+
+
+def test_two_dots_in_a_name_lead_nowhere(tmp_path):
+    assert len(list(store.read(written(tmp_path, image="images/a..b/..c.png")))) == 5
 
 
 def test_clicks_on_the_border_are_inside(tmp_path):

@@ -78,7 +78,7 @@ def run_case(case, server, inputs, folder: Path):
 
 
 def drawn(cases, count, seed):
-    """Some cases in the order of their list, as many of each kind as there are; within a kind, of each command."""
+    """Some cases in random order, as many of each kind as there are; within a kind, of each command."""
     chance = random.Random(seed)
     groups = defaultdict(list)
     for number in chance.sample(range(len(cases)), len(cases)):
@@ -91,4 +91,4 @@ def drawn(cases, count, seed):
         drawn_of.update([key[0], key])
         if not groups[key]:
             del groups[key]
-    return [cases[number] for number in sorted(chosen)]
+    return [cases[number] for number in chance.sample(chosen, len(chosen))]

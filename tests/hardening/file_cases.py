@@ -11,7 +11,7 @@ from PIL import Image
 from tests.hardening.cases import Case
 from tests.hardening.inputs import HEAVY, base, replaced
 from tests.hardening.store_cases import READERS, lines_of, store_with
-from tests.hardening.text_cases import SAMPLES, copied
+from tests.hardening.text_cases import LEFT_OUT, SAMPLES, copied
 
 BIG = 10**9
 
@@ -158,7 +158,6 @@ OPTIONS = {
 """Options that name a file or folder."""
 
 NOT_READ = ("card --clicks",)
-LEFT_OUT = r"(?i)left out|skipped|not read|broken|failed"
 
 
 def cases():

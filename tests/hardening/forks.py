@@ -29,6 +29,9 @@ OUTPUT = 256 << 20
 CPU_SECONDS = 60
 """CPU time of a command, after which it counts as endless."""
 
+MOST_PROCESSES = 200
+"""Processes of a command, above which it counts as endless."""
+
 ASLEEP_SECONDS = 25
 """Seconds without any CPU time, asleep, after which a command counts as endless by default."""
 
@@ -187,13 +190,13 @@ def wait(child, stop, patience):
         if pid:
             stop_group(child)
             return status, usage
-        seconds, asleep = cpu_of(child)
+        seconds, asleep, count = cpu_of(child)
         if stop and seconds >= stop[1]:
             os.kill(child, stop[0])
             stop = None
         if seconds != last or not asleep:
             last, since = seconds, time.monotonic()
-        if seconds > CPU_SECONDS or time.monotonic() - since > patience:
+        if seconds > CPU_SECONDS or time.monotonic() - since > patience or count > MOST_PROCESSES:
             stop_group(child)
             _, _, usage = os.wait4(child, 0)
             return None, usage
@@ -201,8 +204,8 @@ def wait(child, stop, patience):
 
 
 def cpu_of(child):
-    """(seconds of CPU time, whether all are asleep) of the processes in the group of a copy."""
-    seconds, asleep = 0.0, True
+    """(seconds of CPU time, whether all are asleep, number) of the processes in the group of a copy."""
+    seconds, asleep, count = 0.0, True, 0
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
@@ -212,8 +215,8 @@ def cpu_of(child):
             continue
         if int(fields[2]) == child:
             seconds += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-            asleep = asleep and fields[0] in "SDZ"
-    return seconds, asleep
+            asleep, count = asleep and fields[0] in "SDZ", count + 1
+    return seconds, asleep, count
 
 
 def stop_group(child):

@@ -1,6 +1,9 @@
 """Runs bad inputs and prints how many ended how, as the table of docs/measurements.md.
 
-python -m tests.hardening.table --count 2000 --seed 0 --output /tmp/hardening.jsonl
+python -m tests.hardening.table --count 2000 --seed 0 --output hardening.jsonl
+
+The output has a line for each run. The same command again runs what is missing; with `--again` also what was not as it
+must be.
 """
 
 import argparse
@@ -49,6 +52,12 @@ def table_of(outcomes):
     return lines
 
 
+def read_runs(path):
+    """{title: line} of the runs in a file, the last one of each case."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {line["case"]: line for line in map(json.loads, lines)}
+
+
 def main():
     """Run the cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,23 +65,28 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="cases whose title has this text")
     parser.add_argument("--light", action="store_true", help="without commands that need an adapter")
-    parser.add_argument("--output", help="file for a line of JSON for each case that is not as it must be")
+    parser.add_argument("--output", type=Path, required=True, help="file for a line of JSON for each run")
+    parser.add_argument("--again", action="store_true", help="run those again that were not as they must be")
     options = parser.parse_args()
-    cases = [case for case in all_cases(heavy=not options.light) if options.only in str(case)]
+    every = all_cases()
+    cases = [case for case in every if options.only in str(case) and not (options.light and case.heavy)]
     cases = drawn(cases, min(options.count, len(cases)), options.seed)
-    seconds = []
-    with open(options.output or "/dev/null", "w", encoding="utf-8") as file:  # noqa: PTH123 (a device)
+    runs = read_runs(options.output)
+    keep = {title for title, run in runs.items() if run["outcome"] in GOOD or not options.again}
+    with options.output.open("a", encoding="utf-8") as file:
 
         def note(case, outcome, result):
-            seconds.append(result.cpu)
+            line = {"case": str(case), "outcome": outcome, "code": result.code, "cpu": round(result.cpu, 2)}
             if outcome not in GOOD:
-                line = {"case": str(case), "outcome": outcome, "code": result.code, "cpu": result.cpu}
-                file.write(json.dumps(line | {"output": result.text[-1500:]}) + "\n")
-                file.flush()
+                line["output"] = result.text[-1500:]
+            file.write(json.dumps(line) + "\n")
+            file.flush()
 
-        outcomes = run_all(cases, note)
-    print("\n".join(table_of(outcomes)))
-    print(f"{sum(seconds):.0f} s of CPU time in {len(cases)} runs of {len(all_cases())} cases")
+        run_all([case for case in cases if str(case) not in keep], note)
+    runs = read_runs(options.output)
+    print("\n".join(table_of((case, runs[str(case)]["outcome"]) for case in cases)))
+    seconds = sum(runs[str(case)]["cpu"] for case in cases)
+    print(f"{seconds:.0f} s of CPU time in {len(cases)} runs of {len(every)} cases")
 
 
 if __name__ == "__main__":

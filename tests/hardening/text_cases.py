@@ -26,6 +26,9 @@ TEXTS = {
 MEANINGLESS = ("empty", "blank", "no UTF-8", "a surrogate", "a NUL byte", "100,000 letters")
 """Texts that no query and no class is."""
 
+LEFT_OUT = r"(?i)left out|skipped|not read|broken|failed"
+"""What a command says of samples that it does not use."""
+
 QUERIES = ("text", "classes")
 FREE = ("run_name", "project", "license", "name")
 
@@ -113,7 +116,7 @@ def sample_cases():
                 meaningless = (
                     kind in (*MEANINGLESS, "a million letters") and key in ("sample_id", "query", "image")
                 ) or key == "task"
-                said = r"(?i)left out|skipped|not read|broken" if meaningless else ""
+                said = LEFT_OUT if meaningless else ""
                 yield Case("text", command, f"{kind} as {key}", words, refuse=False, says=said)
 
 
@@ -133,8 +136,7 @@ def latin_cases():
                 path.write_bytes(encode(path.read_text()))
                 return line(root, folder)
 
-            says = r"(?i)left out|skipped|not read|broken"
-            yield Case("text", command, f"samples.jsonl {kind}", words, refuse=False, says=says)
+            yield Case("text", command, f"samples.jsonl {kind}", words, refuse=False, says=LEFT_OUT)
 
 
 NAMES = {

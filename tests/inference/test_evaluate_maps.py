@@ -251,6 +251,12 @@ def test_a_folder_with_a_legend(run, data, tmp_path):
             "--select has no meaning for --predictor generative",
         ),
         (["--predictor", "noisy", "--threshold", "0.3"], "--threshold has no meaning for --predictor noisy"),
+        (["--predictor", "box", "--adapter", "x"], "--adapter has no meaning for --predictor box"),
+        (
+            ["--predictor", "center-point", "--clicks", "x"],
+            "--clicks has no meaning for --predictor center-point",
+        ),
+        (["--clicks", "x"], "--clicks has no meaning for --predictor generative"),
         (["--predictor", "box", "--cache", "x"], "--cache has no meaning for --predictor box"),
         (
             ["--predictor", "oracle-proposals", "--select", "pool"],

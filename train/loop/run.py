@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from geoclick import files, output_folder, secrets
-from geoclick.command import print_next
+from geoclick.command import interruption, print_next
+from geoclick.errors import GeoClickError
 from geoclick.train.loop import checkpoints, error_reports, resumption
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def opened(output: Path, command: str, arguments: "TrainingArguments", *, resume
 
     Raises:
         UsageError: another command is writing the folder or has made it, or it holds a run that is not resumed.
+        GeoClickError: the block was interrupted.
     """
     if arguments.process_index:
         yield
@@ -43,7 +45,12 @@ def opened(output: Path, command: str, arguments: "TrainingArguments", *, resume
     with output_folder.opened(output, command):
         if not resume:
             resumption.check_fresh(output)
-        yield
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            raise GeoClickError(
+                f"{interruption(error)}; rerun the command with --resume to continue from the last checkpoint."
+            ) from None
 
 
 def resolve(

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from geoclick.errors import UsageError
-from geoclick.option_values import LARGEST_INTEGER, LARGEST_NUMBER
+from geoclick.option_values import LARGEST_INTEGER, LARGEST_NUMBER, NUMBER
+from geoclick.yaml_file import quoted
 
 
 class Range(NamedTuple):
@@ -81,6 +82,20 @@ RANGES: dict[str, Range] = {
     "lora_alpha": Range(1, 1e6),
 }
 """The ranges of single options; all others are at most LARGEST_INTEGER or LARGEST_NUMBER, of either sign."""
+
+
+def check_written(options: Mapping[str, Any], written: Mapping[str, Any]) -> None:
+    """Refuse numbers in a form that only Python reads, such as `1_0` or digits of other scripts; raises UsageError.
+
+    Args:
+        options: values by name.
+        written: the same values as they stand in a file or on the command line.
+    """
+    for name, value in options.items():
+        text = written.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and isinstance(text, str) and not NUMBER.fullmatch(text):
+            raise UsageError(f"{name} must be a number, not {quoted(text)}.")
 
 
 def check(options: Mapping[str, Any]) -> None:

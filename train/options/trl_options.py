@@ -68,6 +68,7 @@ class TrlCommand(Generic[T]):
         trl_rules.check(rules, given, others | given, "the options")
         # A refused option has the value that changes nothing.
         given = {name: value for name, value in given.items() if rules[name].status != trl_rules.REFUSED}
+        ranges.check_written(given, rest.values | flags)
         ranges.check(given | vars(options))
         return options, given
 

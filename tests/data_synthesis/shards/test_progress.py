@@ -114,12 +114,17 @@ def test_process_0_refuses_other_settings_and_an_output_of_a_running_job(tmp_pat
         folder(tmp_path).join()
 
 
-@pytest.mark.parametrize("key", ["samples_read", "samples_sha256", "segmenter_sha256"])
+@pytest.mark.parametrize("key", ["samples_read", "samples_sha256", "pixels_sha256", "segmenter_sha256"])
 def test_changed_data_are_no_changed_options(tmp_path, key):
     folder(tmp_path / "out", **{key: "before"}).record()
     with pytest.raises(UsageError, match=r"has changed since .* was started; restore it") as caught:
         folder(tmp_path / "out", **{key: "now"}).check()
     assert "options" not in str(caught.value)
+
+
+def test_a_store_without_a_record_of_the_pixels_is_continued(tmp_path):
+    folder(tmp_path).record()
+    assert folder(tmp_path, pixels_sha256="now").check()
 
 
 def test_an_account_comes_back_as_it_was_written(tmp_path):

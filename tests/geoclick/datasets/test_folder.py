@@ -225,6 +225,23 @@ def test_a_link_out_of_the_root_is_refused(tmp_path):
         list(read("folder", root, "val"))
 
 
+def test_an_image_that_is_no_file_is_left_out_and_counted(tmp_path):
+    for part in ("images", "masks"):
+        (tmp_path / "val" / part).mkdir(parents=True)
+        images.write_png(tmp_path / "val" / part / "a.png", np.full((8, 10), 255, np.uint8))
+    folder = tmp_path / "val/images"
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "lost.png").symlink_to(tmp_path / "none")
+    (folder / "folder.png").mkdir()
+    (folder / "notes").mkdir()
+    left = []
+    assert [s.sample_id for s in read("folder", tmp_path, "val", on_left_out=left.append)] == ["a"]
+    assert sorted(one.item for one in left) == [
+        f"val/images/{name}.png" for name in ("folder", "loop", "lost")
+    ]
+    assert all("is no plain file" in one.error for one in left)
+
+
 def test_the_same_id_twice_is_refused(tmp_path):
     with pytest.raises(GeoClickError, match="twice"):
         list(read("folder", list_folder(tmp_path, line(), line()), "val"))

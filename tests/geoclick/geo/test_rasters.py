@@ -12,6 +12,7 @@ from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo import rasters
 from geoclick.geo.tiles import Window
 from tests import geotiffs
+from tests.hardening.file_cases import tiff_of
 
 ALL = Window(0, 0, 40, 60)
 COLORS = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
@@ -181,6 +182,17 @@ def test_a_virtual_raster_that_names_another_file_is_not_followed(tmp_path):
     with geotiffs.rasterio.open(tmp_path / "b.tif") as raster:
         assert raster.read().any()
     with pytest.raises(GeoClickError, match="cannot be read"), rasters.open_raster(tmp_path / "b.tif"):
+        pass
+
+
+@pytest.mark.parametrize("size", [(10**9, 10**9), (10**9, 1), (1, 2**20 + 1)])
+def test_a_header_that_claims_an_enormous_size_is_one_sentence(tmp_path, size):
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_of(*size))
+    with (
+        pytest.raises(GeoClickError, match="pixels, and at most 1,048,576 a side"),
+        rasters.open_raster(path),
+    ):
         pass
 
 

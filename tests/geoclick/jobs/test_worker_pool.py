@@ -36,6 +36,17 @@ def test_a_dead_process_is_one_sentence():
         worker_pool.for_each(die, [1, 2], 2, "Working")
 
 
+def test_there_are_no_more_processes_than_items(tmp_path, monkeypatch):
+    numbers = []
+    make = worker_pool.ProcessPoolExecutor
+    monkeypatch.setattr(
+        worker_pool, "ProcessPoolExecutor", lambda n, **rest: numbers.append(n) or make(n, **rest)
+    )
+    worker_pool.for_each(partial(touch, tmp_path), [1, 2], 5400, "Working")
+    worker_pool.for_each(partial(touch, tmp_path), [4], 5400, "Working")
+    assert numbers == [2]
+
+
 def test_nothing_to_do_is_no_error():
     for workers in (1, 2):
         worker_pool.for_each(die, [], workers, "Working")

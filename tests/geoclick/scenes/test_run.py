@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from geoclick import datasets
+from geoclick import datasets, output_folder
 from geoclick.scenes import drawing, run
 
 
@@ -54,6 +54,13 @@ def test_bad_input_is_one_sentence_and_loses_nothing(tmp_path, capsys):
     assert files(tmp_path) == before
     rows = [json.loads(line) for line in (tmp_path / "train" / "samples.jsonl").read_text().splitlines()]
     assert len(rows) == 3
+
+
+def test_the_folder_of_another_command_gets_no_split(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(output_folder.header("evaluate"))
+    assert run.main([str(tmp_path), "--count", "3"]) == 2
+    assert f"{tmp_path} was made by 'geoclick evaluate'; name another OUT." in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_a_copy_of_a_public_dataset_is_read_by_its_name(tmp_path, capsys):

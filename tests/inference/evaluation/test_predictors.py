@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoclick import masks
+from geoclick.errors import GeoClickError
 from geoclick.inference.evaluation import options, predictors
 from geoclick.segmenters.base import Prompt
 from geoclick.segmenters.center_rule import next_click
@@ -48,6 +49,15 @@ def test_the_box_encloses_the_true_mask(segmenter):
         alone = segmenter.decode(embedding, [Prompt((), box=box)], multimask=False)[0]
         expected = segmenter.masks(alone.low_res, embedding[0])[0].numpy()
         assert (prediction.mask == expected).mean() > 0.999
+
+
+def test_the_oracle_refuses_clicks_of_another_image(segmenter):
+    (sample,) = with_masks(count=1)
+    oracle = predictors.Oracle(
+        segmenter, "replay", "clicks", {sample.sample_id: ()}, {sample.sample_id: "other.png"}
+    )
+    with pytest.raises(GeoClickError, match="give --clicks the store of this dataset"):
+        oracle.predict([sample], [np.zeros((40, 50, 3), np.uint8)])
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.3, 1.0])

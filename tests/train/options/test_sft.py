@@ -64,6 +64,8 @@ def test_file_and_flags_join_and_flags_win(tmp_path):
         (["--max_grad_norm", "-1"], "max_grad_norm must be 0 or more, not -1"),
         (["--save_steps", "0"], "save_steps must be above 0, not 0"),
         (["--save_steps", str(2**63)], "save_steps must be"),
+        (["--save_steps", "1_0"], "save_steps must be a number, not '1_0'"),
+        (["--learning_rate=\u0663"], "learning_rate must be a number, not"),
         (["--warmup_steps", "1e12"], "warmup_steps must be at most 1000000000, not 1e.12"),
         (["--loss-average", "rows"], "invalid choice: 'rows'"),
     ],
