@@ -24,6 +24,9 @@ IDENTITY = ("dataset", "split", "sample_id")
 OUTSIDE = r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.([/\\]|$)"
 """Paths that are absolute or lead out of a folder."""
 
+RUNS = r"^[0-o]+$"
+"""The runs of a mask as COCO writes them: six bits a character."""
+
 CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 """Control characters other than tabs and line ends."""
 
@@ -155,12 +158,12 @@ def _iou_values(batch: pa.RecordBatch) -> tuple[np.ndarray, str]:
 
 
 def _masks(batch: pa.RecordBatch, name: str) -> tuple[np.ndarray, str] | None:
-    """Rows whose mask has no runs, or another size than the image."""
+    """Rows whose mask has no runs, characters that no runs have, or another size than the image."""
     if name not in batch.schema.names:
         return None
     column = batch.column(name)
     given = np.asarray(column.is_valid())
-    counts = _bools(pc.greater(pc.binary_length(column.field("counts")), 0))
+    counts = _bools(pc.match_substring_regex(column.field("counts"), RUNS))
     sizes = column.field("size").to_pylist()
     expected = np.stack(_sides(batch), axis=1).tolist()
     fits = np.array([size == own for size, own in zip(sizes, expected, strict=True)], bool)

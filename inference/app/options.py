@@ -67,9 +67,10 @@ def check_address(options: AppOptions) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((options.host, options.port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # names of too many letters have no encoding
+            reason = error.strerror if isinstance(error, OSError) else "it is no name of a host"
             raise GeoClickError(
-                f"The app cannot listen on {options.host}:{options.port} ({error.strerror}); give another --port or "
+                f"The app cannot listen on {options.host[:80]}:{options.port} ({reason}); give another --port or "
                 "--host."
             ) from error
 

@@ -56,6 +56,8 @@ def with_click(**values):
         ({"mask": {"size": [3, 2], "counts": "15"}}, "has a mask that is broken or of another size"),
         ({"mask": {"size": [2], "counts": "15"}}, "has a mask that is broken or of another size"),
         ({"mask": {"size": [2, 3], "counts": None}}, "has a mask that is broken or of another size"),
+        ({"mask": {"size": [2, 3], "counts": "~~"}}, "has a mask that is broken or of another size"),
+        ({"mask": {"size": [2, 3], "counts": "15\n"}}, "has a mask that is broken or of another size"),
         ({"mask": {"size": [2, 3], "counts": ""}}, "has a mask that is broken or of another size"),
         ({"shown": {"size": [9, 9], "counts": "15"}}, "has a shown that is broken or of another size"),
         ({"parts": [None, 2]}, "a part without a number"),

@@ -94,8 +94,8 @@ def cases():
     return [*output_cases(), *dataset_cases(), *device_cases()]
 
 
-def output_cases():
-    for command in COMMANDS:
+def output_cases(commands=tuple(COMMANDS)):
+    for command in commands:
         for name, make in PLACES.items():
 
             def words(inputs, folder, command=command, make=make):
@@ -120,8 +120,8 @@ def dataset_cases():
             yield Case("folders", command, f"output: {name}", words, heavy=command in HEAVY)
 
 
-def device_cases():
-    for command in COMMANDS:
+def device_cases(commands=tuple(COMMANDS)):
+    for command in commands:
         names = [field for field in options_of(command).__dataclass_fields__ if field == "device"]
         for device in DEVICES if names else ():
 

@@ -87,12 +87,17 @@ class ForkServer:
 
 
 @contextmanager
-def fork_server(**variables):
-    """A ForkServer for a block, with further variables of the environment."""
+def fork_server(*, libraries=True, **variables):
+    """A ForkServer for a block.
+
+    Args:
+        libraries: whether it imports all libraries once; otherwise each command imports what it needs.
+        variables: further variables of the environment.
+    """
     offline = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment = {**os.environ, **offline, **variables}
     process = subprocess.Popen(
-        [sys.executable, "-P", str(Path(__file__).resolve())],
+        [sys.executable, "-P", str(Path(__file__).resolve()), *(["libraries"] if libraries else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -103,12 +108,14 @@ def fork_server(**variables):
         process.stdin.close()
 
 
-def serve():
+def serve(libraries):
     """Read lines of JSON with the arguments of `run_in_copy`, and write a line with the result of each."""
     from geoclick import cli
 
-    app = ["geoclick.inference.app.server"] if find_spec("gradio") else []
-    for name in (*LIBRARIES, *app, *(module for module, _ in cli.COMMANDS.values())):
+    names = [module for module, _ in cli.COMMANDS.values()]
+    if libraries:
+        names += [*LIBRARIES, *(["geoclick.inference.app.server"] if find_spec("gradio") else [])]
+    for name in names:
         importlib.import_module(name)
     reader = os.fdopen(os.dup(0), "rb", buffering=0)
     while line := read_line(reader):
@@ -227,4 +234,4 @@ def stop_group(child):
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    serve()
+    serve("libraries" in sys.argv)

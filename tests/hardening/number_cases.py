@@ -96,14 +96,14 @@ USELESS = {
 """Values with which a command would do nothing of use."""
 
 
-def cases():
-    """The cases of this kind."""
-    return [*flags(), *typed()]
+def cases(commands=tuple(COMMANDS)):
+    """The cases of this kind; those of the trainers need TRL."""
+    return [*flags(commands), *typed(commands)]
 
 
-def flags():
+def flags(commands):
     """A value of a flag."""
-    for command in COMMANDS:
+    for command in commands:
         for name, (plain, positive) in numeric(command).items():
             refused = [*NEVER, *WORDS, *USELESS.get(name, ())]
             refused += ["0"] if positive and "0" not in refused else []
@@ -139,9 +139,9 @@ VALUES = {
 """Values of a config file; sequences may be lists."""
 
 
-def typed():
+def typed(commands):
     """A value of a config file."""
-    for command in COMMANDS:
+    for command in commands:
         options = options_of(command)
         hints = typing.get_type_hints(options)
         for field in dataclasses.fields(options):

@@ -26,10 +26,10 @@ def all_cases(heavy=True):
     return [case for module in MODULES for case in module.cases() if heavy or not case.heavy]
 
 
-def run_all(cases, on_result=lambda case, outcome, result: None):
-    """[(case, outcome)] of some cases, in one process."""
+def run_all(cases, on_result=lambda case, outcome, result: None, *, libraries=True):
+    """[(case, outcome)] of some cases, in one process; `libraries` as in `fork_server`."""
     outcomes = []
-    with tempfile.TemporaryDirectory() as name, fork_server() as server:
+    with tempfile.TemporaryDirectory() as name, fork_server(libraries=libraries) as server:
         inputs = Inputs(Path(name) / "inputs", server)
         inputs.root.mkdir()
         for number, case in enumerate(cases):

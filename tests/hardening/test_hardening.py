@@ -8,11 +8,15 @@ import os
 import pytest
 
 from geoclick.cli import COMMANDS
+from tests.hardening import folder_cases, number_cases, text_cases
 from tests.hardening.cases import ACCEPTED, GOOD, KINDS, Case, drawn
 from tests.hardening.inputs import base
 from tests.hardening.table import all_cases, run_all, table_of
 
 SEED = 18
+
+LIGHT = ("scenes", "prepare", "synth", "predict", "evaluate", "ablate", "demo", "app")
+"""Commands of the quick test; the others need a click store, an adapter or TRL."""
 
 
 @pytest.mark.slow
@@ -39,9 +43,17 @@ def test_every_command_and_kind_has_cases():
     assert len(set(map(str, cases))) == len(cases)
 
 
-@pytest.mark.slow
 def test_a_few_bad_inputs_are_refused():
-    check(drawn([case for case in all_cases(heavy=False) if case.refuse], 60, SEED))
+    """A tenth of a percent of the cases, of commands that refuse them before a library is imported."""
+    modules = (
+        text_cases.option_cases,
+        number_cases.cases,
+        folder_cases.output_cases,
+        folder_cases.device_cases,
+    )
+    cases = [case for of in modules for case in of(LIGHT) if case.refuse]
+    assert {case.command for case in cases} == set(LIGHT)
+    check(drawn(cases, 60, SEED), libraries=False)
 
 
 @pytest.mark.slow
@@ -49,12 +61,12 @@ def test_bad_inputs_are_refused_or_rightly_accepted():
     check(drawn(all_cases(), int(os.environ.get("GEOCLICK_CASES", 2000)), SEED))
 
 
-def check(cases):
+def check(cases, *, libraries=True):
     faults = []
 
     def note(case, outcome, result):
         if outcome not in GOOD:
             faults.append(f"{case}: {outcome}\n{result.text[-600:]}")
 
-    outcomes = run_all(cases, note)
+    outcomes = run_all(cases, note, libraries=libraries)
     assert not faults, "\n".join([*table_of(outcomes), *faults])

@@ -55,9 +55,9 @@ def cases():
     return [*option_cases(), *sample_cases(), *file_name_cases(), *latin_cases()]
 
 
-def option_cases():
+def option_cases(commands=tuple(COMMANDS)):
     """A text as the value of an option of type text, or as a word too many."""
-    for command in COMMANDS:
+    for command in commands:
         options = options_of(command)
         hints = typing.get_type_hints(options)
         for field in dataclasses.fields(options):

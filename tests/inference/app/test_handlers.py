@@ -68,7 +68,9 @@ def asked(handlers):
 def edit(handlers, session, **words):
     """An edit as the editor sends it."""
     before = sum(len(part.clicks) for part in session.layer.parts)
-    return handlers.edit({"layer": session.chosen, "before": before, "seq": 1, **words}, session)
+    return handlers.edit(
+        {"key": session.key, "layer": session.chosen, "before": before, "seq": 1, **words}, session
+    )
 
 
 def test_an_image_is_chosen_and_asked(handlers):
@@ -103,6 +105,7 @@ def test_edits_follow_each_other(handlers, asked):
         {"kind": "delete", "number": 0, "before": 2},
         {"kind": "delete", "number": 0, "before": None},
         {"kind": "explode"},
+        {"kind": "delete", "number": 0, "key": "of another image"},
         {"kind": "add", "x": "3", "y": 4, "part": 0},
         {"kind": "add", "x": 300, "y": 4, "positive": True, "part": 0},
         {"kind": "move", "number": 7, "x": 1, "y": 1},
@@ -238,6 +241,9 @@ def test_an_address_in_use_is_refused():
         with pytest.raises(GeoClickError, match=f"cannot listen on 127.0.0.1:{port}.*another --port"):
             options.check_address(AppOptions(port=port))
     options.check_address(AppOptions(port=port))
+    for host in ("no such host", "a..b", "\u00e4" * 100):
+        with pytest.raises(GeoClickError, match="cannot listen on"):
+            options.check_address(AppOptions(host=host))
 
 
 def test_gradio_is_named_where_it_is_missing(monkeypatch):
