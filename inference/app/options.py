@@ -67,7 +67,7 @@ def check_address(options: AppOptions) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((options.host, options.port))
-        except (OSError, UnicodeError) as error:  # names of too many letters have no encoding
+        except (OSError, TypeError) as error:  # TypeError: the name has no encoding
             reason = error.strerror if isinstance(error, OSError) else "it is no name of a host"
             raise GeoClickError(
                 f"The app cannot listen on {options.host[:80]}:{options.port} ({reason}); give another --port or "
