@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoclick import config
+from geoclick import config, plain_text
 from geoclick.errors import UsageError
 
 if TYPE_CHECKING:
@@ -171,9 +171,11 @@ def check(folder: Path, command: str, names: Iterable[str] = ()) -> None:
 
     Raises:
         UsageError: another command made the folder, it holds files of another origin that would be replaced, or a
-            link where the command writes.
+            link where the command writes; or its name has a line break.
     """
     names = tuple(names)
+    if set(plain_text.ALLOWED) & set(str(folder)):
+        raise UsageError(f"{str(folder)!r} has a line break or a tab; name another {KINDS[command].place}.")
     try:
         _check(folder, command, names)
     except UsageError:

@@ -189,6 +189,13 @@ def test_one_command_at_a_time_writes_a_folder(tmp_path, end):
     assert not (folder / output_folder.LOCK).exists()
 
 
+@pytest.mark.parametrize("name", ["a\nerror: b", "a\tb", "a\rb"])
+def test_a_name_with_a_line_break_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match="has a line break or a tab; name another --output"):
+        output_folder.check(tmp_path / name, "predict")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_a_command_is_writing_is_checked_when_it_has_ended(tmp_path):
     (tmp_path / "parts").mkdir()
     with pytest.raises(UsageError, match="parts exists and was not written by"):
