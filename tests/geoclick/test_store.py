@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 from dataclasses import replace
 
 import pyarrow as pa
@@ -17,7 +18,6 @@ TEXTS = [
     "sample_id",
     "dataset",
     "split",
-    "image",
     "query",
     "segmenter",
     "segmenter_sha256",
@@ -35,7 +35,8 @@ def rows(draw):
     count = draw(st.integers(0, 6))
     return store.Row(
         task=draw(st.sampled_from(stored_rows.TASKS)),
-        **texts | {name: draw(visible) for name in ("sample_id", "image", "query")},
+        **texts | {name: draw(visible) for name in ("sample_id", "query")},
+        image=draw(visible.filter(lambda text: not re.search(stored_rows.OUTSIDE, text))),
         width=width,
         height=height,
         mask={"size": [height, width], "counts": draw(st.text("019PQ", min_size=1, max_size=9))},

@@ -26,7 +26,7 @@ MEMORY = 6 << 30
 OUTPUT = 256 << 20
 """Largest file that a command may write, in bytes."""
 
-CPU_SECONDS = 60
+CPU_SECONDS = 120
 """CPU time of a command, after which it counts as endless."""
 
 MOST_PROCESSES = 200
@@ -191,7 +191,7 @@ def wait(child, stop, patience):
         stop: as in `ForkServer.run`.
         patience: seconds without any CPU time.
     """
-    last, since = -1.0, time.monotonic()
+    last, since = -1.0, (start := time.monotonic())
     while True:
         pid, status, usage = os.wait4(child, os.WNOHANG)
         if pid:
@@ -207,7 +207,7 @@ def wait(child, stop, patience):
             stop_group(child)
             _, _, usage = os.wait4(child, 0)
             return None, usage
-        time.sleep(0.01 if seconds < 1 or stop else 0.1)
+        time.sleep(0.01 if stop else min(max(0.01, (time.monotonic() - start) / 10), 0.5))
 
 
 def cpu_of(child):
