@@ -21,7 +21,7 @@ let pressed = null;
 
 function send(edit) {
   sent += 1;
-  trigger("select", { edit: { ...edit, layer: drawn.layer, before: drawn.clicks.length, seq: sent } });
+  trigger("select", { edit: { ...edit, key: drawn.key, layer: drawn.layer, before: drawn.clicks.length, seq: sent } });
   apply(edit);
   draw();
 }
@@ -201,6 +201,8 @@ function entry({ label, color }) {
 function update() {
   if (!props.value || typeof props.value !== "object") return;
   const value = JSON.parse(JSON.stringify(props.value));
+  // A late answer about an earlier image.
+  if (!("image" in value) && value.key !== drawn.key) return;
   const { clicks, boxes, parts } = drawn;
   drawn = { ...drawn, ...value };
   if ("seq" in value && value.seq < sent) drawn = { ...drawn, clicks, boxes, parts };

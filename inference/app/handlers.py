@@ -23,7 +23,7 @@ from geoclick.pages import click_drawing
 
 Edit = dict[str, str | float | bool]
 """An edit as the editor sends it: `kind` (add, move, flip, delete, boxes) and its arguments; `layer` and `before`, the
-layer and its number of clicks as the editor shows them; `seq`, which the answer repeats."""
+layer and its number of clicks as the editor shows them; `key` of the session; `seq`, which the answer repeats."""
 
 NUMBERS = ("x", "y", "number", "part", "layer", "before", "seq")
 """Keys of edits whose values must be numbers."""
@@ -245,6 +245,8 @@ def edited(session: Session, edit: Edit) -> editing.Parts:
     values = {name: edit[name] for name in NUMBERS if name in edit}
     if not all(isinstance(value, int | float) and np.isfinite(value) for value in values.values()):
         raise GeoClickError(UNREADABLE)
+    if edit.get("key") != session.key:
+        raise GeoClickError("The image has changed meanwhile; repeat the edit.")
     if values.get("layer") != session.chosen or values.get("before") != len(editing.clicks_of(parts)):
         raise GeoClickError("The clicks have changed meanwhile; look at them and repeat the edit.")
     number = int(values.get("number", -1))

@@ -12,7 +12,7 @@ from geoclick.inference.app.pictures import Drawn
 from geoclick.inference.app.session import Layer, Session
 
 STATE_SECONDS = 12 * 3600
-"""Seconds without an event after which the state of a page is deleted; that of a closed page is in an hour."""
+"""Seconds after the last query or map after which the state of a page is deleted; a closed one has an hour."""
 
 CACHE_SECONDS = 3600
 """Seconds after which Gradio's copies of uploads and downloads are deleted."""
@@ -71,9 +71,8 @@ class Page:
         self.file = gr.File(
             label="Upload an image", file_types=list(SUFFIXES), type="filepath", height=104, elem_id="upload"
         )
-        names = [] if folder is None else sources.listed(folder)
         self.name = gr.Dropdown(
-            names,
+            self._names(),
             value=None,
             label="Or choose an image of the folder",
             elem_id="names",
@@ -95,6 +94,11 @@ class Page:
                 label="Classes", placeholder="building, roof; road; water", max_lines=4, elem_id="classes"
             )
             self.make_map = gr.Button("Make the map", elem_id="map")
+
+    def _names(self) -> list[str]:
+        """The images of the folder, which are listed anew for each page."""
+        folder = self.handlers.folder
+        return [] if folder is None else sources.listed(folder)
 
     def _answers(self) -> None:
         self.layer = gr.Radio([], label="Answer that is edited and saved", visible=False, elem_id="layers")
@@ -125,7 +129,10 @@ class Page:
 
     def _events(self) -> None:
         do = self.handlers
-        every = [self.state, self.editor, self.layer, self.shown, self.parts, self.status, self.files]
+        # Edits change the session in place. Only what runs in the queue of the models replaces it, so that a late
+        # answer to an edit does not bring back the session of an earlier image.
+        edited = [self.editor, self.layer, self.shown, self.parts, self.status, self.files]
+        every = [self.state, *edited]
         models = {"concurrency_id": "models", "concurrency_limit": 1}
         edits = {"concurrency_id": "edits", "concurrency_limit": 1, "trigger_mode": "multiple"}
         hide = gr.update(value=None, visible=False)
@@ -148,22 +155,24 @@ class Page:
             return (*_updates(shown), legend)
 
         def edit(session: Session | None, event: gr.EventData) -> tuple[Update, ...]:
-            return _updates(do.edit(dict(event.edit), session))
+            return _updates(do.edit(dict(event.edit), session))[1:]
 
         def layer(number: int | None, session: Session | None) -> tuple[Update, ...]:
-            return _updates(do.layer(number, session))
+            return _updates(do.layer(number, session))[1:]
 
         def show(numbers: list[int], session: Session | None) -> tuple[Update, ...]:
-            return _updates(do.show(numbers, session))
+            return _updates(do.show(numbers, session))[1:]
 
         def parts(numbers: list[int], session: Session | None) -> tuple[Update, ...]:
-            return _updates(do.parts(numbers, session))
+            return _updates(do.parts(numbers, session))[1:]
 
         def download(session: Session | None) -> tuple[Update, str]:
             paths, line = do.download(session)
             return gr.update(value=paths or None, visible=bool(paths)), line
 
         opened = [*every, self.legend, self.pair]
+        if do.folder is not None:
+            self.blocks.load(lambda: gr.update(choices=self._names()), None, [self.name], **hidden)
         self.file.upload(upload, [self.file, self.state], [*opened, self.file], **models, **hidden)
         self.name.input(choose, [self.name, self.state], opened, **models, **hidden)
         asking = {"fn": ask, "inputs": [self.query, self.compare, self.state], "outputs": [*every, self.pair]}
@@ -173,12 +182,12 @@ class Page:
         self.ask.click(**asking, **models, **hidden)
         self.query.submit(**asking, **models, **hidden)
         self.make_map.click(make_map, [self.classes, self.state], [*every, self.legend], **models, **hidden)
-        self.editor.select(edit, [self.state], every, **edits, **hidden)
-        self.layer.input(layer, [self.layer, self.state], every, **edits, **hidden)
-        self.shown.input(show, [self.shown, self.state], every, **edits, **hidden)
-        self.parts.input(parts, [self.parts, self.state], every, **edits, **hidden)
-        self.save.click(lambda s: _updates(do.save(s)), [self.state], every, **edits, **hidden)
-        self.remove.click(lambda s: _updates(do.remove(s)), [self.state], every, **edits, **hidden)
+        self.editor.select(edit, [self.state], edited, **edits, **hidden)
+        self.layer.input(layer, [self.layer, self.state], edited, **edits, **hidden)
+        self.shown.input(show, [self.shown, self.state], edited, **edits, **hidden)
+        self.parts.input(parts, [self.parts, self.state], edited, **edits, **hidden)
+        self.save.click(lambda s: _updates(do.save(s))[1:], [self.state], edited, **edits, **hidden)
+        self.remove.click(lambda s: _updates(do.remove(s))[1:], [self.state], edited, **edits, **hidden)
         self.download.click(download, [self.state], [self.files, self.status], **edits, **hidden)
 
 

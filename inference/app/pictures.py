@@ -58,6 +58,7 @@ class Drawn(TypedDict, total=False):
         edits: number of edits so far.
         layer: number of the chosen layer; 0 for none.
         colors: the legend of the mask; empty for one color.
+        key: of the session.
         seq: of the edit that this answers; missing for other changes.
     """
 
@@ -72,6 +73,7 @@ class Drawn(TypedDict, total=False):
     edits: int
     layer: int
     colors: list[Entry]
+    key: str
     seq: int
 
 
@@ -120,6 +122,7 @@ def overlay(session: Session, *, complete: bool) -> Drawn:
         list(part.box) for n, part in enumerate(parts) if part.box is not None and n not in hidden
     ]
     drawn["parts"], drawn["layer"], drawn["colors"] = len(parts), chosen, entries(layers, chosen)
+    drawn["key"] = session.key
     if complete:
         drawn["image"] = image_uri(session.opened.pixels)
         drawn["classes"] = "" if class_map is None else map_uri(class_map)

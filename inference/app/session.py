@@ -1,5 +1,6 @@
 """The state of one user of the app: an image that is encoded once, and the answers to queries about it as layers."""
 
+import secrets
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -131,6 +132,7 @@ class Session:
         class_map: the last map of classes, or None.
         edits: number of edits so far.
         lock: held while the state changes, so that no edit is lost.
+        key: of the session; edits name it, so that none changes the answer about another image.
         upload: the folder of a copy of an uploaded image, removed with the session; None for images of the folder.
         downloads: the folder of the last downloads, likewise.
     """
@@ -143,6 +145,7 @@ class Session:
     class_map: ClassMap | None = None
     edits: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
+    key: str = field(default_factory=lambda: secrets.token_hex(8))
     upload: "tempfile.TemporaryDirectory[str] | None" = None
     downloads: "tempfile.TemporaryDirectory[str] | None" = None
     _last: int = 0
