@@ -76,7 +76,7 @@ def _tiles(scores: Mapping[str, Scores], summary: Summary) -> list[tuple[str, st
     """The most important values."""
     none = {name: pages.percent(one["no_target"]["accuracy"]) for name, one in scores.items()}
     return [
-        *((pages.number(summary["miou"][name]), f"mIoU, {label}") for name, label in RUNS.items()),
+        *((pages.number(summary["miou"][name]), f"mIoU, {RUNS[name]}") for name in demo_figures.SHOWN),
         (none["base"], "of the queries without a target answered with none, base model"),
         (none["lora"], "the same, LoRA-tuned"),
         (f"{summary['seconds'] / 60:.0f} min", "for all commands on this machine"),
