@@ -69,7 +69,7 @@ class Page:
     def _inputs(self) -> None:
         folder = self.handlers.folder
         self.file = gr.File(
-            label="Upload an image", file_types=list(SUFFIXES), type="filepath", height=104, elem_id="upload"
+            label="Upload an image", file_types=list(SUFFIXES), type="filepath", height=120, elem_id="upload"
         )
         self.name = gr.Dropdown(
             self._names(),
