@@ -18,7 +18,7 @@ KEY = "sk-planted0key0that0nobody0knows"
 SECRETS = {"HF_TOKEN": TOKEN, "HUGGING_FACE_HUB_TOKEN": TOKEN, "OPENAI_API_KEY": KEY, "WANDB_API_KEY": KEY}
 WORDS = ("planted0token", "planted0key")
 
-QUICK = ("scenes", "evaluate", "compare", "configs")
+QUICK = ("scenes", "configs")
 """Commands of the tests that are not slow."""
 
 
@@ -35,7 +35,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(place):
     """Runs commands of that user; the working folder is not the one of the tests."""
-    with fork_server(HOME=str(place), **SECRETS) as one:
+    with fork_server(libraries=False, HOME=str(place), **SECRETS) as one:
         yield one
 
 

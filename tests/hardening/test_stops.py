@@ -17,11 +17,22 @@ from geoclick.output_folder import LOCK
 from tests.hardening.forks import fork_server
 from tests.hardening.inputs import Inputs, base
 
-QUICK = ("scenes", "evaluate")
+QUICK = ("scenes",)
 """Commands of the tests that are not slow."""
 
 OTHERS = (
-    *("prepare", "synth", "quality", "export", "train sft", "train grpo", "merge", "card", "predict"),
+    *(
+        "evaluate",
+        "prepare",
+        "synth",
+        "quality",
+        "export",
+        "train sft",
+        "train grpo",
+        "merge",
+        "card",
+        "predict",
+    ),
     *("ablate", "compare"),
 )
 ALL = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
@@ -63,7 +74,7 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def server():
-    with fork_server() as one:
+    with fork_server(libraries=False) as one:
         yield one
 
 
