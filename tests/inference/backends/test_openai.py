@@ -137,17 +137,6 @@ def test_every_sample_is_a_request_of_its_own_and_sent_once(tmp_path):
     assert all(body == bodies[0] for body in bodies)
 
 
-def test_the_reasoning_effort_is_sent_and_recorded_only_if_it_is_given():
-    with FaultyServer() as server:
-        plain, low = backend(server), backend(server, reasoning_effort="low")
-        plain.answer([IMAGE], ["a"])
-        low.answer([IMAGE], ["a"])
-    assert ["reasoning_effort" in body for body in server.sent] == [False, True]
-    assert server.sent[1]["reasoning_effort"] == "low"
-    assert "reasoning_effort" not in plain.describe()
-    assert low.describe()["reasoning_effort"] == "low"
-
-
 def test_texts_that_cannot_be_read_are_answers():
     with FaultyServer({"half": "half", "prose": "prose", "silent": "silent", "odd": "surrogate"}) as server:
         made = backend(server)

@@ -1,4 +1,4 @@
-"""What a server is told of thoughts: nothing, or an argument of its chat template."""
+"""What a server is told of thoughts and of reasoning: nothing, or arguments of the request."""
 
 import numpy as np
 import pytest
@@ -75,3 +75,14 @@ def test_a_server_without_such_arguments_is_one_sentence():
             .answer([IMAGE], ["the tank"])[0]
             .error
         )
+
+
+def test_the_reasoning_effort_is_sent_and_recorded_only_if_it_is_given():
+    with FaultyServer() as server:
+        plain, low = backend(server.url), backend(server.url, reasoning_effort="low")
+        plain.answer([IMAGE], ["a"])
+        low.answer([IMAGE], ["a"])
+    assert ["reasoning_effort" in body for body in server.sent] == [False, True]
+    assert server.sent[1]["reasoning_effort"] == "low"
+    assert "reasoning_effort" not in plain.describe()
+    assert low.describe()["reasoning_effort"] == "low"
