@@ -54,7 +54,7 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     from geoclick.train.loop import checks, dry_run, lora
     from geoclick.train.loop.monitor import METRIC
     from geoclick.train.options import compute
-    from geoclick.train.options.trl_arguments import check_chats, trl_arguments
+    from geoclick.train.options.trl_arguments import trl_arguments
     from geoclick.vlms import families
 
     output = Path(options.output)
@@ -72,7 +72,6 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     if trl_options["save_strategy"] == "best":
         ours |= {"metric_for_best_model": METRIC, "greater_is_better": True}
     arguments = trl_arguments("SFTConfig", trl_options, output_dir=options.output, **ours)
-    check_chats(options.chats, arguments)
     if not options.estimates:
         compute.check(options, arguments)
     vlm = load_vlm(options, arguments)

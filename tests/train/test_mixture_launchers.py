@@ -85,10 +85,14 @@ def test_two_processes_train_as_one_and_survive_a_kill(way, flags, tmp_path):
     assert all(torch.equal(again[key], weights[1][key]) for key in again)
 
 
+@pytest.mark.parametrize("way", BATCHES)
 @pytest.mark.parametrize("file", ["zero3", "fsdp2"])
-def test_a_partitioned_model_takes_no_chats(file, flags, tmp_path):
+def test_a_partitioned_model_has_the_losses_of_one_process(file, way, flags, tmp_path):
+    single, whole = tmp_path / "single", tmp_path / "whole"
+    few = [*flags, "--max_steps", "4"]
+    assert sft.main([*few, *BATCHES[way][1], "--output", str(single)]) == 0
     launch = launchers.command(file, "--num_processes", "2", "--main_process_port", "0")
-    process = launchers.start([*launch, *flags, "--output", str(tmp_path / "run")], tmp_path / "log")
-    assert process.wait(timeout=900) != 0
-    assert "--chats does not go with ZeRO-3 or FSDP yet" in (tmp_path / "log").read_text()
-    assert not (tmp_path / "run" / "adapter_model.safetensors").exists()
+    launchers.finish([*launch, *few, *BATCHES[way][2], "--output", str(whole)], tmp_path / "log")
+    one, two = (read(output)["loss"] for output in (single, whole))
+    assert len(one) == 4
+    assert [e["loss"] for e in two] == pytest.approx([e["loss"] for e in one], rel=1e-4)

@@ -1,7 +1,8 @@
 """The vision tower runs in every training pass, also in that of a batch without images.
 
 DDP, DeepSpeed ZeRO-3 and FSDP need every process to use the same weights in the same order, but one of two processes
-may have texts only. It shows the tower a black image, and multiplies its features by zero.
+may have texts only. It shows the tower a black image, multiplies its features by zero, and adds them to the embeddings
+of its tokens: there, so that the backward pass of the first layers needs the weights that it needs with an image.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import ModelOutput
 
 from geoclick.train.data.vision_features import Tensors
 from geoclick.train.packing.packed_forward import Args, Kwargs
@@ -44,12 +44,14 @@ def prepare(model: PreTrainedModel, processor: Processor) -> None:
         zeros.append(torch.stack([0 * part.sum() for name in names for part in _tensors(output[name])]).sum())
         return args, kwargs
 
-    def after(backbone: PreTrainedModel, args: Args, kwargs: Kwargs, output: ModelOutput) -> None:
-        if zeros:
-            output.last_hidden_state = output.last_hidden_state + zeros.pop()
+    def add(language_model: PreTrainedModel, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
+        if not zeros:
+            return None
+        embeddings = kwargs["inputs_embeds"]
+        return args, {**kwargs, "inputs_embeds": embeddings + zeros.pop().to(embeddings.dtype)}
 
     model.model.register_forward_pre_hook(before, with_kwargs=True)
-    model.model.register_forward_hook(after, with_kwargs=True)
+    model.model.language_model.register_forward_pre_hook(add, with_kwargs=True)
 
 
 def _tensors(value: Tensors) -> Iterator[torch.Tensor]:

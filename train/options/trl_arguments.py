@@ -2,7 +2,6 @@
 
 import copy
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ import trl
 from accelerate.utils import patch_environment
 from transformers import Trainer, TrainingArguments, get_scheduler
 
-from geoclick.errors import GeoClickError, UsageError, first_line
+from geoclick.errors import GeoClickError, first_line
 from geoclick.train.loop import checks
 
 PUSH = ("push_to_hub", "hub_private_repo")
@@ -100,19 +99,6 @@ def partitioned(arguments: TrainingArguments) -> bool:
     """Whether each process holds only a part of the model: DeepSpeed ZeRO-3 and FSDP."""
     deepspeed = arguments.deepspeed_plugin
     return (deepspeed is not None and deepspeed.zero_stage == 3) or uses_fsdp(arguments)
-
-
-def check_chats(chats: Sequence[str], arguments: TrainingArguments) -> None:
-    """Refuse chats where each process holds a part of the model: rows without an image end such runs.
-
-    Raises:
-        UsageError: with what to use instead.
-    """
-    if chats and partitioned(arguments):
-        raise UsageError(
-            "--chats does not go with ZeRO-3 or FSDP yet; use accelerate_configs/zero2.yaml or multi_gpu.yaml, or "
-            "remove it."
-        )
 
 
 def uses_fsdp(arguments: TrainingArguments) -> bool:

@@ -121,17 +121,17 @@ def test_every_weight_of_the_vision_tower_has_a_gradient_and_nothing_else_change
     expected.sum().backward()
     before = {name: p.grad for name, p in vlm.model.named_parameters()}
     assert any(grad is None for name, grad in before.items() if ".visual." in name) == (chosen == (0, 3))
-    hooks = [dict(getattr(vlm.model.model, name)) for name in ("_forward_pre_hooks", "_forward_hooks")]
+    hooked = (vlm.model.model, vlm.model.model.language_model)
+    hooks = [dict(module._forward_pre_hooks) for module in hooked]
     try:
         vision_pass.prepare(vlm.model, vlm.processor)
         vlm.model.zero_grad(set_to_none=True)
         found = WAYS[way](vlm, some)
         found.sum().backward()
     finally:
-        for name, kept in zip(("_forward_pre_hooks", "_forward_hooks"), hooks, strict=True):
-            registered = getattr(vlm.model.model, name)
-            for key in registered.keys() - kept.keys():
-                del registered[key]
+        for module, kept in zip(hooked, hooks, strict=True):
+            for key in module._forward_pre_hooks.keys() - kept.keys():
+                del module._forward_pre_hooks[key]
         vlm.model.eval()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     for name, parameter in vlm.model.named_parameters():
