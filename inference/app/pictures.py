@@ -164,7 +164,8 @@ def mask_uri(layers: Sequence[Layer], chosen: int) -> str:
         masks = [(color_of(n), one.in_image((size[0], size[1]))) for n, one in parts if n not in layer.hidden]
         color = color_of(0) if is_chosen else color_of(0, layer)
         for tint, mask in masks if instances else [(color, layer.decoded.mask)]:
-            window = around(mask.any(axis=1)[rows], mask.any(axis=0)[columns])
+            used_rows, used_columns = np.asarray(mask.any(axis=1)), np.asarray(mask.any(axis=0))
+            window = around(used_rows[rows], used_columns[columns])
             small = mask[rows[window[0]][:, None], columns[window[1]]]
             index[window][small] = len(palette)
             index[window][inner_edge(small)] = len(palette) + 1
