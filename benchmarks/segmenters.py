@@ -7,7 +7,9 @@ way is the plain loop of transformers' documentation: each object encodes its im
 model with the logits of the last mask. Writes segmenters.json.
 """
 
+import copy
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -42,6 +44,7 @@ class SegmenterOptions:
     clicks: int = option(3, help="clicks on each object", minimum=1)
     side: int = option(512, help="sides of the images in pixels", minimum=64)
     seed: int = option(0, help="random seed")
+    repeats: int = option(3, help="measurements of each way, in turn; the medians are reported", minimum=1)
     device: str = option("cpu", help="cpu or cuda")
 
 
@@ -73,12 +76,13 @@ def load(device: str, seed: int) -> "tuple[Sam2Model, Sam2Processor, Transformer
     from geoclick.segmenters.transformers_sam import TransformersSam
 
     torch.manual_seed(seed)
-    model = Sam2Model(Sam2Config())
+    model = Sam2Model(Sam2Config()).eval().to(device)
     processor = Sam2Processor(Sam2ImageProcessor())
+    # Each way has a model of its own.
     segmenter = TransformersSam(
-        model, processor.image_processor, SAM2, name="sam2.1_hiera_tiny", device=device
+        copy.deepcopy(model), processor.image_processor, SAM2, name="sam2.1_hiera_tiny", device=device
     )
-    return segmenter.model, processor, segmenter
+    return model, processor, segmenter
 
 
 def simulated(segmenter: "TransformersSam", data: list[Scene], clicks: int) -> list[ClickSequence]:
@@ -141,28 +145,45 @@ def timed(work: Callable[[], list[ClickSequence]]) -> tuple[list[ClickSequence],
     return found, {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
 
 
+def medians(times: list[dict[str, float]]) -> dict[str, float]:
+    """The median of each kind of time."""
+    return {name: statistics.median(own[name] for own in times) for name in times[0]}
+
+
 def run(options: SegmenterOptions) -> None:
     """Measure both ways, print the ratio and write segmenters.json."""
     data = scenes(options)
     model, processor, segmenter = load(options.device, options.seed)
     # The first calls allocate memory.
     simulated(segmenter, [(data[0][0], data[0][1][:1])], 1)
-    ours, own = timed(lambda: simulated(segmenter, data, options.clicks))
-    theirs, other = timed(lambda: one_by_one(model, processor, data, options.clicks))
-    same = sum(one == two for one, two in zip(ours, theirs, strict=True))
+    ways = {
+        "geoclick": lambda: simulated(segmenter, data, options.clicks),
+        "transformers": lambda: one_by_one(model, processor, data, options.clicks),
+    }
+    found: dict[str, list[ClickSequence]] = {}
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    for _ in range(options.repeats):
+        for name, work in ways.items():
+            found[name], own = timed(work)
+            times[name].append(own)
+    ours, theirs = (medians(times[name]) for name in ways)
+    same = sum(one == two for one, two in zip(*found.values(), strict=True))
     result = {
-        "objects": len(ours),
+        "objects": len(found["geoclick"]),
+        "clicks": options.clicks,
+        "repeats": options.repeats,
         "threads": torch.get_num_threads(),
-        "geoclick": own,
-        "transformers": other,
-        "ratio": other["seconds"] / own["seconds"],
-        "cpu_ratio": other["cpu_seconds"] / own["cpu_seconds"],
+        "geoclick": ours,
+        "transformers": theirs,
+        "ratio": theirs["seconds"] / ours["seconds"],
+        "cpu_ratio": theirs["cpu_seconds"] / ours["cpu_seconds"],
         "same_sequences": same,
+        "times": times,
     }
     files.write_whole(Path(options.output) / "segmenters.json", json.dumps(result, indent=1) + "\n")
     print(
-        f"{len(ours)} objects, {options.clicks} clicks: GeoClick {own['cpu_seconds']:.1f} CPU s "
-        f"({own['seconds']:.1f} s), one by one {other['cpu_seconds']:.1f} CPU s ({other['seconds']:.1f} s), "
+        f"{result['objects']} objects, {options.clicks} clicks: GeoClick {ours['cpu_seconds']:.1f} CPU s "
+        f"({ours['seconds']:.1f} s), one by one {theirs['cpu_seconds']:.1f} CPU s ({theirs['seconds']:.1f} s), "
         f"ratio {result['cpu_ratio']:.2f} ({result['ratio']:.2f}); {same} equal sequences"
     )
 

@@ -15,7 +15,8 @@ def test_both_ways_simulate_the_same_clicks(tmp_path, monkeypatch, capsys):
     processor = tiny_sams.processor("sam2")
     segmenter = TransformersSam(tiny_sams.model("sam2"), processor.image_processor, SAM2, name="tiny")
     assert isinstance(segmenter.model, Sam2Model)
-    monkeypatch.setattr(segmenters, "load", lambda device, seed: (segmenter.model, processor, segmenter))
+    model = tiny_sams.model("sam2")
+    monkeypatch.setattr(segmenters, "load", lambda device, seed: (model, processor, segmenter))
     flags = ["--output", str(tmp_path), "--images", "2", "--objects", "3", "--side", "96"]
     assert segmenters.main(flags) == 0
     result = json.loads((tmp_path / "segmenters.json").read_text())
