@@ -7,6 +7,9 @@ from geoclick.errors import GeoClickError
 LONGEST = 10_000
 """Largest number of characters of a query, an id or the name of a class."""
 
+OUTSIDE = r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.([/\\]|$)"
+"""Paths that are absolute or lead out of a folder."""
+
 ALLOWED = "\t\n\r"
 """Control characters of several lines."""
 

@@ -7,10 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from geoclick import masks, plain_text
-
-TASKS = ("referring", "reasoning", "semantic", "no_target", "all_of_a_kind", "several_by_purpose", "hard")
-"""Kinds of queries: one object that is named, or described by its purpose; a class; nothing; all objects of a kind; all
-that serve a purpose; one object that is hard to segment. The last three are of procedural scenes."""
+from geoclick.tasks import TASKS
 
 MAY_BE_NULL = ("parts", "given", "shown")
 """Columns of which a row may lack the value."""
@@ -20,9 +17,6 @@ TEXTS = ("sample_id", "image", "query")
 
 IDENTITY = ("dataset", "split", "sample_id")
 """Columns in which no two rows of a store are equal."""
-
-OUTSIDE = r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.([/\\]|$)"
-"""Paths that are absolute or lead out of a folder."""
 
 RUNS = r"^[0-o]+$"
 """The runs of a mask as COCO writes them: six bits a character."""
@@ -102,7 +96,7 @@ def _tasks(batch: pa.RecordBatch) -> tuple[np.ndarray, str]:
 
 def _images(batch: pa.RecordBatch) -> tuple[np.ndarray, str]:
     return _bools(
-        pc.match_substring_regex(batch.column("image"), OUTSIDE)
+        pc.match_substring_regex(batch.column("image"), plain_text.OUTSIDE)
     ), "has an image outside its dataset"
 
 

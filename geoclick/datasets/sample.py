@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoclick.stored_rows import TASKS as TASKS
+from geoclick.tasks import TASKS as TASKS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from geoclick.masks import MAX_PIXELS, Rle
-from geoclick.stored_rows import OUTSIDE
+from geoclick.plain_text import OUTSIDE
 from geoclick.yaml_file import Yaml
 
 PREDICTIONS = "predictions.jsonl"

@@ -247,7 +247,7 @@ def test_half_a_store_and_a_taken_output_are_refused(data, tmp_path):
 
 
 def test_an_image_outside_the_root_is_refused(tmp_path):
-    with pytest.raises(GeoClickError, match="leads out of"):
+    with pytest.raises(GeoClickError, match="has an image outside its dataset"):
         run(settings(one_row_store(tmp_path, image="../../secret.png"), tmp_path / "out"))
 
 

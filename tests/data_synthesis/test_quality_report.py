@@ -259,7 +259,7 @@ def test_a_broken_image_is_an_error_after_the_figures_are_written(tmp_path, caps
 
 def test_an_image_outside_the_root_is_an_error(tmp_path, capsys):
     write_store(tmp_path, [make_row(box_mask(5, 5, 25, 25), image="../outside.png")])
-    check_error(capsys, 1, arguments(tmp_path), "leads out of")
+    check_error(capsys, 1, arguments(tmp_path), "has an image outside its dataset")
 
 
 def test_the_command_line_runs_the_command(monkeypatch, tmp_path, capsys):

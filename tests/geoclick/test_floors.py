@@ -19,6 +19,7 @@ FLOORS = (
     (
         "errors",
         "plain_text",
+        "tasks",
         "files",
         "secrets",
         "devices",

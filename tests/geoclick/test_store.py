@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoclick import store, stored_rows
+from geoclick import plain_text, store
 from geoclick.clicks import Click
 from geoclick.errors import GeoClickError
+from geoclick.tasks import TASKS
 from tests import tiny
 
 TEXTS = [
@@ -34,9 +35,9 @@ def rows(draw):
     height, width = draw(st.integers(1, 30_000)), draw(st.integers(1, 30_000))
     count = draw(st.integers(0, 6))
     return store.Row(
-        task=draw(st.sampled_from(stored_rows.TASKS)),
+        task=draw(st.sampled_from(TASKS)),
         **texts | {name: draw(visible) for name in ("sample_id", "query")},
-        image=draw(visible.filter(lambda text: not re.search(stored_rows.OUTSIDE, text))),
+        image=draw(visible.filter(lambda text: not re.search(plain_text.OUTSIDE, text))),
         width=width,
         height=height,
         mask={"size": [height, width], "counts": draw(st.text("019PQ", min_size=1, max_size=9))},

@@ -53,7 +53,7 @@ def test_a_few_bad_inputs_are_refused():
     )
     cases = [case for of in modules for case in of(LIGHT) if case.refuse]
     assert {case.command for case in cases} == set(LIGHT)
-    check(drawn(cases, 40, SEED), libraries=False)
+    check(drawn(cases, 12, SEED), libraries=False)
 
 
 @pytest.mark.slow

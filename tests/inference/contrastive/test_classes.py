@@ -109,7 +109,7 @@ def test_a_path_that_is_no_file_is_not_the_name_of_a_class(tmp_path, monkeypatch
         with pytest.raises(GeoClickError, match=message):
             classes.from_option(str(tmp_path / name))
     monkeypatch.chdir(tmp_path)
-    assert [one[0] for one in classes.from_option("water").names] == ["water"]
+    assert list(classes.from_option("water").names) == ["water"]
 
 
 names = st.text("abcdefghij ", min_size=1, max_size=8).map(str.strip).filter(bool)

@@ -160,6 +160,9 @@ def test_what_changes_the_map_makes_it_again(paths, tmp_path):
     assert again() == 0
     stat = paths[0].stat()
     os.utime(paths[0], ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert again() == 0
+    with Image.open(paths[0]) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(paths[0])
     assert again() == 1
     assert again(pixels=PixelOptions(bands=(1,))) == 10
     assert again() == 10
