@@ -92,8 +92,8 @@ def svg(chart: LineChart) -> Markup:
 
 
 def png(charts: Sequence[LineChart], *, columns: int = 2) -> np.ndarray:
-    """Charts with their titles, some in a row, uint8 [H, W, 3]."""
-    head = 28
+    """Charts with their titles, at most `columns` in a row, uint8 [H, W, 3]."""
+    head, columns = 28, max(1, min(columns, len(charts)))
     rows = max(1, math.ceil(len(charts) / columns))
     size = SCALE * WIDTH * columns, SCALE * (HEIGHT + head) * rows
     picture = Image.new("RGB", size, PAPER)
