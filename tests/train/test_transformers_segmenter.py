@@ -40,7 +40,7 @@ def adapter(tmp_path_factory):
 @pytest.mark.parametrize("policy", [*POLICIES, ON_POLICY])
 def test_every_policy_of_synth(policy, folder, root, adapter, tmp_path):
     words = ["--root", root, "--segmenter", folder, "--output", tmp_path, "--policy", policy]
-    words += ["--adapter", adapter] if policy == ON_POLICY else []
+    words += ["--adapter", adapter, "--vlm", adapter.parent / "vlm"] if policy == ON_POLICY else []
     words += ["--max-clicks", 3, "--iou-target", 1, "--device", "cpu"]
     assert synth.main([str(word) for word in words]) == 0
     rows = list(store.read(tmp_path))
