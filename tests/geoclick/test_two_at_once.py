@@ -32,7 +32,7 @@ PROGRESS = re.compile(r"[\w -]+: [\d,]+(/[\d,]+)?,")
 SERVERS = ("app",)
 """Commands that end when they are stopped."""
 
-WITH_OTHER_LINES = ("demo", "predict", "embedded vlm")
+WITH_OTHER_LINES = ("ablate", "demo", "predict", "embedded vlm")
 """Commands whose results, or messages of libraries, are also on the standard error."""
 
 TILES = ("2_13", "2_14")
