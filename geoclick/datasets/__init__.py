@@ -11,8 +11,9 @@ from pathlib import Path
 from geoclick import plain_text
 from geoclick.datasets.benchmarks import BENCHMARKS
 from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, raise_failures
-from geoclick.datasets.sample import TASKS, Sample
+from geoclick.datasets.sample import Sample
 from geoclick.errors import UsageError
+from geoclick.tasks import TASKS
 
 __all__ = [
     "BUILT_IN",

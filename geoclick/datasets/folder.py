@@ -46,11 +46,12 @@ from geoclick.datasets.color_masks import (
     valid_pixels,
 )
 from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, check_size, file_in, image_size, inside
-from geoclick.datasets.sample import TASKS, Sample
+from geoclick.datasets.sample import Sample
 from geoclick.datasets.target_masks import read_target
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.images import MAX_PIXELS, SUFFIXES
 from geoclick.masks import Rle
+from geoclick.tasks import TASKS
 from geoclick.yaml_file import Yaml, quoted
 
 NAME = "folder"

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoclick.tasks import TASKS as TASKS
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -19,7 +17,7 @@ class Sample:
 
     Attributes:
         sample_id: unique within dataset and split.
-        task: one of TASKS.
+        task: one of `geoclick.tasks.TASKS`.
         image: path relative to `root`, with forward slashes.
         size: (height, width) of the original image.
         rle: COCO RLE of the target at `size`; all zeros if there is no target.

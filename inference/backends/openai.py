@@ -258,7 +258,7 @@ def load(
 
 
 def thinking(options: "GenerationOptions", url: str) -> bool | None:
-    """Whether the chat template lets the model think, None if the server is not told.
+    """Whether the chat template lets the model think, None if no such argument is sent.
 
     Args:
         options: those of the command.

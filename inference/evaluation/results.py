@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from geoclick import masks
-from geoclick.datasets.sample import TASKS
 from geoclick.errors import GeoClickError, single_line
 from geoclick.files import write_whole
 from geoclick.geo.tiles import source
@@ -22,6 +21,7 @@ from geoclick.scoring import instances, metrics, query_kinds, records, semantic
 from geoclick.scoring.intervals import bootstrap_interval
 from geoclick.scoring.records import Record
 from geoclick.segmenters.visibility import SmallTargets
+from geoclick.tasks import TASKS
 
 METRICS = "metrics.json"
 SIZE_BOUNDS = (32**2, 96**2)

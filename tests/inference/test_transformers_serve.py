@@ -108,7 +108,7 @@ def test_a_server_that_ignores_the_schema_is_reported(url, tmp_path, capsys):
     )
 
 
-def test_a_template_that_thinks_is_told_not_to(tmp_path, monkeypatch):
+def test_a_template_with_thoughts_gets_the_argument_against_them(tmp_path, monkeypatch):
     """With the prompt of training, Qwen3.5 answers as in this process; left to the server, it is asked to think."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     folder = tiny_families.qwen3_5_folder(tmp_path / "vlm")

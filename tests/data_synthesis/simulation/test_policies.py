@@ -9,6 +9,7 @@ from geoclick.clicks import Click
 from geoclick.data_synthesis.simulation.policies import POLICIES, Clicker, click_rng, propose
 from geoclick.distance import distance_transform
 from geoclick.segmenters.center_rule import next_click
+from tests.small_masks import blank, box
 
 MAPS = arrays(bool, (7, 8))
 CLICKED = st.lists(st.builds(Click, st.integers(0, 7), st.integers(0, 6), st.booleans()), max_size=6)
@@ -20,16 +21,6 @@ CLICKERS = st.builds(
     jitter=st.integers(0, 3),
     candidates=st.integers(1, 9),
 )
-
-
-def blank(height=12, width=16):
-    return np.zeros((height, width), bool)
-
-
-def box(top, left, bottom, right, height=12, width=16):
-    mask = blank(height, width)
-    mask[top:bottom, left:right] = True
-    return mask
 
 
 def disc(x, y, radius, height=12, width=16):

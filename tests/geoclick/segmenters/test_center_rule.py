@@ -6,16 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from geoclick.clicks import Click
 from geoclick.segmenters.center_rule import next_click
-
-
-def blank(height=12, width=16):
-    return np.zeros((height, width), bool)
-
-
-def box(top, left, bottom, right, height=12, width=16):
-    mask = blank(height, width)
-    mask[top:bottom, left:right] = True
-    return mask
+from tests.small_masks import blank, box
 
 
 def test_the_first_click_is_positive_in_the_center():

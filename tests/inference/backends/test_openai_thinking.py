@@ -1,4 +1,4 @@
-"""What a server is told of thoughts and of reasoning: nothing, or arguments of the request."""
+"""The arguments about thoughts and reasoning in a request to a server."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def backend(url, **options):
         ({"prompt": "trained", "thinking": "server"}, None),
     ],
 )
-def test_a_server_of_ones_own_is_told_what_is_asked_for_and_it_is_recorded(options, sent):
+def test_the_option_is_sent_to_a_server_of_ones_own_and_recorded(options, sent):
     with FaultyServer() as server:
         made = backend(server.url, **options)
         assert not made.answer([IMAGE], ["the tank"])[0].error
