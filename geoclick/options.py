@@ -203,7 +203,11 @@ class DecodingOptions(SegmenterOptions):
 class VlmOptions:
     """The vision-language model and the size of its input images."""
 
-    vlm: str = option("embedded", help="embedded, a hub id, or a local folder")
+    vlm: str | None = option(
+        None,
+        help="embedded, a hub id, or a local folder (default: the model that the adapter was trained on, else "
+        "embedded)",
+    )
     min_pixels: int | None = option(
         None, help="smallest area of a resized image in pixels (default: the checkpoint's)", minimum=1
     )
@@ -304,7 +308,7 @@ class GenerationOptions(AnswerOptions, BackendOptions, VlmOptions, DecodingOptio
         self.check_answers(self.backend)
         if self.backend != "openai":
             return
-        if self.vlm == defaults["vlm"]:
+        if self.vlm in (None, "embedded"):
             raise UsageError(
                 "--backend openai needs --vlm, the name of a model of the server, such as gpt-5."
             )

@@ -58,10 +58,10 @@ def run(options: EvaluateOptions) -> None:
     if resolved.by_image and processes.is_first():
         say_complete_images(resolved, len(scan.ids))
     processes.print_loading(f"the predictor {resolved.predictor} for {len(scan.ids):,} samples")
-    from geoclick.vlms import bitsandbytes_import, quantization
+    from geoclick.vlms import adapter, bitsandbytes_import, quantization
 
     if not quantization.kind_of(resolved.quantise, resolved.adapter):
-        bitsandbytes_import.leave_out(resolved.vlm)
+        bitsandbytes_import.leave_out(adapter.base_of(resolved.vlm, resolved.adapter))
     from geoclick.inference.evaluation import engines
 
     with engines.opened(resolved, scan) as engine:

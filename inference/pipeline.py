@@ -116,7 +116,7 @@ class Pipeline:
 
 
 def load(
-    vlm: str = "embedded",
+    vlm: str | None = None,
     adapter: str | Path | None = None,
     segmenter: str = "embedded",
     checkpoint: str | Path | None = None,
@@ -131,7 +131,8 @@ def load(
     """Load both models.
 
     Args:
-        vlm: `embedded`, a hub id, or a local folder.
+        vlm: `embedded`, a hub id, or a local folder; None is the model that the adapter was trained on, else the
+            embedded one.
         adapter: folder of a LoRA adapter, or None.
         segmenter: as in `geoclick.segmenters.load`.
         checkpoint: weights of a segmenter of segment-anything, a `.pth` file.

@@ -84,7 +84,8 @@ def run(options: PredictOptions) -> None:
         print("\n".join(ledger.lines(ledger.read_summary(folder / ledger.FOLDER))))
     report(options, images, failures)
     if options.classes is None:
-        model = ["--adapter", options.adapter] if options.adapter else ["--vlm", options.vlm]
+        given = (("--vlm", options.vlm), ("--adapter", options.adapter))
+        model = [word for flag, name in given if name for word in (flag, name)]
         print_next("evaluate", "--root", "DATASET", "--split", "test", *model, "--output", "runs/evaluate")
     else:
         data = ("--dataset", "BENCHMARK", "--root", "DATASET", "--predictor", options.method)

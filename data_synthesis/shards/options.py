@@ -167,7 +167,7 @@ class SynthOptions(EngineOptions, SegmenterOptions, VlmOptions, DatasetOptions):
                 if field.name in OF_MODEL and getattr(self, field.name) != field.default:
                     flag = field.name.replace("_", "-")
                     raise UsageError(f"--{flag} is for --policy on-policy; add it.")
-        elif self.adapter is None and self.vlm == "embedded":
+        elif self.adapter is None and self.vlm in (None, "embedded"):
             raise UsageError("--policy on-policy needs --adapter, the output of geoclick train sft.")
         elif self.engine == "ray":
             raise UsageError("--policy on-policy runs in the processes of a launcher; remove --engine ray.")

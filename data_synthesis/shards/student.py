@@ -89,12 +89,16 @@ class VlmStudent:
 
 
 def load(
-    name: str, adapter: str | None, device: str, *, pixels: tuple[int | None, int | None] = (None, None)
+    name: str | None,
+    adapter: str | None,
+    device: str,
+    *,
+    pixels: tuple[int | None, int | None] = (None, None),
 ) -> VlmStudent:
     """A model that was trained to click.
 
     Args:
-        name: see `geoclick.vlms.load`.
+        name: see `geoclick.vlms.load`; None is the base of the adapter.
         adapter: folder of its adapter; None for a merged model.
         device: auto, cpu, cuda or cuda:N.
         pixels: smallest and largest area of the resized image; None takes those of the training.
@@ -118,5 +122,7 @@ def load(
         quantized=quantized,
     )
     if vlm.record is None:
-        raise UsageError(f"{name} was not trained to click; give --adapter the output of geoclick train sft.")
+        raise UsageError(
+            f"{vlm.name} was not trained to click; give --adapter the output of geoclick train sft."
+        )
     return VlmStudent(vlm, vlm.record.answer_format, adapter)

@@ -150,6 +150,17 @@ def read_record(folder: str | Path) -> AdapterRecord:
         raise GeoClickError(f"{path} is broken ({error}); train the adapter again.") from error
 
 
+def base_of(vlm: str | None, adapter: str | Path | None) -> str:
+    """The base model as the user names it, else the one that the adapter was trained on, else the embedded one.
+
+    Raises:
+        GeoClickError: as in `read_record`.
+    """
+    if vlm is not None:
+        return vlm
+    return "embedded" if adapter is None else read_record(adapter).base
+
+
 def check_base(record: AdapterRecord, *, name: str, family: str, fingerprint: str) -> None:
     """Refuse a base model that the adapter was not trained on.
 

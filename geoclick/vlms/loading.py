@@ -31,7 +31,7 @@ HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 OLDEST_TRANSFORMERS = "5.24"
 """The oldest tested version; before 5.18, a Qwen-VL ignores image features that are passed in and trains on texts."""
 
-OTHER_NAMES = "an existing folder, a hub id such as Qwen/Qwen3-VL-2B-Instruct, or 'embedded'"
+OTHER_NAMES = "--vlm an existing folder, a hub id such as Qwen/Qwen3-VL-2B-Instruct, or 'embedded'"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Base:
 
 
 def load(
-    name: str = "embedded",
+    name: str | None = None,
     *,
     adapter: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -103,7 +103,7 @@ def load(
 
     Args:
         name: `embedded`, a folder in transformers' layout, or a hub id; weights are read as safetensors only,
-            and no code from the model is run.
+            and no code from the model is run. None is the model that the adapter was trained on, else the embedded one.
         adapter: folder of a LoRA adapter, or None.
         device: None or `auto` takes CUDA when there is one, else the CPU.
         dtype: of the weights; None takes bfloat16 on CUDA and float32 on the CPU.
@@ -132,7 +132,7 @@ def load(
 
 
 def load_base(
-    name: str = "embedded",
+    name: str | None = None,
     *,
     adapter: str | Path | None = None,
     min_pixels: int | None = None,
@@ -142,6 +142,7 @@ def load_base(
     """Everything of a VLM but its weights, after all checks of it and of the adapter; see `load`."""
     check_transformers()
     record = adapters.read_record(adapter) if adapter is not None else None
+    name = adapters.base_of(name, adapter)
     if revision is None and record is not None and record.base == name:
         revision = record.revision or None
     folder, commit = locate(name, revision)

@@ -20,6 +20,7 @@ from geoclick.inference.contrastive import pipeline as contrastive
 from geoclick.inference.pipeline import Pipeline
 from geoclick.inference.prediction import Prediction
 from geoclick.vlms import Vlm
+from geoclick.vlms.adapter import base_of
 from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 from geoclick.yaml_file import Yaml
 
@@ -131,7 +132,7 @@ class AppModels:
         """The models and settings, for records."""
         vlm, pipeline = self.pipeline.vlm, self.pipeline
         return {
-            "vlm": self.options.vlm,
+            "vlm": base_of(self.options.vlm, self.options.adapter),
             "vlm_fingerprint": vlm.fingerprint if isinstance(vlm, Vlm) else None,
             "adapter": self.options.adapter,
             "answer_format": pipeline.generation.answer_format,

@@ -201,7 +201,7 @@ def check(options: "GenerationOptions") -> tuple[str, str]:
         GeoClickError: the openai library or the key is missing, or the model counts pixels.
     """
     options.check_backend()
-    check_model(options.vlm)
+    check_model(options.vlm or "")
     if options.budget is not None and processes.count() > 1:
         raise UsageError("--budget is counted by one process; run one, with a larger --concurrency.")
     url = address(options.base_url)
@@ -243,7 +243,7 @@ def load(
         check_model=check_model,
     )
     return Server(
-        name=options.vlm,
+        name=options.vlm or "",
         sender=Sender(rules, Ledger(ledger, processes.rank()), lambda: make_client(rules)),
         zero_shot=zero_shot,
         answer_format=answer_format,

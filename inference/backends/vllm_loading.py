@@ -117,7 +117,7 @@ def load(options: "GenerationOptions", generation: Generation, *, revision: str 
         lora = _add_lora(engine, options.adapter) if options.adapter else None
     except Exception as error:  # of vLLM, pydantic, CUDA or a worker, which have no common type
         raise GeoClickError(
-            f"vLLM cannot load {options.vlm} ({reason(error)}); change --gpu-memory-utilization or --max-pixels, or "
+            f"vLLM cannot load {base.name} ({reason(error)}); change --gpu-memory-utilization or --max-pixels, or "
             "use --backend local."
         ) from error
     return Vllm(

@@ -84,7 +84,7 @@ def _describe_local(options: PredictOptions, vlm: Vlm | Vllm) -> dict[str, Yaml]
     """A model in this process and its adapter."""
     weights = Path(options.adapter) / WEIGHTS if options.adapter else None
     return {
-        "vlm": options.vlm,
+        "vlm": vlm.name,
         "vlm_revision": vlm.revision,
         "vlm_fingerprint": vlm.fingerprint,
         "adapter_sha256": files.sha256(weights) if weights else None,

@@ -16,10 +16,10 @@ def load(options: PredictOptions, device: str) -> Models:
         from geoclick.inference.contrastive import map_models
 
         return map_models.load(options)
-    from geoclick.vlms import bitsandbytes_import, quantization
+    from geoclick.vlms import adapter, bitsandbytes_import, quantization
 
     if options.backend == "local" and not quantization.kind_of(options.quantise, options.adapter):
-        bitsandbytes_import.leave_out(options.vlm)
+        bitsandbytes_import.leave_out(adapter.base_of(options.vlm, options.adapter))
     from geoclick.inference.predictions import answers
 
     return answers.models_of(options)

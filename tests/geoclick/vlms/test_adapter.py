@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -64,9 +65,23 @@ def test_the_adapter_loads_as_it_was_saved(base, trained):
     assert (plain - logits).abs().max() > 1e-3
 
 
+def test_the_base_is_that_of_the_adapter_unless_one_is_named(base, trained, copy, tmp_path):
+    folder, record, logits = trained
+    vlm = vlms.load(adapter=folder, device="cpu")
+    assert vlm.name == str(base)
+    with torch.no_grad():
+        torch.testing.assert_close(vlm.model(IDS).logits, logits)
+    adapter.write_record(copy, dataclasses.replace(record, base=str(tmp_path / "moved")))
+    assert message(None, copy) == (
+        f"Model folder {tmp_path}/moved does not exist; give --vlm an existing folder, a hub id such as "
+        "Qwen/Qwen3-VL-2B-Instruct, or 'embedded'."
+    )
+    assert vlms.load(str(base), adapter=copy, device="cpu").name == str(base)
+
+
 def message(base, folder, kind=GeoClickError, **options):
     with pytest.raises(kind) as caught:
-        vlms.load(str(base), adapter=folder, device="cpu", **options)
+        vlms.load(base and str(base), adapter=folder, device="cpu", **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
