@@ -54,7 +54,14 @@ _JOB = "progress/job.json*"
 
 _ADAPTER = (
     *("config.yaml", "geoclick.json", "metrics.json", "README.md", "adapter_*", "checkpoint-*", "runs"),
-    *("augmented.png", "training_args.bin", "tokenizer*", "*processor_config.json", "chat_template*"),
+    *(
+        "images.sha256",
+        "augmented.png",
+        "training_args.bin",
+        "tokenizer*",
+        "*processor_config.json",
+        "chat_template*",
+    ),
     *("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
 )
 

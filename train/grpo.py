@@ -92,7 +92,8 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
             print("\n".join(lines))
         return
     with runs.opened(output, NAME, arguments, resume=options.resume):
-        checkpoint = runs.start(output, NAME, arguments, resolved, new, resume=options.resume)
+        images = {str(one.root / one.image): one.root / one.image for one in [*samples, *held_out]}
+        checkpoint = runs.start(output, NAME, arguments, resolved, new, images, resume=options.resume)
         train(options, trainer, checkpoint, trainable, pushed=bool(trl_options.get("push_to_hub")))
     runs.shutdown(trainer)
     if arguments.process_index == 0:

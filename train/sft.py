@@ -50,7 +50,7 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
 
     runs.prepare_process()
     runs.check_push(trl_options)
-    from geoclick.train.data import training_data
+    from geoclick.train.data import image_hashes, training_data
     from geoclick.train.loop import checks, dry_run, lora
     from geoclick.train.loop.monitor import METRIC
     from geoclick.train.options import compute
@@ -98,9 +98,11 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
         if arguments.process_index == 0:
             print("\n".join(lines))
         return
+    roots = [source.root for source in [*options.sources, *options.evaluated]]
+    images = image_hashes.named({*data.rows.image_sizes(), *held_out}, roots)
     with runs.opened(output, NAME, arguments, resume=options.resume):
         checkpoint = runs.start(
-            output, NAME, arguments, resolved, record, resume=options.resume, any_division=True
+            output, NAME, arguments, resolved, record, images, resume=options.resume, any_division=True
         )
         train(options, trainer, data, checkpoint, trainable, pushed=bool(trl_options.get("push_to_hub")))
     runs.shutdown(trainer)

@@ -10,6 +10,7 @@ import torch
 
 from geoclick import vlms
 from geoclick.train import card, grpo
+from geoclick.train.data import image_hashes
 from geoclick.train.options.grpo import DEFAULTS, parse
 from geoclick.train.reinforcement import rewards
 from geoclick.train.reinforcement.rewards import ScoredCompletion
@@ -93,7 +94,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(setting, whole, tmp_path):
 def test_the_reference_is_the_adapter_that_it_starts_from(setting, tmp_path):
     """No weight has changed in the first step: the KL is zero for each row, with samples of several images."""
     output = tmp_path / "run"
-    flags = ["--beta", "0.1", "--per_device_train_batch_size", "16", "--max_steps", "3"]
+    flags = ["--beta", "0.1", "--per_device_train_batch_size", "16", "--max_steps", "2"]
     assert grpo.main([*setting, "--output", str(output), *flags]) == 0
     kl = [step["kl"] for step in curve(output)]
     assert kl[0] == pytest.approx(0, abs=1e-6)
@@ -183,6 +184,22 @@ def test_resuming_with_other_options_and_a_folder_with_a_run_are_refused(setting
     assert "add --resume" in capsys.readouterr().err
     assert grpo.main([*setting, "--output", str(whole), "--resume", "--iou-weight", "2"]) == 2
     assert "was started with iou_weight 1.0, not 2.0" in capsys.readouterr().err
+
+
+def test_resuming_with_a_changed_image_is_refused(setting, whole, tmp_path, capsys):
+    place = setting.index("--root") + 1
+    root, output = tmp_path / "scenes", tmp_path / "run"
+    shutil.copytree(setting[place], root)
+    shutil.copytree(whole, output)
+    for name in ("config.yaml", image_hashes.NAME):
+        (output / name).write_text((output / name).read_text().replace(setting[place], str(root)))
+    image = next((root / "train/images").iterdir())
+    image.write_bytes(image.read_bytes() + b"\0")
+    words = [*setting[:place], str(root), *setting[place + 1 :]]
+    assert grpo.main([*words, "--output", str(output), "--resume"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {image} has changed since the run in {output} was started; restore it, or give another --output.\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from geoclick import store
+from geoclick import images, store
 from geoclick.train import sft
+from geoclick.train.data import image_hashes
 from geoclick.train.loop import resumption
 from tests import tiny
 
@@ -156,6 +159,46 @@ def test_a_changed_store_is_refused(setting, whole, tmp_path, capsys):
         f"error: {clicks} has changed since the run in {output} was started; restore it, or give another --output.\n"
     )
     assert sorted(path.name for path in output.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+
+
+def with_other_pixels(path):
+    """Change a pixel of a PNG so that size and time of the file stay as they are."""
+    status = path.stat()
+    with Image.open(path) as opened:
+        pixels = np.array(opened)
+    for place in np.ndindex(pixels.shape[:2]):
+        changed = pixels.copy()
+        changed[place] ^= 255
+        images.write_png(path, changed)
+        if path.stat().st_size == status.st_size:
+            break
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_changed_image_is_refused(setting, whole, tmp_path, capsys, is_finished):
+    place = setting.index("--root") + 1
+    root = tmp_path / "data"
+    shutil.copytree(setting[place], root)
+    flags = [*setting[:place], str(root), *setting[place + 1 :]]
+    output = interrupted(whole, tmp_path / "run", 4 if is_finished else 2)
+    if is_finished:
+        shutil.copy(whole / "adapter_model.safetensors", output)
+    for name in ("config.yaml", image_hashes.NAME):
+        (output / name).write_text((output / name).read_text().replace(setting[place], str(root)))
+    assert len(image_hashes.read(output)) == 12
+    with_other_pixels(root / "train/images/0003.png")
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert sft.main([*flags, "--output", str(output), "--resume"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {root}/train/images/0003.png has changed since the run in {output} was started; restore it, or give "
+        "another --output.\n"
+    )
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+    shutil.copy(f"{setting[place]}/train/images/0003.png", root / "train/images/0003.png")
+    assert sft.main([*flags, "--output", str(output), "--resume"]) == 0
+    assert all(torch.equal(value, weights(whole)[key]) for key, value in weights(output).items())
 
 
 def launch(processes, words):

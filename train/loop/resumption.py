@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from geoclick import config, secrets
 from geoclick.errors import GeoClickError, UsageError
+from geoclick.train.data import image_hashes
 from geoclick.train.loop import checkpoints
 from geoclick.yaml_file import Yaml
 
@@ -264,6 +265,23 @@ def check_data(output: Path, before: "AdapterRecord", now: "AdapterRecord") -> N
     if changed:
         raise UsageError(
             f"{changed} has changed since the run in {output} was started; restore it, or give another --output."
+        )
+
+
+def check_images(output: Path, hashes: Mapping[str, str]) -> None:
+    """Refuse to resume with images whose contents have changed; raises UsageError naming the first.
+
+    Args:
+        output: the run's folder.
+        hashes: of the images now, see `image_hashes.of`.
+    """
+    before = image_hashes.read(output)
+    changed = [name for name, digest in hashes.items() if before.get(name, digest) != digest]
+    if changed:
+        others = f" and {len(changed) - 1:,} other{'s' * (len(changed) > 2)} have" if changed[1:] else " has"
+        raise UsageError(
+            f"{changed[0]}{others} changed since the run in {output} was started; restore "
+            f"{'them' if changed[1:] else 'it'}, or give another --output."
         )
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,7 @@ import yaml
 from geoclick import files, output_folder, secrets
 from geoclick.command import interruption, print_next
 from geoclick.errors import GeoClickError
+from geoclick.train.data import image_hashes
 from geoclick.train.loop import checkpoints, error_reports, resumption
 
 if TYPE_CHECKING:
@@ -77,11 +78,12 @@ def start(
     arguments: "TrainingArguments",
     resolved: dict[str, Any],
     record: "AdapterRecord",
+    images: Mapping[str, Path],
     *,
     resume: bool,
     any_division: bool = False,
 ) -> Path | None:
-    """Write config.yaml, and return the checkpoint to resume from, or None.
+    """Write config.yaml and the hashes of the images, and return the checkpoint to resume from, or None.
 
     Args:
         output: the run's folder.
@@ -89,12 +91,13 @@ def start(
         arguments: TRL's config of the run.
         resolved: all options of the run, which are written.
         record: the provenance of the run.
+        images: all images that the run reads, by name.
         resume: continue the run in `output`, if there is one.
         any_division: as in `resumption.check`.
 
     Raises:
         GeoClickError: all checkpoints are damaged.
-        UsageError: the run in `output` cannot be continued with these options, data or processes.
+        UsageError: the run in `output` cannot be continued with these options, data, images or processes.
     """
     checkpoint = None
     if resume:
@@ -110,9 +113,13 @@ def start(
                     "each step has the same rows, only dropout differs.",
                     flush=True,
                 )
+    hashes = image_hashes.of(images)
+    if checkpoint:
+        resumption.check_images(output, hashes)
     if arguments.process_index == 0:
         header = output_folder.header(command)
         files.write_whole(output / "config.yaml", header + yaml.safe_dump(resolved, sort_keys=False))
+        image_hashes.write(output, hashes)
     return checkpoint
 
 

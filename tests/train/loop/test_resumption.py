@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from geoclick.errors import UsageError
+from geoclick.train.data import image_hashes
 from geoclick.train.loop import resumption
 from geoclick.train.loop.resumption import Batches, check_batches, check_launcher
 from tests.train.provenances import RECORD
@@ -116,3 +117,20 @@ def test_options_whose_meaning_has_changed_are_compared_by_what_they_do(tmp_path
     for changed in ({"limit": 5, "first": None}, {"first": 6}, {"tile": 512}, {"by_class": True}):
         with pytest.raises(UsageError, match="resume with the same options"):
             resumption.check_same(tmp_path, now | changed, set())
+
+
+def test_changed_images_are_refused_by_name(tmp_path):
+    before = {"data/a.png": "0" * 64, "data/b c.png": "1" * 64, "data/d.png": "2" * 64}
+    image_hashes.write(tmp_path, before)
+    resumption.check_images(tmp_path, before)
+    # A new option may add images, and an earlier version had no hashes.
+    resumption.check_images(tmp_path, before | {"data/e.png": "3" * 64})
+    resumption.check_images(tmp_path / "earlier", before)
+    with pytest.raises(
+        UsageError, match=r"^data/b c\.png has changed since the run in .*; restore it, or give"
+    ):
+        resumption.check_images(tmp_path, before | {"data/b c.png": "4" * 64})
+    with pytest.raises(
+        UsageError, match=r"^data/a\.png and 2 others have changed since .*; restore them, or"
+    ):
+        resumption.check_images(tmp_path, dict.fromkeys(before, "4" * 64))
