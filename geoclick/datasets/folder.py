@@ -45,7 +45,16 @@ from geoclick.datasets.color_masks import (
     unknown_pixels,
     valid_pixels,
 )
-from geoclick.datasets.reading import LeftOut, OnLeftOut, ReadOptions, check_size, file_in, image_size, inside
+from geoclick.datasets.reading import (
+    LeftOut,
+    OnLeftOut,
+    ReadOptions,
+    check_size,
+    file_in,
+    image_size,
+    inside,
+    is_file_in,
+)
 from geoclick.datasets.sample import Sample
 from geoclick.datasets.target_masks import read_target
 from geoclick.errors import GeoClickError, UsageError
@@ -123,8 +132,7 @@ def _parse(line: str, root: Path, split: str, folder: Path) -> tuple[Sample, boo
     if record["task"] not in TASKS:
         raise ValueError(f"task must be one of {', '.join(TASKS)}, not {quoted(record['task'])}")
     size = _size(record.get("size"), "size")
-    image = inside(folder, record["image"])
-    if image.exists() and not image.is_file():
+    if not is_file_in(folder, record["image"]) and inside(folder, record["image"]).exists():
         raise ValueError(f"image {quoted(record['image'])} is no file")
     rle, thresholded = _rle(record, size, folder)
     sample = Sample(

@@ -204,6 +204,7 @@ def test_listed_samples(tmp_path):
         ({"size": [8, True]}, "size must be"),
         ({"size": [80, 100]}, "100x80 pixels but its mask is 10x8"),
         ({"mask": None}, "mask must be an RLE or a path"),
+        ({"image": "a" * 300 + ".png"}, "no valid file name"),
     ],
 )
 def test_a_broken_line_is_one_sentence_that_names_it(tmp_path, changes, words):
@@ -288,7 +289,7 @@ def test_a_listed_rle_with_run_lengths_is_the_same_target(tmp_path):
 def test_half_a_character_is_a_broken_sample_and_the_others_are_read(tmp_path, key):
     root, left = list_folder(tmp_path, line(**{key: "x\ud800"}), line(sample_id="good")), []
     assert [s.sample_id for s in read("folder", root, "val", on_left_out=left.append)] == ["good"]
-    assert [item.reason for item in left] == ["broken line" if key == "image" else "broken text"]
+    assert [item.reason for item in left] == ["broken sample" if key == "image" else "broken text"]
     assert "fix" in left[0].error
     (left[0].item + left[0].error).encode()
 
