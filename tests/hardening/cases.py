@@ -14,9 +14,6 @@ TRACEBACK, SILENT, ENDLESS = "traceback", "accepted though wrong", "no end"
 OUTCOMES = (REFUSED, ACCEPTED, TRACEBACK, SILENT, ENDLESS)
 GOOD = (REFUSED, ACCEPTED)
 
-SERVING_SECONDS = 4
-"""Seconds without any CPU time after which a server counts as running."""
-
 SERVING = "GeoClick: http://"
 """What a server prints when it runs."""
 
@@ -72,8 +69,8 @@ def run_case(case, server, inputs, folder: Path):
     """(outcome, Result) of a case, whose files are made in an empty folder."""
     folder.mkdir(parents=True)
     words = case.words(inputs, folder)
-    own = {"asleep": SERVING_SECONDS} if case.command in SERVERS else {}
-    result = server.run([*case.command.split(), *words], folder, **own)
+    ready = SERVING if case.command in SERVERS else ""
+    result = server.run([*case.command.split(), *words], folder, ready=ready)
     return outcome(case, result), result
 
 

@@ -33,7 +33,10 @@ MOST_PROCESSES = 200
 """Processes of a command, above which it counts as endless."""
 
 ASLEEP_SECONDS = 25
-"""Seconds without any CPU time, asleep, after which a command counts as endless by default."""
+"""Seconds without any CPU time, asleep, after which a command counts as endless."""
+
+READY_SECONDS = 1
+"""Seconds for which a server runs."""
 
 LIBRARIES = (
     *("torch", "scipy.ndimage", "pandas", "pyarrow.parquet", "PIL.Image", "pycocotools.mask", "peft"),
@@ -71,16 +74,16 @@ class ForkServer:
 
     process: subprocess.Popen
 
-    def run(self, words, folder=".", *, stop=None, asleep=ASLEEP_SECONDS):
+    def run(self, words, folder=".", *, stop=None, ready=""):
         """Run `geoclick WORDS` in a working folder and return its Result.
 
         Args:
             words: the arguments.
             folder: the working folder.
             stop: (signal, seconds of CPU time after which it is sent), or None.
-            asleep: seconds without any CPU time after which it counts as endless.
+            ready: what a server writes to its standard output when it runs; it is stopped READY_SECONDS later.
         """
-        request = {"folder": str(folder), "words": list(map(str, words)), "stop": stop, "asleep": asleep}
+        request = {"folder": str(folder), "words": list(map(str, words)), "stop": stop, "ready": ready}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return Result(**json.loads(self.process.stdout.readline()))
@@ -132,7 +135,7 @@ def read_line(reader):
     return line
 
 
-def run_in_copy(folder, words, stop, asleep):
+def run_in_copy(folder, words, stop, ready):
     """The attributes of the Result of one command; arguments as in `ForkServer.run`."""
     streams = [os.memfd_create(name) for name in ("stdout", "stderr")]
     child = os.fork()
@@ -154,7 +157,7 @@ def run_in_copy(folder, words, stop, asleep):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code or 0)
-    status, usage = wait(child, stop, asleep)
+    status, usage = wait(child, stop, lambda: bool(ready) and ready in peek(streams[0]))
     stdout, stderr = (text_of(stream) for stream in streams)
     code = None if status is None else os.waitstatus_to_exitcode(status)
     return {"code": code, "stdout": stdout, "stderr": stderr, "cpu": usage.ru_utime + usage.ru_stime}
@@ -176,22 +179,27 @@ def become(folder, streams):
 
 
 def text_of(stream):
-    """What a stream holds."""
-    size = os.fstat(stream).st_size
-    text = os.pread(stream, min(size, 1 << 20), 0).decode("utf-8", "backslashreplace")
+    """What a stream holds, which is closed."""
+    text = peek(stream)
     os.close(stream)
     return text
 
 
-def wait(child, stop, patience):
+def peek(stream):
+    """What a stream holds."""
+    size = os.fstat(stream).st_size
+    return os.pread(stream, min(size, 1 << 20), 0).decode("utf-8", "backslashreplace")
+
+
+def wait(child, stop, is_ready):
     """(status, usage) of a copy; the status is None if it was stopped because it would not end.
 
     Args:
         child: its process.
         stop: as in `ForkServer.run`.
-        patience: seconds without any CPU time.
+        is_ready: whether it is a server that runs, which is stopped soon after.
     """
-    last, since = -1.0, (start := time.monotonic())
+    last, since, end = -1.0, (start := time.monotonic()), float("inf")
     while True:
         pid, status, usage = os.wait4(child, os.WNOHANG)
         if pid:
@@ -203,7 +211,10 @@ def wait(child, stop, patience):
             stop = None
         if seconds != last or not asleep:
             last, since = seconds, time.monotonic()
-        if seconds > CPU_SECONDS or time.monotonic() - since > patience or count > MOST_PROCESSES:
+        if is_ready():
+            end = min(end, time.monotonic() + READY_SECONDS)
+        late = time.monotonic() - since > ASLEEP_SECONDS or time.monotonic() > end
+        if seconds > CPU_SECONDS or late or count > MOST_PROCESSES:
             stop_group(child)
             _, _, usage = os.wait4(child, 0)
             return None, usage
