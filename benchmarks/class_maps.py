@@ -23,14 +23,13 @@ from scipy import ndimage
 
 from benchmarks.rasters import write_raster
 from geoclick.geo.reading import PixelOptions
-from geoclick.inference import prediction_files
 from geoclick.inference.contrastive import classes, pipeline, windowed
 from geoclick.inference.contrastive.map_files import MapPipeline
 from geoclick.inference.contrastive.map_models import MapModels
 from geoclick.inference.contrastive.prediction import SemanticPrediction
 from geoclick.inference.contrastive.settings import TILE
 from geoclick.inference.contrastive.windowed import Source, WindowMap
-from geoclick.inference.predictions import asking
+from geoclick.inference.predictions import asking, output_files
 from geoclick.inference.predictions.inputs import Input
 from geoclick.options import METHODS
 from geoclick.yaml_file import Yaml
@@ -70,7 +69,7 @@ def measure(path: Path, folder: Path, method: str) -> dict[str, float | int]:
     models = MapModels(loaded, CLASSES, PixelOptions(), None)
     images = [Input(path, (CLASSES,))]
     begun, clock = time.process_time(), time.monotonic()
-    names = prediction_files.names_of(images)
+    names = output_files.names_of(images)
     if failures := asking.answer_all(asking.Local(models), folder, images, names, 1):
         raise SystemExit(str(failures))
     record = json.loads((folder / f"{path.stem}.json").read_text())

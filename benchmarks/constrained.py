@@ -150,7 +150,7 @@ def measure(library: Library, frame: Frame, tokenizer: Any, scores: int, end: in
 def overhead(queries: int) -> None:
     """Print the CPU seconds of the embedded VLM with and without the constraint."""
     from geoclick.inference.backends.local import Local
-    from geoclick.inference.generative import Generation
+    from geoclick.inference.generative.settings import Generation
     from geoclick.scenes.drawing import sample_scene
 
     vlm = loading.load("embedded", device="cpu")

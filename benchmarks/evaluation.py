@@ -28,7 +28,7 @@ from geoclick.config import option
 from geoclick.datasets import Sample
 from geoclick.errors import UsageError
 from geoclick.inference.evaluation import results, run_folder, scoring
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative.prediction import Prediction
 from geoclick.inference.reports import evaluation_report
 from geoclick.scoring import boundary, metrics, records
 from geoclick.scoring.records import Record

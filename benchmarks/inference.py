@@ -264,7 +264,7 @@ def run(options: InferenceOptions) -> None:
 
     from benchmarks import random_models
     from geoclick import devices
-    from geoclick.inference.generative import default_format
+    from geoclick.inference.generative.settings import default_format
     from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 
     folder = Path(options.output)

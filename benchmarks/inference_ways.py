@@ -81,7 +81,7 @@ def batched(task: Task) -> list[str]:
 def shared(task: Task, *, constrained: bool = False, compile: bool = False) -> list[str]:
     """The backend `local`, with options of its `Generation`."""
     from geoclick.inference.backends.local import Local
-    from geoclick.inference.generative import Generation
+    from geoclick.inference.generative.settings import Generation
 
     generation = Generation(
         answer_format=task.answer_format,

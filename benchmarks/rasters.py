@@ -25,10 +25,9 @@ from scipy import ndimage
 
 from geoclick.clicks import Click
 from geoclick.geo.reading import PixelOptions
-from geoclick.inference import prediction_files
+from geoclick.inference.generative.prediction import Prediction
 from geoclick.inference.pipeline import load
-from geoclick.inference.prediction import Prediction
-from geoclick.inference.predictions import answers
+from geoclick.inference.predictions import answers, output_files
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.jobs import Predictor
 from geoclick.inference.predictions.records import Setting
@@ -93,7 +92,7 @@ def measure(path: Path, folder: Path, models: str, tile: int, overlap: int) -> d
     )
     images = [Input(path, (TEXT,))]
     begun, clock = time.process_time(), time.monotonic()
-    failures = answers.answer_all(predictor, setting, images, prediction_files.names_of(images), 8)
+    failures = answers.answer_all(predictor, setting, images, output_files.names_of(images), 8)
     if failures:
         raise SystemExit(str(failures))
     record = json.loads((folder / f"{path.stem}.json").read_text())

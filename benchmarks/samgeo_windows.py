@@ -28,7 +28,7 @@ import numpy as np
 from geoclick import embedded
 
 if TYPE_CHECKING:
-    from geoclick.inference.prediction import Prediction
+    from geoclick.inference.generative.prediction import Prediction
 
 STEP, BOUND = 512, 128
 """samgeo's defaults: distance of windows, and what they see more on each side."""
@@ -51,7 +51,7 @@ class Everything:
     def predict_batch(self, images: Sequence[np.ndarray], texts: Sequence[str]) -> list["Prediction"]:
         """A prediction for each image."""
         from geoclick.inference.contrastive.proposals import propose
-        from geoclick.inference.prediction import Prediction
+        from geoclick.inference.generative.prediction import Prediction
 
         predictions = []
         for image in images:
@@ -72,8 +72,7 @@ class Everything:
 def with_geoclick(raster: Path, folder: Path, points: int) -> int:
     """Segment a raster by GeoClick; returns the peak memory before it, in KiB."""
     from geoclick.geo.reading import PixelOptions
-    from geoclick.inference import prediction_files
-    from geoclick.inference.predictions import answers
+    from geoclick.inference.predictions import answers, output_files
     from geoclick.inference.predictions.inputs import Input
     from geoclick.inference.predictions.records import Setting
 
@@ -89,7 +88,7 @@ def with_geoclick(raster: Path, folder: Path, points: int) -> int:
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     images = [Input(raster, ("everything",))]
-    names = prediction_files.names_of(images)
+    names = output_files.names_of(images)
     if failures := answers.answer_all(predictor, setting, images, names, 1):  # type: ignore[arg-type]
         raise SystemExit(str(failures))
     (folder / "raster.mask.tif").rename(folder / "mask.tif")

@@ -18,15 +18,15 @@ from PIL import Image
 from geoclick import devices, segmenters, vlms
 from geoclick.errors import GeoClickError
 from geoclick.geo.reading import PixelOptions, from_pillow, read_image
-from geoclick.inference import generative, result, rounds
+from geoclick.inference import result
 from geoclick.inference.backends import openai, vllm_loading
 from geoclick.inference.backends.base import Backend
 from geoclick.inference.backends.local import Local
 from geoclick.inference.backends.openai import Server
 from geoclick.inference.backends.vllm import Vllm
-from geoclick.inference.generative import Generation
+from geoclick.inference.generative import answering, rounds
+from geoclick.inference.generative.settings import Generation, Votes, default_format
 from geoclick.inference.result import Result
-from geoclick.inference.votes import Votes
 from geoclick.jobs import processes
 from geoclick.options import GenerationOptions
 from geoclick.segmenters.base import Segmenter
@@ -46,7 +46,7 @@ class Pipeline:
         vlm: writes the clicks; with transformers or vLLM in this process, or on a server.
         segmenter: decodes them.
         generation: how answers are generated.
-        decode: how clicks are decoded, a key of `generative.DECODE`.
+        decode: how clicks are decoded, a key of `mask_decoding.DECODE`.
     """
 
     vlm: Vlm | Vllm | Server
@@ -96,7 +96,7 @@ class Pipeline:
         keys = [str(image) if isinstance(image, str | Path) else id(image) for image in images]
         distinct = {key: as_array(image) for key, image in dict(zip(keys, images, strict=True)).items()}
         arrays = [distinct[key] for key in keys]
-        predictions = generative.predict(
+        predictions = answering.predict(
             self.backend, self.segmenter, arrays, texts, decode=self.decode, votes=self.generation.votes
         )
         if self.generation.rounds > 1 and isinstance(self.backend, Local):
@@ -137,7 +137,7 @@ def load(
         segmenter: as in `geoclick.segmenters.load`.
         checkpoint: weights of a segmenter of segment-anything, a `.pth` file.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        decode: `replay`, `joint` or `first`, see `generative.DECODE`.
+        decode: `replay`, `joint` or `first`, see `mask_decoding.DECODE`.
         pixels: smallest and largest area of the resized image; None takes the model's.
         quantise: `nf4` loads the VLM in 4 bits, `auto` does if the adapter was trained so, `none` does not.
         generation: how answers are generated; None takes the most likely tokens, in the model's answer format.
@@ -161,7 +161,7 @@ def load(
         revision=revision,
     )
     generation = generation or Generation()
-    answer_format = generation.answer_format or generative.default_format(model)
+    answer_format = generation.answer_format or default_format(model)
     complete = replace(
         generation,
         answer_format=answer_format,

@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING
 from geoclick import output_folder
 from geoclick.command import Command, print_next
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference import prediction_files
 from geoclick.inference.backends import ledger
-from geoclick.inference.predictions import inputs
+from geoclick.inference.predictions import inputs, output_files
 from geoclick.inference.predictions import options as checks
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.options import PredictOptions
@@ -65,15 +64,15 @@ def run(options: PredictOptions) -> None:
     from geoclick.inference.predictions import asking, engines, records
 
     images, folder = check(options), Path(options.output)
-    names = prediction_files.names_of(images)
+    names = output_files.names_of(images)
     outputs = [name for one in names for name in one.files()]
     output_folder.check(folder, "predict", outputs)
-    prediction_files.check(folder, images)
+    output_files.check(folder, images)
     processes.print_loading(f"the models for {len(images):,} images")
     queries = engines.queries(options)
     items = len(asking.groups(zip(images, names, strict=True), queries))
     with engines.opened(options, items) as engine, output_folder.opened(folder, "predict", outputs):
-        prediction_files.check(folder, images)
+        output_files.check(folder, images)
         output_folder.write_config(options, folder, "predict")
         failures = asking.answer_all(engine, folder, images, names, queries)
         records.write_failures(folder, failures)
@@ -96,7 +95,7 @@ def report(options: PredictOptions, images: Sequence[Input], failures: "Failures
     """Raise GeoClickError if images failed; with `--skip-broken` only if all did, else print how many."""
     if not failures:
         return
-    listed = Path(options.output) / prediction_files.FAILURES
+    listed = Path(options.output) / output_files.FAILURES
     if options.skip_broken and len(failures) < len(images):
         print(f"{len(failures)} of {len(images)} images failed; {listed} says why.")
         return

@@ -11,7 +11,7 @@ from PIL import Image
 
 from geoclick.errors import GeoClickError
 from geoclick.geo import georeference, objects, rasters, writing
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative.prediction import Prediction
 from geoclick.pages import click_drawing
 from geoclick.yaml_file import Yaml
 

@@ -241,7 +241,7 @@ def check_answers(
     """
     import torch
 
-    from geoclick.inference.generative import default_format
+    from geoclick.inference.generative.settings import default_format
     from geoclick.train.publishing import merge_check
     from geoclick.vlms import loading
 

@@ -75,7 +75,7 @@ class Record(TypedDict):
         score: the segmenter's predicted IoU of the mask, where it decoded one.
         probability: geometric mean of the probabilities of the answer's tokens, where the backend knows them.
         agreement: mean IoU of all pairs of masks of sampled answers.
-        confidence: all of them together, see geoclick/inference/prediction.py.
+        confidence: all of them together, see geoclick/inference/generative/prediction.py.
         boxes: [left, top, right, bottom] of each box of the answer, the outermost pixels inside it.
         parts: of an answer of several parts, in its order.
         instances: of a sample whose target has several.

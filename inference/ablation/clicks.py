@@ -19,7 +19,7 @@ from geoclick.inference.ablation.options import AblateOptions
 from geoclick.inference.ablation.plan import Model
 from geoclick.inference.ablation.rows import FOLDER
 from geoclick.inference.contrastive.cache import key
-from geoclick.inference.generative import decode_embedded_objects
+from geoclick.inference.generative.mask_decoding import decode_embedded_objects
 from geoclick.masks import iou
 from geoclick.progress_bar import progress
 from geoclick.segmenters.center_rule import next_click
@@ -191,7 +191,8 @@ def adapter_answers(options: AblateOptions, data: ClickData) -> "list[Answer]":
     """
     from geoclick import devices, vlms
     from geoclick.inference.backends.local import Local
-    from geoclick.inference.generative import Generation, read_answers
+    from geoclick.inference.generative.answering import read_answers
+    from geoclick.inference.generative.settings import Generation
     from geoclick.vlms import adapter, quantization
     from geoclick.vlms.loading import default_dtype
 

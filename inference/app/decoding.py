@@ -6,9 +6,9 @@ import torch
 
 from geoclick.clicks import ClickSequence
 from geoclick.codec import Part
-from geoclick.inference import generative
 from geoclick.inference.app.editing import Parts
-from geoclick.inference.generative import Decoded
+from geoclick.inference.generative import mask_decoding
+from geoclick.inference.generative.mask_decoding import Decoded
 from geoclick.segmenters import clicking
 from geoclick.segmenters.base import Embedding, Prompt, Segmenter
 from geoclick.segmenters.clicking import Attempt, Clicking, ScoredMask
@@ -46,7 +46,7 @@ class EditDecoder:
                 if instance is None
                 else ScoredMask(instance.in_image(self._embedding.size), instance.score)
             )
-        return generative.united(list(zip(parts, found, strict=True)))
+        return mask_decoding.united(list(zip(parts, found, strict=True)))
 
     def _part(self, part: Part) -> ScoredMask:
         if part.box is None and self._decode == "replay":

@@ -8,7 +8,6 @@ from geoclick import devices
 from geoclick.clips.loading import Clip, load_clip
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo.reading import PixelOptions
-from geoclick.inference import generative
 from geoclick.inference import pipeline as pipelines
 from geoclick.inference.app import sources
 from geoclick.inference.app.options import AppOptions
@@ -17,8 +16,10 @@ from geoclick.inference.app.sources import Limits
 from geoclick.inference.contrastive import classes as class_lists
 from geoclick.inference.contrastive import map_files, settings
 from geoclick.inference.contrastive import pipeline as contrastive
+from geoclick.inference.generative import mask_decoding
+from geoclick.inference.generative.prediction import Prediction
+from geoclick.inference.generative.settings import default_format
 from geoclick.inference.pipeline import Pipeline
-from geoclick.inference.prediction import Prediction
 from geoclick.vlms import Vlm
 from geoclick.vlms.adapter import base_of
 from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
@@ -63,7 +64,7 @@ class AppModels:
             GeoClickError: it is broken, too large or too narrow.
         """
         opened = sources.read(path, name, self.limits, self.pixels)
-        if narrow := generative.refusal(opened.size):
+        if narrow := mask_decoding.refusal(opened.size):
             raise GeoClickError(narrow)
         with devices.enough_memory(f"an image of {opened.size[1]}x{opened.size[0]} pixels"):
             encoded = EncodedImage(self.pipeline.segmenter, opened.pixels)
@@ -148,7 +149,7 @@ def without_adapter(pipeline: Pipeline) -> Pipeline:
     """The pipeline with the answer format of the base model; its adapter is disabled by the caller."""
     assert isinstance(pipeline.vlm, Vlm)
     base = replace(pipeline.vlm, record=None)
-    answer_format = generative.default_format(base)
+    answer_format = default_format(base)
     generation = replace(
         pipeline.generation, answer_format=answer_format, max_new_tokens=MAX_NEW_TOKENS[answer_format]
     )

@@ -17,8 +17,8 @@ from geoclick.inference.app.sources import Opened
 from geoclick.inference.contrastive.classes import ClassList
 from geoclick.inference.contrastive.map_files import ClassRow
 from geoclick.inference.contrastive.prediction import SemanticPrediction
-from geoclick.inference.generative import Decoded
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative.mask_decoding import Decoded
+from geoclick.inference.generative.prediction import Prediction
 from geoclick.segmenters.base import Decoded as Logits
 from geoclick.segmenters.base import Embedding, Prompt, Segmenter
 from geoclick.yaml_file import Yaml

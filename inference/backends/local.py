@@ -9,11 +9,11 @@ import numpy as np
 from geoclick.clicks import ClickSequence
 from geoclick.codec import Answer
 from geoclick.errors import GeoClickError
-from geoclick.inference import generative
 from geoclick.inference.backends import constrained, sampling
 from geoclick.inference.backends.base import Reply
 from geoclick.inference.backends.sampling import Sampling
-from geoclick.inference.generative import Generation
+from geoclick.inference.generative import mask_decoding
+from geoclick.inference.generative.settings import Generation, default_format
 from geoclick.vlms.generation.answers import MAX_NEW_TOKENS, TOKENS_OF_CLICK, Constrain, generate
 from geoclick.vlms.loading import resized_size
 
@@ -39,13 +39,13 @@ class Local:
     @property
     def answer_format(self) -> str:
         """The format of the answers, by default that of the training."""
-        return self.generation.answer_format or generative.default_format(self.vlm)
+        return self.generation.answer_format or default_format(self.vlm)
 
     def refusal(self, size: tuple[int, int]) -> str:
         """See `Backend`. Processes in step must all ask for the same number of batches, so that nothing is refused."""
         if self.in_step:
             return ""
-        if narrow := generative.refusal(size):
+        if narrow := mask_decoding.refusal(size):
             return narrow
         try:
             resized_size(self.vlm.processor, size)

@@ -23,11 +23,11 @@ from PIL import Image
 from geoclick import codec, prompts
 from geoclick.codec import Answer
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference import generative
 from geoclick.inference.backends import chat_api
 from geoclick.inference.backends.base import Reply
 from geoclick.inference.backends.ledger import Ledger
 from geoclick.inference.backends.sending import Request, Rules, Sender
+from geoclick.inference.generative import mask_decoding
 from geoclick.jobs import processes
 from geoclick.prompts import THINKING
 from geoclick.yaml_file import Yaml
@@ -89,7 +89,7 @@ class Server:
 
     def refusal(self, size: tuple[int, int]) -> str:
         """See `Backend`."""
-        return generative.refusal(size)
+        return mask_decoding.refusal(size)
 
     def answer(self, images: Sequence[np.ndarray], queries: Sequence[str]) -> list[Reply]:
         """See `Backend`; raises GeoClickError if no further request makes sense."""

@@ -16,11 +16,11 @@ from PIL import Image
 from geoclick import prompts
 from geoclick.codec import Answer
 from geoclick.errors import GeoClickError, first_line
-from geoclick.inference import generative
 from geoclick.inference.backends.base import Reply
 from geoclick.inference.backends.constrained import pattern_of
 from geoclick.inference.backends.sampling import seeds_of
-from geoclick.inference.generative import Generation
+from geoclick.inference.generative import mask_decoding
+from geoclick.inference.generative.settings import Generation
 from geoclick.vlms import encoding, loading
 from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 from geoclick.vlms.loading import Base
@@ -144,7 +144,7 @@ class Vllm:
 
     def refusal(self, size: tuple[int, int]) -> str:
         """See `Backend`."""
-        if narrow := generative.refusal(size):
+        if narrow := mask_decoding.refusal(size):
             return narrow
         try:
             loading.resized_size(self.processor, size)

@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.inference.backends.vllm import Vllm, reason
-from geoclick.inference.generative import Generation
+from geoclick.inference.generative.settings import Generation
 from geoclick.jobs import processes
 from geoclick.vlms import adapter as adapters
 from geoclick.vlms import loading, quantization

@@ -10,7 +10,7 @@ import numpy as np
 
 from geoclick.datasets.class_maps import IGNORED
 from geoclick.inference.evaluation import dataset_classes
-from geoclick.inference.prediction import MapCounts, Prediction, failed
+from geoclick.inference.generative.prediction import MapCounts, Prediction, failed
 from geoclick.jobs import processes
 
 if TYPE_CHECKING:
@@ -168,19 +168,19 @@ def _contrastive(options: "ResolvedOptions", classes: "DatasetClasses") -> MapPr
 
 def _refusal(pipeline: "ContrastivePipeline", size: tuple[int, int]) -> str:
     """Why the models cannot take an image of a size (height, width), in one sentence; empty if they can."""
-    from geoclick.inference import generative
     from geoclick.inference.contrastive.vision_transformer import patch_size
+    from geoclick.inference.generative import mask_decoding
 
     side = patch_size(pipeline.clip.model)
     if min(size) < side:
         return f"An image of {size[1]}x{size[0]} pixels is smaller than a patch of {side}x{side}; give a larger image."
-    return generative.refusal(size) if pipeline.segmenter else ""
+    return mask_decoding.refusal(size) if pipeline.segmenter else ""
 
 
 def _sam3(options: "ResolvedOptions", classes: "DatasetClasses") -> MapPredictor:
     """SAM 3 with the prompts of the classes."""
-    from geoclick.inference import generative
     from geoclick.inference.contrastive import sam3
+    from geoclick.inference.generative import mask_decoding
 
     model = sam3.load(options.sam3 or "", options.device)
     threshold, source = sam3.THRESHOLD, "default"
@@ -203,4 +203,4 @@ def _sam3(options: "ResolvedOptions", classes: "DatasetClasses") -> MapPredictor
         "threshold_source": source,
         "segmenter": None,
     }
-    return MapPredictor(classes, label, generative.refusal, about)
+    return MapPredictor(classes, label, mask_decoding.refusal, about)

@@ -15,7 +15,7 @@ from geoclick.files import sha256
 from geoclick.inference.backends import ledger
 from geoclick.inference.evaluation import map_predictors
 from geoclick.inference.evaluation.options import MAP_PREDICTORS
-from geoclick.inference.prediction import Prediction, failed
+from geoclick.inference.generative.prediction import Prediction, failed
 from geoclick.jobs import processes
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Oracle:
 
     Attributes:
         segmenter: decodes the clicks.
-        decode: how, see `generative.DECODE`.
+        decode: how, see `mask_decoding.DECODE`.
         store: folder of the click store.
         clicks: of each sample, by its id, in parts.
         images: of each sample, by its id.
@@ -226,7 +226,7 @@ class Box:
 
     def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
         """Decode the box of each true mask; the empty mask has none."""
-        from geoclick.inference.generative import embed, refusal
+        from geoclick.inference.generative.mask_decoding import embed, refusal
         from geoclick.segmenters import clicking
 
         predictions = [Prediction(np.zeros(sample.size, bool), ()) for sample in samples]
@@ -333,15 +333,15 @@ def _decode(
 ) -> list[Prediction]:
     """The prediction of each answer in parts; `failed` where the segmenter cannot take the image."""
     from geoclick.codec import Part
-    from geoclick.inference import generative
+    from geoclick.inference.generative import mask_decoding
 
     sizes = [(image.shape[0], image.shape[1]) for image in images]
-    errors = [generative.refusal(size) for size in sizes]
+    errors = [mask_decoding.refusal(size) for size in sizes]
     possible = [() if error else parts for error, parts in zip(errors, answers, strict=True)]
     objects = [tuple(Part(clicks) for clicks in parts) for parts in possible]
     if decode == "first":
-        objects = [generative.first_click(parts) for parts in objects]
-    decoded = generative.decode_objects(segmenter, images, objects, decode=decode)
+        objects = [mask_decoding.first_click(parts) for parts in objects]
+    decoded = mask_decoding.decode_objects(segmenter, images, objects, decode=decode)
     return [
         failed(size, error)
         if error

@@ -11,7 +11,7 @@ from geoclick.scoring.records import UNANSWERED, Record, RecordPart
 
 if TYPE_CHECKING:
     from geoclick.datasets import Sample
-    from geoclick.inference.prediction import Prediction
+    from geoclick.inference.generative.prediction import Prediction
 
 
 def score_sample(sample: "Sample", prediction: "Prediction", mode: str) -> Record:

@@ -13,13 +13,13 @@ from geoclick.inference.backends import ledger
 from geoclick.inference.backends.openai import Server
 from geoclick.inference.backends.vllm import Vllm
 from geoclick.inference.pipeline import Pipeline
-from geoclick.inference.prediction_files import Names
 from geoclick.inference.predictions import asking, jobs
 from geoclick.inference.predictions.image_job import ImageJob
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.jobs import Job
 from geoclick.inference.predictions.models import Done, Named
 from geoclick.inference.predictions.options import PredictOptions
+from geoclick.inference.predictions.output_files import Names
 from geoclick.inference.predictions.raster_job import RasterJob
 from geoclick.inference.predictions.records import Failures, Setting
 from geoclick.vlms import Vlm

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from geoclick.geo import georeference, reading, views
-from geoclick.inference.prediction_files import Names
 from geoclick.inference.predictions import records
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.models import Done, Models, Named
+from geoclick.inference.predictions.output_files import Names
 from geoclick.inference.predictions.records import Failures
 from geoclick.progress_bar import progress
 from geoclick.yaml_file import Yaml

@@ -9,12 +9,11 @@ from geoclick.geo import tiles
 from geoclick.geo.reading import read_image
 from geoclick.geo.tiles import Tile, Window
 from geoclick.images import write_png
-from geoclick.inference import windows
-from geoclick.inference.prediction import Prediction
-from geoclick.inference.prediction_files import Names
-from geoclick.inference.predictions import records
+from geoclick.inference.generative.prediction import Prediction
+from geoclick.inference.predictions import records, windows
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.jobs import Job
+from geoclick.inference.predictions.output_files import Names
 from geoclick.inference.predictions.records import Setting
 from geoclick.pages import click_drawing
 from geoclick.scoring.records import CUT

@@ -8,7 +8,7 @@ import numpy as np
 
 from geoclick.errors import GeoClickError
 from geoclick.geo.tiles import Tile
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative.prediction import Prediction
 from geoclick.inference.predictions.inputs import Input
 
 if TYPE_CHECKING:

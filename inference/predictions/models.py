@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from geoclick.inference.prediction_files import Names
 from geoclick.inference.predictions.inputs import Input
+from geoclick.inference.predictions.output_files import Names
 from geoclick.yaml_file import Yaml
 
 Named = tuple[Input, Names]

@@ -17,15 +17,15 @@ from geoclick.geo.objects import Objects, Pieces
 from geoclick.geo.part_objects import WindowPart
 from geoclick.geo.tiles import Grid, Tile, Window
 from geoclick.geo.writing import Layer
-from geoclick.inference.prediction import Prediction
-from geoclick.inference.prediction_files import Names
+from geoclick.inference.generative.prediction import Prediction
 from geoclick.inference.predictions import overlays, records
 from geoclick.inference.predictions.image_job import found
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.jobs import Job
 from geoclick.inference.predictions.options import TILE
+from geoclick.inference.predictions.output_files import Names
 from geoclick.inference.predictions.records import Setting
-from geoclick.inference.windows import WORST_FIRST, lowest_scores
+from geoclick.inference.predictions.windows import WORST_FIRST, lowest_scores
 from geoclick.instances import Instance
 from geoclick.masks import Rle
 from geoclick.yaml_file import Yaml

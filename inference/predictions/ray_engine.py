@@ -15,9 +15,9 @@ from pathlib import Path
 from geoclick import files
 from geoclick.errors import GeoClickError
 from geoclick.geo import views
-from geoclick.inference.prediction_files import Names
 from geoclick.inference.predictions.models import Done, Models, Named
 from geoclick.inference.predictions.options import PredictOptions
+from geoclick.inference.predictions.output_files import Names
 from geoclick.jobs import ray_pool
 from geoclick.jobs.ray_pool import Resources, Workers
 from geoclick.yaml_file import Yaml

@@ -10,10 +10,10 @@ from typing import cast
 
 from geoclick import files
 from geoclick.geo.reading import PixelOptions
-from geoclick.inference import prediction_files
-from geoclick.inference.prediction import Prediction
-from geoclick.inference.prediction_files import Names
+from geoclick.inference.generative.prediction import Prediction
+from geoclick.inference.predictions import output_files
 from geoclick.inference.predictions.inputs import Input
+from geoclick.inference.predictions.output_files import Names
 from geoclick.instances import Instance
 from geoclick.yaml_file import Yaml
 
@@ -57,7 +57,7 @@ def _content(path: Path, _state: tuple[int, int, int]) -> str:
 
 def is_finished(folder: Path, stem: str, asked: str) -> bool:
     """Whether an earlier run has answered the same request, and its outputs still exist."""
-    record = prediction_files.read_record(folder / f"{stem}.json")
+    record = output_files.read_record(folder / f"{stem}.json")
     if record is None or record.get("request") != asked:
         return False
     outputs = record.get("files")
@@ -152,12 +152,12 @@ def write(folder: Path, stem: str, record: Mapping[str, Yaml]) -> None:
 
 def write_all(folder: Path, names: Iterable[Names]) -> None:
     """Write records.jsonl, the records of all answers in the order of the inputs."""
-    path = folder / prediction_files.RECORDS
+    path = folder / output_files.RECORDS
     files.refuse_link(path)
     with files.whole(path) as partial, partial.open("w", encoding="utf-8") as lines:
         for one in names:
             for stem in one.answers:
-                record = prediction_files.read_record(folder / f"{stem}.json")
+                record = output_files.read_record(folder / f"{stem}.json")
                 if record is not None:
                     lines.write(json.dumps(record, ensure_ascii=False) + "\n")
 
@@ -168,7 +168,7 @@ Failures = dict[Path, dict[str, str]]
 
 def write_failures(folder: Path, failures: Failures) -> None:
     """Write failures.jsonl, a line for each query that failed; the file is removed if there is none."""
-    path = folder / prediction_files.FAILURES
+    path = folder / output_files.FAILURES
     if not failures:
         path.unlink(missing_ok=True)
         return

@@ -7,15 +7,16 @@ import pytest
 
 from geoclick import codec, masks
 from geoclick.geo.tiles import Window
-from geoclick.inference import generative, result, windows
-from geoclick.inference.prediction import Prediction
-from geoclick.inference.predictions import records
-from geoclick.inference.votes import Votes
+from geoclick.inference import result
+from geoclick.inference.generative import answering
+from geoclick.inference.generative.prediction import Prediction
+from geoclick.inference.generative.settings import Votes
+from geoclick.inference.predictions import records, windows
 from geoclick.instances import of_mask
 from geoclick.pages import click_drawing
 from tests import tiny
 from tests.geotiffs import shapely
-from tests.inference.test_answer_objects import SIZE, Scripted
+from tests.inference.generative.test_answer_objects import SIZE, Scripted
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ class Compact(Scripted):
 
 
 def predict(segmenter, image, *texts, **options):
-    return generative.predict(Compact(), segmenter, [image] * len(texts), texts, **options)
+    return answering.predict(Compact(), segmenter, [image] * len(texts), texts, **options)
 
 
 FIRST, SECOND, THIRD = "+(200,300) -(900,900)", "+(700,500)", "+(300,800) +(400,700) -(100,100)"
@@ -75,7 +76,7 @@ def test_the_first_click_alone_can_be_decoded(segmenter, image):
 
 def test_instances_of_a_vote_lie_within_it(segmenter, image):
     lines = [f"{FIRST}; {SECOND}", f"{FIRST}; {SECOND}", SECOND]
-    (voted,) = generative.predict(
+    (voted,) = answering.predict(
         Compact(), segmenter, [image], ["\n".join(lines)], votes=Votes(samples=3, threshold=0.5)
     )
     assert len(voted.instances) == 2

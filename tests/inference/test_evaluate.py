@@ -8,9 +8,10 @@ import pytest
 
 from geoclick import masks
 from geoclick.clicks import Click
-from geoclick.inference import evaluate, generative
+from geoclick.inference import evaluate
 from geoclick.inference.evaluation.options import EvaluateOptions, resolve
 from geoclick.inference.evaluation.samples import read_samples
+from geoclick.inference.generative import mask_decoding
 from geoclick.segmenters import clicking
 from geoclick.vlms.generation.answers import Generated
 from tests.inference import evaluated
@@ -106,7 +107,7 @@ def test_the_report_is_self_contained_and_escapes_text_from_outside(oracle, tmp_
 def test_an_interrupted_run_continues(oracle, tmp_path, monkeypatch):
     assert oracle(output="complete") == 0
     asked = []
-    decode = generative.decode_objects
+    decode = mask_decoding.decode_objects
 
     def count_or_die(segmenter, images, sequences, **options):
         if len(asked) == 2 and not (tmp_path / "run/died").exists():
@@ -115,7 +116,7 @@ def test_an_interrupted_run_continues(oracle, tmp_path, monkeypatch):
         asked.extend(sequences)
         return decode(segmenter, images, sequences, **options)
 
-    monkeypatch.setattr(generative, "decode_objects", count_or_die)
+    monkeypatch.setattr(mask_decoding, "decode_objects", count_or_die)
     assert oracle() == 1
     part = tmp_path / "run/parts/000000.jsonl"
     assert len(part.read_text().splitlines()) == 2

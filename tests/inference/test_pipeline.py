@@ -15,7 +15,7 @@ from geoclick.geo.reading import PixelOptions
 from geoclick.inference import pipeline as pipelines
 from geoclick.inference import predict
 from geoclick.inference.backends import local
-from geoclick.inference.generative import Generation
+from geoclick.inference.generative.settings import Generation
 from geoclick.scenes.drawing import sample_scene
 from geoclick.vlms import encoding
 from geoclick.vlms.adapter import AdapterRecord

@@ -1,15 +1,12 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geoclick import images
 from geoclick.geo import reading
-from geoclick.inference import predict, prediction_files
+from geoclick.inference import predict
 from geoclick.inference.backends import local
 from geoclick.pages import click_drawing
 from geoclick.vlms.generation.answers import Generated
@@ -152,15 +149,6 @@ def test_end_to_end_on_random_weights(command, tile, tmp_path):
     record = json.loads((tmp_path / "out/a-2.json").read_text())
     assert record["image"] == str(paths[2])
     assert record["size"] == [33, 80]
-
-
-@given(st.lists(st.sampled_from(["a.png", "d/a.png", "a.jpg", "A.png", "a-2.png", "b.png"]), max_size=8))
-def test_stems_are_unique(names):
-    paths = [Path(name) for name in names]
-    stems = prediction_files.output_stems(paths)
-    assert len({stem.lower() for stem in stems}) == len(names)
-    assert stems == prediction_files.output_stems(paths)
-    assert all(stem.startswith(path.stem) for stem, path in zip(stems, paths, strict=True))
 
 
 def test_bad_input_is_one_sentence(command, answers, tile, tmp_path, capsys):

@@ -9,7 +9,7 @@ from geoclick.clicks import Click
 from geoclick.errors import GeoClickError
 from geoclick.geo import georeference
 from geoclick.inference import result
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative.prediction import Prediction
 from geoclick.pages import click_drawing
 from tests import geotiffs
 from tests.geotiffs import rasterio, shapely

@@ -11,7 +11,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from geoclick import vlms
 from geoclick.errors import GeoClickError, UsageError
-from geoclick.inference import generative
+from geoclick.inference.generative.settings import default_format
 from geoclick.train import merge
 from geoclick.train.publishing import merge_check
 from geoclick.vlms import loading
@@ -94,7 +94,7 @@ def test_other_kinds_of_lora_merge_too(base, lora, quick, tmp_path, monkeypatch)
 
 def test_a_merged_model_has_the_answer_format_and_pixel_limits_of_its_adapter(tuned, merged):
     vlm = vlms.load(str(merged), device="cpu")
-    assert generative.default_format(vlm) == "compact"
+    assert default_format(vlm) == "compact"
     assert vlm.record.adapter.config["lora_r"] == 4
     assert loading.pixel_limits(vlm.processor) == (vlm.record.min_pixels, vlm.record.max_pixels)
     assert loading.pixel_limits(loading.load_processor(merged)) == (vlm.record.min_pixels,) * 2

@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 from geoclick import masks
 from geoclick.clicks import Click
 from geoclick.datasets import Sample
-from geoclick.inference import generative
 from geoclick.inference.backends.local import Local
 from geoclick.inference.evaluation import results, scoring
+from geoclick.inference.generative import answering
+from geoclick.inference.generative.settings import Generation
 from geoclick.pages import click_drawing
 from geoclick.scoring.records import Record
 from geoclick.segmenters import Segmenter
@@ -45,7 +46,7 @@ class Monitor:
         patience: evaluations without a better mIoU after which the run stops; 0 never.
         batch_size: answers that a process generates at once.
         loss: on the rows of the samples.
-        decode: a key of `generative.DECODE`.
+        decode: a key of `mask_decoding.DECODE`.
     """
 
     vlm: Vlm
@@ -72,13 +73,13 @@ class Monitor:
         own = [self.samples[(rank * share + i) % len(self.samples)] for i in range(share)]
         backend = Local(
             replace(self.vlm, model=model, device=model.device),
-            generative.Generation(answer_format=self.answer_format, batch_size=self.batch_size),
+            Generation(answer_format=self.answer_format, batch_size=self.batch_size),
             in_step=self.partitioned,
         )
         records: list[Record] = []
         for start in range(0, share, self.batch_size):
             batch = own[start : start + self.batch_size]
-            predictions = generative.predict(
+            predictions = answering.predict(
                 backend,
                 self.segmenter,
                 [sample.read_image() for sample in batch],

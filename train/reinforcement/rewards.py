@@ -11,7 +11,8 @@ import numpy as np
 from geoclick import masks
 from geoclick.codec import Answer, Part
 from geoclick.datasets import Sample
-from geoclick.inference.generative import decode_embedded_objects, read_answers
+from geoclick.inference.generative.answering import read_answers
+from geoclick.inference.generative.mask_decoding import decode_embedded_objects
 from geoclick.segmenters import Segmenter
 from geoclick.train.reinforcement.embedding_cache import EmbeddingCache
 from geoclick.vlms.loading import Vlm
@@ -82,7 +83,7 @@ def score_completions(
         samples: the sample of each completion.
         texts: the completions, without special tokens.
         answer_format: `json` or `compact`.
-        decode: see `inference.generative.DECODE`.
+        decode: see `inference.generative.mask_decoding.DECODE`.
 
     Raises:
         GeoClickError: an image cannot be read.

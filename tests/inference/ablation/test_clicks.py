@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from geoclick import cli, codec, datasets, masks, segmenters
-from geoclick.inference import generative
 from geoclick.inference.ablation import clicks
+from geoclick.inference.generative import mask_decoding
 from geoclick.segmenters import clicking
 from geoclick.segmenters.center_rule import next_click
 from tests import tiny_sams
@@ -105,7 +105,7 @@ def test_clicks_of_answers_are_decoded_up_to_their_number_in_each_part(root):
     found = clicks.answer_ious(segmenter, segmenter.embed(pictures), samples, answers, 3)
     first = [codec.decode(text, **size).prompts for text in ("+(400,400); +(600,500)", "+(300,300)", "none")]
     for objects, number in ((first, 0), ([answer.prompts for answer in answers], 2)):
-        decoded = generative.decode_objects(segmenter, pictures, objects)
+        decoded = mask_decoding.decode_objects(segmenter, pictures, objects)
         expected = [masks.iou(d.mask, s.mask, s.valid) for d, s in zip(decoded, samples, strict=True)]
         assert [own[number] for own in found] == pytest.approx(expected, abs=1e-3)
     assert found[1][1] == found[1][2]

@@ -7,10 +7,10 @@ from PIL import Image
 from geoclick.cli import main
 from geoclick.clicks import Click
 from geoclick.codec import Part
-from geoclick.inference import generative
 from geoclick.inference.app.session import EncodedImage, Session
 from geoclick.inference.app.sources import Opened
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative import mask_decoding
+from geoclick.inference.generative.prediction import Prediction
 from tests.inference.app import browser
 
 SCENES = 12
@@ -41,7 +41,7 @@ def answered(session):
 
 def add(session, parts, query):
     """Add an answer with the clicks of parts, as `geoclick predict` decodes it."""
-    decoded = generative.decode_objects(session.segmenter, [session.opened.pixels], [parts])[0]
+    decoded = mask_decoding.decode_objects(session.segmenter, [session.opened.pixels], [parts])[0]
     clicks = tuple(click for part in parts for click in part.clicks)
     session.add(
         query,

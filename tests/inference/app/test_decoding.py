@@ -5,9 +5,8 @@ import pytest
 
 from geoclick.clicks import Click
 from geoclick.codec import Part
-from geoclick.inference import generative
-from geoclick.inference.app import decoding
 from geoclick.inference.app.decoding import EditDecoder
+from geoclick.inference.generative import mask_decoding
 from tests.inference.app.conftest import POINTS
 
 A, B, C, D = Click(20, 20), Click(50, 40, False), Click(30, 10), Click(5, 30)
@@ -44,9 +43,9 @@ def test_an_edit_is_decoded_from_the_click_that_changed(session, passes, after, 
     passes.clear()
     found = session.decoded((Part(after),))
     assert len(passes) == expected
-    want = generative.decode_objects(session.segmenter._segmenter, [session.opened.pixels], [(Part(after),)])[
-        0
-    ]
+    want = mask_decoding.decode_objects(
+        session.segmenter._segmenter, [session.opened.pixels], [(Part(after),)]
+    )[0]
     assert (found.mask == want.mask).all()
     assert found.score == pytest.approx(want.score, abs=1e-5)
 
@@ -60,7 +59,7 @@ def test_other_parts_are_not_decoded_again(answered, passes):
     for n in (0, 2):
         assert (after.instances[n].mask == first.instances[n].mask).all()
         assert after.instances[n].score == first.instances[n].score
-    want = generative.decode_objects(
+    want = mask_decoding.decode_objects(
         answered.segmenter._segmenter, [answered.opened.pixels], [answered.layer.parts]
     )[0]
     assert (after.mask == want.mask).all()
@@ -70,14 +69,14 @@ def test_boxes_and_joint_prompts_are_those_of_predict(session):
     box = Part((A,), (5.0, 5.0, 40.0, 30.0))
     for parts, decode in (((box,), "replay"), ((Part((A, B)), box), "joint")):
         decoder = EditDecoder(session.segmenter, session.segmenter.embedding, decode)
-        want = generative.decode_embedded_objects(
+        want = mask_decoding.decode_embedded_objects(
             session.segmenter, [session.segmenter.embedding], [parts], decode=decode
         )[0]
         assert (decoder(parts).mask == want.mask).all()
 
 
 def test_old_steps_are_forgotten(session, monkeypatch):
-    monkeypatch.setattr(decoding, "MAX_STEPS", 4)
+    monkeypatch.setattr(mask_decoding, "MAX_STEPS", 4)
     for number in range(6):
         session.decoded((Part((Click(number, 3), Click(9, number))),))
     assert len(session._decoder._steps) == 4

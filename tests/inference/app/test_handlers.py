@@ -20,7 +20,7 @@ from geoclick.inference.app.options import AppOptions
 from geoclick.inference.app.saving import Corrections
 from geoclick.inference.app.sources import Limits
 from geoclick.inference.backends.base import Reply
-from geoclick.inference.generative import Generation
+from geoclick.inference.generative.settings import Generation
 from geoclick.inference.pipeline import Pipeline
 from tests.inference.app.conftest import SIZE
 

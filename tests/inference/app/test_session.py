@@ -10,16 +10,16 @@ from geoclick.clicks import Click
 from geoclick.codec import Part
 from geoclick.errors import GeoClickError
 from geoclick.geo.georeference import Georeference
-from geoclick.inference import generative
 from geoclick.inference.app import editing
 from geoclick.inference.app.session import MAX_LAYERS, EncodedImage, Session
+from geoclick.inference.generative import mask_decoding
 from tests.inference.app.conftest import POINTS, add
 
 MORE = Click(30, 10)
 
 
 def predicted(session, parts):
-    return generative.decode_objects(session.segmenter._segmenter, [session.opened.pixels], [parts])[0]
+    return mask_decoding.decode_objects(session.segmenter._segmenter, [session.opened.pixels], [parts])[0]
 
 
 def test_edits_give_the_masks_of_predict(answered):

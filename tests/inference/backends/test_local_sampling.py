@@ -5,7 +5,7 @@ import pytest
 
 from geoclick import codec, vlms
 from geoclick.inference.backends.local import Local
-from geoclick.inference.generative import Generation
+from geoclick.inference.generative.settings import Generation
 from geoclick.scenes.drawing import sample_scene
 
 QUERIES = ("the largest building", "the road")

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText
 
 from geoclick.inference.backends import vllm_loading
 from geoclick.inference.backends.local import Local
-from geoclick.inference.generative import Generation
+from geoclick.inference.generative.settings import Generation
 from geoclick.options import GenerationOptions
 from geoclick.scenes.drawing import sample_scene
 from geoclick.vlms import loading

@@ -15,7 +15,7 @@ from geoclick.inference import evaluate, pipeline, predict
 from geoclick.inference.backends import vllm_loading
 from geoclick.inference.backends.constrained import pattern_of
 from geoclick.inference.backends.local import Local
-from geoclick.inference.generative import Generation
+from geoclick.inference.generative.settings import Generation
 from geoclick.options import GenerationOptions
 from geoclick.vlms import adapter as adapters
 from geoclick.vlms import loading

@@ -7,9 +7,9 @@ from geoclick.errors import GeoClickError
 from geoclick.inference.contrastive import classes, windowed
 from geoclick.inference.contrastive.map_models import MapModels
 from geoclick.inference.contrastive.prediction import SemanticPrediction
-from geoclick.inference.prediction_files import names_of
 from geoclick.inference.predictions import asking
 from geoclick.inference.predictions.inputs import Input
+from geoclick.inference.predictions.output_files import names_of
 
 QUERY = "dark; dim, dusk; light; bright: red"
 

@@ -8,7 +8,7 @@ import torch
 from geoclick import images
 from geoclick.inference.evaluation import answering
 from geoclick.inference.evaluation.options import EvaluateOptions, resolve
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative.prediction import Prediction
 from tests.inference.evaluation.test_run_folder import samples
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from geoclick import images
 from geoclick.errors import GeoClickError
 from geoclick.geo.reading import PixelOptions
-from geoclick.inference import predict, prediction_files
+from geoclick.inference import predict
 from geoclick.inference.contrastive.map_models import MapModels
-from geoclick.inference.predictions import asking, ray_engine, records
+from geoclick.inference.predictions import asking, output_files, ray_engine, records
 from geoclick.inference.predictions.answers import TextModels
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.options import PredictOptions
@@ -34,7 +34,7 @@ from tests.paths import REPO
 
 def named_of(paths, texts):
     found = [Input(Path(path), tuple(texts)) for path in paths]
-    return list(zip(found, prediction_files.names_of(found), strict=True))
+    return list(zip(found, output_files.names_of(found), strict=True))
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=30), st.integers(1, 8))

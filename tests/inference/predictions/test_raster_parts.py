@@ -8,7 +8,7 @@ from PIL import Image
 
 from geoclick.clicks import Click
 from geoclick.geo import writing
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative.prediction import Prediction
 from geoclick.inference.predictions import overlays
 from geoclick.instances import of_mask
 from geoclick.pages import click_drawing

@@ -7,9 +7,8 @@ from scipy import ndimage
 
 from geoclick.clicks import Click
 from geoclick.geo.reading import PixelOptions
-from geoclick.inference import prediction_files
-from geoclick.inference.prediction import Prediction, SampledAnswer, failed
-from geoclick.inference.predictions import answers
+from geoclick.inference.generative.prediction import Prediction, SampledAnswer, failed
+from geoclick.inference.predictions import answers, output_files
 from geoclick.inference.predictions.inputs import Input
 from geoclick.inference.predictions.records import Setting
 
@@ -63,6 +62,6 @@ def predict(folder, paths, texts=("bright",), predictor=None, batch_size=4, **op
     about = {"vlm": "thresholds", "segmenter": "none", **{key: str(value) for key, value in options.items()}}
     setting = Setting(folder=Path(folder), about=about, **(given | options))
     images = [Input(Path(path), tuple(texts)) for path in paths]
-    names = prediction_files.names_of(images)
+    names = output_files.names_of(images)
     Path(folder).mkdir(exist_ok=True)
     return answers.answer_all(predictor or Thresholds(), setting, images, names, batch_size)

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from geoclick import masks, segmenters, store, vlms
 from geoclick.inference.evaluation import scoring
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative.prediction import Prediction
 from geoclick.train import sft
 from geoclick.train.data import held_out
 from geoclick.train.loop import monitor

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from geoclick import images, masks, vlms
 from geoclick.datasets import Sample
-from geoclick.inference.generative import decode_objects, read_answers
+from geoclick.inference.generative.answering import read_answers
+from geoclick.inference.generative.mask_decoding import decode_objects
 from geoclick.scoring.metrics import compare
 from geoclick.train.reinforcement import rewards
 from geoclick.train.reinforcement.embedding_cache import EmbeddingCache

@@ -8,9 +8,10 @@ from geoclick.clicks import Click
 from geoclick.codec import Answer, Part
 from geoclick.errors import UsageError
 from geoclick.inference import pipeline as pipelines
-from geoclick.inference import predict, rounds
+from geoclick.inference import predict
 from geoclick.inference.backends import local
-from geoclick.inference.generative import Generation
+from geoclick.inference.generative import rounds
+from geoclick.inference.generative.settings import Generation
 from geoclick.vlms.generation.answers import Generated
 
 A, B, C = Click(10, 10), Click(30, 20, False), Click(50, 30)

@@ -1,30 +1,14 @@
 """Several sampled answers to one query, put together: each pixel takes the majority of their masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
 from geoclick import masks
-from geoclick.inference.prediction import Prediction, SampledAnswer
+from geoclick.inference.generative.prediction import Prediction, SampledAnswer
 from geoclick.scoring.records import UNANSWERED
-
-
-@dataclass(frozen=True)
-class Votes:
-    """How many answers to a query are sampled, and how they are put together.
-
-    Attributes:
-        samples: answers to each query; 1 takes the answer as it is.
-        threshold: a pixel is in the mask if more than this share of the masks hold it.
-    """
-
-    samples: int = 1
-    threshold: float = 0.5
-
-
-ONE_ANSWER = Votes()
 
 
 def together(answers: Sequence[Prediction], threshold: float) -> Prediction:
@@ -36,7 +20,7 @@ def together(answers: Sequence[Prediction], threshold: float) -> Prediction:
 
     Args:
         answers: in the order of the samples.
-        threshold: see `Votes`.
+        threshold: see `settings.Votes`.
     """
     samples = tuple(
         SampledAnswer(one.text, one.status, one.error, one.score, one.probability) for one in answers

@@ -75,7 +75,7 @@ class Prediction:
         boxes: of the answer, in pixels of the original image.
         samples: all answers, if several were sampled; the fields above are of one of them, the mask is of their vote.
         agreement: mean IoU of all pairs of masks of the samples; None if there is only one answer.
-        confidence: see geoclick/inference/confidence.py; None if nothing is known.
+        confidence: see geoclick/inference/generative/confidence.py; None if nothing is known.
         instances: of an answer of several parts, one for each in its order; else empty, and the mask is one object.
     """
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from geoclick import images
 from geoclick.geo.tiles import Window
-from geoclick.inference import windows
-from geoclick.inference.prediction import Prediction, failed
+from geoclick.inference.generative.prediction import Prediction, failed
+from geoclick.inference.predictions import windows
 from tests.inference.predictions.thresholds import Thresholds, predict
 
 

@@ -14,10 +14,10 @@ import numpy as np
 from geoclick import mask_overlay
 from geoclick.clicks import ClickSequence
 from geoclick.codec import Answer, Part
-from geoclick.inference import confidence
 from geoclick.inference.backends.local import Local
-from geoclick.inference.generative import decode_objects
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative import confidence
+from geoclick.inference.generative.mask_decoding import decode_objects
+from geoclick.inference.generative.prediction import Prediction
 from geoclick.repeats import without_repeats
 from geoclick.segmenters.base import Segmenter
 
@@ -43,7 +43,7 @@ def refine(
         queries: the user's texts.
         predictions: of the first round.
         rounds: number of rounds, the first one included.
-        decode: see `generative.DECODE`.
+        decode: see `mask_decoding.DECODE`.
     """
     current = list(predictions)
     asked = [i for i, one in enumerate(current) if one.clicks and not one.boxes and not one.error]

@@ -7,7 +7,7 @@ import numpy as np
 
 from geoclick.clicks import Box, Click
 from geoclick.geo.tiles import Window
-from geoclick.inference.prediction import Prediction, failed
+from geoclick.inference.generative.prediction import Prediction, failed
 from geoclick.instances import Instance
 
 WORST_FIRST = ("failed", "unparsable", "repaired", "ok", "empty")

@@ -8,9 +8,10 @@ import torch
 
 from geoclick import codec, repeats, vlms
 from geoclick.clicks import Click
-from geoclick.inference import generative
 from geoclick.inference.backends.constrained import pattern_of
 from geoclick.inference.backends.local import Local
+from geoclick.inference.generative import answering, mask_decoding
+from geoclick.inference.generative.settings import Generation
 from geoclick.scoring.records import CUT
 from geoclick.vlms.generation.answers import MAX_NEW_TOKENS
 
@@ -35,14 +36,14 @@ def test_repeated_clicks_of_a_looped_answer_are_dropped_and_counted(vlm, answer_
     looped, once = (
         around.format(join.join(parts)) for parts in ([first] * 13 + [second] + [first], [first, second])
     )
-    answers = generative.read_answers(vlm, [looped, once], [(40, 60)] * 2, answer_format=answer_format)
+    answers = answering.read_answers(vlm, [looped, once], [(40, 60)] * 2, answer_format=answer_format)
     assert answers[0].clicks == answers[1].clicks
     assert (answers[0].status, answers[0].dropped) == ("repaired", (repeats.REPEATED,) * 13)
     assert (answers[1].status, answers[1].dropped) == ("ok", ())
 
 
 def test_clicks_of_both_signs_on_one_point_are_no_repeat(vlm):
-    (answer,) = generative.read_answers(vlm, ["+(500,500) -(500,500)"], [(40, 60)], answer_format="compact")
+    (answer,) = answering.read_answers(vlm, ["+(500,500) -(500,500)"], [(40, 60)], answer_format="compact")
     assert (len(answer.clicks), answer.status) == (2, "ok")
 
 
@@ -60,7 +61,7 @@ def test_clicks_of_both_signs_on_one_point_are_no_repeat(vlm):
     ],
 )
 def test_repeated_parts_are_dropped_and_counted(vlm, text, parts, repeated):
-    (answer,) = generative.read_answers(vlm, [text], [(400, 600)], answer_format="compact")
+    (answer,) = answering.read_answers(vlm, [text], [(400, 600)], answer_format="compact")
     assert len(answer.parts) == parts
     assert answer.dropped == (repeats.REPEATED,) * repeated
     assert answer.status == ("repaired" if repeated else "ok")
@@ -96,19 +97,19 @@ def test_an_answer_at_the_length_limit_is_cut(vlm, monkeypatch, limit, text, sta
         return forced
 
     monkeypatch.setattr(Local, "_constrain", lambda *_: lambda chosen: scripted)
-    backend = Local(vlm, generative.Generation(answer_format="compact", max_new_tokens=limit))
+    backend = Local(vlm, Generation(answer_format="compact", max_new_tokens=limit))
     image = np.zeros((64, 64, 3), np.uint8)
     (reply,) = backend.answer([image], ["the tank"])
     assert (reply.text, reply.cut) == (text, limit is not None)
-    answer = generative.whole_or_cut(backend.read(reply.text, (64, 64)), reply.cut)
+    answer = answering.whole_or_cut(backend.read(reply.text, (64, 64)), reply.cut)
     assert (answer.status, answer.dropped) == (status, dropped)
 
 
 def test_an_answer_that_is_cut_between_clicks_is_no_complete_one(vlm):
-    (answer,) = generative.read_answers(vlm, ["+(500,500); +(700,700)"], [(64, 64)], answer_format="compact")
-    cut = generative.whole_or_cut(answer, True)
+    (answer,) = answering.read_answers(vlm, ["+(500,500); +(700,700)"], [(64, 64)], answer_format="compact")
+    cut = answering.whole_or_cut(answer, True)
     assert (cut.status, cut.dropped, cut.parts) == ("repaired", (CUT,), answer.parts)
-    assert generative.whole_or_cut(answer, False) is answer
+    assert answering.whole_or_cut(answer, False) is answer
 
 
 @pytest.mark.parametrize(
@@ -123,8 +124,8 @@ def test_an_answer_that_is_cut_between_clicks_is_no_complete_one(vlm):
 )
 def test_images_that_the_models_cannot_take(vlm, size, with_vlm, without):
     for reason, expected in (
-        (Local(vlm, generative.Generation()).refusal(size), with_vlm),
-        (generative.refusal(size), without),
+        (Local(vlm, Generation()).refusal(size), with_vlm),
+        (mask_decoding.refusal(size), without),
     ):
         assert expected in reason
         assert bool(expected) == bool(reason)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from geoclick.inference.prediction import Prediction
+from geoclick.inference.generative.prediction import Prediction
 
 
 def of(prediction: Prediction) -> float | None:

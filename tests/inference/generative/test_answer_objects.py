@@ -5,9 +5,9 @@ import pytest
 
 from geoclick import codec, repeats
 from geoclick.clicks import Click
-from geoclick.inference import generative
 from geoclick.inference.backends.base import Reply
-from geoclick.inference.votes import Votes
+from geoclick.inference.generative import answering, mask_decoding
+from geoclick.inference.generative.settings import Votes
 from geoclick.segmenters import clicking
 from geoclick.segmenters.base import Prompt
 from tests import tiny
@@ -58,7 +58,7 @@ def image():
 
 
 def predict(segmenter, image, *texts, **options):
-    return generative.predict(Scripted(), segmenter, [image] * len(texts), texts, **options)
+    return answering.predict(Scripted(), segmenter, [image] * len(texts), texts, **options)
 
 
 @pytest.mark.parametrize("decode", ["replay", "joint"])
@@ -78,7 +78,7 @@ def test_box_and_points_are_one_prompt_and_several_objects_are_united(segmenter,
     assert one.score == pytest.approx(expected.score)
     assert (one.clicks, one.boxes, one.status) == (OF_BOX.clicks, (OF_BOX.box,), "ok")
     clicks = OF_POINT.clicks
-    expected = generative.decode_objects(segmenter, [image], [[codec.Part(clicks)]], decode=decode)[0]
+    expected = mask_decoding.decode_objects(segmenter, [image], [[codec.Part(clicks)]], decode=decode)[0]
     np.testing.assert_array_equal(other.mask, expected.mask)
     assert (other.clicks, other.boxes, other.score) == (clicks, (), pytest.approx(expected.score))
     np.testing.assert_array_equal(both.mask, one.mask | other.mask)
@@ -111,16 +111,16 @@ def test_a_repeated_object_is_dropped(segmenter, image):
 
 def test_samples_vote_and_equal_answers_are_decoded_once(segmenter, image, monkeypatch):
     decoded = []
-    decode = generative.decode_objects
+    decode = mask_decoding.decode_objects
 
     def count(segmenter, images, objects, **options):
         decoded.extend(objects)
         return decode(segmenter, images, objects, **options)
 
-    monkeypatch.setattr(generative, "decode_objects", count)
+    monkeypatch.setattr(mask_decoding, "decode_objects", count)
     lines = [f"[{POINT}]", f"[{BOX}]", f"[{POINT}]", "?", "!"]
     backend = Scripted()
-    (voted,) = generative.predict(backend, segmenter, [image], ["\n".join(lines)], votes=Votes(5, 0.5))
+    (voted,) = answering.predict(backend, segmenter, [image], ["\n".join(lines)], votes=Votes(5, 0.5))
     assert backend.asked == [5]
     assert [len(parts) for parts in decoded] == [1, 1, 0]
     one, other = predict(segmenter, image, f"[{POINT}]", f"[{BOX}]")
@@ -146,6 +146,6 @@ def test_confidence_of_single_answers(segmenter, image):
 def test_images_that_are_refused_are_not_sampled(segmenter, image):
     wide = np.zeros((10, 200, 3), np.uint8)
     queries = ["[]\n[]", "[]\n[]"]
-    refused, empty = generative.predict(Scripted(), segmenter, [wide, image], queries, votes=Votes(samples=2))
+    refused, empty = answering.predict(Scripted(), segmenter, [wide, image], queries, votes=Votes(samples=2))
     assert (refused.status, refused.error, refused.samples) == ("failed", "Too large.", ())
     assert (empty.status, empty.agreement, empty.confidence) == ("empty", 1.0, 1.0)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from geoclick.clicks import Click
-from geoclick.inference import votes
-from geoclick.inference.prediction import Prediction, failed
+from geoclick.inference.generative import votes
+from geoclick.inference.generative.prediction import Prediction, failed
 
 LEFT, MIDDLE, RIGHT = ((0, 4), (2, 6), (4, 8))
 CLICK = (Click(1.0, 1.0),)
