@@ -54,13 +54,16 @@ class Result(Prediction):
     source: Path | None = None
 
     def overlay(self) -> Image.Image:
-        """The image with the mask and the numbered clicks (green: positive, red: negative).
+        """The image with the mask and the numbered clicks (green: positive, red: negative), and the query below it.
 
         The instances of an answer of several parts have colors, and their clicks the numbers of the parts. Images below
-        512 pixels are enlarged to that side.
+        512 pixels are enlarged to that side. The query is on a band below the image, so that the image begins at the
+        top left pixel.
         """
         return Image.fromarray(
-            click_drawing.overlay(self.image, self.mask, self.clicks, self.boxes, self.instances)
+            click_drawing.overlay(
+                self.image, self.mask, self.clicks, self.boxes, self.instances, query=self.query
+            )
         )
 
     def to_geojson(self, tolerance: float = TOLERANCE) -> FeatureCollection:

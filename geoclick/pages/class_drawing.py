@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from geoclick import files
 from geoclick.geo.writing import NO_DATA
-from geoclick.pages.click_drawing import Color, fitted_size, shorten
+from geoclick.pages.captions import shorten
+from geoclick.pages.click_drawing import Color, fitted_size
 
 TINT = 0.5
 FONT, ROW, MARGIN, GAP = 14, 24, 10, 18

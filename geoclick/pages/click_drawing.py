@@ -9,9 +9,12 @@ from scipy import ndimage
 
 from geoclick.clicks import Box, Click
 from geoclick.instances import Instance, by_area
+from geoclick.pages import captions
 
 Color = tuple[int, int, int]
 
+# Any two of the colors of masks, targets, clicks and parts are at least 0.17 apart in OKLab, and at least 0.12 from nearly
+# every pixel of overhead images, see tests/geoclick/pages/test_colors.py.
 MASK_COLOR: Color = (240, 60, 205)
 TARGET_COLOR: Color = (0, 190, 255)
 POSITIVE: Color = (22, 163, 74)
@@ -19,16 +22,16 @@ NEGATIVE: Color = (220, 38, 38)
 COLORS = {"mask": MASK_COLOR, "target": TARGET_COLOR, "positive": POSITIVE, "negative": NEGATIVE}
 """For the legends of pages."""
 PART_COLORS: tuple[Color, ...] = (
-    MASK_COLOR,
-    (0, 205, 255),
-    (255, 205, 0),
-    (125, 80, 245),
-    (255, 125, 0),
-    (0, 95, 235),
-    (255, 175, 195),
-    (120, 235, 215),
+    (255, 195, 0),
+    (60, 90, 255),
+    (255, 165, 240),
+    (135, 255, 15),
+    (165, 0, 255),
+    (255, 135, 105),
+    (15, 255, 225),
+    (165, 135, 255),
 )
-"""Of the parts of an answer, in turn; none is that of a click."""
+"""Of the parts of an answer, in turn; none is that of a target, of an answer of one part, or of a click."""
 WHITE: Color = (255, 255, 255)
 BLACK: Color = (20, 20, 20)
 OUTSIDE: Color = (238, 240, 242)
@@ -194,10 +197,16 @@ def overlay(
     clicks: Sequence[Click],
     boxes: Sequence[Box] = (),
     instances: Sequence[Instance] = (),
+    *,
+    query: str = "",
 ) -> np.ndarray:
-    """`panel` at the image's own size, or enlarged to 512 pixels where the numbers would be illegible."""
+    """`panel` at the image's own size, or enlarged to 512 pixels where the numbers would be illegible.
+
+    A query stands on a band below the image, see captions.py.
+    """
     longest = max(512, *image.shape[:2])
-    return panel(image, mask, clicks, longest=longest, boxes=boxes, instances=instances)
+    drawn = panel(image, mask, clicks, longest=longest, boxes=boxes, instances=instances)
+    return captions.below(drawn, query) if query else drawn
 
 
 class Window(NamedTuple):
@@ -316,15 +325,6 @@ def draw_line(picture: Image.Image, place: tuple[int, int], pieces: Sequence[Tex
     end, baseline = x + width, y + 15
     for content, color, size in pieces:
         font = ImageFont.load_default(size)
-        shown = shorten(content, font, end - x)
+        shown = captions.shorten(content, font, end - x)
         pen.text((x, baseline), shown, fill=color, font=font, anchor="ls")
         x += round(font.getlength(shown)) + 12
-
-
-def shorten(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float) -> str:
-    """The text, with an ellipsis in place of its end where it is wider than `width` pixels."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text.rstrip() + "..."

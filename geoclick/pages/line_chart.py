@@ -10,7 +10,7 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from geoclick import pages
-from geoclick.pages.click_drawing import shorten
+from geoclick.pages.captions import shorten
 
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 34, 44

@@ -72,7 +72,10 @@ def _of_layer(
     clicks = [click for _, click in editing.clicks_of(layer.parts)]
     boxes = [part.box for part in layer.parts if part.box is not None]
     write_png(paths[0], decoded.mask)
-    write_png(paths[1], click_drawing.overlay(opened.pixels, decoded.mask, clicks, boxes, decoded.instances))
+    drawn = click_drawing.overlay(
+        opened.pixels, decoded.mask, clicks, boxes, decoded.instances, query=layer.query
+    )
+    write_png(paths[1], drawn)
     if _takes_raster(opened.place):
         path = folder / f"{stem}.mask.tif"
         values = decoded.mask.astype(np.uint8) * np.uint8(TARGET)

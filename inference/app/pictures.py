@@ -13,7 +13,7 @@ from geoclick.geo.writing import NO_DATA
 from geoclick.inference.app import editing
 from geoclick.inference.app.session import ClassMap, Layer, Session
 from geoclick.inference.contrastive import map_files
-from geoclick.pages.click_drawing import NEGATIVE, PART_COLORS, POSITIVE, TINT, Color, fitted_size
+from geoclick.pages.click_drawing import MASK_COLOR, PART_COLORS, TINT, Color, fitted_size
 
 LONGEST, SHORTEST = 1600, 1024
 """Longest side of what is drawn, in pixels; masks of smaller images are enlarged to SHORTEST, for thin outlines."""
@@ -77,9 +77,14 @@ class Drawn(TypedDict, total=False):
     seq: int
 
 
-def color_of(number: int, layer: Layer | None = None) -> Color:
-    """The color of a part of the chosen layer, by its index; of another layer, by its number, from the last one on."""
-    return PART_COLORS[(number if layer is None else -layer.number) % len(PART_COLORS)]
+def part_color(number: int) -> Color:
+    """The color of a part of the chosen layer, by its index, where there are several."""
+    return PART_COLORS[number % len(PART_COLORS)]
+
+
+def layer_color(layer: Layer, chosen: int) -> Color:
+    """The color of an answer: that of all masks for the chosen one, else one of the parts', from the last one on."""
+    return MASK_COLOR if layer.number == chosen else PART_COLORS[-layer.number % len(PART_COLORS)]
 
 
 def image_uri(image: np.ndarray) -> str:
@@ -113,7 +118,7 @@ def overlay(session: Session, *, complete: bool) -> Drawn:
             "positive": click.positive,
             "label": str(part + 1) if several else str(number),
             "part": part,
-            "color": css(color_of(part)),
+            "color": css(part_color(part)),
             "hidden": part in hidden,
         }
         for number, (part, click) in enumerate(editing.clicks_of(parts), start=1)
@@ -133,16 +138,13 @@ def entries(layers: Sequence[Layer], chosen: int) -> list[Entry]:
     """The colors of the answers that are shown, and of the parts of the chosen one; empty for a single color."""
     found: list[Entry] = []
     for layer in layers:
-        several = len(layer.parts) > 1 and layer.number == chosen
-        numbers = [n for n in range(len(layer.parts)) if n not in layer.hidden] if several else [0]
-        for number in numbers if layer.shown else []:
-            color = color_of(number) if layer.number == chosen else color_of(0, layer)
-            found.append(
-                {
-                    "label": f"{layer.label}, part {number + 1}" if several else layer.label,
-                    "color": css(color),
-                }
-            )
+        if not layer.shown:
+            continue
+        if len(layer.parts) > 1 and layer.number == chosen:
+            numbers = [n for n in range(len(layer.parts)) if n not in layer.hidden]
+            found += [{"label": f"{layer.label}, part {n + 1}", "color": css(part_color(n))} for n in numbers]
+        else:
+            found.append({"label": layer.label, "color": css(layer_color(layer, chosen))})
     return found if len(found) > 1 else []
 
 
@@ -157,13 +159,14 @@ def mask_uri(layers: Sequence[Layer], chosen: int) -> str:
     index = np.zeros((height, width), np.uint8)
     palette, alpha = [(0, 0, 0)], [0]
     for layer in shown:
-        is_chosen = layer.number == chosen
-        instances = layer.decoded.instances if is_chosen else ()
+        instances = layer.decoded.instances if layer.number == chosen else ()
         # The largest part first, so that the smallest is on top.
         parts = sorted(enumerate(instances), key=lambda one: -one[1].area)
-        masks = [(color_of(n), one.in_image((size[0], size[1]))) for n, one in parts if n not in layer.hidden]
-        color = color_of(0) if is_chosen else color_of(0, layer)
-        for tint, mask in masks if instances else [(color, layer.decoded.mask)]:
+        masks = [
+            (part_color(n), one.in_image((size[0], size[1]))) for n, one in parts if n not in layer.hidden
+        ]
+        alone = [(layer_color(layer, chosen), layer.decoded.mask)]
+        for tint, mask in masks if instances else alone:
             used_rows, used_columns = np.asarray(mask.any(axis=1)), np.asarray(mask.any(axis=0))
             window = around(used_rows[rows], used_columns[columns])
             small = mask[rows[window[0]][:, None], columns[window[1]]]
@@ -221,10 +224,6 @@ def legend(class_map: ClassMap) -> str:
 def css(color: Color) -> str:
     """A color as `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-SIGNS = {"positive": css(POSITIVE), "negative": css(NEGATIVE)}
-"""Colors of the clicks in the editor."""
 
 
 def _palette_uri(index: np.ndarray, palette: Sequence[Color], alpha: Sequence[int]) -> str:

@@ -57,7 +57,7 @@ class ImageJob(Job):
             prediction = windows.together(size, answers)
             folder = self.setting.folder
             written = [f"{stem}.mask.png", f"{stem}.overlay.png"]
-            for name, pixels in zip(written, (prediction.mask, self._overlay(prediction)), strict=True):
+            for name, pixels in zip(written, (prediction.mask, self._overlay(text, prediction)), strict=True):
                 files.refuse_link(folder / name)
                 with files.whole(folder / name) as partial:
                     write_png(partial, pixels)
@@ -68,9 +68,14 @@ class ImageJob(Job):
             lines.append(found(text, self.image, prediction, area))
         return lines
 
-    def _overlay(self, prediction: Prediction) -> np.ndarray:
+    def _overlay(self, text: str, prediction: Prediction) -> np.ndarray:
         return click_drawing.overlay(
-            self.pixels, prediction.mask, prediction.clicks, prediction.boxes, prediction.instances
+            self.pixels,
+            prediction.mask,
+            prediction.clicks,
+            prediction.boxes,
+            prediction.instances,
+            query=text,
         )
 
 

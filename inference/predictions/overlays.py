@@ -1,4 +1,4 @@
-"""The overlay of a raster, of bounded size: the reduced image with the mask and the clicks."""
+"""The overlay of a raster, of bounded size: the reduced image with the mask and the clicks, above the query."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from PIL import Image, ImageDraw
 
 from geoclick.clicks import Click
 from geoclick.instances import Instance
-from geoclick.pages import click_drawing
+from geoclick.pages import captions, click_drawing
 
 LONGEST = 2048
-"""Longest side of an overlay in pixels."""
+"""Longest side of the image of an overlay in pixels; the band of the query below it is not counted."""
 
 NUMBERED = 12
 """Clicks up to this number are drawn as in the overlay of an image; more are drawn small, with their signs."""
@@ -22,8 +22,12 @@ def draw(
     clicks: Sequence[Click],
     size: tuple[int, int],
     instances: Sequence[Instance] = (),
+    query: str = "",
 ) -> np.ndarray:
     """The overlay of a raster, uint8 [h, w, 3]; parts have colors, and their clicks the numbers of the parts.
+
+    The first h rows of `picture` are those of the overlay, so that it stays aligned with the raster; a query makes it
+    higher.
 
     Args:
         picture: the reduced raster, uint8 [h, w, 3].
@@ -31,6 +35,7 @@ def draw(
         clicks: in pixels of a raster of `size`; without those of `instances`.
         size: (height, width) of the raster.
         instances: the parts of the windows whose answers have several.
+        query: on a band below the image; empty for none.
     """
     signs = [(click, "+" if click.positive else "-") for click in clicks]
     numbers = [(click, str(i)) for i, one in enumerate(instances, start=1) for click in one.clicks]
@@ -40,7 +45,7 @@ def draw(
         for click, label in [*signs, *numbers]
     ]
     if len(clicks) <= NUMBERED and not instances:
-        return click_drawing.overlay(picture, mask, [click for click, _ in moved])
+        return click_drawing.overlay(picture, mask, [click for click, _ in moved], query=query)
     longest = max(picture.shape[:2])
     line = max(2, longest // 1000)
     tinted = click_drawing.tint(picture, mask, click_drawing.MASK_COLOR, line=line)
@@ -50,4 +55,4 @@ def draw(
     radius = max(8 if instances else 5, longest // 250)
     for click, label in moved:
         click_drawing.draw_click(pen, click.x, click.y, label, positive=click.positive, radius=radius)
-    return np.asarray(drawn)
+    return captions.below(np.asarray(drawn), query) if query else np.asarray(drawn)

@@ -213,7 +213,7 @@ class RasterJob(Job):
         written = [writer.path.name, f"{stem}.overlay.png"]
         single = [placed.click for placed in answer.clicks if not placed.part]
         instances = [part.instance for part in answer.parts]
-        drawn = overlays.draw(picture, writer.small, single, view.size, instances)
+        drawn = overlays.draw(picture, writer.small, single, view.size, instances, text)
         _write_png(folder / written[1], drawn)
         if view.size[0] * view.size[1] <= images.MAX_PIXELS:
             written.append(f"{stem}.mask.png")

@@ -196,13 +196,6 @@ def test_parts_have_outlines_of_their_own_color_and_clicks_with_their_number():
     assert (np.abs(picture[388:413, 108:133].astype(int) - click_drawing.NEGATIVE) < 40).all(-1).sum() > 50
 
 
-def test_colors_of_parts_are_not_those_of_clicks():
-    for color in click_drawing.PART_COLORS:
-        for click in (click_drawing.POSITIVE, click_drawing.NEGATIVE):
-            assert np.abs(np.subtract(color, click)).max() > 60
-    assert len(set(click_drawing.PART_COLORS)) == 8
-
-
 def test_masks_of_parts_are_stored_by_evaluate(segmenter, image):
     from geoclick.inference.evaluation import scoring
     from tests.inference.evaluation.test_run_folder import samples

@@ -10,7 +10,7 @@ from geoclick.errors import GeoClickError
 from geoclick.geo import georeference
 from geoclick.inference import result
 from geoclick.inference.generative.prediction import Prediction
-from geoclick.pages import click_drawing
+from geoclick.pages import captions, click_drawing
 from tests import geotiffs
 from tests.geotiffs import rasterio, shapely
 
@@ -117,8 +117,11 @@ def test_a_file_that_is_gone_is_one_sentence(mask, tmp_path):
 def test_the_overlay_is_that_of_the_command(mask):
     one = make(mask)
     picture = one.overlay()
-    assert picture.size == (512, 384)
-    np.testing.assert_array_equal(np.asarray(picture), click_drawing.overlay(one.image, one.mask, one.clicks))
+    drawn = click_drawing.overlay(one.image, one.mask, one.clicks)
+    assert drawn.shape[:2] == (384, 512)
+    assert picture.width == 512
+    np.testing.assert_array_equal(np.asarray(picture)[:384], drawn)
+    np.testing.assert_array_equal(np.asarray(picture), captions.below(drawn, one.query))
     assert (np.asarray(picture) != np.asarray(make(np.zeros_like(mask)).overlay())).any()
 
 

@@ -16,7 +16,7 @@ from geoclick.inference.backends.local import Local
 from geoclick.inference.evaluation import results, scoring
 from geoclick.inference.generative import answering
 from geoclick.inference.generative.settings import Generation
-from geoclick.pages import click_drawing
+from geoclick.pages import captions, click_drawing
 from geoclick.scoring.records import Record
 from geoclick.segmenters import Segmenter
 from geoclick.train.loop.held_out_loss import HeldOutLoss
@@ -116,7 +116,7 @@ def panel(samples: Sequence[Sample], records: Sequence[Record]) -> np.ndarray:
         left, top = number % 2 * 2 * CELL, number // 2 * (CELL + CAPTION)
         answer = f"IoU {record['iou']:.2f}   {record['text']}"
         for line, text in enumerate((sample.query, answer)):
-            shown = click_drawing.shorten(text.partition("\n")[0], font, 2 * CELL - 8)
+            shown = captions.shorten(text.partition("\n")[0], font, 2 * CELL - 8)
             pen.text((left + 4, top + 2 + 15 * line), shown, (28, 32, 36), font)
         image, clicks = sample.read_image(), [Click(*click) for click in record["clicks"]]
         target = click_drawing.panel(image, sample.mask, longest=CELL, color=click_drawing.TARGET_COLOR)

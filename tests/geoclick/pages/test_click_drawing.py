@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ImageFont
 
 from geoclick.clicks import Click
 from geoclick.pages import click_drawing
@@ -99,16 +98,6 @@ def test_the_window_holds_target_and_clicks_and_is_inside_the_image_where_it_fit
     assert left <= 340
     assert top + side > 90
     assert click_drawing.window_around(np.ones((300, 400), bool), [])[2] >= 400
-
-
-@given(st.text(max_size=60), st.integers(20, 300))
-def test_lines_of_text_are_shortened_to_their_width(text, width):
-    font = ImageFont.load_default(13)
-    shown = click_drawing.shorten(text, font, width)
-    assert font.getlength(shown) <= max(width, font.getlength("..."))
-    if shown != text:
-        assert shown.endswith("...")
-        assert font.getlength(text) > width
 
 
 def test_a_box_is_drawn_along_the_outer_edges_of_its_pixels():

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from geoclick.inference.app.session import ClassMap
 from geoclick.inference.contrastive import classes as class_lists
 from geoclick.inference.contrastive import map_files
 from geoclick.inference.contrastive.prediction import SemanticPrediction
+from geoclick.pages import click_drawing
 from tests.inference.app.conftest import POINTS, SIZE, add
 
 
@@ -61,6 +63,22 @@ def test_colors_are_listed_where_there_are_several(answered):
     assert len({one["color"] for one in found}) == 3
 
 
+def test_an_answer_of_one_part_has_the_color_of_masks_and_other_answers_have_others(answered):
+    for number in range(7):
+        add(answered, (Part(POINTS),), f"query {number}")
+    colors = [pictures.layer_color(one, answered.chosen) for one in answered.layers]
+    assert colors[-1] == click_drawing.MASK_COLOR
+    assert len(set(colors)) == len(colors)
+
+
+def test_the_editor_has_the_colors_of_clicks():
+    style = files("geoclick.inference.app").joinpath("editor.css").read_text(encoding="utf-8")
+    for sign, color in (("positive", click_drawing.POSITIVE), ("negative", click_drawing.NEGATIVE)):
+        assert f'.on[data-do="{sign}"] {{ background: {pictures.css(color)};' in style
+    assert f".click circle {{ fill: {pictures.css(click_drawing.POSITIVE)}; }}" in style
+    assert f".click.negative circle {{ fill: {pictures.css(click_drawing.NEGATIVE)}; }}" in style
+
+
 def test_hidden_layers_are_not_drawn(answered):
     answered.show([])
     assert pictures.overlay(answered, complete=False)["mask"] == ""
@@ -73,7 +91,7 @@ def test_hidden_parts_are_not_drawn(answered):
     drawn = pictures.overlay(answered, complete=False)
     shown = pixels_of(drawn["mask"])
     assert [one["hidden"] for one in drawn["clicks"]] == [True, True, False]
-    first, second = (pictures.color_of(n) for n in range(2))
+    first, second = map(pictures.part_color, range(2))
     assert (both[..., :3] == first).all(axis=-1).any()
     assert {tuple(one) for one in shown[shown[..., 3] > 0][:, :3].tolist()} == {second}
 
@@ -97,7 +115,8 @@ def test_clicks_have_numbers_or_those_of_their_parts(answered):
 
 def test_the_chosen_layer_is_on_top(answered):
     add(answered, (Part(POINTS),), "again")
-    color = pictures.color_of(0)
+    color = pictures.layer_color(answered.layer, answered.chosen)
+    assert color == click_drawing.MASK_COLOR
     drawn = pixels_of(pictures.overlay(answered, complete=False)["mask"])
     assert {tuple(one) for one in drawn[drawn[..., 3] > 0][:, :3].tolist()} == {color}
 

@@ -129,3 +129,16 @@ def test_parts_are_drawn_in_their_colors(values, tmp_path, monkeypatch):
     one = of_mask((Click(2, 2),), np.ones((4, 4), bool))
     drawn = overlays.draw(np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30), bool), [], (40, 60), [one])
     assert (drawn[:2, :2] != 0).any()
+
+
+@pytest.mark.parametrize("instances", [[], [of_mask((Click(2, 2),), np.ones((4, 4), bool))]])
+def test_the_query_moves_and_hides_no_pixel(instances):
+    picture, mask = np.full((600, 700, 3), 90, np.uint8), np.zeros((600, 700), bool)
+    mask[300:, 200:] = True
+    plain = overlays.draw(picture, mask, [Click(9, 9)], (1200, 1400), instances)
+    assert plain.shape == picture.shape
+    for query in ("the road", "all the roads of this large city " * 40):
+        drawn = overlays.draw(picture, mask, [Click(9, 9)], (1200, 1400), instances, query)
+        assert drawn.shape[1:] == picture.shape[1:]
+        np.testing.assert_array_equal(drawn[:600], plain)
+        assert (drawn[600:] < 100).any()
