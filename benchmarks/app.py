@@ -25,12 +25,11 @@ from geoclick.cli import main as geoclick
 from geoclick.clicks import Click
 from geoclick.codec import Part
 from geoclick.geo.reading import DEFAULT, read_image
+from geoclick.inference.app import pictures
 from geoclick.inference.app.session import EncodedImage, Session
 from geoclick.inference.app.sources import Opened
+from geoclick.inference.generative.prediction import Prediction
 from tests.inference.app import browser
-
-WIDTHS = ((1280, 900), (420, 900))
-"""Sizes of the pages in screenshots."""
 
 DRAWN = """([x, y]) => new Promise(resolve => {
   const stage = document.querySelector("#editor .stage");
@@ -58,17 +57,23 @@ def measure(user: browser.User, clicks: int) -> list[float]:
     return times
 
 
-def in_process(image: Path, segmenter: segmenters.Segmenter, clicks: int, count: int) -> list[float]:
-    """Milliseconds of decoding a click after `clicks` others in this process, `count` times."""
+def in_process(
+    image: Path, segmenter: segmenters.Segmenter, clicks: int, count: int
+) -> dict[str, list[float]]:
+    """Milliseconds of a click after `clicks` others in this process: decoding it, and drawing the mask for the page."""
     pixels = read_image(image, pixels=DEFAULT)
     session = Session(Opened(image, image.name, pixels, None, ""), EncodedImage(segmenter, pixels))
+    session.add("", "", Prediction(np.zeros(pixels.shape[:2], bool), (), "", "ok", ()))
     before = tuple(Click(20 + 9 * n, 30.0, True) for n in range(clicks))
-    session.decoded((Part(before),) if before else ())
-    times = []
+    session.edit((Part(before),) if before else ())
+    times: dict[str, list[float]] = {"decoding": [], "drawing": []}
     for number in range(count):
         begin = time.perf_counter()
-        session.decoded((Part((*before, Click(20 + number, 60.0, True))),))
-        times.append(1000 * (time.perf_counter() - begin))
+        session.edit((Part((*before, Click(20 + number, 60.0, True))),))
+        decoded = time.perf_counter()
+        json.dumps(pictures.overlay(session, complete=False))
+        times["decoding"].append(1000 * (decoded - begin))
+        times["drawing"].append(1000 * (time.perf_counter() - decoded))
     return times
 
 
@@ -94,17 +99,15 @@ def one_user(options: argparse.Namespace, folder: Path, image: Path, words: list
         times = measure(user, options.clicks)
         # Each click is deleted again.
         cpu = 1000 * (cpu_of(process.pid) - begin) / (2 * options.clicks)
-        if options.screenshots:
-            screenshots(chromium, address, image, options.screenshots)
     torch.set_num_threads(1)
     segmenter = segmenters.load(options.random or "embedded", checkpoint=words[-1] if words else None)
-    decoding = figures(in_process(image, segmenter, before, 20))
+    alone = {name: figures(times) for name, times in in_process(image, segmenter, before, 20).items()}
     return {
         "clicks": len(times),
         "side": options.side,
         **figures(times),
         "cpu_ms_of_the_app": round(cpu, 1),
-        "decoding": decoding,
+        **alone,
         "threads": 1,
     }
 
@@ -180,17 +183,6 @@ def memory_of(process: int) -> int:
     return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
 
-def screenshots(chromium: object, address: str, image: Path, folder: Path) -> None:
-    """Pictures of the page at two widths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for size in WIDTHS:
-        user = browser.User(chromium, address, size)
-        user.upload(image)
-        user.ask("the building")
-        user.page.screenshot(path=folder / f"app-{size[0]}.png", full_page=True)
-        user.context.close()
-
-
 def random_weights(name: str, folder: Path) -> list[str]:
     """Options of an app with an untrained segmenter of segment-anything's shapes, whose weights are written here."""
     from segment_anything import sam_model_registry
@@ -211,9 +203,6 @@ def main() -> None:
     )
     parser.add_argument("--edits", type=int, default=200, help="edits of each user")
     parser.add_argument("--random", help="an untrained segmenter of these shapes, such as sam_vit_b")
-    parser.add_argument(
-        "--screenshots", type=Path, help="folder for pictures of the page at 1280 and 420 pixels"
-    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

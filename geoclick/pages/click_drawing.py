@@ -13,8 +13,8 @@ from geoclick.pages import captions
 
 Color = tuple[int, int, int]
 
-# Any two of the colors of masks, targets, clicks and parts are at least 0.17 apart in OKLab, and at least 0.12 from nearly
-# every pixel of overhead images, see tests/geoclick/pages/test_colors.py.
+# Any two of the colors of masks, targets, clicks and parts are at least 0.17 apart in OKLab, and at least 0.12 from
+# nearly every pixel of overhead images, see tests/geoclick/pages/test_colors.py.
 MASK_COLOR: Color = (240, 60, 205)
 TARGET_COLOR: Color = (0, 190, 255)
 POSITIVE: Color = (22, 163, 74)

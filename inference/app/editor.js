@@ -1,4 +1,5 @@
 // The editor: image, map, mask and clicks. It sends each edit to the server and draws the mask that comes back.
+// Edits are sent one after another; `window.geoclickEdits` is settled when all so far are answered.
 // Clicks are in pixels of the image; an integer is the center of a pixel.
 const stage = element.querySelector(".stage");
 const picture = stage.querySelector(".picture");
@@ -13,17 +14,41 @@ const RADIUS = 11; // of a marker, in pixels of the screen
 const MOVED = 4; // pixels of the screen from which a press is a drag
 
 let drawn = { clicks: [], boxes: [], parts: 0, width: 0, height: 0, layer: 0 };
+let known = {}; // the clicks as the server has them
 let sent = 0; // edits so far; answers to earlier ones do not change the clicks
 let sign = true;
 let selected = -1;
 let newPart = false;
 let pressed = null;
 
+window.geoclickEdits = Promise.resolve();
+
 function send(edit) {
   sent += 1;
-  trigger("select", { edit: { ...edit, key: drawn.key, layer: drawn.layer, before: drawn.clicks.length, seq: sent } });
+  const body = { ...edit, key: drawn.key, layer: drawn.layer, before: drawn.clicks.length, seq: sent };
+  window.geoclickEdits = window.geoclickEdits.then(() => post(body));
   apply(edit);
   draw();
+}
+
+async function post(body) {
+  try {
+    const answer = await fetch("edit", { method: "POST", body: JSON.stringify(body) });
+    if (!answer.ok) throw new Error(answer.statusText);
+    const { drawn: value, status, lists } = await answer.json();
+    if (value) show(value);
+    say(status);
+    if (lists) trigger("select");
+  } catch {
+    // The edit is not done, so its click must not stay on the image.
+    if (body.key === drawn.key) drawn = { ...drawn, ...structuredClone(known) };
+    draw();
+    say('<div class="status error" role="status">The app did not answer; repeat the edit, or reload the page.</div>');
+  }
+}
+
+function say(status) {
+  document.dispatchEvent(new CustomEvent("geoclick-status", { detail: status }));
 }
 
 // The same change here, so that the next edit has the right numbers before the answer comes.
@@ -199,12 +224,15 @@ function entry({ label, color }) {
 }
 
 function update() {
-  if (!props.value || typeof props.value !== "object") return;
-  const value = JSON.parse(JSON.stringify(props.value));
+  if (props.value && typeof props.value === "object") show(JSON.parse(JSON.stringify(props.value)));
+}
+
+function show(value) {
   // A late answer about an earlier image.
   if (!("image" in value) && value.key !== drawn.key) return;
   const { clicks, boxes, parts } = drawn;
   drawn = { ...drawn, ...value };
+  known = structuredClone({ clicks: drawn.clicks, boxes: drawn.boxes, parts: drawn.parts });
   if ("seq" in value && value.seq < sent) drawn = { ...drawn, clicks, boxes, parts };
   element.classList.toggle("empty", !drawn.width);
   if ("image" in value) {

@@ -1,6 +1,7 @@
 """What the events of the page do, without Gradio: they change a session and return what the page shows."""
 
 import html
+import json
 import shutil
 import tempfile
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 from PIL import Image
@@ -28,7 +30,12 @@ layer and its number of clicks as the editor shows them; `key` of the session; `
 NUMBERS = ("x", "y", "number", "part", "layer", "before", "seq")
 """Keys of edits whose values must be numbers."""
 
+LARGEST = 2**31
+"""Largest number of an edit."""
+
 UNREADABLE = "The edit is not readable; reload the page."
+
+CLOSED = "The image is no longer open; open it again."
 
 
 class Shown(NamedTuple):
@@ -65,6 +72,7 @@ class Handlers:
 
     def __post_init__(self) -> None:
         self._model = threading.Lock()
+        self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
 
     def upload(self, path: str | None, session: Session | None) -> Shown:
         """Open an uploaded file."""
@@ -130,6 +138,30 @@ class Handlers:
         if shown.drawn is not None and isinstance(edit.get("seq"), int):
             shown.drawn["seq"] = int(edit["seq"])
         return shown
+
+    def answer_edit(self, body: bytes) -> bytes:
+        """Change a click of a session, which the edit names by its key; the edit and the answer are JSON.
+
+        The answer has `drawn` (null for none), `status` as HTML, and `lists`: whether the lists of the page, or its
+        downloads, are no longer what is shown.
+        """
+        try:
+            edit = json.loads(body)
+        except (ValueError, RecursionError):
+            edit = None
+        if not isinstance(edit, dict) or not isinstance(edit.get("key"), str):
+            answer = Shown(None, None, None, status(UNREADABLE, error=True))
+        elif (session := self._sessions.get(edit["key"])) is None:
+            answer = Shown(None, None, None, status(CLOSED, error=True))
+        else:
+            answer = self.edit(edit, session)
+        lists = answer.layers is not None or answer.is_stale
+        return json.dumps({"drawn": answer.drawn, "status": answer.status, "lists": lists}).encode()
+
+    def lists(self, session: Session | None) -> Shown:
+        """The lists of the page as they are now."""
+        layers = [] if session is None else list(session.layers)
+        return Shown(session, None, layers, "", is_stale=session is None or session.downloads is None)
 
     def layer(self, number: int | None, session: Session | None) -> Shown:
         """Choose the layer that is edited."""
@@ -216,6 +248,7 @@ class Handlers:
             new = opening()
         except GeoClickError as error:
             return Shown(session, None, None, status(str(error), error=True))
+        self._sessions[new.key] = new
         height, width = new.opened.size
         line = f"{new.opened.name}: {width}x{height} pixels. Ask a query."
         return Shown(new, pictures.overlay(new, complete=True), [], status(line), is_stale=True)
@@ -243,7 +276,7 @@ def edited(session: Session, edit: Edit) -> editing.Parts:
     parts, size = session.layer.parts, session.opened.size
     kind = edit.get("kind")
     values = {name: edit[name] for name in NUMBERS if name in edit}
-    if not all(isinstance(value, int | float) and np.isfinite(value) for value in values.values()):
+    if not all(isinstance(value, int | float) and abs(value) <= LARGEST for value in values.values()):
         raise GeoClickError(UNREADABLE)
     if edit.get("key") != session.key:
         raise GeoClickError("The image has changed meanwhile; repeat the edit.")
@@ -286,7 +319,7 @@ def described(layer: Layer) -> str:
 
 
 def overlay_of(image: np.ndarray, layer: Layer) -> np.ndarray:
-    """The overlay of an answer, uint8 [h, w, 3], as `geoclick predict` draws it."""
+    """The overlay of an answer, uint8 [h, w, 3], as `geoclick predict` draws it, without the query."""
     clicks = [click for _, click in editing.clicks_of(layer.parts)]
     boxes = [part.box for part in layer.parts if part.box is not None]
     return click_drawing.overlay(image, layer.decoded.mask, clicks, boxes, layer.decoded.instances)

@@ -41,8 +41,17 @@ def theme() -> "gr.themes.Base":
     return gr.themes.Base(font=list(SYSTEM_FONTS), font_mono=["ui-monospace", "monospace"])
 
 
+SHOW_STATUS = """document.addEventListener("geoclick-status", (event) => { props.value = event.detail; });"""
+"""The editor writes the status line after an edit."""
+
+AFTER_EDITS = "async (...values) => { await window.geoclickEdits; return values; }"
+"""Before an event that reads the clicks: waits for the answers to the edits so far; the inputs stay as they are."""
+
+
 class Page:
-    """The page. One queue runs the models, another one the edits, so that an edit does not wait for a query.
+    """The page. One queue runs the models, another one what is quick, so that it does not wait for a query.
+
+    Edits of clicks have no queue of Gradio: the editor sends them by itself, see editor.js and server.py.
 
     Args:
         handlers: what events do.
@@ -69,7 +78,7 @@ class Page:
     def _inputs(self) -> None:
         folder = self.handlers.folder
         self.file = gr.File(
-            label="Upload an image", file_types=list(SUFFIXES), type="filepath", height=120, elem_id="upload"
+            label="Upload an image", file_types=list(SUFFIXES), type="filepath", height=150, elem_id="upload"
         )
         self.name = gr.Dropdown(
             self._names(),
@@ -106,7 +115,9 @@ class Page:
         self.parts = gr.CheckboxGroup([], label="Parts that are shown", visible=False, elem_id="parts")
 
     def _outputs(self) -> None:
-        self.status = gr.HTML(status("Upload an image or choose one."), elem_id="status")
+        self.status = gr.HTML(
+            status("Upload an image or choose one."), elem_id="status", js_on_load=SHOW_STATUS
+        )
         self.editor = gr.HTML(
             None,
             html_template=text_of("editor.html"),
@@ -129,12 +140,14 @@ class Page:
 
     def _events(self) -> None:
         do = self.handlers
-        # Edits change the session in place. Only what runs in the queue of the models replaces it, so that a late
-        # answer to an edit does not bring back the session of an earlier image.
-        edited = [self.editor, self.layer, self.shown, self.parts, self.status, self.files]
+        # What is quick changes the session in place. Only what runs in the queue of the models replaces it, so that a
+        # late answer does not bring back the session of an earlier image.
+        lists = [self.layer, self.shown, self.parts]
+        edited = [self.editor, *lists, self.status, self.files]
         every = [self.state, *edited]
         models = {"concurrency_id": "models", "concurrency_limit": 1}
-        edits = {"concurrency_id": "edits", "concurrency_limit": 1, "trigger_mode": "multiple"}
+        quick = {"concurrency_id": "quick", "concurrency_limit": 1, "trigger_mode": "multiple"}
+        after = {"js": AFTER_EDITS}
         hide = gr.update(value=None, visible=False)
         hidden = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -154,8 +167,9 @@ class Page:
             shown, legend = do.map(text, session)
             return (*_updates(shown), legend)
 
-        def edit(session: Session | None, event: gr.EventData) -> tuple[Update, ...]:
-            return _updates(do.edit(dict(event.edit), session))[1:]
+        def list_again(session: Session | None) -> tuple[Update, ...]:
+            _, _, *listed, _, files = _updates(do.lists(session))
+            return (*listed, files)
 
         def layer(number: int | None, session: Session | None) -> tuple[Update, ...]:
             return _updates(do.layer(number, session))[1:]
@@ -179,16 +193,17 @@ class Page:
         # Gradio's own progress is drawn anew in each frame, which takes the time of the models on a small machine.
         for event in (self.ask.click, self.query.submit, self.make_map.click):
             event(None, None, [self.status], js=f"() => {json.dumps(WORKING)}", **hidden)
-        self.ask.click(**asking, **models, **hidden)
-        self.query.submit(**asking, **models, **hidden)
+        self.ask.click(**asking, **models, **hidden, **after)
+        self.query.submit(**asking, **models, **hidden, **after)
         self.make_map.click(make_map, [self.classes, self.state], [*every, self.legend], **models, **hidden)
-        self.editor.select(edit, [self.state], edited, **edits, **hidden)
-        self.layer.input(layer, [self.layer, self.state], edited, **edits, **hidden)
-        self.shown.input(show, [self.shown, self.state], edited, **edits, **hidden)
-        self.parts.input(parts, [self.parts, self.state], edited, **edits, **hidden)
-        self.save.click(lambda s: _updates(do.save(s))[1:], [self.state], edited, **edits, **hidden)
-        self.remove.click(lambda s: _updates(do.remove(s))[1:], [self.state], edited, **edits, **hidden)
-        self.download.click(download, [self.state], [self.files, self.status], **edits, **hidden)
+        self.editor.select(list_again, [self.state], [*lists, self.files], **quick, **hidden)
+        quick |= hidden | after
+        self.layer.input(layer, [self.layer, self.state], edited, **quick)
+        self.shown.input(show, [self.shown, self.state], edited, **quick)
+        self.parts.input(parts, [self.parts, self.state], edited, **quick)
+        self.save.click(lambda s: _updates(do.save(s))[1:], [self.state], edited, **quick)
+        self.remove.click(lambda s: _updates(do.remove(s))[1:], [self.state], edited, **quick)
+        self.download.click(download, [self.state], [self.files, self.status], **quick)
 
 
 def _updates(shown: Shown) -> "tuple[Update, ...]":

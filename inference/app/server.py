@@ -2,16 +2,21 @@
 
 import os
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 # Read by Gradio and its libraries when they are imported.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
+import anyio
+import anyio.to_thread
 import fastapi
 import gradio as gr
 import uvicorn
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from geoclick.inference.app import page
@@ -24,6 +29,9 @@ POLICY = (
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
 """Content-Security-Policy: the browser asks no other host. Gradio's own components need inline scripts and eval."""
+
+MAX_EDIT = 4096
+"""Bytes of an edit."""
 
 CLOSING_SECONDS = 3
 """Seconds that open pages, whose connections do not end by themselves, delay the end of the app."""
@@ -65,6 +73,7 @@ def application(handlers: Handlers, options: AppOptions, folder: Path) -> ASGIAp
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     built = page.Page(handlers, options.max_waiting)
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_route("/edit", edits_of(handlers, options.max_waiting), methods=["POST"])
     mounted = gr.mount_gradio_app(
         app,
         built.blocks,
@@ -83,6 +92,29 @@ def application(handlers: Handlers, options: AppOptions, folder: Path) -> ASGIAp
         css=page.text_of("page.css"),
     )
     return WithHeaders(mounted)
+
+
+def edits_of(handlers: Handlers, max_waiting: int) -> Callable[[Request], Awaitable[Response]]:
+    """What answers edits, one after another. Gradio's queue is not used, since it takes longer than SAM's decoder.
+
+    Args:
+        handlers: what events do.
+        max_waiting: edits that wait at most.
+    """
+    one_at_a_time = anyio.CapacityLimiter(1)
+
+    async def edit(request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_EDIT:
+                return Response(status_code=413)
+        if one_at_a_time.statistics().tasks_waiting >= max_waiting:
+            return Response(status_code=503)
+        answer = await anyio.to_thread.run_sync(handlers.answer_edit, body, limiter=one_at_a_time)
+        return Response(answer, media_type="application/json")
+
+    return edit
 
 
 def serve(handlers: Handlers, options: AppOptions) -> None:

@@ -12,8 +12,8 @@ from geoclick.scenes.render import render
 from tests.paths import SHARED
 
 APART, VISIBLE, MOST = 0.17, 0.12, 0.04
-"""Distances in OKLab, where black and white are 1 apart: of two colors, and of a color from a pixel; and the largest share
-of pixels that are nearer."""
+"""Distances in OKLab, where black and white are 1 apart: of two colors, and of a color from a pixel; and the largest
+share of pixels that are nearer."""
 
 COLORS = [*click_drawing.COLORS.values(), *click_drawing.PART_COLORS]
 """Of masks, targets, positive and negative clicks, and of parts."""

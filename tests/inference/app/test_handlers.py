@@ -1,5 +1,6 @@
 """Events change a session, and a refused one leaves it as it was."""
 
+import gc
 import json
 import socket
 import threading
@@ -110,6 +111,7 @@ def test_edits_follow_each_other(handlers, asked):
         {"kind": "add", "x": 300, "y": 4, "positive": True, "part": 0},
         {"kind": "move", "number": 7, "x": 1, "y": 1},
         {"kind": "delete", "number": float("nan")},
+        {"kind": "delete", "number": 10**400},
         {"kind": "add", "x": 1, "y": 1, "positive": True, "part": 9},
     ],
 )
@@ -118,6 +120,45 @@ def test_a_wrong_edit_changes_nothing(handlers, asked, wrong):
     shown = edit(handlers, asked, **wrong)
     assert "status error" in shown.status
     assert asked.layer is before
+
+
+def test_an_edit_names_its_session(handlers, asked):
+    other = handlers.choose("b.png", None).session
+    sent = {"kind": "add", "x": 9, "y": 9, "positive": True, "part": 0, "key": asked.key, "seq": 3}
+    answer = json.loads(handlers.answer_edit(json.dumps({**sent, "layer": 1, "before": 1}).encode()))
+    assert [one["x"] for one in answer["drawn"]["clicks"]] == [asked.layer.parts[0].clicks[0].x, 9]
+    assert answer["drawn"]["mask"] == pictures.overlay(asked, complete=False)["mask"]
+    assert answer["drawn"]["seq"] == 3
+    assert "2 clicks" in answer["status"]
+    assert not answer["lists"]
+    assert other.layers == []
+    # The clicks have changed since this one was sent.
+    answer = json.loads(handlers.answer_edit(json.dumps({**sent, "layer": 1, "before": 1}).encode()))
+    assert "status error" in answer["status"]
+    assert len(answer["drawn"]["clicks"]) == 2
+    part = {**sent, "x": 30, "layer": 1, "before": 2, "part": 1}
+    assert json.loads(handlers.answer_edit(json.dumps(part).encode()))["lists"]
+    assert len(handlers.lists(asked).layers) == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"3", b'{"key": []}', b"\xff", b"[" * 100_000, b'{"key": "x"}', b'{"kind": "add"}']
+)
+def test_what_names_no_session_changes_none(handlers, asked, body):
+    before = asked.layer
+    answer = json.loads(handlers.answer_edit(body))
+    assert answer["drawn"] is None
+    assert "status error" in answer["status"]
+    assert asked.layer is before
+
+
+def test_an_edit_of_a_session_that_ended_is_refused(handlers):
+    session = handlers.choose("a.png", None).session
+    handlers.ask("+(500,500)", False, session)
+    body = {"kind": "flip", "number": 0, "key": session.key, "layer": 1, "before": 1}
+    del session
+    gc.collect()
+    assert "open it again" in json.loads(handlers.answer_edit(json.dumps(body).encode()))["status"]
 
 
 def test_refused_images_leave_the_session(handlers, asked, tmp_path):
