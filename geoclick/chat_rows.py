@@ -1,5 +1,6 @@
 """From a click store to chats, for `geoclick train` and `geoclick export`: which rows are used, and how one reads."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,9 +57,10 @@ def answer_parts(row: Row, max_clicks: int, answer_end: str = "best") -> tuple[C
 
 def _in_parts(row: Row, used: Sequence[int]) -> tuple[ClickSequence, ...]:
     """The clicks with these indices, in the parts that have some."""
-    starts = [0, *accumulate(row.parts)]
-    parts = [tuple(row.clicks[i] for i in used if a <= i < b) for a, b in pairwise(starts)]
-    return tuple(part for part in parts if part)
+    ends, parts = list(accumulate(row.parts)), [list[Click]() for _ in row.parts]
+    for i in used:
+        parts[bisect_right(ends, i)].append(row.clicks[i])
+    return tuple(tuple(part) for part in parts if part)
 
 
 def _used(row: Row, max_clicks: int, answer_end: str) -> list[int]:

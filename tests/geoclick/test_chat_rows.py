@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -62,6 +63,14 @@ def test_an_answer_in_parts_takes_the_first_clicks_of_each_part(data):
     assert chat_rows.answer_parts(row, 1, "last") == (clicks[:1], clicks[3:4], clicks[5:])
     assert chat_rows.answer_parts(row, 1) == (clicks[:1], clicks[3:4], clicks[5:])
     assert chat_rows.answer_parts(row, 2) == (clicks[:2], clicks[3:5])
+
+
+def test_the_time_is_linear_in_the_number_of_parts(data):
+    count, start = 20_000, time.process_time()
+    clicks = tuple(Click(float(n % 64), 1.0, True) for n in range(count))
+    row = replace(next(store.read(data[0])), clicks=clicks, parts=(1,) * count, ious=(0.5,) * count)
+    assert chat_rows.answer_parts(row, 3, "last") == tuple((click,) for click in clicks)
+    assert time.process_time() - start < 5
 
 
 def test_a_target_without_clicks_is_left_out(data):
