@@ -20,11 +20,9 @@ import atheris
 
 with atheris.instrument_imports(include=["geoclick"]):
     # What is imported later has no counters.
-    import geoclick.datasets.readers
-    import geoclick.datasets.windows
-    import geoclick.geo.reading
-    import geoclick.geo.vectors
+    from geoclick.datasets import readers, windows  # noqa: F401
     from geoclick.errors import GeoClickError
+    from geoclick.geo import reading, vectors  # noqa: F401
     from tests.hardening import fuzz_targets
 
 from tests.hardening.json_changes import changed
