@@ -1,5 +1,6 @@
 """Reading a flat YAML file: bounded in size, without aliases, and every fault is one sentence."""
 
+import re
 import reprlib
 from pathlib import Path
 
@@ -14,6 +15,9 @@ Yaml = Scalar | list["Yaml"] | dict[str, "Yaml"] | None
 
 MAX_FILE = 1 << 20
 """Largest size of a config file in characters."""
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_OTHER_BASE = re.compile(r"[-+]?0[0-9_]+|.*:.*")
+"""Numbers that mean another one than they look like: 010 is 8, and 1:30 is 90."""
 MAX_SHOWN = 80
 """Characters of a wrong value that an error shows."""
 
@@ -26,6 +30,12 @@ class _PlainLoader(yaml.SafeLoader):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.YAMLError(f"line {mark.line + 1} has an alias, write its value instead")
         node: yaml.Node | None = super().compose_node(parent, index)
+        if isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS and _OTHER_BASE.fullmatch(node.value):
+            mark = node.start_mark
+            raise yaml.YAMLError(
+                f"line {mark.line + 1}: YAML takes {node.value[:40]} for a number in base 8 or 60, write it in decimal "
+                "digits, or in quotes if it is a text"
+            )
         if isinstance(node, yaml.MappingNode):
             keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:

@@ -110,6 +110,9 @@ def test_wrong_flags_are_usage_errors(argv, words):
         ("output: [", "cannot be read as YAML"),
         ("output: !!python/object/apply:os.getcwd []", "cannot be read as YAML"),
         ("output: \x00", "cannot be read as YAML"),
+        ("output: o\nseed: 010", "line 2: YAML takes 010 for a number in base 8 or 60"),
+        ("output: o\nseed: 1:30:00", "YAML takes 1:30:00 for a number in base 8 or 60"),
+        ("output: 1:30", "in quotes if it is a text"),
     ],
 )
 def test_wrong_files_are_usage_errors(tmp_path, text, words):

@@ -159,6 +159,9 @@ OPTIONS = {
 
 NOT_READ = ("card --clicks",)
 
+FOLDERS = ("app --images",)
+"""Options that name a folder, which may be empty."""
+
 
 def cases():
     """The cases of both kinds."""
@@ -180,7 +183,8 @@ def option_files():
                     return [*replaced(own, flag, folder / "bad"), *extra]
 
                 # An empty folder is no wrong root by itself, but holds nothing to read.
-                refuse = f"{command} {flag}" not in NOT_READ
+                given = f"{command} {flag}"
+                refuse = given not in NOT_READ and not (given in FOLDERS and name == "a folder")
                 heavy = command in HEAVY
                 yield Case("files", command, f"{flag}: {name}", words, refuse=refuse, heavy=heavy)
 
