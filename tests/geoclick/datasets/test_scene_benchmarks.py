@@ -1,18 +1,25 @@
 """The benchmarks that ship with the package are fixed, balanced, and unlike what is trained on."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from geoclick import datasets
+from geoclick import datasets, files
 from geoclick.data_synthesis import run as synth
 from geoclick.datasets import scene_benchmarks
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo.reading import read_image
 from geoclick.scenes import SIZE, generate, render
-from geoclick.scenes.drawing import sample_scene
+from geoclick.scenes.drawing import sample_scene, write_split
 from geoclick.scenes.varied_layout import generate_varied
+
+BEGINNINGS = {
+    "scenes-v1": "8629db9cc3ab163a7e5cd4bedce6f29f54bdd217e38fbc20c6242d17009edb7a",
+    "scenes-v2": "dcc61e4785342b0df0f59600684d836ba5d008d964b707efa0766e0d822e9e6d",
+}
+"""SHA-256 of the first 30 lines of `samples.jsonl`, which take a second instead of half a minute."""
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +29,13 @@ def root(tmp_path_factory):
     return root
 
 
+@pytest.mark.parametrize("name", scene_benchmarks.BENCHMARKS)
+def test_the_first_samples_are_the_same_everywhere(name, tmp_path):
+    write_split(tmp_path, replace(scene_benchmarks.BENCHMARKS[name].options, count=30), 1)
+    assert files.sha256(tmp_path / "samples.jsonl") == BEGINNINGS[name]
+
+
+@pytest.mark.slow
 def test_it_has_the_same_samples_everywhere_and_equal_shares_of_all_tasks(root):
     samples = list(datasets.read("scenes-v1", root, "test"))
     assert len(samples) == 1000
@@ -31,14 +45,21 @@ def test_it_has_the_same_samples_everywhere_and_equal_shares_of_all_tasks(root):
     assert samples[0].mask.any()
 
 
-def test_another_benchmark_under_its_name_is_refused(root, tmp_path):
+@pytest.mark.slow
+def test_a_benchmark_without_one_sample_is_refused(root, tmp_path):
     (tmp_path / "test").mkdir()
     lines = (root / "test" / "samples.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "test" / "samples.jsonl").write_text("".join(lines[1:]))
     with pytest.raises(GeoClickError, match="remove"):
         datasets.read("scenes-v1", tmp_path, "test")
+
+
+def test_another_benchmark_under_its_name_is_refused(tmp_path):
+    write_split(tmp_path / "test", replace(scene_benchmarks.BENCHMARKS["scenes-v1"].options, count=3), 1)
+    with pytest.raises(GeoClickError, match="remove"):
+        datasets.read("scenes-v1", tmp_path, "test")
     with pytest.raises(UsageError, match="split test only"):
-        datasets.read("scenes-v1", root, "train")
+        datasets.read("scenes-v1", tmp_path, "train")
 
 
 def test_only_the_benchmark_inside_needs_no_root(capsys):
