@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,6 +54,14 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_all(paths: Iterable[Path]) -> str:
+    """Hexadecimal SHA-256 of the hexadecimal SHA-256 of each of several files, in their order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(sha256(path).encode())
+    return digest.hexdigest()
 
 
 def inside(root: Path, path: str | Path) -> Path:

@@ -1,7 +1,8 @@
 """Folders of models in transformers' layout, on this machine or from the hub."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,6 +57,20 @@ def model_type(folder: Path) -> str:
         ) from error
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise GeoClickError(f"{path} cannot be read as JSON; download the model again.") from error
+
+
+@contextmanager
+def loading(part: str, folder: Path) -> Iterator[None]:
+    """Raise GeoClickError for any error inside the block: the `part` of a model in `folder` is broken.
+
+    A broken file surfaces as OSError, ValueError, KeyError or an error of the tokenizer's own.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise GeoClickError(
+            f"The {part} in {folder} cannot be loaded ({type(error).__name__}); download the model again."
+        ) from error
 
 
 def load_model(kind: "type[Model]", folder: Path, title: str, **options: bool) -> "Model":

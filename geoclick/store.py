@@ -5,7 +5,6 @@ is written under a temporary name and renamed when it is complete. The same rows
 interrupted and rerun produces the same store as an uninterrupted one.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 from geoclick import stored_rows
 from geoclick.clicks import Click, ClickSequence
 from geoclick.errors import GeoClickError
-from geoclick.files import inside, refuse_special, sha256, whole, write_whole
+from geoclick.files import inside, refuse_special, sha256_of_all, whole, write_whole
 from geoclick.masks import Rle
 
 SCHEMA_VERSION = 3
@@ -212,8 +211,7 @@ def batches(folder: str | Path, rows: int) -> Iterator[tuple[Path, pa.RecordBatc
 
 def digest(*folders: str | Path) -> str:
     """SHA-256 of the shards of stores, which changes with their rows; errors as in `read`."""
-    shards = [shard for folder in folders for shard in shards_of(Path(folder))]
-    return hashlib.sha256("".join(map(sha256, shards)).encode()).hexdigest()
+    return sha256_of_all(shard for folder in folders for shard in shards_of(Path(folder)))
 
 
 def why_left_out(row: Row, clicks: int, min_iou: float) -> str:

@@ -16,7 +16,7 @@ from geoclick.components import AREA, DISTANCE
 from geoclick.data_synthesis.simulation.part_rules import DEFAULT_ORDER
 from geoclick.datasets import LeftOut, Sample
 from geoclick.errors import UsageError
-from geoclick.files import sha256, write_whole
+from geoclick.files import sha256_of_all, write_whole
 from geoclick.jobs import claims, processes
 from geoclick.jobs.run_folder import RunFolder, read_record
 
@@ -92,11 +92,8 @@ def fingerprint(samples: Iterable[Sample]) -> str:
 
 def pixels_fingerprint(samples: Iterable[Sample]) -> str:
     """A hash, hexadecimal, of the contents of the image files of these samples."""
-    digest = hashlib.sha256()
-    for path in dict.fromkeys(s.root / s.image for s in samples):
-        if path.is_file():
-            digest.update(sha256(path).encode())
-    return digest.hexdigest()
+    paths = dict.fromkeys(s.root / s.image for s in samples)
+    return sha256_of_all(path for path in paths if path.is_file())
 
 
 def claim_shards(

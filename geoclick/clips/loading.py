@@ -1,6 +1,5 @@
 """Load a CLIP or SigLIP from a folder, the hub, or an open_clip checkpoint file."""
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,10 +125,8 @@ def _from_folder(name: str, folder: Path) -> Clip:
     model_type = _model_type(folder)
     model = _load_model(folder, model_type)
     mean, std = _normalization(folder, model_type)
-    weights = _weight_files(folder)
-    digest = hashlib.sha256("".join(files.sha256(path) for path in weights).encode()).hexdigest()
     vision = model.config.vision_config
-    fingerprint = f"{digest}-{vision.hidden_act}"
+    fingerprint = f"{files.sha256_of_all(_weight_files(folder))}-{vision.hidden_act}"
     return Clip(model, _load_tokenizer(folder), mean, std, vision.image_size, name, fingerprint)
 
 
@@ -173,18 +170,12 @@ def _load_model(folder: Path, model_type: str) -> "CLIPModel | SiglipModel":
 def _load_tokenizer(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
-    try:
+    with model_folders.loading("tokenizer", folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         # Without its files a tokenizer is empty rather than an error.
         if len(tokenizer) <= len(tokenizer.all_special_tokens) + 1:
             raise ValueError("incomplete")
-        return tokenizer
-    except (
-        Exception
-    ) as error:  # a broken file surfaces as OSError, ValueError, KeyError or a tokenizer's own error
-        raise GeoClickError(
-            f"The tokenizer in {folder} cannot be loaded ({type(error).__name__}); download the model again."
-        ) from error
+    return tokenizer
 
 
 def _normalization(folder: Path, model_type: str) -> tuple[RGB, RGB]:

@@ -3,7 +3,6 @@
 Weights are read as safetensors only, and no code from the model is run.
 """
 
-import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,8 +82,7 @@ def load(name: str, *, device: str | torch.device, dtype: torch.dtype | None = N
         raise GeoClickError("EdgeTAM needs timm for its image encoder; install it with: pip install timm.")
     model = _load_model(folder, family)
     processor = _load_processor(folder, family, model.prompt_encoder.input_image_size)
-    hashes = [files.sha256(path) for path in weights]
-    digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    digest = files.sha256(weights[0]) if len(weights) == 1 else files.sha256_of_all(weights)
     return TransformersSam(model, processor, family, name=name, sha256=digest, device=device, dtype=dtype)
 
 

@@ -252,18 +252,12 @@ def load_processor(
     """
     from transformers import AutoProcessor
 
-    try:
+    with model_folders.loading("processor", folder):
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         limits = pixel_limits(processor)
-        # Without its files a tokenizer comes out empty rather than not at all.
+        # Without its files a tokenizer is empty rather than an error.
         if processor.chat_template is None or len(processor.tokenizer.encode(processor.image_token)) != 1:
             raise ValueError("no chat template, or no token for an image")
-    except (
-        Exception
-    ) as error:  # a broken file surfaces as OSError, ValueError, KeyError or a tokenizer's own error
-        raise GeoClickError(
-            f"The processor in {folder} cannot be loaded ({type(error).__name__}); download the model again."
-        ) from error
     least, most = min_pixels or limits[0], max_pixels or limits[1]
     if least > most:
         raise UsageError(f"min_pixels {least} exceeds max_pixels {most}; lower the one or raise the other.")

@@ -12,7 +12,6 @@ where all are probabilities, and the score of an instance contains the presence 
 The score of a class is the maximum of its names, the class of a pixel is that of the highest score.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -346,8 +345,7 @@ def load(
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     processor = _load_processor(folder)
     model = _load_model(folder).to(device=device, dtype=dtype)
-    digest = hashlib.sha256("".join(files.sha256(path) for path in weights).encode()).hexdigest()
-    return Sam3(model, processor, name_or_folder, digest)
+    return Sam3(model, processor, name_or_folder, files.sha256_of_all(weights))
 
 
 def _load_model(folder: Path) -> "Sam3Model":
@@ -359,15 +357,9 @@ def _load_model(folder: Path) -> "Sam3Model":
 def _load_processor(folder: Path) -> "Sam3Processor":
     from transformers import Sam3Processor
 
-    try:
+    with model_folders.loading("processor", folder):
         processor = Sam3Processor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         # Without its files a tokenizer is empty rather than an error.
         if len(processor.tokenizer) <= len(processor.tokenizer.all_special_tokens) + 1:
             raise ValueError("incomplete tokenizer")
-        return processor
-    except (
-        Exception
-    ) as error:  # a broken file surfaces as OSError, ValueError, KeyError or a tokenizer's own error
-        raise GeoClickError(
-            f"The processor in {folder} cannot be loaded ({type(error).__name__}); download the model again."
-        ) from error
+    return processor

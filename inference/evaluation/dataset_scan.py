@@ -5,11 +5,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoclick.datasets.selection import pick, pick_images
 from geoclick.errors import GeoClickError
-from geoclick.files import sha256
+from geoclick.files import sha256_of_all
 from geoclick.inference.evaluation.samples import read_samples, with_counter
 
 if TYPE_CHECKING:
@@ -67,26 +68,22 @@ def scan(samples: Iterable["Sample"], left_out: Sequence["LeftOut"] = ()) -> Dat
         GeoClickError: there is no sample, or two have the same id.
     """
     ids: dict[str, None] = {}
-    images: set[str] = set()
-    names, content, pixels = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
-    newest = (0.0, "")
+    roots: dict[str, Path] = {}
+    names, content = hashlib.sha256(), hashlib.sha256()
     sizes: set[tuple[int, int]] = set()
     for sample in samples:
         if sample.sample_id in ids:
             raise GeoClickError(f"Two samples have the id {sample.sample_id}; rename one.")
         ids[sample.sample_id] = None
-        if sample.image not in images:
-            images.add(sample.image)
+        if sample.image not in roots:
+            roots[sample.image] = sample.root
             names.update(f"{sample.image}\n".encode())
             sizes.add(sample.size)
-            path = sample.root / sample.image
-            if path.is_file():
-                pixels.update(sha256(path).encode())
-                newest = max(newest, (path.stat().st_mtime, str(path)))
         fields = [sample.sample_id, sample.query, sample.image, sample.rle]
         content.update(json.dumps([*fields, sample.valid_rle] if sample.valid_rle else fields).encode())
     if not ids:
         raise GeoClickError("There is no sample to score; check --root and --split.")
+    files = [root / image for image, root in roots.items() if (root / image).is_file()]
     by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     broken: Counter[str] = Counter()
     by_choice: Counter[str] = Counter()
@@ -94,12 +91,12 @@ def scan(samples: Iterable["Sample"], left_out: Sequence["LeftOut"] = ()) -> Dat
         (broken if item.error else by_choice)[item.reason] += item.count
     return DatasetScan(
         ids=list(ids),
-        images=len(images),
+        images=len(roots),
         sizes=(by_area[0], by_area[-1]),
         images_sha256=names.hexdigest(),
         samples_sha256=content.hexdigest(),
-        pixels_sha256=pixels.hexdigest(),
-        newest=newest,
+        pixels_sha256=sha256_of_all(files),
+        newest=max(((path.stat().st_mtime, str(path)) for path in files), default=(0.0, "")),
         broken=dict(broken),
         left_out=dict(by_choice),
     )

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -126,6 +126,13 @@ class Generative:
         return list(self.pipeline.predict_batch(images, [sample.query for sample in samples]))
 
 
+class StoredClicks(NamedTuple):
+    """The row of a sample in a click store: the file of its image, and its clicks in parts."""
+
+    image: str
+    parts: tuple[ClickSequence, ...]
+
+
 @dataclass(frozen=True)
 class Oracle:
     """The clicks of a store, decoded the same way: the upper bound of a VLM that learns to write them.
@@ -134,15 +141,13 @@ class Oracle:
         segmenter: decodes the clicks.
         decode: how, see `mask_decoding.DECODE`.
         store: folder of the click store.
-        clicks: of each sample, by its id, in parts.
-        images: of each sample, by its id.
+        clicks: of each sample, by its id.
     """
 
     segmenter: "Segmenter"
     decode: str
     store: str
-    clicks: Mapping[str, tuple[ClickSequence, ...]]
-    images: Mapping[str, str]
+    clicks: Mapping[str, StoredClicks]
     uses_models: ClassVar[bool] = True
 
     @classmethod
@@ -150,13 +155,15 @@ class Oracle:
         """Read the click store and load the segmenter."""
         if options.clicks is None:
             raise UsageError("The oracle needs a click store; give --clicks the output of geoclick synth.")
-        clicks, images = _stored_clicks(options, options.clicks, set(scan.ids))
-        return cls(_load_segmenter(options), options.decode, options.clicks, clicks, images)
+        clicks = _stored_clicks(options, options.clicks, set(scan.ids))
+        return cls(_load_segmenter(options), options.decode, options.clicks, clicks)
 
     def describe(self) -> dict[str, Any]:
         """Click store and segmenter."""
         # Of one part without its parentheses, as earlier versions hashed it.
-        named = {name: sum(parts, ()) if len(parts) < 2 else parts for name, parts in self.clicks.items()}
+        named = {
+            name: sum(parts, ()) if len(parts) < 2 else parts for name, (_, parts) in self.clicks.items()
+        }
         digest = hashlib.sha256(repr(sorted(named.items())).encode()).hexdigest()
         return {
             "clicks": self.store,
@@ -167,12 +174,12 @@ class Oracle:
     def predict(self, samples: Sequence["Sample"], images: Sequence[np.ndarray]) -> list[Prediction]:
         """Decode the samples' stored clicks; raises GeoClickError if they are those of another image."""
         for sample in samples:
-            if (image := self.images[sample.sample_id]) != sample.image:
+            if (image := self.clicks[sample.sample_id].image) != sample.image:
                 raise GeoClickError(
                     f"{self.store} has clicks of {sample.sample_id} on {image}, not on {sample.image}; give --clicks "
                     "the store of this dataset."
                 )
-        parts = [self.clicks[sample.sample_id] for sample in samples]
+        parts = [self.clicks[sample.sample_id].parts for sample in samples]
         return _decode(self.segmenter, images, parts, self.decode)
 
 
@@ -307,22 +314,21 @@ def _describe_segmenter(segmenter: "Segmenter", decode: str) -> dict[str, Any]:
     }
 
 
-def _stored_clicks(
-    options: "EvaluateOptions", store: str, ids: set[str]
-) -> tuple[dict[str, tuple[ClickSequence, ...]], dict[str, str]]:
-    """The clicks in parts and the images of the samples with these ids; raises GeoClickError if some are missing."""
+def _stored_clicks(options: "EvaluateOptions", store: str, ids: set[str]) -> dict[str, StoredClicks]:
+    """The clicks of the samples with these ids; raises GeoClickError if some are missing."""
     from geoclick.store import read
 
-    clicks, images = dict[str, tuple[ClickSequence, ...]](), dict[str, str]()
-    for row in read(store):
-        if row.sample_id in ids and (row.dataset, row.split) == (options.dataset, options.split):
-            clicks[row.sample_id], images[row.sample_id] = row.sequences, row.image
+    clicks = {
+        row.sample_id: StoredClicks(row.image, row.sequences)
+        for row in read(store)
+        if row.sample_id in ids and (row.dataset, row.split) == (options.dataset, options.split)
+    }
     if missing := sorted(ids - clicks.keys()):
         raise GeoClickError(
             f"{store} lacks {len(missing)} of {len(ids)} samples, such as {missing[0]}; "
             "run geoclick synth on this split with the same options."
         )
-    return clicks, images
+    return clicks
 
 
 def _decode(

@@ -6,7 +6,6 @@ operating system reads the pages that are used, and the processes of a node shar
 """
 
 import functools
-import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
@@ -146,5 +145,4 @@ def _state(path: Path) -> tuple[int, int]:
 @functools.cache
 def _digest(shards: tuple[tuple[str, tuple[int, int]], ...]) -> str:
     """As `store.digest`, but a store that several parts of a run need is hashed once."""
-    digests = "".join(files.sha256(Path(shard)) for shard, _ in shards)
-    return hashlib.sha256(digests.encode()).hexdigest()
+    return files.sha256_of_all(Path(shard) for shard, _ in shards)

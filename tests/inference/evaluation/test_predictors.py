@@ -53,9 +53,8 @@ def test_the_box_encloses_the_true_mask(segmenter):
 
 def test_the_oracle_refuses_clicks_of_another_image(segmenter):
     (sample,) = with_masks(count=1)
-    oracle = predictors.Oracle(
-        segmenter, "replay", "clicks", {sample.sample_id: ()}, {sample.sample_id: "other.png"}
-    )
+    clicks = {sample.sample_id: predictors.StoredClicks("other.png", ())}
+    oracle = predictors.Oracle(segmenter, "replay", "clicks", clicks)
     with pytest.raises(GeoClickError, match="give --clicks the store of this dataset"):
         oracle.predict([sample], [np.zeros((40, 50, 3), np.uint8)])
 
