@@ -68,13 +68,13 @@ def measure(path: Path, folder: Path, method: str) -> dict[str, float | int]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     models = MapModels(loaded, CLASSES, PixelOptions(), None)
     images = [Input(path, (CLASSES,))]
-    begun, clock = time.process_time(), time.monotonic()
+    started, clock = time.process_time(), time.monotonic()
     names = output_files.names_of(images)
     if failures := asking.answer_all(asking.Local(models), folder, images, names, 1):
         raise SystemExit(str(failures))
     record = json.loads((folder / f"{path.stem}.json").read_text())
     return {
-        "cpu_seconds": round(time.process_time() - begun, 2),
+        "cpu_seconds": round(time.process_time() - started, 2),
         "seconds": round(time.monotonic() - clock, 2),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "before_mb": before // 1024,

@@ -137,9 +137,9 @@ def measure(library: Library, frame: Frame, tokenizer: Any, scores: int, end: in
     for text in sequences(frame):
         answer = library.start(compiled)
         for token in [*tokenizer.encode(text), end]:
-            begun = time.thread_time()
+            started = time.thread_time()
             library.fill(answer, bits)
-            times.append(time.thread_time() - begun)
+            times.append(time.thread_time() - started)
             allowed &= bool(bits.view(np.uint8)[0, token // 8] >> token % 8 & 1)
             if token != end:
                 library.consume(answer, token)

@@ -150,7 +150,7 @@ def cost(folder: Path, options: EvaluationOptions) -> dict[str, Any]:
         lap("records, written")
         run_folder.finish(folder, options.samples)
     lap("joined in order")
-    summary = results.summarise(records.read(path), protocol)
+    summary = results.summarize(records.read(path), protocol)
     lap("metrics.json")
     evaluation_report.write(folder, summary, path, count=6)
     lap("report")

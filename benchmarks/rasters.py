@@ -91,13 +91,13 @@ def measure(path: Path, folder: Path, models: str, tile: int, overlap: int) -> d
         about={"vlm": models, "segmenter": models},
     )
     images = [Input(path, (TEXT,))]
-    begun, clock = time.process_time(), time.monotonic()
+    started, clock = time.process_time(), time.monotonic()
     failures = answers.answer_all(predictor, setting, images, output_files.names_of(images), 8)
     if failures:
         raise SystemExit(str(failures))
     record = json.loads((folder / f"{path.stem}.json").read_text())
     return {
-        "cpu_seconds": round(time.process_time() - begun, 2),
+        "cpu_seconds": round(time.process_time() - started, 2),
         "seconds": round(time.monotonic() - clock, 2),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "before_mb": loaded // 1024,

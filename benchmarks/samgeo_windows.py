@@ -132,10 +132,10 @@ def measure(method: str, raster: Path, folder: Path, points: int) -> dict[str, f
     import torch
 
     torch.set_num_threads(1)
-    begun, clock = time.process_time(), time.monotonic()
+    started, clock = time.process_time(), time.monotonic()
     before = METHODS[method](raster, folder, points)
     return {
-        "cpu_seconds": round(time.process_time() - begun, 1),
+        "cpu_seconds": round(time.process_time() - started, 1),
         "seconds": round(time.monotonic() - clock, 1),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "before_mb": before // 1024,

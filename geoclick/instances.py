@@ -48,7 +48,7 @@ class Instance:
         return pixels
 
     def moved(self, row: int, column: int) -> "Instance":
-        """It in an image in which its own image begins at (row, column)."""
+        """The same instance in a larger image, in which its own image begins at (row, column)."""
         clicks = tuple(click._replace(x=click.x + column, y=click.y + row) for click in self.clicks)
         box = self.prompt_box and (
             self.prompt_box[0] + column,
@@ -59,7 +59,7 @@ class Instance:
         return replace(self, clicks=clicks, row=self.row + row, column=self.column + column, prompt_box=box)
 
     def within(self, mask: np.ndarray) -> "Instance":
-        """It without the pixels that a mask, bool [H, W] of the image, lacks."""
+        """The instance without the pixels outside a mask, bool [H, W] of the image."""
         return of_mask(
             self.clicks, self.in_image(mask.shape[:2]) & mask, score=self.score, prompt_box=self.prompt_box
         )
@@ -92,5 +92,5 @@ def of_mask(
 
 
 def by_area(instances: Sequence[Instance]) -> list[int]:
-    """Their positions in the order in which they are on top of each other: the smallest first, then the earlier one."""
+    """The positions of instances, the top one first: the smallest is on top, of equal ones the earlier one."""
     return sorted(range(len(instances)), key=lambda i: (instances[i].area, i))

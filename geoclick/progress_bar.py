@@ -30,7 +30,7 @@ class Progress:
     def __init__(self, description: str, total: int | None, done: int = 0) -> None:
         self.description, self.total, self.done = description, total, done
         self.note = ""
-        self._begun = self._shown = (time.monotonic(), done)
+        self._started = self._shown = (time.monotonic(), done)
 
     def advance(self, steps: int = 1) -> None:
         """Count finished steps."""
@@ -43,8 +43,8 @@ class Progress:
 
     def close(self) -> None:
         """Show the end of work that took long."""
-        if self._shown is not self._begun:
-            self.print(f"{self._state()}, {clock(time.monotonic() - self._begun[0])} in total")
+        if self._shown is not self._started:
+            self.print(f"{self._state()}, {clock(time.monotonic() - self._started[0])} in total")
 
     def _show(self) -> None:
         now = time.monotonic()

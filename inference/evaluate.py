@@ -56,7 +56,7 @@ def run(options: EvaluateOptions) -> None:
         counts = ", ".join(f"{count:,} ({reason})" for reason, count in scan.broken.items())
         print(f"skipped as broken: {counts}")
     if resolved.by_image and processes.is_first():
-        say_complete_images(resolved, len(scan.ids))
+        print_complete_images(resolved, len(scan.ids))
     processes.print_loading(f"the predictor {resolved.predictor} for {len(scan.ids):,} samples")
     from geoclick.vlms import adapter, bitsandbytes_import, quantization
 
@@ -100,7 +100,7 @@ def answer(options: ResolvedOptions, scan: "DatasetScan", engine: "Engine") -> N
             report(output, results.write(output, rules), gallery=options.gallery)
 
 
-def say_complete_images(options: ResolvedOptions, count: int) -> None:
+def print_complete_images(options: ResolvedOptions, count: int) -> None:
     """Print how many samples `--limit` and `--first` give where images are complete, unless it is their number."""
     for flag, number in (("limit", options.limit), ("first", options.first)):
         if number is not None and number != count:

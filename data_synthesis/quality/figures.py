@@ -161,7 +161,7 @@ def _share(part: np.ndarray) -> float | None:
 
 
 def _part(part: np.ndarray, of: str) -> dict[str, Any]:
-    """How many of some things, bool [N], with their number under the name `of`, and the share."""
+    """The number and the share of the true values of bool [N], and N under the name `of`."""
     return {of: len(part), "number": int(np.count_nonzero(part)), "share": _share(part)}
 
 

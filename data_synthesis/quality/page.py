@@ -83,7 +83,7 @@ def render(
 
 
 def _noc_note(quality: Mapping[str, Any]) -> str:
-    """What a reader must know to read NoC."""
+    """How NoC is counted."""
     note = f"NoC counts {quality['max_clicks']} clicks for a sequence that never reaches the IoU."
     stop = quality["iou_target"]
     higher = [f"NoC@{level}" for level in LEVELS if stop is not None and level / 100 > stop]

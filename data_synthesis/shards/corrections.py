@@ -1,4 +1,4 @@
-"""On-policy sequences: a model's own first clicks, then those that correct the mask that it really got.
+"""On-policy sequences: a model's own first clicks, then those that correct the mask of these.
 
 A model that was trained on perfect sequences only never saw the masks of its own imperfect clicks. Here the simulated
 annotator answers what to click next on these (DAgger: Ross et al., 2011, arXiv 1011.0686).
@@ -113,10 +113,10 @@ def own_clicks(job: Job, tasks: Sequence[Task]) -> Iterator[Own | None]:
     ]
     masks = iter(replay(job.segmenter, [e for e, _ in prompted], [c for _, c in prompted], job.prompting))
     for task in tasks:
-        yield _begun(job, task, [next(masks) for _ in task.own or ()])
+        yield _own_clicks(job, task, [next(masks) for _ in task.own or ()])
 
 
-def _begun(job: Job, task: Task, masks: Sequence[Sequence[np.ndarray]]) -> Own | None:
+def _own_clicks(job: Job, task: Task, masks: Sequence[Sequence[np.ndarray]]) -> Own | None:
     """The first own clicks of a task, as many as `job.own_clicks` says.
 
     Args:
@@ -167,7 +167,7 @@ def _plans(job: Job, own: Own) -> list[_Plan]:
     last = None
     if clicked[-1] is not None:
         prompt = prompts[clicked[-1]]
-        last = replace(prompt, valid=free & prompt.valid, begun=own.parts[-1])
+        last = replace(prompt, valid=free & prompt.valid, given=own.parts[-1])
     further = tuple(prompt for number, prompt in enumerate(prompts) if number not in clicked)
     in_parts = _Plan(own, last, further, cut)
     return [one, in_parts] if job.parts.mode == "auto" and len(own.parts) == 1 else [in_parts]

@@ -44,7 +44,7 @@ class ShardSetup:
         return partial(_make_on_node, self.job(segmenter))
 
     def describe(self, item: Sequence[Sample]) -> str:
-        """A shard and a fix, for the sentence on a shard on which every worker dies."""
+        """A shard and a fix, for the error about a shard on which every worker dies."""
         return (
             f"the shard of {item[0].sample_id} to {item[-1].sample_id}; if memory ran out, rerun the command with "
             "fewer --workers or a smaller --image-batch to continue."

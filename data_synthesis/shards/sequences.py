@@ -73,14 +73,14 @@ class Prompted:
         target: bool [H, W].
         valid: the pixels that count, bool [H, W]; None if all do.
         name: seeds its random choices, together with the number of the sequence.
-        begun: its first clicks, which a model has made.
+        given: its first clicks, those of a model.
     """
 
     task: Task
     target: np.ndarray
     valid: np.ndarray | None
     name: str
-    begun: ClickSequence = ()
+    given: ClickSequence = ()
 
 
 def make(job: Job, tasks: Sequence[Task]) -> dict[str, Sequenced]:
@@ -113,7 +113,7 @@ def cut_of(job: Job, task: Task) -> Cut:
 
 
 def left_out_of(of: Cut, united: Parted) -> Counter[str]:
-    """What a sequence in parts leaves out, by reason; reasons of nothing are absent."""
+    """The number of parts and clicks that a sequence in parts leaves out, by the reasons that occur."""
     counts = {
         **{JOINED: of.joined, SMALL: of.small, BEYOND: of.beyond},
         **{NO_CLICK: united.useless_parts, NO_GAIN: united.useless_clicks},
@@ -147,6 +147,6 @@ def simulate_all(job: Job, prompted: Sequence[Prompted], *, all_masks: bool = Fa
             seed=job.seed,
             sequence_ids=[(one.name, one.task.number) for one in batch],
             all_masks=all_masks,
-            begun=[one.begun for one in batch],
+            given=[one.given for one in batch],
         )
     return results

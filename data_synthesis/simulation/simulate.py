@@ -47,7 +47,7 @@ def simulate(
     seed: int = 0,
     sequence_ids: Sequence[tuple[str, int]] | None = None,
     all_masks: bool = False,
-    begun: Sequence[ClickSequence] | None = None,
+    given: Sequence[ClickSequence] | None = None,
 ) -> list[Simulated]:
     """Click on a batch of masks until each reaches the IoU target, has all its clicks or cannot be improved.
 
@@ -69,7 +69,7 @@ def simulate(
         sequence_ids: for each target its sample and the number of the sequence, which seed its random choices together
             with `seed`; None uses the positions in `targets`.
         all_masks: return the mask after each click, not the last one only.
-        begun: the first clicks of each sequence, which somebody else has made; they count for `max_clicks`.
+        given: the first clicks of each sequence, such as those of a model; they count for `max_clicks`.
 
     Returns:
         One result for each target, in order.
@@ -84,8 +84,8 @@ def simulate(
     together = Targets(targets, valids, segmenter.device) if on_device.is_faster(segmenter.device) else None
     ious: list[list[float]] = [[] for _ in targets]
     masks: list[list[np.ndarray]] = [[] for _ in targets]
-    begun = begun or [()] * len(targets)
-    before = _begin(state, begun, targets, valids)
+    given = given or [()] * len(targets)
+    before = _begin(state, given, targets, valids)
     active = [i for i, reached in enumerate(before) if reached < iou_target]
     for turn in range(max_clicks):
         active = [i for i in active if len(state.sequences[i]) < max_clicks]
@@ -93,7 +93,7 @@ def simulate(
             proposals = _centers(clicker, state, together, active)
         else:
             randoms = [
-                click_rng(seed, *one, turn + len(first)) for one, first in zip(ids, begun, strict=True)
+                click_rng(seed, *one, turn + len(first)) for one, first in zip(ids, given, strict=True)
             ]
             proposals = _proposals(clicker, state, targets, valids, active, randoms)
         attempts = state.attempt(proposals)
@@ -113,23 +113,23 @@ def simulate(
     return [
         Simulated(sequence[len(first) :], tuple(s), mask, tuple(own))
         for sequence, first, s, mask, own in zip(
-            state.sequences, begun, ious, state.masks, masks, strict=True
+            state.sequences, given, ious, state.masks, masks, strict=True
         )
     ]
 
 
 def _begin(
     state: Clicking,
-    begun: Sequence[ClickSequence],
+    given: Sequence[ClickSequence],
     targets: Sequence[np.ndarray],
     valids: Sequence[np.ndarray | None],
 ) -> list[float]:
     """Make the first clicks of each sequence; returns the IoU after them, 0 where there are none: no mask yet."""
-    for number in range(max(map(len, begun), default=0)):
-        state.step([clicks[number] if number < len(clicks) else None for clicks in begun])
+    for number in range(max(map(len, given), default=0)):
+        state.step([clicks[number] if number < len(clicks) else None for clicks in given])
     return [
         iou(plane.cpu().numpy(), target, valid) if clicks else 0.0
-        for plane, clicks, target, valid in zip(state.planes, begun, targets, valids, strict=True)
+        for plane, clicks, target, valid in zip(state.planes, given, targets, valids, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""GeoTIFFs with vector labels: large rasters cut to tiles, one sample for each labelled polygon.
+"""GeoTIFFs with vector labels: large rasters cut to tiles, one sample for each labeled polygon.
 
     ROOT/SPLIT/NAME.tif            any number of rasters
     ROOT/SPLIT/NAME.gpkg           labels of one raster, or NAME.geojson; for rasters without their own:

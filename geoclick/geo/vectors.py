@@ -1,4 +1,4 @@
-"""Reading GeoPackage and GeoJSON: labelled polygons, reprojected to the pixels of a raster and rasterized.
+"""Reading GeoPackage and GeoJSON: labeled polygons, reprojected to the pixels of a raster and rasterized.
 
 Polygons are reprojected corner by corner. A pixel belongs to a polygon if its center lies in it (GDAL's rule). Needs
 pyogrio, rasterio and shapely, from the extra `geo`.

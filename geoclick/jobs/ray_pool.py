@@ -41,7 +41,7 @@ class Setup(Protocol[T_contra, R_co]):
         """The function to apply to each item, with its models on a device; raises GeoClickError if that fails."""
 
     def describe(self, item: T_contra) -> str:
-        """The item and a fix, for the sentence on an item on which every worker dies."""
+        """The item and a fix, for the error about an item on which every worker dies."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ ARGUMENTS = (
     "temperature",
     "samples_sha256",
 )
-"""The keys recorded with every score of the model-index, so that two runs on one split can be told apart."""
+"""The keys recorded with every score of the model-index, which distinguish two runs on one split."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class PartSetup:
         return partial(_answer, options, predictor, predictor.describe(), printed.getvalue())
 
     def describe(self, item: Task) -> str:
-        """A part and a fix, for the sentence on a part on which every worker dies."""
+        """A part and a fix, for the error about a part on which every worker dies."""
         fix = (
             "if memory ran out, rerun the command with fewer --workers or a smaller --batch-size to continue."
         )

@@ -46,7 +46,7 @@ def write(output: Path, protocol: Mapping[str, Any]) -> dict[str, Any]:
             f"{path} holds {count} of {protocol['n']} predictions; delete it and rerun the command."
         )
     try:
-        summary = summarise(records.read(path), protocol)
+        summary = summarize(records.read(path), protocol)
     except (ValueError, KeyError, TypeError) as error:
         raise GeoClickError(f"{path} is broken ({error!r}); delete it and rerun the command.") from error
     write_whole(output / METRICS, json.dumps(summary, indent=2) + "\n")
@@ -166,7 +166,7 @@ PARTS = {
 """The groupings of a summary, by their keys."""
 
 
-def summarise(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[str, Any]:
+def summarize(entries: Iterable[Record], protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The content of metrics.json; equal records in the same order give equal content.
 
     Args:

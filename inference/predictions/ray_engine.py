@@ -71,7 +71,7 @@ class GroupSetup:
         return partial(_answer, models, dict(models.about), printed.getvalue())
 
     def describe(self, item: Task) -> str:
-        """A group and a fix, for the sentence on a group on which every worker dies."""
+        """A group and a fix, for the error about a group on which every worker dies."""
         paths = [image.path for image, _ in item.group]
         what = "the models, which they load first"
         if paths:

@@ -58,7 +58,7 @@ def summary(records, **protocol):
         "adapter": None,
         "seed": 0,
     }
-    return results.summarise(iter(records), common | protocol)
+    return results.summarize(iter(records), common | protocol)
 
 
 def write(folder, records, **protocol):

@@ -93,7 +93,7 @@ class Monitor:
 
 def score(records: Sequence[Record]) -> dict[str, float]:
     """The figures of one evaluation, named as the trainer's loggers expect them."""
-    summary = results.summarise(records, {"mode": "native", "seed": 0})
+    summary = results.summarize(records, {"mode": "native", "seed": 0})
     figures = {
         METRIC: summary["scores"]["miou"],
         "eval_parse_rate": summary["answers"]["parse_rate"],

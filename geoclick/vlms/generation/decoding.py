@@ -99,8 +99,8 @@ class Decoder:
         """The state after the first tokens of the prompts of each image, as many as `lengths` says."""
         processor, device = self.vlm.processor, self.vlm.device
         first = [prompts.owners.index(image) for image in range(len(lengths))]
-        begun = [torch.tensor(prompts.tokens[i][:n]) for i, n in zip(first, lengths, strict=True)]
-        ids, mask = (t.to(device) for t in encoding.pad_left(begun, processor.tokenizer.pad_token_id))
+        beginnings = [torch.tensor(prompts.tokens[i][:n]) for i, n in zip(first, lengths, strict=True)]
+        ids, mask = (t.to(device) for t in encoding.pad_left(beginnings, processor.tokenizer.pad_token_id))
         pixels = {name: value.to(device) for name, value in prompts.pixels.items()}
         kinds = (ids == processor.image_token_id).long()
         places, deltas = self._backbone.get_rope_index(

@@ -26,7 +26,7 @@ COUNTED = (
 
 
 @pytest.mark.realdata
-@pytest.mark.skipif(not REFERENCE.is_file(), reason="the reference is not beside the checkout")
+@pytest.mark.skipif(not REFERENCE.is_file(), reason="the reference is not next to the checkout")
 def test_the_table_says_what_the_reference_says():
     rows, semantic = reference_rows(), [b for b in BENCHMARKS.values() if b.task == "semantic"]
     assert {b.title for b in semantic} == rows.keys() - {"set", "---"}

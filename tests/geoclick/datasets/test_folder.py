@@ -340,7 +340,7 @@ DUBAI = SHARED / "data/dubai"
 
 
 @pytest.mark.realdata
-@pytest.mark.skipif(not DUBAI.is_dir(), reason="the real tiles are not beside the checkout")
+@pytest.mark.skipif(not DUBAI.is_dir(), reason="the real tiles are not next to the checkout")
 def test_real_tiles_read_without_a_failure():
     left = []
     samples = list(

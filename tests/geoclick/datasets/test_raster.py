@@ -30,7 +30,7 @@ def places(boxes=BOXES):
 
 
 def make(root, *, pixels=None, name="a", labels="a.gpkg", **profile):
-    """A root with one raster and the labelled boxes."""
+    """A root with one raster and the labeled boxes."""
     pixels = geotiffs.noise(HEIGHT, WIDTH) if pixels is None else pixels
     path = geotiffs.write_raster(root / f"train/{name}.tif", pixels, **profile)
     if labels:

@@ -45,11 +45,11 @@ def test_the_band_equals_repeated_erosion(values, coarse, ignoring):
 def test_ignored_pixels_do_not_change_the_result(values):
     a, b, valid = masks_of(values, 3)
 
-    def told(prediction, target, valid=valid):
+    def compared(prediction, target, valid=valid):
         return dataclasses.replace(metrics.compare(prediction, target, valid=valid), answered=True)
 
-    assert told(a, b) == told(a | ~valid, b) == told(a, b & valid) == told(b, a)
-    assert told(a, b, np.ones_like(valid)) == told(a, b, None)
+    assert compared(a, b) == compared(a | ~valid, b) == compared(a, b & valid) == compared(b, a)
+    assert compared(a, b, np.ones_like(valid)) == compared(a, b, None)
 
 
 def test_the_border_of_the_image_is_an_outline():

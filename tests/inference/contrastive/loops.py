@@ -193,10 +193,10 @@ def bilinear(values, size):
         for x in range(size[1]):
             column = max((x + 0.5) * width / size[1] - 0.5, 0)
             left, right = min(int(column), width - 1), column - int(column)
-            below, beside = min(top + 1, height - 1), min(left + 1, width - 1)
+            below, next_column = min(top + 1, height - 1), min(left + 1, width - 1)
             result[:, y, x] = (1 - down) * (
-                (1 - right) * values[:, top, left] + right * values[:, top, beside]
-            ) + down * ((1 - right) * values[:, below, left] + right * values[:, below, beside])
+                (1 - right) * values[:, top, left] + right * values[:, top, next_column]
+            ) + down * ((1 - right) * values[:, below, left] + right * values[:, below, next_column])
     return result
 
 

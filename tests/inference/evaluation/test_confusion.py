@@ -20,9 +20,9 @@ def records_of(name, pairs, asked=None):
             yield scoring.score_sample(sample, prediction, "semantic")
 
 
-def summarised(name, records):
+def summarized(name, records):
     about = predictor(BENCHMARKS[name], None).describe()
-    return results.summarise(records, {"mode": "semantic", "seed": 0} | about)
+    return results.summarize(records, {"mode": "semantic", "seed": 0} | about)
 
 
 def plain_matrix(pairs, classes):
@@ -54,7 +54,7 @@ def test_scores_are_those_of_a_plain_confusion_matrix(name, classes, asked):
             labels[labels == classes - 2] = 0
         truth[rng.random(SIZE) < 0.1] = IGNORED
         pairs.append((truth, labels))
-    summary = summarised(name, records_of(name, pairs, asked))
+    summary = summarized(name, records_of(name, pairs, asked))
     matrix = plain_matrix(pairs, classes)
     found = summary["confusion"]
     assert found["pixels"] == matrix.tolist()
@@ -83,7 +83,7 @@ def test_images_that_failed_are_counted_as_missing():
         for key in ("predicted_as", "coverage", "proposals"):
             del record[key]
         record["status"] = "failed"
-    summary = summarised("loveda", found)
+    summary = summarized("loveda", found)
     assert summary["confusion"]["images"] == summary["coverage"]["images"] == 1
     assert sum(map(sum, summary["confusion"]["pixels"])) == labels.size
     assert summary["answers"]["by_status"] == {"failed": 7, "map": 7}

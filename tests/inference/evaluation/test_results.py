@@ -65,7 +65,7 @@ def entries():
 
 
 def test_the_summary_of_a_run(entries):
-    summary = results.summarise(iter(entries), protocol(dataset="d"))
+    summary = results.summarize(iter(entries), protocol(dataset="d"))
     assert list(summary) == [
         "scores",
         "by_task",
@@ -111,7 +111,7 @@ def test_the_summary_of_a_run(entries):
 
 def test_answers_that_were_cut_are_counted_and_said(entries, tmp_path):
     entries[0] |= {"dropped": ["repeated", records.CUT], "status": "repaired"}
-    summary = results.summarise(entries, protocol(max_new_tokens=416))
+    summary = results.summarize(entries, protocol(max_new_tokens=416))
     assert (summary["answers"]["cut"], summary["answers"]["dropped"]) == (1, 2)
     (line,) = results.failure_lines(tmp_path, summary)
     assert line == "cut at --max-new-tokens 416: 1 answers; give a larger limit"
@@ -121,7 +121,7 @@ def test_several_parts_are_a_kind_besides_that_of_the_words(entries):
     counts = {"true": 3, "predicted": 2, "matched": 1}
     for entry in entries[:2]:
         entry["instances"] = counts
-    summary = results.summarise(entries, protocol())
+    summary = results.summarize(entries, protocol())
     kinds = {name: block["n"] for name, block in summary["by_query_kind"].items()}
     assert kinds == {
         **{"plain": 1, "position": 1, "color": 1, "reasoning": 1, "no_target": 2},
@@ -134,9 +134,9 @@ def test_several_parts_are_a_kind_besides_that_of_the_words(entries):
 
 
 def test_equal_records_give_equal_bytes(entries):
-    texts = [json.dumps(results.summarise(entries, protocol())) for _ in range(2)]
+    texts = [json.dumps(results.summarize(entries, protocol())) for _ in range(2)]
     assert texts[0] == texts[1]
-    assert json.loads(texts[0]) == results.summarise(map(json.loads, map(json.dumps, entries)), protocol())
+    assert json.loads(texts[0]) == results.summarize(map(json.loads, map(json.dumps, entries)), protocol())
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_records_hold_what_think2seg_needs():
         record(str(i), mask, target, "think2seg", status=status)
         for i, (mask, target, status) in enumerate(cases)
     ]
-    scores = results.summarise(entries, protocol("think2seg"))["scores"]
+    scores = results.summarize(entries, protocol("think2seg"))["scores"]
     assert scores["miou"] == 2 / 5
     assert scores["oiou"] == 1 / 2
     assert scores["pr@0.5"] == 2 / 3
@@ -182,7 +182,7 @@ def test_semantic_scores_the_complete_set():
         for i in range(3)
         for name, mask, target in named
     ]
-    summary = results.summarise(entries, protocol("semantic"))
+    summary = results.summarize(entries, protocol("semantic"))
     assert summary["scores"]["per_class"] == {"background": 0.5, "water": 0.5}
     assert summary["scores"] | {"miou_interval": 0, "foreground_iou_interval": 0, "per_class": 0} == {
         "miou": 0.5,
@@ -206,18 +206,18 @@ def test_semantic_scores_the_complete_set():
     assert summary["by_task"] == summary["by_size"] == summary["by_query_kind"] == {}
     expected = "mIoU 0.500 (0.500 to 0.500), foreground IoU 0.500, 2 classes in 3 images\nbackground 0.500, water 0.500"
     assert results.line(summary) == expected
-    absent = results.summarise([record("a", EMPTY, EMPTY, "semantic", category="ship")], protocol("semantic"))
+    absent = results.summarize([record("a", EMPTY, EMPTY, "semantic", category="ship")], protocol("semantic"))
     assert results.line(absent) == "mIoU - (-), foreground IoU -, 1 classes in 1 images\nship -"
     assert absent["no_target"]["accuracy"] == 1
 
 
 def test_the_line_for_the_terminal(entries):
-    line = results.line(results.summarise(entries[:2], protocol()))
+    line = results.line(results.summarize(entries[:2], protocol()))
     assert line == "mIoU 0.750 (0.500 to 1.000), oIoU 0.750, Pr@0.5 1.000, 2 samples"
 
 
 def test_predictors_without_a_model_have_no_parse_rate(entries):
-    summary = results.summarise([entry | {"status": "stored"} for entry in entries], protocol())
+    summary = results.summarize([entry | {"status": "stored"} for entry in entries], protocol())
     assert summary["answers"]["parse_rate"] is None
 
 
@@ -225,7 +225,7 @@ def test_sampled_answers_are_counted_and_scores_are_ranked(entries):
     sampled = [{"text": "", "status": status} for status in ("ok", "empty", "unparsable", "failed")]
     ious = [entry["iou"] for entry in entries]
     given = [entry | {"sampled": sampled, "score": entry["iou"]} for entry in entries]
-    summary = results.summarise(given, protocol())
+    summary = results.summarize(given, protocol())
     assert summary["answers"]["sampled"] == {
         "by_status": {"empty": 6, "failed": 6, "ok": 6, "unparsable": 6},
         "parse_rate": 2 / 3,
@@ -238,7 +238,7 @@ def test_sampled_answers_are_counted_and_scores_are_ranked(entries):
 def test_nothing_to_score():
     for mode in ("native", "semantic"):
         with pytest.raises(GeoClickError, match="nothing to score"):
-            results.summarise([], protocol(mode))
+            results.summarize([], protocol(mode))
 
 
 @pytest.mark.parametrize("mode", ["native", "semantic"])
@@ -250,7 +250,7 @@ def test_records_do_not_stay_in_memory(entries, mode, monkeypatch):
         # As read from a file: every record is a new object of some kilobytes.
         long = json.dumps(entries[0] | {"text": "x" * 5000, "category": "ship", "image": "one"})
         tracemalloc.start()
-        results.summarise((json.loads(long) for _ in range(count)), protocol(mode))
+        results.summarize((json.loads(long) for _ in range(count)), protocol(mode))
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

@@ -158,6 +158,6 @@ def test_features_of_earlier_runs_make_room_unless_they_are_in_use(case, cache, 
     for lock in cached_features._held:
         lock.close()
     third = dict(list(sizes.items())[:10])
-    kept = compute((vlm, third), limit)
-    assert {path.parent for path in cache.glob("features/*/*.safetensors")} == {kept.folder}
-    assert compute((vlm, third), kept.nbytes // 2) is None
+    features = compute((vlm, third), limit)
+    assert {path.parent for path in cache.glob("features/*/*.safetensors")} == {features.folder}
+    assert compute((vlm, third), features.nbytes // 2) is None

@@ -1,4 +1,4 @@
-"""Estimates of memory and time from shapes, against tensors that are really kept and against published figures."""
+"""Estimates of memory and time from shapes, against the tensors in memory and against published figures."""
 
 import copy
 

@@ -136,9 +136,9 @@ def test_evaluations_do_not_change_the_training(setting, whole, tmp_path):
 def test_the_best_adapter_is_saved_with_the_answers_of_its_evaluation(setting, whole):
     metrics = read(whole[0])
     best = max(metrics["evaluations"], key=lambda entry: entry["eval_miou"])
-    kept = load_file(whole[0] / "best" / "adapter_model.safetensors")
+    saved = load_file(whole[0] / "best" / "adapter_model.safetensors")
     step = load_file(whole[0] / f"checkpoint-{best['step']}" / "adapter_model.safetensors")
-    assert all((kept[key] == step[key]).all() for key in step)
+    assert all((saved[key] == step[key]).all() for key in step)
     assert not (whole[0] / "best.partial").exists()
     vlm = vlms.load(setting[1], adapter=whole[0] / "best")
     clicks = setting[setting.index("--clicks") + 1]
