@@ -9,11 +9,9 @@ import numpy as np
 from PIL import Image
 
 from geoclick import masks
-from geoclick.clicks import Click
 from geoclick.demo_results import RUNS, TASKS
 from geoclick.geo.reading import read_image
-from geoclick.instances import of_mask
-from geoclick.pages import click_drawing
+from geoclick.pages import record_drawing
 from geoclick.pages.click_drawing import Color, Window
 from geoclick.pages.figures import Figure, Picture, data_uri
 from geoclick.scoring.records import Record
@@ -77,19 +75,11 @@ def _figure(output: Path, records: Sequence[Record]) -> Figure:
     """The target of a sample on the complete image, and the answers of SHOWN in a window around all of them."""
     first = records[0]
     image = read_image(output / "scenes" / first["image"])
-    size = image.shape[0], image.shape[1]
-    target = masks.decode_rle(first["target"])
-    shown = target.copy()
-    for record in records:
-        shown |= masks.decode_rle(record["mask"])
-    window = click_drawing.zoom_window(shown, [click for record in records for click in _clicks(record)])
-    drawn = click_drawing.panel(image, target, longest=SIDE, color=click_drawing.TARGET_COLOR)
-    if window:
-        drawn = click_drawing.draw_frame(drawn, window, size)
-    pictures = [Picture(data_uri(drawn), "target")]
+    window = record_drawing.window_of(records)
+    pictures = [Picture(data_uri(record_drawing.target(image, first, window, side=SIDE)), "target")]
     for name, record in zip(SHOWN, records, strict=True):
         label = f"{RUNS[name]}: IoU {record['iou']:.2f}"
-        pictures.append(Picture(data_uri(_answer(image, target, record, window)), label))
+        pictures.append(Picture(data_uri(_answer(image, record, window)), label))
     texts = [(RUNS[name], record.get("text", "")) for name, record in zip(SHOWN, records, strict=True)]
     answers = [
         (name, text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} ...") for name, text in texts if text
@@ -97,20 +87,11 @@ def _figure(output: Path, records: Sequence[Record]) -> Figure:
     return Figure(pictures, first["query"], notes=[first["task"].replace("_", " ")], answers=answers)
 
 
-def _clicks(record: Record) -> list[Click]:
-    return [Click(*click) for click in record["clicks"]]
-
-
-def _answer(image: np.ndarray, target: np.ndarray, record: Record, window: Window | None) -> np.ndarray:
-    """A picture of an answer: in a window, but of several parts, each of a color, on the complete image."""
-    mask, parts = masks.decode_rle(record["mask"]), record.get("parts", [])
-    if window and not parts:
-        return click_drawing.window_panel(image, target, mask, _clicks(record), window, side=SIDE)
-    instances = [
-        of_mask(tuple(Click(*click) for click in part["clicks"]), masks.decode_rle(part["mask"]))
-        for part in parts
-    ]
-    return click_drawing.panel(image, mask, _clicks(record), longest=SIDE, instances=instances)
+def _answer(image: np.ndarray, record: Record, window: Window | None) -> np.ndarray:
+    """A drawing of an answer: in a window, but of several parts, each of a color, on the complete image."""
+    if window and not record.get("parts"):
+        return record_drawing.answer(image, record, window, side=SIDE)
+    return record_drawing.complete_answer(image, record, side=SIDE)
 
 
 def map_figures(output: Path, run: Path) -> tuple[dict[str, Color], list[Figure]]:

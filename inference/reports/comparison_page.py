@@ -76,7 +76,7 @@ def figure(a: Record, b: Record, root: Path, pixels: PixelOptions = DEFAULT, *, 
     image, error = gallery.read_complete(a, root, pixels)
     window = gallery.window_of([a, b])
     pictures = [
-        gallery.picture(gallery.resized(image), a, "image", label="image"),
+        gallery.picture(gallery.resized(image), "image"),
         gallery.target_picture(image, a, window),
         gallery.answer_picture(image, a, window, label=f"A {a['iou']:.3f}"),
         gallery.answer_picture(image, b, window, label=f"B {b['iou']:.3f}"),
