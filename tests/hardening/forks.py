@@ -27,7 +27,7 @@ OUTPUT = 256 << 20
 """Largest file that a command may write, in bytes."""
 
 CPU_SECONDS = 120
-"""CPU time of a command, after which it counts as endless."""
+"""CPU time of a command, after which it counts as endless by default."""
 
 MOST_PROCESSES = 200
 """Processes of a command, above which it counts as endless."""
@@ -74,7 +74,7 @@ class ForkServer:
 
     process: subprocess.Popen
 
-    def run(self, words, folder=".", *, stop=None, ready=""):
+    def run(self, words, folder=".", *, stop=None, ready="", most=CPU_SECONDS):
         """Run `geoclick WORDS` in a working folder and return its Result.
 
         Args:
@@ -82,8 +82,10 @@ class ForkServer:
             folder: the working folder.
             stop: (signal, seconds of CPU time after which it is sent), or None.
             ready: what a server writes to its standard output when it runs; it is stopped READY_SECONDS later.
+            most: seconds of CPU time after which it counts as endless.
         """
-        request = {"folder": str(folder), "words": list(map(str, words)), "stop": stop, "ready": ready}
+        own = {"stop": stop, "ready": ready, "most": most}
+        request = {"folder": str(folder), "words": list(map(str, words)), **own}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return Result(**json.loads(self.process.stdout.readline()))
@@ -135,7 +137,7 @@ def read_line(reader):
     return line
 
 
-def run_in_copy(folder, words, stop, ready):
+def run_in_copy(folder, words, stop, ready, most):
     """The attributes of the Result of one command; arguments as in `ForkServer.run`."""
     streams = [os.memfd_create(name) for name in ("stdout", "stderr")]
     child = os.fork()
@@ -157,7 +159,7 @@ def run_in_copy(folder, words, stop, ready):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code or 0)
-    status, usage = wait(child, stop, lambda: bool(ready) and ready in peek(streams[0]))
+    status, usage = wait(child, stop, most, lambda: bool(ready) and ready in peek(streams[0]))
     stdout, stderr = (text_of(stream) for stream in streams)
     code = None if status is None else os.waitstatus_to_exitcode(status)
     return {"code": code, "stdout": stdout, "stderr": stderr, "cpu": usage.ru_utime + usage.ru_stime}
@@ -191,12 +193,13 @@ def peek(stream):
     return os.pread(stream, min(size, 1 << 20), 0).decode("utf-8", "backslashreplace")
 
 
-def wait(child, stop, is_ready):
+def wait(child, stop, most, is_ready):
     """(status, usage) of a copy; the status is None if it was stopped because it would not end.
 
     Args:
         child: its process.
         stop: as in `ForkServer.run`.
+        most: as in `ForkServer.run`.
         is_ready: whether it is a server that runs, which is stopped soon after.
     """
     last, since, end = -1.0, (start := time.monotonic()), float("inf")
@@ -214,7 +217,7 @@ def wait(child, stop, is_ready):
         if is_ready():
             end = min(end, time.monotonic() + READY_SECONDS)
         late = time.monotonic() - since > ASLEEP_SECONDS or time.monotonic() > end
-        if seconds > CPU_SECONDS or late or count > MOST_PROCESSES:
+        if seconds > most or late or count > MOST_PROCESSES:
             stop_group(child)
             _, _, usage = os.wait4(child, 0)
             return None, usage
