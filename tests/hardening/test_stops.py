@@ -1,6 +1,7 @@
 """Commands that are interrupted, terminated or killed, or whose disk is full: one sentence, and rerunning goes on.
 
-GEOCLICK_KILLS sets the number of kills of each command in the slow test.
+GEOCLICK_KILLS sets the number of kills of each command in the slow test. With GEOCLICK_IMPORTED the libraries are
+imported before a command starts, so that it is stopped while it works.
 """
 
 import os
@@ -74,7 +75,7 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def server():
-    with fork_server(libraries=False) as one:
+    with fork_server(libraries="GEOCLICK_IMPORTED" in os.environ) as one:
         yield one
 
 
