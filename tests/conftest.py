@@ -1,10 +1,12 @@
 """Shared set-up: tests stay on one thread, on the CPU unless they are marked `gpu`, and off the network.
 
-Hypothesis has no deadline: on a shared machine a slow example is no failure.
+Hypothesis has no deadline: on a shared machine a slow example is no failure. It draws 40 examples, and 1,000 with
+`--hypothesis-profile thorough`.
 """
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -17,8 +19,18 @@ if "GEOCLICK_CACHE" not in os.environ:
     # Removed at the end; the processes of a test inherit it.
     CACHE = tempfile.TemporaryDirectory(prefix="geoclick-cache-")
     os.environ["GEOCLICK_CACHE"] = CACHE.name
-settings.register_profile("calm", deadline=None)
+settings.register_profile("calm", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("calm")
+
+
+@pytest.fixture
+def short_answers() -> Iterator[None]:
+    """Default answers of at most three clicks; only for tests whose models run in this process."""
+    from tests import tiny
+
+    with tiny.short_answers():
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,8 +1,11 @@
 """Tiny random SAMs and Qwen-VL folders, for tests that need an architecture but no skill."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -25,6 +28,7 @@ from geoclick import images, masks, store
 from geoclick.clicks import Click
 from geoclick.segmenters.architectures import SamConfig
 from geoclick.segmenters.sam import SamSegmenter, build
+from geoclick.vlms.generation.answers import MAX_NEW_TOKENS, TOKENS_OF_CLICK
 
 SAM = SamConfig(
     encoder_width=32,
@@ -56,6 +60,15 @@ TEMPLATE = (
     "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
     "{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+@contextmanager
+def short_answers() -> Iterator[None]:
+    """Limit default answers of this process to three clicks: a random model hardly ever ends one by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, tokens in TOKENS_OF_CLICK.items():
+            patch.setitem(MAX_NEW_TOKENS, name, 3 * tokens)
+        yield
 
 
 def sam_segmenter(name: str = "tiny") -> SamSegmenter:
@@ -197,6 +210,9 @@ def qwen2_vl_folder(folder: Path, *, hidden: int = 32, pixels: int = 56 * 56, se
 
 
 FOLDERS = {"qwen2_vl": qwen2_vl_folder, "qwen2_5_vl": qwen2_5_vl_folder, "qwen3_vl": qwen3_vl_folder}
+
+FAMILIES = [pytest.param("qwen2_vl", marks=pytest.mark.slow), "qwen2_5_vl", "qwen3_vl"]
+"""The same as parameters of longer tests: Qwen2-VL has the language model of Qwen2.5-VL, and is slow."""
 
 
 def click_store(folder: Path, *, rows: int = 8, side: int = 64, seed: int = 0) -> tuple[Path, Path]:

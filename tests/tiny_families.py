@@ -120,5 +120,5 @@ MIXTURES = [pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3_vl_mo
 RECURRENT = ["qwen3_5", MIXTURES[1]]
 """Families with linear attention as parameters of tests."""
 
-PARAMETERS = [*tiny.FOLDERS, "qwen3_5", *MIXTURES]
-"""All families as parameters of tests, which are slow for mixtures of experts."""
+PARAMETERS = [*tiny.FAMILIES, "qwen3_5", *MIXTURES]
+"""All families as parameters of tests, which are slow for Qwen2-VL and for mixtures of experts."""

@@ -24,6 +24,14 @@ def setting(tmp_path_factory):
     return list(map(str, flags))
 
 
+@pytest.fixture(scope="module")
+def two_steps(setting, tmp_path_factory):
+    """A finished run of two steps."""
+    output = tmp_path_factory.mktemp("two") / "run"
+    assert sft.main([*setting, "--max_steps", "2", "--output", str(output)]) == 0
+    return output
+
+
 def curve(folder, key):
     return [entry[key] for entry in json.loads((folder / "metrics.json").read_text())["loss"]]
 
@@ -70,9 +78,6 @@ def test_a_constant_rate_gives_the_run_that_was_longer_from_the_start(setting, t
         ([], "was started with max_steps, which decides its length"),
     ],
 )
-def test_fewer_steps_and_another_kind_of_length_are_refused(words, expected, setting, tmp_path, capsys):
-    output = tmp_path / "run"
-    assert sft.main([*setting, "--max_steps", "2", "--output", str(output)]) == 0
-    capsys.readouterr()
-    assert sft.main([*setting, *words, "--output", str(output), "--resume"]) == 2
+def test_fewer_steps_and_another_kind_of_length_are_refused(words, expected, setting, two_steps, capsys):
+    assert sft.main([*setting, *words, "--output", str(two_steps), "--resume"]) == 2
     assert expected in capsys.readouterr().err

@@ -25,6 +25,9 @@ QUESTIONS = merge_check.Questions(
 )
 
 
+pytestmark = pytest.mark.usefixtures("short_answers")
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return tiny.qwen3_vl_folder(tmp_path_factory.mktemp("base"))
@@ -44,7 +47,8 @@ def tuned(base, store, tmp_path_factory):
 def merged(tuned, tmp_path_factory):
     """A model that the command merged."""
     output = tmp_path_factory.mktemp("merged") / "model"
-    assert merge.main([str(tuned), "--output", str(output), "--check-samples", "2"]) == 0
+    with tiny.short_answers():
+        assert merge.main([str(tuned), "--output", str(output), "--check-samples", "2"]) == 0
     return output
 
 
@@ -68,7 +72,7 @@ def failure(capsys, arguments, code=1):
     return lines[-1]
 
 
-@pytest.mark.parametrize("family", tiny.FOLDERS)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_merged_model_has_the_logits_of_the_adapter(family, tmp_path):
     base = tiny.FOLDERS[family](tmp_path / "base")
     tuned = random_adapter(tmp_path / "lora", base)

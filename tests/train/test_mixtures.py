@@ -67,7 +67,7 @@ def same_weights(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param("padded", marks=pytest.mark.slow), "packed", "augmented"])
 def test_a_mixture_trains_with_figures_by_source_and_resumes_to_the_same_weights(
     flags, tmp_path, way, capsys
 ):
@@ -142,6 +142,7 @@ def test_a_store_in_two_formats_and_one_root_for_all(flags, data, tmp_path):
     assert config["root"] == str(data / "b/data")
 
 
+@pytest.mark.usefixtures("short_answers")
 def test_images_of_an_evaluation_are_in_no_source(flags, data, tmp_path):
     """The same images are in the first store and in the chats."""
     words = ["--evaluate-every", 1, "--evaluate-samples", 6, "--segmenter", "embedded", "--max_steps", 1]

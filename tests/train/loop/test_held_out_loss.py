@@ -59,6 +59,7 @@ def test_the_loss_is_the_mean_over_all_rows_however_they_are_divided(average, we
         assert results[-1] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.usefixtures("short_answers")
 def test_a_run_logs_it_with_each_evaluation_on_images_that_it_does_not_train_on(data, tmp_path):
     base, clicks, root = data
     words = [

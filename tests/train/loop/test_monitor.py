@@ -94,7 +94,8 @@ def whole(setting, tmp_path_factory):
     board = output.parent / "board"
     words = ["--output", str(output), "--report_to", "tensorboard"]
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(board)
-    assert sft.main([*setting, *words]) == 0
+    with tiny.short_answers():
+        assert sft.main([*setting, *words]) == 0
     return output, board
 
 
@@ -133,6 +134,7 @@ def test_evaluations_do_not_change_the_training(setting, whole, tmp_path):
     assert same[0] == same[1]
 
 
+@pytest.mark.usefixtures("short_answers")
 def test_the_best_adapter_is_saved_with_the_answers_of_its_evaluation(setting, whole):
     metrics = read(whole[0])
     best = max(metrics["evaluations"], key=lambda entry: entry["eval_miou"])
@@ -148,6 +150,7 @@ def test_the_best_adapter_is_saved_with_the_answers_of_its_evaluation(setting, w
     assert again["eval_miou"] == pytest.approx(best["eval_miou"])
 
 
+@pytest.mark.usefixtures("short_answers")
 def test_a_resumed_run_has_the_evaluations_of_an_uninterrupted_one(setting, whole, tmp_path):
     output = tmp_path / "run"
     shutil.copytree(whole[0], output)
@@ -166,6 +169,7 @@ def test_a_resumed_run_has_the_evaluations_of_an_uninterrupted_one(setting, whol
     assert strip[0] == strip[1]
 
 
+@pytest.mark.usefixtures("short_answers")
 def test_a_run_that_does_not_improve_stops(setting, tmp_path):
     words = [*setting, "--learning_rate", "1e-30", "--patience", "1", "--num_train_epochs", "20"]
     assert sft.main([*words, "--output", str(tmp_path / "run")]) == 0
