@@ -112,7 +112,8 @@ def test_the_process_that_fails_reports_its_error_and_the_other_ends_silently(ro
     check_that_it_continues(root, output, expected)
 
 
-@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 def test_when_a_process_is_killed_the_other_reports_it_in_one_sentence(
     root, expected, jobs, tmp_path, victim
 ):

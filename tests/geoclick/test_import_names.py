@@ -18,6 +18,8 @@ MODULES = {
     "data_synthesis.run": "synth",
 }
 """Modules as they are started from a checkout, and their commands."""
+PYTHON_PATHS = [pytest.param(None, marks=pytest.mark.slow), "."]
+"""With the working folder among the paths, which is the harder case, and without."""
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +59,19 @@ def check_help(words, folder, command, python_path=None):
     assert done.stdout.startswith(f"usage: geoclick {command} ")
 
 
-@pytest.mark.parametrize("python_path", [None, "."])
+@pytest.mark.parametrize("python_path", PYTHON_PATHS)
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_starts_from_a_checkout(module, python_path, checkout):
     check_help(["-m", module], checkout, MODULES[module], python_path)
 
 
-@pytest.mark.parametrize("python_path", [None, "."])
+@pytest.mark.parametrize("python_path", PYTHON_PATHS)
 @pytest.mark.parametrize("module", MODULES)
 def test_an_installed_module_starts_in_any_folder(module, python_path, foreign):
     check_help(["-m", f"geoclick.{module}"], foreign, MODULES[module], python_path)
 
 
-@pytest.mark.parametrize("python_path", [None, "."])
+@pytest.mark.parametrize("python_path", PYTHON_PATHS)
 @pytest.mark.parametrize("command", MODULES.values())
 def test_a_command_starts_its_module_in_any_folder(command, python_path, foreign):
     check_help(["-m", "geoclick.cli", *command.split()], foreign, command, python_path)

@@ -129,6 +129,7 @@ def test_what_is_rewarded_is_what_inference_writes(setting, tmp_path, monkeypatc
     assert [text.strip() for text in texts] == [answer.text for answer in answers]
 
 
+@pytest.mark.slow
 def test_features_in_memory_change_nothing(setting, whole, tmp_path):
     output = tmp_path / "run"
     memory = ["--feature-memory-gb", "0", "--embedding-memory-gb", "0", "--save_strategy", "no"]
@@ -205,8 +206,8 @@ def test_resuming_with_a_changed_image_is_refused(setting, whole, tmp_path, caps
 @pytest.mark.parametrize(
     ("family", "towers"),
     [
-        ("qwen2_5_vl", ["language_model", "projector"]),
-        ("qwen2_vl", ["projector"]),
+        pytest.param("qwen2_5_vl", ["language_model", "projector"], marks=pytest.mark.slow),
+        pytest.param("qwen2_vl", ["projector"], marks=pytest.mark.slow),
         ("qwen3_vl", ["language_model", "projector", "vision"]),
     ],
 )

@@ -50,7 +50,9 @@ def eager(options, source, vlm, held_out):
     ), {}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param("padded", marks=pytest.mark.slow), *(way for way in WAYS if way != "padded")]
+)
 def test_losses_and_weights_are_those_of_eager_rows(way, data, tmp_path, monkeypatch):
     words = ["--vlm", data / "vlm", "--clicks", data / "clicks", "--root", data / "data", "--seed", 3]
     words += ["--chats", data / "data/train/images/talk.jsonl", "--lora-r", 4, "--num_train_epochs", 2]

@@ -127,7 +127,7 @@ def test_bad_input_is_one_sentence(setting, tmp_path, capsys, flags, code, expec
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.slow), "1"])
 def test_an_image_that_breaks_during_the_run_is_one_sentence_and_the_last_checkpoint_is_complete(
     setting, tmp_path, capfd, workers
 ):

@@ -115,7 +115,7 @@ def test_a_new_tower_is_added_and_one_that_is_not_named_stays_as_it_is(setting, 
     assert [one["kind"] for one in third.runs] == ["sft"] * 3
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("family", [pytest.param("qwen2_5_vl", marks=pytest.mark.slow), "qwen3_vl"])
 def test_a_tower_that_is_trained_completely_is_stored_loaded_and_merged(family, setting, tmp_path):
     base, output = tiny.FOLDERS[family](tmp_path / "vlm"), tmp_path / "run"
     words = [

@@ -45,7 +45,7 @@ needs_bitsandbytes = pytest.mark.skipif(
 
 
 @needs_bitsandbytes
-@pytest.mark.parametrize("family", tiny.FOLDERS)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_language_model_is_in_four_bits_and_nothing_else(family, tmp_path):
     import bitsandbytes
 

@@ -37,7 +37,7 @@ def varied(folder):
     return folder
 
 
-@pytest.fixture(scope="module", params=list(tiny.FOLDERS))
+@pytest.fixture(scope="module", params=tiny.FAMILIES)
 def folder(request, tmp_path_factory):
     return varied(tiny.FOLDERS[request.param](tmp_path_factory.mktemp("vllm") / request.param))
 

@@ -38,25 +38,31 @@ def assert_same(ours, theirs):
         assert [left, top, right - left, bottom - top] == pytest.approx(record["bbox"], abs=1)
 
 
+SETTINGS = {
+    "grid": {},
+    "all": {"predicted_iou": 0.0, "stability": 0.0, "box_nms": 1.0, "points_per_side": 4},
+    "strict": {"predicted_iou": 0.65, "stability": 0.8, "box_nms": 0.5},
+    "area": {"minimum_area": 40},
+    "crops-area": {"crop_layers": 1, "points_per_side": 4, "minimum_area": 15},
+    "crops": {"crop_layers": 1, "points_per_side": 3, "box_nms": 0.9},
+}
+LARGE, SMALL = (150, 200), (97, 61)
+"""On the small image the generator fails on a crop without masks."""
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("name", "size"),
     [
-        {},
-        {"predicted_iou": 0.0, "stability": 0.0, "box_nms": 1.0, "points_per_side": 4},
-        {"predicted_iou": 0.65, "stability": 0.8, "box_nms": 0.5},
-        {"minimum_area": 40},
-        {"crop_layers": 1, "points_per_side": 4, "minimum_area": 15},
-        {"crop_layers": 1, "points_per_side": 3, "box_nms": 0.9},
+        *((name, LARGE) for name in SETTINGS if name != "crops"),
+        ("grid", SMALL),
+        pytest.param("crops", LARGE, marks=pytest.mark.slow),
+        *(pytest.param(name, SMALL, marks=pytest.mark.slow) for name in ("all", "strict", "area")),
     ],
-    ids=["grid", "all", "strict", "area", "crops-area", "crops"],
 )
-@pytest.mark.parametrize("size", [(150, 200), (97, 61)])
-def test_every_mask_has_a_partner(pair, scene, opencv, settings, size):
+def test_every_mask_has_a_partner(pair, scene, opencv, name, size):
     segmenter, sam = pair
     image = np.ascontiguousarray(scene[: size[0], : size[1]])
-    chosen = LOOSE | settings
-    if "crop_layers" in settings and size != (150, 200):
-        pytest.skip("the generator fails on a crop without masks")
+    chosen = LOOSE | SETTINGS[name]
     assert_same(propose(segmenter, image, **chosen), generate(sam, image, **chosen))
 
 

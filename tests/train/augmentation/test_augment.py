@@ -54,7 +54,7 @@ def of(vlm, kinds=KINDS, share=0.4, seed=0):
     return Augmentation(vlm.processor, vlm.family, "compact", kinds, share, seed)
 
 
-@pytest.fixture(scope="module", params=tiny.FOLDERS)
+@pytest.fixture(scope="module", params=tiny.FAMILIES)
 def case(request, data, tmp_path_factory):
     """A VLM that preserves the aspect ratio of images, and its raw rows."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -13,7 +13,7 @@ from geoclick.train.augmentation import augmented_dataset
 from tests import tiny
 
 
-@pytest.fixture(scope="module", params=["padded", "packed"])
+@pytest.fixture(scope="module", params=[pytest.param("padded", marks=pytest.mark.slow), "packed"])
 def flags(request, tmp_path_factory):
     """A tiny VLM, 12 rows, two epochs, everything augmented."""
     folder = tmp_path_factory.mktemp(request.param)

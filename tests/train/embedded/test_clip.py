@@ -134,6 +134,7 @@ def test_the_shipped_model_tells_true_captions_from_wrong_ones():
     assert scores["region"] > 0.75
 
 
+@pytest.mark.slow  # tests/inference/contrastive/test_pipeline.py has one image
 def test_the_shipped_model_labels_pixels():
     scores = dense_scores(embedded.folder("clip"), 4, ("clip", "maskclip", "clearclip", "segearth-ov"))
     assert min(scores["maskclip"], scores["clearclip"], scores["segearth-ov"]) > max(0.35, scores["clip"])

@@ -39,7 +39,11 @@ WATCHED = ["--evaluate-every", "1", "--evaluate-samples", "4"]
 
 @pytest.mark.parametrize(
     "way",
-    [[], PACKED, AUGMENTED, [*PACKED, *AUGMENTED], pytest.param(WATCHED, marks=pytest.mark.slow)],
+    [
+        [],
+        [*PACKED, *AUGMENTED],
+        *(pytest.param(way, marks=pytest.mark.slow) for way in (PACKED, AUGMENTED, WATCHED)),
+    ],
 )
 def test_it_reports_steps_and_weights_and_writes_nothing(flags, way, tmp_path, capsys, monkeypatch):
     (tmp_path / "temporary").mkdir()

@@ -44,7 +44,7 @@ def work(**changes):
     return Work(**values | changes)
 
 
-@pytest.fixture(scope="module", params=tiny.FOLDERS)
+@pytest.fixture(scope="module", params=tiny.FAMILIES)
 def model(request, tmp_path_factory):
     """A tiny VLM in bfloat16 with LoRA in float32, as on a GPU."""
     vlm = vlms.load(

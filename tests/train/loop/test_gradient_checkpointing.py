@@ -14,7 +14,10 @@ from tests import tiny
 STEPS = 2
 
 
-@pytest.fixture(scope="module", params=tiny.FOLDERS)
+@pytest.fixture(
+    scope="module",
+    params=["qwen3_vl", *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen2_vl", "qwen2_5_vl"))],
+)
 def flags(request, tmp_path_factory):
     """The flags of a run of two steps with gradient checkpointing."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -16,7 +16,6 @@ from geoclick.vlms import adapter, families
 from tests import tiny
 
 IDS = torch.tensor([[8, 9, 10, 11, 40, 41]])
-STARTS = ["pissa", "pissa_niter_4", "olora"]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ def logits(model):
         return model.eval()(IDS).logits
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", ["pissa", pytest.param("pissa_niter_4", marks=pytest.mark.slow), "olora"])
 def test_the_saved_adapter_on_the_unchanged_base_is_the_trained_model(
     start, base, setting, trained, tmp_path
 ):

@@ -16,7 +16,7 @@ from tests import tiny
 BUDGET = 300
 
 
-@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
+@pytest.fixture(scope="module", params=[pytest.param("qwen2_5_vl", marks=pytest.mark.slow), "qwen3_vl"])
 def setting(request, tmp_path_factory):
     """The flags of every run: a tiny VLM, 16 rows, a budget of about four of them."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -15,7 +15,7 @@ from tests.train.samples import listed
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", params=tiny.FOLDERS)
+@pytest.fixture(scope="module", params=tiny.FAMILIES)
 def vlm(request, tmp_path_factory):
     return vlms.load(str(tiny.FOLDERS[request.param](tmp_path_factory.mktemp("vlm"))), device="cpu")
 

@@ -24,7 +24,7 @@ def samples(tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("family", tiny.FOLDERS)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_resized_pictures_give_the_pixels_of_the_images(family, samples, tmp_path):
     """Also in a processor with wider limits."""
     folder = str(tiny.FOLDERS[family](tmp_path))
@@ -40,7 +40,7 @@ def test_resized_pictures_give_the_pixels_of_the_images(family, samples, tmp_pat
     assert torch.equal(found["pixel_values"], expected["pixel_values"])
 
 
-@pytest.mark.parametrize("family", tiny.FOLDERS)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize("answer_format", ["json", "compact"])
 def test_the_pattern_matches_the_answers_about_all_images(family, answer_format, samples, tmp_path):
     vlm = vlms.load(str(tiny.FOLDERS[family](tmp_path)), device="cpu")

@@ -18,7 +18,7 @@ QUERIES = ["a field", "the largest storage tank north of the road", "bare land",
 LIMIT = 12
 
 
-@pytest.fixture(scope="module", params=tiny.FOLDERS)
+@pytest.fixture(scope="module", params=tiny.FAMILIES)
 def vlm(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("vlm") / request.param
     vlm = loading.load(str(tiny.FOLDERS[request.param](folder)), device="cpu")
