@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -136,6 +137,7 @@ def many_users(options: argparse.Namespace, folder: Path, image: Path) -> dict[s
                 user.wait_for_edits(first + step + 1)
             if (step + 1) % max(1, options.edits // 10) == 0:
                 memory.append(memory_of(process.pid))
+                print(f"{step + 1} edits of each user, {memory[-1]} MB", file=sys.stderr, flush=True)
         seconds = time.monotonic() - started
         for user in users:
             user.save()
