@@ -20,13 +20,21 @@ def chats(answer):
     return [prompts.messages(q, answer_format="compact", answer=answer) for q in ("a barn", "two roads")]
 
 
+@pytest.fixture(scope="module")
+def qwen_tokenizer():
+    """Qwen's own tokenizer, which takes seconds to read."""
+    if not (QWEN / "qwen.tiktoken").is_file():
+        pytest.skip("Qwen's tokenizer is not there")
+    return random_models.load_tokenizer(QWEN)
+
+
 @pytest.fixture(params=["characters", "qwen"])
 def processor(request, vlm, monkeypatch):
     """A family's processor, with the tokenizer of the tests and with Qwen's own."""
     if request.param == "qwen":
-        if not (QWEN / "qwen.tiktoken").is_file() or vlm.family not in tiny.FOLDERS:
-            pytest.skip("Qwen's tokenizer is not there, or has been read with an older family")
-        monkeypatch.setattr(vlm.processor, "tokenizer", random_models.load_tokenizer(QWEN))
+        if vlm.family not in tiny.FOLDERS:
+            pytest.skip("has been read with an older family")
+        monkeypatch.setattr(vlm.processor, "tokenizer", request.getfixturevalue("qwen_tokenizer"))
     return vlm.processor
 
 
