@@ -7,6 +7,7 @@ from geoclick import codec, vlms
 from geoclick.inference.backends.local import Local
 from geoclick.inference.generative.settings import Generation
 from geoclick.scenes.drawing import sample_scene
+from geoclick.vlms.generation.answers import TOKENS_OF_CLICK
 
 QUERIES = ("the largest building", "the road")
 
@@ -43,7 +44,8 @@ def test_a_sample_depends_on_seed_image_query_and_number_only(vlm, images):
 @pytest.mark.parametrize("answer_format", codec.FORMATS)
 def test_enforced_answers_can_be_read(vlm, images, answer_format):
     def statuses(**options):
-        made = backend(vlm, answer_format=answer_format, max_new_tokens=None, **options)
+        room = 4 * TOKENS_OF_CLICK[answer_format]
+        made = backend(vlm, answer_format=answer_format, max_new_tokens=room, **options)
         replies = made.sample(images, QUERIES, 6)
         return [
             made.read(reply.text, image.shape[:2]).status

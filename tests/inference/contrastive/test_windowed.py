@@ -42,6 +42,12 @@ def loaded():
     return load(CLASSES, settings=SETTINGS)
 
 
+@pytest.fixture(scope="module")
+def whole(loaded, scene):
+    """The map of the complete image."""
+    return loaded.predict(scene)
+
+
 def joined(pipeline, source):
     """Labels and confidence of all windows, their covered pixels and proposals."""
     labels, confidence = np.full(source.size, -1, np.int32), np.full(source.size, np.nan, np.float32)
@@ -61,9 +67,10 @@ def joined(pipeline, source):
 @pytest.mark.parametrize(
     "select", ["vote", *(pytest.param(name, marks=pytest.mark.slow) for name in ("soft-vote", "crop"))]
 )
-def test_windows_give_the_map_of_the_complete_image(loaded, scene, select):
+def test_windows_give_the_map_of_the_complete_image(loaded, scene, whole, select):
     pipeline = replace(loaded, settings=replace(loaded.settings, select=select))
-    whole = pipeline.predict(scene)
+    if select != loaded.settings.select:
+        whole = pipeline.predict(scene)
     labels, confidence, covered, proposals = joined(pipeline, Array(scene))
     np.testing.assert_array_equal(labels, whole.labels)
     np.testing.assert_array_equal(confidence, whole.confidence)
@@ -71,8 +78,15 @@ def test_windows_give_the_map_of_the_complete_image(loaded, scene, select):
     assert len(np.unique(labels)) > 3
 
 
-@pytest.mark.parametrize("method", ["clip", "clearclip"])
-@pytest.mark.parametrize("threshold", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("method", "threshold"),
+    [
+        ("clip", 0.0),
+        ("clearclip", 0.3),
+        pytest.param("clip", 0.3, marks=pytest.mark.slow),
+        pytest.param("clearclip", 0.0, marks=pytest.mark.slow),
+    ],
+)
 def test_windows_of_clip_alone(scene, method, threshold):
     settings = ContrastiveSettings(tile=100, overlap=24, threshold=threshold)
     pipeline = load(CLASSES, method, settings=settings)
@@ -84,9 +98,9 @@ def test_windows_of_clip_alone(scene, method, threshold):
 
 
 def test_windows_of_one_class(scene):
-    pipeline = load("water", settings=SETTINGS)
-    labels, _, _, _ = joined(pipeline, Array(scene))
-    np.testing.assert_array_equal(labels, pipeline.predict(scene).labels)
+    pipeline, part = load("water", settings=SETTINGS), scene[:, :170]
+    labels, _, _, _ = joined(pipeline, Array(part))
+    np.testing.assert_array_equal(labels, pipeline.predict(part).labels)
     assert set(np.unique(labels)) == {0, 1}
 
 
@@ -110,12 +124,11 @@ def test_windows_of_sam3(scene, tmp_path):
     assert len(np.unique(labels)) > 1
 
 
-def test_pixels_without_data_have_no_class_and_empty_windows_are_not_shown(loaded, scene, monkeypatch):
+def test_pixels_without_data_have_no_class_and_empty_windows_are_not_shown(loaded, scene, whole):
     valid = np.ones(scene.shape[:2], bool)
     valid[:, 150:] = False
     valid[:40, 100:] = False
     labels, _, _, proposals = joined(loaded, Array(scene, valid))
-    whole = loaded.predict(scene)
     np.testing.assert_array_equal(labels[valid], whole.labels[valid])
     assert (labels[~valid] == NO_DATA).all()
     assert 0 < proposals < whole.proposals
