@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -19,7 +19,6 @@ def brute_force(mask):
     return distance
 
 
-@settings(max_examples=100)
 @given(MAPS)
 def test_equals_brute_force(mask):
     np.testing.assert_array_equal(distance_transform(mask), brute_force(mask))
@@ -44,7 +43,6 @@ BATCHES = arrays(
 )
 
 
-@settings(max_examples=100)
 @given(BATCHES, st.integers(1, 12))
 def test_squares_on_a_device_are_those_of_the_transform(maps, growth):
     # Blown up, so that distances reach beyond what is looked at in one go.

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage import measure
@@ -38,7 +38,6 @@ def many(clicker, target, prediction=None, count=400):
     return [ask(clicker, target, prediction, turn=turn)[0] for turn in range(count)]
 
 
-@settings(max_examples=300)
 @given(CLICKERS, MAPS, MAPS, MAPS, CLICKED, st.integers(0, 5))
 def test_every_click_lies_on_an_unclicked_wrong_pixel_of_its_sign(
     clicker, target, prediction, valid, clicked, turn

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from geoclick import images, masks
@@ -262,7 +262,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
 @given(JSON | st.lists(st.lists(numbers, min_size=5, max_size=9), max_size=2))
 def test_no_segmentation_breaks_it_otherwise(segmentation):
     try:

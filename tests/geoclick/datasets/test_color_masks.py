@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
@@ -9,7 +9,6 @@ from geoclick.datasets.color_masks import EIGHT, Legend, regions, unknown_pixels
 LEGEND = Legend({"a": 1, "b": 2}, frozenset({0}))
 
 
-@settings(max_examples=100)
 @given(arrays(np.int32, (6, 7), elements=st.integers(0, 3)))
 def test_regions_part_the_classes_into_connected_pieces_in_order(codes):
     covered = np.zeros(codes.shape, int)

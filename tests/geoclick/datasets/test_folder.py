@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -324,7 +324,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(list(line())), JSON), st.text(max_size=30))
 def test_no_line_breaks_the_reader_otherwise(tmp_path_factory, changes, noise):
     folder = tmp_path_factory.getbasetemp()

@@ -10,7 +10,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from geoclick.datasets import plain_pickle
@@ -179,7 +179,6 @@ def test_noise_is_one_kind_of_error(tmp_path_factory, data):
         plain_pickle.load(path)
 
 
-@settings(max_examples=150)
 @given(containers, st.integers(0, 5), st.data())
 def test_so_is_a_pickle_with_a_wrong_byte(tmp_path_factory, value, protocol, data):
     pickled = bytearray(pickle.dumps(value, protocol))

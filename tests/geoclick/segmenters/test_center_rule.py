@@ -71,7 +71,6 @@ def test_clicks_outside_the_image_change_nothing():
 MAPS = arrays(bool, (7, 8))
 
 
-@settings(max_examples=150)
 @given(MAPS, MAPS, MAPS, st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6)), max_size=6))
 def test_a_click_lies_on_a_wrong_pixel_of_its_sign_that_counts(target, prediction, valid, clicked):
     click = next_click(target, prediction, clicked, valid)
