@@ -193,7 +193,8 @@ def test_resuming_with_a_changed_image_is_refused(setting, whole, tmp_path, caps
     shutil.copytree(setting[place], root)
     shutil.copytree(whole, output)
     for name in ("config.yaml", image_hashes.NAME):
-        (output / name).write_text((output / name).read_text().replace(setting[place], str(root)))
+        content = (output / name).read_text().replace(str(whole), str(output))
+        (output / name).write_text(content.replace(setting[place], str(root)))
     image = next((root / "train/images").iterdir())
     image.write_bytes(image.read_bytes() + b"\0")
     words = [*setting[:place], str(root), *setting[place + 1 :]]
