@@ -5,6 +5,7 @@ import pytest
 
 from geoclick.clicks import Click
 from geoclick.codec import Part
+from geoclick.inference.app import decoding
 from geoclick.inference.app.decoding import EditDecoder
 from geoclick.inference.generative import mask_decoding
 from tests.inference.app.conftest import POINTS
@@ -76,7 +77,7 @@ def test_boxes_and_joint_prompts_are_those_of_predict(session):
 
 
 def test_old_steps_are_forgotten(session, monkeypatch):
-    monkeypatch.setattr(mask_decoding, "MAX_STEPS", 4)
+    monkeypatch.setattr(decoding, "MAX_STEPS", 4)
     for number in range(6):
         session.decoded((Part((Click(number, 3), Click(9, number))),))
     assert len(session._decoder._steps) == 4
