@@ -69,7 +69,7 @@ def command(file, *more):
     """`accelerate launch` with one of our files, on CPU processes."""
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
     launch += ["--config_file", f"accelerate_configs/{file}.yaml", "--mixed_precision", "no"]
-    return [*launch, *more, "-m", "geoclick.train.sft"]
+    return [*launch, *more, "-m", "tests.train.fsdp_on_cpu" if file == "fsdp2" else "geoclick.train.sft"]
 
 
 def start(words, log):
@@ -163,6 +163,20 @@ def test_a_launcher_gives_the_curve_of_one_process_and_survives_a_kill(
     first, second = weights(whole), weights(killed)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("way", ["padded"], indirect=True)
+def test_fsdp_on_cpu_processes_is_refused(flags, way, tmp_path):
+    """accelerate would train with DDP."""
+    log = tmp_path / "log"
+    launch = command("fsdp2", "--num_processes", "2", "--main_process_port", "0")[:-1]
+    words = [*launch, "geoclick.train.sft", *flags, *BATCHES[way][2], "--output", str(tmp_path / "run")]
+    assert start(words, log).wait(timeout=300) != 0
+    errors = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+    assert errors == [
+        "error: accelerate has no FSDP for CPUs and would train with DDP; launch with accelerate_configs/cpu2.yaml, or "
+        "on GPUs."
+    ]
 
 
 def test_two_machines_are_one_run(flags, way, single, data, tmp_path):

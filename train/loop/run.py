@@ -14,7 +14,7 @@ import yaml
 
 from geoclick import files, output_folder, secrets
 from geoclick.command import interruption, print_next
-from geoclick.errors import GeoClickError
+from geoclick.errors import GeoClickError, UsageError
 from geoclick.train.data import image_hashes
 from geoclick.train.loop import checkpoints, error_reports, resumption
 
@@ -124,7 +124,19 @@ def start(
 
 
 def train(trainer: "Trainer", output: Path, checkpoint: Path | None) -> float:
-    """Train and save the adapter; returns the seconds of training. Errors are GeoClickErrors of one sentence."""
+    """Train and save the adapter; returns the seconds of training.
+
+    Raises:
+        GeoClickError: an error of one sentence.
+        UsageError: accelerate ignores that FSDP is asked for, as it does on CPUs.
+    """
+    from geoclick.train.options import trl_arguments
+
+    if trl_arguments.uses_fsdp(trainer.args) and not trainer.is_fsdp_enabled:
+        raise UsageError(
+            "accelerate has no FSDP for CPUs and would train with DDP; launch with accelerate_configs/cpu2.yaml, or on "
+            "GPUs."
+        )
     if checkpoint:
         trainer.record = resumption.continued(trainer.record, checkpoint)
     began = time.perf_counter()

@@ -186,7 +186,8 @@ def test_two_processes_have_the_evaluation_of_one(setting, tmp_path, launcher):
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
     launch += ["--config_file", f"accelerate_configs/{launcher}.yaml"]
     launch += ["--num_processes", "2", "--mixed_precision", "no"]
-    script = ["-m", "geoclick.train.sft", *words, "--per_device_train_batch_size", "2", "--output", str(two)]
+    module = "tests.train.fsdp_on_cpu" if launcher == "fsdp2" else "geoclick.train.sft"
+    script = ["-m", module, *words, "--per_device_train_batch_size", "2", "--output", str(two)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, *script], env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
