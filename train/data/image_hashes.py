@@ -83,3 +83,15 @@ def read(output: Path) -> dict[str, str]:
     if None in lines:
         raise GeoClickError(f"{path} is damaged; restore it, or delete it if no image has changed.")
     return {line[2]: line[1] for line in lines if line}
+
+
+def leave_out_broken(output: Path, error: str) -> None:
+    """Remove the image with which an error begins, so that the run may resume with another file in its place."""
+    hashes = read(output)
+    rest = {
+        name: digest
+        for name, digest in hashes.items()
+        if not error.startswith((f"{name} ", f"{Path(name).absolute()} "))
+    }
+    if len(rest) < len(hashes):
+        write(output, rest)

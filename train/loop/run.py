@@ -142,12 +142,23 @@ def train(trainer: "Trainer", output: Path, checkpoint: Path | None) -> float:
     began = time.perf_counter()
     with (
         error_reports.reported_once(output, trainer.accelerator.wait_for_everyone),
+        replaceable_images(output),
         checkpoints.readable_errors(output),
     ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - began
         trainer.save_model(str(output))
     return seconds
+
+
+@contextmanager
+def replaceable_images(output: Path) -> Iterator[None]:
+    """Let a run that ends at a broken image resume with another file in its place."""
+    try:
+        yield
+    except GeoClickError as error:
+        image_hashes.leave_out_broken(output, str(error))
+        raise
 
 
 def write_metrics(output: Path, metrics: dict[str, Any]) -> None:

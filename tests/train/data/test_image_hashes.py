@@ -43,3 +43,14 @@ def test_a_damaged_file_is_one_sentence(tmp_path, content):
     (tmp_path / image_hashes.NAME).write_bytes(content)
     with pytest.raises(GeoClickError, match=r"images\.sha256 is damaged; restore it, or delete it"):
         image_hashes.read(tmp_path)
+
+
+def test_an_image_that_broke_a_run_may_be_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hashes = {f"data/{name}.png": "0" * 64 for name in ("a", "ab")}
+    for error in ("data/a.png cannot be read", f"{tmp_path}/data/a.png cannot be read"):
+        image_hashes.write(tmp_path, hashes)
+        image_hashes.leave_out_broken(tmp_path, error)
+        assert list(image_hashes.read(tmp_path)) == ["data/ab.png"]
+    image_hashes.leave_out_broken(tmp_path, "The loss is not finite.")
+    assert list(image_hashes.read(tmp_path)) == ["data/ab.png"]
