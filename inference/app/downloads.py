@@ -19,13 +19,13 @@ from geoclick.geo.mask_raster import COLORS, TARGET
 from geoclick.geo.tiles import Window
 from geoclick.geo.writing import NO_DATA, Layer
 from geoclick.images import write_png
-from geoclick.inference.app import editing
+from geoclick.inference.app import editing, pictures
 from geoclick.inference.app.session import ClassMap, Session
 from geoclick.inference.app.session import Layer as AnswerLayer
 from geoclick.inference.contrastive import map_files
 from geoclick.inference.predictions import raster_job, records
 from geoclick.inference.result import TOLERANCE
-from geoclick.pages import class_drawing, click_drawing
+from geoclick.pages import class_drawing
 from geoclick.yaml_file import Yaml
 
 
@@ -69,13 +69,8 @@ def _of_layer(
     """The mask as PNG and, of a TIFF or JPEG 2000, as GeoTIFF; the overlay; the record."""
     opened, decoded = session.opened, layer.decoded
     paths = [folder / f"{stem}.{suffix}" for suffix in ("mask.png", "overlay.png")]
-    clicks = [click for _, click in editing.clicks_of(layer.parts)]
-    boxes = [part.box for part in layer.parts if part.box is not None]
     write_png(paths[0], decoded.mask)
-    drawn = click_drawing.overlay(
-        opened.pixels, decoded.mask, clicks, boxes, decoded.instances, query=layer.query
-    )
-    write_png(paths[1], drawn)
+    write_png(paths[1], pictures.answer_overlay(opened.pixels, layer, layer.query))
     if _takes_raster(opened.place):
         path = folder / f"{stem}.mask.tif"
         values = decoded.mask.astype(np.uint8) * np.uint8(TARGET)

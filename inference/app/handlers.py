@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-import numpy as np
 from PIL import Image
 
 from geoclick.clicks import Click
@@ -21,7 +20,6 @@ from geoclick.inference.app.models import AppModels
 from geoclick.inference.app.pictures import Drawn
 from geoclick.inference.app.saving import Corrections
 from geoclick.inference.app.session import Layer, Session
-from geoclick.pages import click_drawing
 
 Edit = dict[str, str | float | bool]
 """An edit as the editor sends it: `kind` (add, move, flip, delete, boxes) and its arguments; `layer` and `before`, the
@@ -234,7 +232,7 @@ class Handlers:
         if session is None or len(by_source) < 2:
             return []
         return [
-            (Image.fromarray(overlay_of(session.opened.pixels, by_source[source])), source)
+            (Image.fromarray(pictures.answer_overlay(session.opened.pixels, by_source[source])), source)
             for source in ("base", "adapter")
         ]
 
@@ -316,13 +314,6 @@ def described(layer: Layer) -> str:
     if layer.prediction.dropped and not layer.is_edited:
         notes.append(f"dropped from the answer: {', '.join(layer.prediction.dropped)}")
     return f"{layer.label}: {'; '.join([found, *notes])}" + (" (edited)" if layer.is_edited else "")
-
-
-def overlay_of(image: np.ndarray, layer: Layer) -> np.ndarray:
-    """The overlay of an answer, uint8 [h, w, 3], as `geoclick predict` draws it, without the query."""
-    clicks = [click for _, click in editing.clicks_of(layer.parts)]
-    boxes = [part.box for part in layer.parts if part.box is not None]
-    return click_drawing.overlay(image, layer.decoded.mask, clicks, boxes, layer.decoded.instances)
 
 
 def status(line: str, *, error: bool = False) -> str:

@@ -13,6 +13,7 @@ from geoclick.geo.writing import NO_DATA
 from geoclick.inference.app import editing
 from geoclick.inference.app.session import ClassMap, Layer, Session
 from geoclick.inference.contrastive import map_files
+from geoclick.pages import click_drawing
 from geoclick.pages.click_drawing import MASK_COLOR, PART_COLORS, TINT, Color, fitted_size
 
 LONGEST, SHORTEST = 1600, 1024
@@ -239,3 +240,12 @@ def _uri(picture: Image.Image, kind: str, *, quality: int) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format=kind, quality=quality)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def answer_overlay(image: np.ndarray, layer: Layer, query: str = "") -> np.ndarray:
+    """The overlay of an answer, uint8 [h, w, 3], as `geoclick predict` draws it; the query is on a band below it."""
+    clicks = [click for _, click in editing.clicks_of(layer.parts)]
+    boxes = [part.box for part in layer.parts if part.box is not None]
+    return click_drawing.overlay(
+        image, layer.decoded.mask, clicks, boxes, layer.decoded.instances, query=query
+    )
