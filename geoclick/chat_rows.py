@@ -1,5 +1,7 @@
 """From a click store to chats, for `geoclick train` and `geoclick export`: which rows are used, and how one reads."""
 
+import os
+import stat
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +12,7 @@ from pathlib import Path
 from geoclick import prompts, store
 from geoclick.clicks import Click, ClickSequence
 from geoclick.codec import Frame
+from geoclick.files import inside
 from geoclick.store import Row
 
 
@@ -109,10 +112,26 @@ class ImagePaths(dict[str, str]):
     def __init__(self, root: str | Path) -> None:
         super().__init__()
         self._root = Path(root)
+        self._folders: dict[str, str] = {}
 
     def __missing__(self, image: str) -> str:
-        self[image] = str(store.existing_image(self._root, image))
-        return self[image]
+        folder, _, name = image.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = str(inside(self._root, folder))
+        path = f"{self._folders[folder]}/{name}"
+        if not _is_regular(path):
+            # A link, or an error.
+            path = str(store.existing_image(self._root, image))
+        self[image] = path
+        return path
+
+
+def _is_regular(path: str) -> bool:
+    """Whether a path is a file and no link."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def given_text(one: ChatRow, frame: Frame) -> str:

@@ -100,6 +100,8 @@ class Frame:
 
     def beginning(self, clicks: "Iterable[Click] | Iterable[ClickSequence]", count: int) -> str:
         """What `encode` writes up to the end of click `count`; empty for 0; errors as in `encode`."""
+        if not count:
+            return ""
         text = _text_of(in_parts(clicks), count, self)
         return f"[{text}" if text and self.answer_format == "json" else text
 
@@ -134,13 +136,13 @@ def encode(
         GeoClickError: a click lies outside the image.
     """
     frame = Frame(family, answer_format, image_size, resized_size)
-    _checked(family, answer_format, resized_size)
     text = _text_of(in_parts(clicks), None, frame)
     return f"[{text}]" if answer_format == "json" else text or NO_TARGET["compact"]
 
 
 def _text_of(parts: list[ClickSequence], count: int | None, frame: Frame) -> str:
     """The text of the first `count` clicks of some parts, None for all, without the brackets of a complete list."""
+    resized = _checked(frame.family, frame.answer_format, frame.resized_size)
     texts: list[str] = []
     left = sum(map(len, parts)) if count is None else count
     for number, part in enumerate(parts, start=1):
@@ -149,21 +151,22 @@ def _text_of(parts: list[ClickSequence], count: int | None, frame: Frame) -> str
             label = f', "part": {number}' if len(parts) > 1 else ""
             texts.append(
                 (", " if frame.answer_format == "json" else " ").join(
-                    _click_text(click, label, frame) for click in written
+                    _click_text(click, label, frame, resized) for click in written
                 )
             )
     return (", " if frame.answer_format == "json" else "; ").join(texts)
 
 
-def _click_text(click: Click, of_part: str, frame: Frame) -> str:
-    """A click in the answer; `of_part` is added to an item of `json`."""
+def _click_text(
+    click: Click, of_part: str, frame: Frame, resized: tuple[int, int] | tuple[None, None]
+) -> str:
+    """A click in the answer; `of_part` is added to an item of `json`, and `resized` is that of `_checked`."""
     (x, y, positive), (height, width) = click, frame.image_size
     if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
         raise GeoClickError(
             f"The click ({x:g}, {y:g}) lies outside the {width}x{height} image; fix the click."
         )
-    resized_height, resized_width = _checked(frame.family, frame.answer_format, frame.resized_size)
-    u, v = _to_text(x, width, resized_width), _to_text(y, height, resized_height)
+    u, v = _to_text(x, width, resized[1]), _to_text(y, height, resized[0])
     if frame.answer_format == "json":
         label = "positive" if positive else "negative"
         return f'{{"point_2d": [{u}, {v}], "label": "{label}"{of_part}}}'

@@ -47,7 +47,7 @@ class DemoOptions:
     test_samples: int = option(300, help="number of held-out samples", minimum=1, maximum=10**6)
     epochs: float = option(3.0, help="number of training epochs", minimum=0.01, maximum=10**4)
     map_images: int = option(4, help="number of land cover images for the training-free pipeline", minimum=1)
-    seed: int = option(0, help="seed of the scenes and of the training")
+    seed: int = option(0, help="seed of the scenes and of the training", minimum=0)
 
 
 def commands(options: DemoOptions) -> Steps:

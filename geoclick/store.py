@@ -274,7 +274,7 @@ def _record(row: Row) -> dict[str, Any]:
 def row_of(record: dict[str, Any], path: Path) -> Row:
     """A row, given its columns in the shard `path`; raises GeoClickError if they contradict each other."""
     _check_version(record.pop("schema_version"), path)
-    clicks = tuple(Click(**click) for click in record["clicks"])
+    clicks = tuple(Click(click["x"], click["y"], click["positive"]) for click in record["clicks"])
     parts = tuple(record.get("parts") or ())
     if parts and (sum(parts) != len(clicks) or min(parts) < 1):
         raise GeoClickError(

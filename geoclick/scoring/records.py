@@ -14,6 +14,8 @@ from geoclick.yaml_file import Yaml
 PREDICTIONS = "predictions.jsonl"
 UNANSWERED = ("unparsable", "failed")
 """Statuses of samples without an answer that can be read."""
+TEXTS = ("sample_id", "task", "category", "query", "image", "status", "text", "error")
+"""Fields of a record that are texts."""
 CUT = "cut at the length limit"
 """Among the dropped clicks of an answer that reached the length limit: what it lacks."""
 
@@ -124,6 +126,9 @@ def _checked(record: Record) -> Record:
     if not isinstance(record, dict):
         raise ValueError("a line is no record")
     name, values = str(record.get("sample_id"))[:80], cast(dict[str, Yaml], record)
+    for key in TEXTS:
+        if not isinstance(values.get(key, ""), str):
+            raise ValueError(f"{key} of {name} is no text")
     for key in ("iou", "boundary_iou"):
         value = values.get(key, 0)
         if not isinstance(value, int | float) or not 0 <= value <= 1:

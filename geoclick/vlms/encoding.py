@@ -5,7 +5,7 @@ neither end its own turn nor stand for an image.
 """
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from geoclick import prompts
 from geoclick.errors import GeoClickError
-from geoclick.prompts import THINKING, Chat
+from geoclick.prompts import Chat
+from geoclick.vlms import chat_texts
+from geoclick.vlms.chat_texts import texts_of, without_thoughts
 from geoclick.vlms.loading import Vlm, resized_size
 from geoclick.vlms.processor import Processor
 
@@ -33,7 +35,9 @@ class Example(NamedTuple):
 
 def encode_prompts(processor: Processor, chats: Sequence[Chat]) -> list[list[int]]:
     """The tokens of chats that end with the user's turn, ready for generation; each image is one image token."""
-    return _tokenize_prompts(processor, chats, _render_prompts(processor, chats))
+    return _tokenize_prompts(
+        processor, chats, chat_texts.render(processor, chats, add_generation_prompt=True)
+    )
 
 
 def encode_examples(processor: Processor, chats: Sequence[Chat]) -> list[Example]:
@@ -44,9 +48,9 @@ def encode_examples(processor: Processor, chats: Sequence[Chat]) -> list[Example
             the answer, or ends no turn.
     """
     questions = [chat[:-1] for chat in chats]
-    opened = _render_prompts(processor, questions)
-    finished = processor.apply_chat_template(chats, tokenize=False, **_without_thoughts(processor))
-    written = ["".join(_texts_of(chat[-1:])) for chat in chats]
+    opened = chat_texts.render(processor, questions, add_generation_prompt=True)
+    finished = chat_texts.render(processor, chats)
+    written = ["".join(texts_of(chat[-1:])) for chat in chats]
     for text, prompt, answer in zip(finished, opened, written, strict=True):
         if not text.startswith(prompt) or not text[len(prompt) :].lstrip().startswith(answer.strip()):
             raise GeoClickError(
@@ -55,11 +59,16 @@ def encode_examples(processor: Processor, chats: Sequence[Chat]) -> list[Example
             )
     answers = [text[len(prompt) :] for text, prompt in zip(finished, opened, strict=True)]
     control = set(processor.tokenizer.added_tokens_encoder.values())
-    completions = [
-        _until_end_of_turn(ids, control)
-        for ids in processor.tokenizer(answers, add_special_tokens=False)["input_ids"]
-    ]
+    completions = [_until_end_of_turn(ids, control) for ids in _tokenize(processor, answers)]
     return list(map(Example, _tokenize_prompts(processor, questions, opened), completions))
+
+
+def _tokenize(processor: Processor, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of texts; of equal ones, such as the same question of many images, one is tokenized."""
+    distinct = list(dict.fromkeys(texts))
+    tokens = processor.tokenizer(distinct, add_special_tokens=False)["input_ids"]
+    by_text = dict(zip(distinct, tokens, strict=True))
+    return [list(by_text[text]) for text in texts]
 
 
 def _until_end_of_turn(ids: list[int], control: Container[int]) -> list[int]:
@@ -73,25 +82,15 @@ def _until_end_of_turn(ids: list[int], control: Container[int]) -> list[int]:
     )
 
 
-def _without_thoughts(processor: Processor) -> dict[str, bool]:
-    return {THINKING: False} if THINKING in processor.chat_template else {}
-
-
-def _render_prompts(processor: Processor, chats: Sequence[Chat]) -> list[str]:
-    return processor.apply_chat_template(
-        chats, tokenize=False, add_generation_prompt=True, **_without_thoughts(processor)
-    )
-
-
 def _tokenize_prompts(processor: Processor, chats: Sequence[Chat], texts: Sequence[str]) -> list[list[int]]:
     """The tokens of chats, given their rendered texts.
 
     Texts are tokenized in one batch, which is several times as fast as one by one. Only chats that hold the text of a
     control token are rendered again, with those tokens marked as plain text.
     """
-    tokens = processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    tokens = _tokenize(processor, texts)
     control = re.compile("|".join(map(re.escape, processor.tokenizer.added_tokens_encoder)))
-    marked = [i for i, chat in enumerate(chats) if any(control.search(text) for text in _texts_of(chat))]
+    marked = [i for i, chat in enumerate(chats) if any(control.search(text) for text in texts_of(chat))]
     if marked:
         sanitized = processor.tokenizer.apply_chat_template(
             [chats[i] for i in marked],
@@ -100,16 +99,11 @@ def _tokenize_prompts(processor: Processor, chats: Sequence[Chat], texts: Sequen
             add_generation_prompt=True,
             sanitize_control_tokens=True,
             return_dict=True,
-            **_without_thoughts(processor),
+            **without_thoughts(processor),
         )["input_ids"]
         for i, ids in zip(marked, sanitized, strict=True):
             tokens[i] = ids
     return tokens
-
-
-def _texts_of(chat: Chat) -> Iterator[str]:
-    for message in chat:
-        yield from (part["text"] for part in message["content"] if part["type"] == "text")
 
 
 def visual_tokens(processor: Processor, size: tuple[int, int]) -> int:

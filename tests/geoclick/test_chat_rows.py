@@ -81,14 +81,35 @@ def test_a_target_without_clicks_is_left_out(data):
 
 
 def test_each_image_is_looked_up_once(data, monkeypatch):
-    calls, existing_image = [], store.existing_image
-    monkeypatch.setattr(store, "existing_image", lambda *a: calls.append(a) or existing_image(*a))
+    calls, is_regular = [], chat_rows._is_regular
+    monkeypatch.setattr(chat_rows, "_is_regular", lambda path: calls.append(path) or is_regular(path))
     images, names = chat_rows.ImagePaths(data[1]), [row.image for row in store.read(data[0])]
     paths = [images[name] for name in names]
     assert paths == [str((data[1] / name).resolve()) for name in names]
     assert len(calls) == len(images) == len(set(names)) < len(names)
     with pytest.raises(GeoClickError, match="does not exist"):
         images["missing.png"]
+
+
+def test_links_are_followed_inside_the_root_only(tmp_path):
+    root = tmp_path / "root"
+    (root / "a").mkdir(parents=True)
+    (root / "a/file.png").touch()
+    (tmp_path / "secret.png").touch()
+    (root / "a/link.png").symlink_to("file.png")
+    (root / "b").symlink_to("a")
+    (root / "a/out.png").symlink_to(tmp_path / "secret.png")
+    (root / "out").symlink_to(tmp_path)
+    images = chat_rows.ImagePaths(root)
+    file = str((root / "a/file.png").resolve())
+    for name in ("a/file.png", "a/link.png", "b/file.png", "b/link.png", "a/../a/file.png", "./a//file.png"):
+        assert images[name] == file
+    for name in ("a/out.png", "out/secret.png", "../secret.png", "/etc/hostname"):
+        with pytest.raises(GeoClickError, match="leads out of"):
+            images[name]
+    for name in ("a", "a/..", "a/.", "", "a/none.png", "a/file.png/x"):
+        with pytest.raises(GeoClickError):
+            images[name]
 
 
 @pytest.mark.parametrize("family", codec.FAMILIES)

@@ -72,7 +72,7 @@ class ChatRows(LazyRows):
 
     def __getitems__(self, indices: Sequence[int]) -> list[TrainingRow]:
         """Some chats."""
-        stored = [self.file[self.chosen[index]] for index in indices]
+        stored = self.file.records([self.chosen[index] for index in indices])
         examples = encoding.encode_examples(self.processor, [json.loads(row["chat"]) for row in stored])
         return [
             {

@@ -66,7 +66,7 @@ def select_of_store(clicks: StoreFile, root: str | Path, count: int) -> list[Sam
     ordered = sorted(range(len(names)), key=lambda number: _place(names[number]))
     for images in (2**power for power in range(len(names).bit_length() + 1)):
         numbers = np.flatnonzero(np.isin(image, ordered[:images]))
-        chosen = select((clicks[number] for number in numbers.tolist()), root, count)
+        chosen = select(clicks.rows(numbers.tolist()), root, count)
         if len(chosen) >= count:
             return chosen
     return chosen

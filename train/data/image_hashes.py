@@ -6,6 +6,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from geoclick import files
@@ -18,6 +19,9 @@ NAME = "images.sha256"
 
 THREADS = 16
 """Files that are read at once; a disk in the network answers each after milliseconds."""
+
+TOGETHER = 64
+"""Files that a thread reads before it waits for the others: to hand over one small file takes as long as to read it."""
 
 LONG = 10_000
 """Images from which the progress is shown."""
@@ -53,10 +57,12 @@ def of(images: Mapping[str, Path]) -> dict[str, str]:
 
     hashes: dict[str, str] = {}
     if processes.is_first():
+        paths = list(images.values())
+        groups = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
         with ThreadPoolExecutor(THREADS) as pool:
-            read = pool.map(files.sha256, images.values())
-            shown = track(read, "Hashing images", len(images), shown=len(images) >= LONG, transient=True)
-            hashes = dict(zip(images, shown, strict=True))
+            read = pool.map(lambda group: [files.sha256(path) for path in group], groups)
+            shown = track(read, "Hashing images", len(groups), shown=len(images) >= LONG, transient=True)
+            hashes = dict(zip(images, chain.from_iterable(shown), strict=True))
     sent: list[dict[str, str]] = broadcast_object_list([hashes])
     return sent[0]
 

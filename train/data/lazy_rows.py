@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
+from geoclick.train.data.shared_work import BLOCK
 from geoclick.train.data.training_row import TrainingRow
 from geoclick.vlms import encoding
 from geoclick.vlms.processor import Processor
 
 if TYPE_CHECKING:
     from geoclick.train.augmentation.augment import Augmentation
-
-BLOCK = 1024
-"""Rows that are rendered together where all are read in order."""
 
 
 class LazyRows(Dataset[TrainingRow], ABC):

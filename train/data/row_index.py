@@ -2,8 +2,10 @@
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from geoclick import chat_rows
 from geoclick.contradictions import fingerprint
 from geoclick.train.data import cache_folder
 from geoclick.train.data.row_file import StoreFile
+from geoclick.train.data.shared_work import blocks_of
 
 VERSION = 1
 """Of the rules that choose rows (`geoclick.chat_rows`): another number makes all indices again."""
@@ -96,23 +99,49 @@ def open_index(store: StoreFile, limits: Limits) -> RowIndex:
         )
 
 
-def _write(path: Path, store: StoreFile, limits: Limits) -> None:
-    reasons, reason_of_row = {"": 0}, bytearray()
-    sizes, queries, targets = array("i"), array("q"), array("q")
-    for row in store:
+class _Block(NamedTuple):
+    """What is known of some rows: those of `reasons` are all, those of the other attributes are the usable ones."""
+
+    reasons: list[str]
+    sizes: np.ndarray
+    queries: np.ndarray
+    targets: np.ndarray
+
+
+def _read(store: StoreFile, limits: Limits, numbers: Sequence[int]) -> _Block:
+    """The block of some rows of a store."""
+    reasons, sizes, queries, targets = [], array("i"), array("q"), array("q")
+    for row in store.rows(numbers):
         left_out: Counter[str] = Counter()
         for _ in chat_rows.usable([row], left_out=left_out, **vars(limits)):
             sizes.extend((row.height, row.width))
             queries.append(fingerprint(row.query))
             targets.append(fingerprint(row.mask["size"], row.mask["counts"]))
-        reason = next(iter(left_out), "")
-        reason_of_row.append(reasons.setdefault(reason, len(reasons)))
+        reasons.append(next(iter(left_out), ""))
+    return _Block(
+        reasons,
+        np.array(sizes, np.int32).reshape(-1, 2),
+        np.array(queries, np.int64),
+        np.array(targets, np.int64),
+    )
+
+
+def _write(path: Path, store: StoreFile, limits: Limits) -> None:
+    def read(numbers: range) -> _Block:
+        return _read(store, limits, numbers)
+
+    blocks = list(blocks_of(read, len(store), f"Reading {store.folder.name}"))
+    numbers = {"": 0}
+    reason_of_row = bytearray(
+        numbers.setdefault(reason, len(numbers)) for block in blocks for reason in block.reasons
+    )
+    empty = _read(store, limits, [])
     with path.open("wb") as file:
         np.savez(
             file,
             reason_of_row=np.frombuffer(reason_of_row, np.uint8),
-            reasons=np.array(REASONS.join(reasons)),
-            sizes=np.array(sizes, np.int32).reshape(-1, 2),
-            queries=np.array(queries, np.int64),
-            targets=np.array(targets, np.int64),
+            reasons=np.array(REASONS.join(numbers)),
+            sizes=np.concatenate([empty.sizes, *(block.sizes for block in blocks)]),
+            queries=np.concatenate([empty.queries, *(block.queries for block in blocks)]),
+            targets=np.concatenate([empty.targets, *(block.targets for block in blocks)]),
         )

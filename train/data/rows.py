@@ -46,7 +46,8 @@ class Rendering:
         """The training rows of some rows, each with the path of its image."""
         if self.raw:
             return [self._raw(one, path) for one, path in zip(ones, paths, strict=True)]
-        examples = given.encode_rows(self.processor, ones, [self._frame(one.size) for one in ones])
+        frames = {size: self._frame(size) for size in {one.size for one in ones}}
+        examples = given.encode_rows(self.processor, ones, [frames[one.size] for one in ones])
         return [
             {
                 "images": [mask_overlay.reference(path, one.row.shown)],
@@ -110,7 +111,7 @@ class ClickRows(LazyRows):
         """Some rows."""
         limits = self.render.limits
         places = self.chosen[np.asarray(indices, np.int64)]
-        stored = [self.store[number] for number in self.index.rows[places].tolist()]
+        stored = self.store.rows(self.index.rows[places].tolist())
         ones = [
             ChatRow(row, chat_rows.answer_parts(row, limits.max_clicks, limits.answer_end)) for row in stored
         ]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from geoclick import prompts
-from geoclick.progress_bar import track
 from geoclick.train.augmentation.image_views import shown_images
 from geoclick.train.data import cache_folder
 from geoclick.train.data.cache_folder import Content
+from geoclick.train.data.shared_work import blocks_of
 from geoclick.train.data.training_row import RawRow, TrainingRow
 from geoclick.vlms import encoding, loading
 from geoclick.vlms.processor import Processor
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from geoclick.train.augmentation.augment import Augmentation
     from geoclick.train.data.lazy_rows import LazyRows
 
-BLOCK = 1024
-"""Rows that are rendered together."""
 PROBED = 16
 """Rows whose tokens are part of the name of a file: whatever changes in code or templates changes the name, too."""
 
@@ -67,15 +65,14 @@ def cached(
     tokens = [(row["prompt_ids"], row["completion_ids"]) for row in rendered(probed)]
     content = [source, augmentation.longest_key if augmentation else [], digest(processor), repr(tokens)]
     path = cache_folder.path("token-lengths", content, ".npy")
+
+    def lengths_of(numbers: range) -> np.ndarray:
+        pairs = [(len(row["prompt_ids"]), len(row["completion_ids"])) for row in rendered(numbers)]
+        return np.array(pairs, np.int32).reshape(-1, 2)
+
     with cache_folder.missing(path) as partial:
         if partial is not None:
-            lengths = np.empty((count, 2), np.int32)
-            blocks = range(0, count, BLOCK)
-            for start in track(blocks, "Token lengths", shown=len(blocks) >= 100):
-                block = rendered(range(start, min(start + BLOCK, count)))
-                for place, row in enumerate(block, start):
-                    lengths[place] = len(row["prompt_ids"]), len(row["completion_ids"])
-            _save(partial, lengths)
+            _save(partial, np.concatenate(list(blocks_of(lengths_of, count, "Token lengths"))))
     known: np.ndarray = np.load(path, allow_pickle=False)
     return known
 

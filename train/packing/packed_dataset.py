@@ -12,9 +12,10 @@ from geoclick.train.augmentation.augmented_dataset import AugmentedDataset, Key
 from geoclick.train.data import cache_folder
 from geoclick.train.data.lazy_rows import LazyRows
 from geoclick.train.data.mixture import Mixture
+from geoclick.train.data.shared_work import in_processes
 from geoclick.train.data.training_row import TrainingRow
 from geoclick.train.packing.mixed_plan import MixedPlan
-from geoclick.train.packing.plan import PackingPlan
+from geoclick.train.packing.plan import COMPOSITIONS, PackingPlan
 from geoclick.vlms.processor import Processor
 
 LARGE = 100_000
@@ -70,7 +71,8 @@ def remember_count(plan: PackingPlan, groups: Sequence[int]) -> None:
     path = cache_folder.path("packs", [*content, plan.budget, plan.seed, plan.per_step], ".txt")
     with cache_folder.missing(path) as partial:
         if partial is not None:
-            partial.write_text(str(plan.count))
+            composed = in_processes(lambda epoch: len(plan.compose(epoch)), range(COMPOSITIONS))
+            partial.write_text(str(plan.count_for(max(composed))))
     # Where `cached_property` looks first.
     vars(plan)["count"] = int(path.read_text())
 

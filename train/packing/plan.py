@@ -68,7 +68,10 @@ class PackingPlan:
     @cached_property
     def count(self) -> int:
         """Packs of every epoch."""
-        most = max(len(self.compose(epoch)) for epoch in range(COMPOSITIONS))
+        return self.count_for(max(len(self.compose(epoch)) for epoch in range(COMPOSITIONS)))
+
+    def count_for(self, most: int) -> int:
+        """Packs of every epoch, if no epoch composes more than `most`."""
         return min(-(-most // self.per_step) * self.per_step, len(self.lengths) - self.too_long)
 
     @property

@@ -55,6 +55,11 @@ def test_a_record_is_read_as_it_is(tmp_path):
         ),
         *(({name: None}, f"{name} of a has not the size") for name in ("mask", "target")),
         *(({"image": image}, "image of a lies outside") for image in ("../a.png", "/a.png")),
+        *(
+            ({name: value}, f"{name} of .* is no text")
+            for name in records.TEXTS
+            for value in (7, None, ["a"])
+        ),
         ({"size": [10**9, 10**9]}, "mask of a has not the size of its image"),
     ],
 )

@@ -8,7 +8,6 @@ from geoclick.train.augmentation import augmented_dataset
 from geoclick.train.data import rows
 from geoclick.train.data.collator import ClickCollator
 from geoclick.train.packing import packed_dataset
-from geoclick.train.packing.plan import PackingPlan
 from tests import tiny
 
 
@@ -57,10 +56,11 @@ def test_the_number_of_packs_of_a_large_plan_is_remembered(case, monkeypatch, tm
     expected = build(case)
     monkeypatch.setenv("GEOCLICK_CACHE", str(tmp_path))
     monkeypatch.setattr(packed_dataset, "LARGE", 1)
-    composed = []
-    compose = PackingPlan.compose
+    composed, in_processes = [], packed_dataset.in_processes
     monkeypatch.setattr(
-        PackingPlan, "compose", lambda self, epoch: composed.append(1) or compose(self, epoch)
+        packed_dataset,
+        "in_processes",
+        lambda work, items: composed.extend(items) or in_processes(work, items),
     )
     for compositions in (4, 0):
         composed.clear()
