@@ -49,7 +49,10 @@ class RowsOptions:
 
 
 def template(seed: int) -> pa.Table:
-    """The rows of one shard; those of the others differ in ids, images and queries."""
+    """The rows of one shard; those of the others differ in ids, images and queries.
+
+    They have schema version 2, which earlier checkouts read, too.
+    """
     random = np.random.default_rng(seed)
     found = []
     for number in range(SHARD):
@@ -83,11 +86,11 @@ def template(seed: int) -> pa.Table:
         {
             **vars(row),
             "clicks": [click._asdict() for click in row.clicks],
-            "schema_version": store.SCHEMA_VERSION,
+            "schema_version": 2,
         }
         for row in found
     ]
-    return pa.Table.from_pylist(records, schema=store.SCHEMA)
+    return pa.Table.from_pylist(records, schema=store.SECOND_SCHEMA)
 
 
 def make(folder: Path, rows: int, seed: int) -> None:
