@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,11 +17,17 @@ from tests import tiny
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A tiny VLM, two click stores with their datasets, and a file of chats with and without images."""
+    """A tiny VLM, two click stores with their datasets, and a file of chats with and without images.
+
+    The second store is one of on-policy clicks: the first click of each target is given.
+    """
     folder = tmp_path_factory.mktemp("mixture")
     tiny.qwen3_vl_folder(folder / "vlm")
     for name, rows in (("a", 16), ("b", 6)):
         tiny.click_store(folder / name, rows=rows, seed=len(name))
+    own = [replace(row, given=min(len(row.clicks), 1)) for row in store.read(folder / "b/clicks")]
+    assert sum(row.given for row in own) > 3
+    store.write_shard(folder / "b/clicks", 0, 1, own)
     shown = [[], ["0000.png"], ["0001.png", "0000.png"]]
     lines = [
         {
