@@ -56,6 +56,7 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
     runs.prepare_process()
     runs.check_push(trl_options)
     from geoclick import segmenters
+    from geoclick.train.data import image_hashes
     from geoclick.train.loop import dry_run
     from geoclick.train.options import compute
     from geoclick.train.reinforcement import grpo_dry_run, vllm_rollouts
@@ -92,7 +93,9 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
             print("\n".join(lines))
         return
     with runs.opened(output, NAME, arguments, resume=options.resume):
-        images = {str(one.root / one.image): one.root / one.image for one in [*samples, *held_out]}
+        used = [*samples, *held_out]
+        paths = {str(files.inside(one.root, one.image)) for one in used}
+        images = image_hashes.named(paths, {str(one.root) for one in used})
         checkpoint = runs.start(output, NAME, arguments, resolved, new, images, resume=options.resume)
         train(options, trainer, checkpoint, trainable, pushed=bool(trl_options.get("push_to_hub")))
     runs.shutdown(trainer)
