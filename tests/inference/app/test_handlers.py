@@ -125,7 +125,9 @@ def test_a_wrong_edit_changes_nothing(handlers, asked, wrong):
 def test_an_edit_names_its_session(handlers, asked):
     other = handlers.choose("b.png", None).session
     sent = {"kind": "add", "x": 9, "y": 9, "positive": True, "part": 0, "key": asked.key, "seq": 3}
-    answer = json.loads(handlers.answer_edit(json.dumps({**sent, "layer": 1, "before": 1}).encode()))
+    body, decoding = handlers.answer_edit(json.dumps({**sent, "layer": 1, "before": 1}).encode())
+    answer = json.loads(body)
+    assert decoding > 0
     assert [one["x"] for one in answer["drawn"]["clicks"]] == [asked.layer.parts[0].clicks[0].x, 9]
     assert answer["drawn"]["mask"] == pictures.overlay(asked, complete=False)["mask"]
     assert answer["drawn"]["seq"] == 3
@@ -133,11 +135,11 @@ def test_an_edit_names_its_session(handlers, asked):
     assert not answer["lists"]
     assert other.layers == []
     # The clicks have changed since this one was sent.
-    answer = json.loads(handlers.answer_edit(json.dumps({**sent, "layer": 1, "before": 1}).encode()))
+    answer = json.loads(handlers.answer_edit(json.dumps({**sent, "layer": 1, "before": 1}).encode())[0])
     assert "status error" in answer["status"]
     assert len(answer["drawn"]["clicks"]) == 2
     part = {**sent, "x": 30, "layer": 1, "before": 2, "part": 1}
-    assert json.loads(handlers.answer_edit(json.dumps(part).encode()))["lists"]
+    assert json.loads(handlers.answer_edit(json.dumps(part).encode())[0])["lists"]
     assert len(handlers.lists(asked).layers) == 1
 
 
@@ -146,7 +148,7 @@ def test_an_edit_names_its_session(handlers, asked):
 )
 def test_what_names_no_session_changes_none(handlers, asked, body):
     before = asked.layer
-    answer = json.loads(handlers.answer_edit(body))
+    answer = json.loads(handlers.answer_edit(body)[0])
     assert answer["drawn"] is None
     assert "status error" in answer["status"]
     assert asked.layer is before
@@ -158,7 +160,7 @@ def test_an_edit_of_a_session_that_ended_is_refused(handlers):
     body = {"kind": "flip", "number": 0, "key": session.key, "layer": 1, "before": 1}
     del session
     gc.collect()
-    assert "open it again" in json.loads(handlers.answer_edit(json.dumps(body).encode()))["status"]
+    assert "open it again" in json.loads(handlers.answer_edit(json.dumps(body).encode())[0])["status"]
 
 
 def test_refused_images_leave_the_session(handlers, asked, tmp_path):
