@@ -51,7 +51,7 @@ def add(session, parts, query):
     return session
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scenes(tmp_path_factory):
     """A folder of images, with a link to a secret next to it."""
     root = tmp_path_factory.mktemp("app")
@@ -62,19 +62,19 @@ def scenes(tmp_path_factory):
     return images
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def output(scenes):
     return scenes.parents[2] / "out"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(scenes, output):
     words = ("--images", scenes, "--max-upload", 2, "--max-megapixels", 1)
     with browser.app(output, *words) as address:
         yield address
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium():
     with browser.chromium() as started:
         yield started

@@ -9,10 +9,9 @@ from PIL import Image
 from geoclick import masks, store
 from tests.inference.app import browser
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(browser.missing()), reason=f"needs Gradio and a browser: {browser.missing()}"),
-]
+pytestmark = pytest.mark.skipif(
+    bool(browser.missing()), reason=f"needs Gradio and a browser: {browser.missing()}"
+)
 
 QUERY = "the building"
 USERS = 10
@@ -106,6 +105,7 @@ def test_bad_inputs_are_refused_and_the_app_goes_on(user, scenes, tmp_path):
     user.ask(QUERY)
 
 
+@pytest.mark.slow
 def test_each_of_ten_users_has_an_own_answer(chromium, address, scenes, output):
     users = [browser.User(chromium, address, (900, 700)) for _ in range(USERS)]
     for number, one in enumerate(users):

@@ -9,10 +9,9 @@ from PIL import Image
 from tests import geotiffs, tiny
 from tests.inference.app import browser
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(browser.missing()), reason=f"needs Gradio and a browser: {browser.missing()}"),
-]
+pytestmark = pytest.mark.skipif(
+    bool(browser.missing()), reason=f"needs Gradio and a browser: {browser.missing()}"
+)
 
 QUERY = "the building"
 
@@ -133,6 +132,7 @@ def geometries(path, layer):
     return meta["crs"], geotiffs.shapely.from_wkb(found)
 
 
+@pytest.mark.slow
 def test_the_base_model_next_to_an_adapter(chromium, scenes, tmp_path):
     browser.train(*tiny.click_store(tmp_path / "rows"), tmp_path / "lora")
     with browser.started(tmp_path / "out", "--adapter", tmp_path / "lora") as (process, address):
