@@ -273,7 +273,7 @@ def _record(row: Row) -> dict[str, Any]:
 
 def row_of(record: dict[str, Any], path: Path) -> Row:
     """A row, given its columns in the shard `path`; raises GeoClickError if they contradict each other."""
-    _check_version(record.pop("schema_version"), path)
+    _check_version(record["schema_version"], path)
     clicks = tuple(Click(click["x"], click["y"], click["positive"]) for click in record["clicks"])
     parts = tuple(record.get("parts") or ())
     if parts and (sum(parts) != len(clicks) or min(parts) < 1):
@@ -288,7 +288,9 @@ def row_of(record: dict[str, Any], path: Path) -> Row:
             "recreate the store with 'geoclick synth'."
         )
     values = {"clicks": clicks, "ious": tuple(record["ious"]), "parts": parts, "given": given}
-    return Row(**{**record, **values})
+    columns = {**record, **values}
+    del columns["schema_version"]
+    return Row(**columns)
 
 
 def _stored_version(file: pq.ParquetFile) -> Any:

@@ -60,7 +60,7 @@ class RowFile:
         return record
 
     def records(self, numbers: Sequence[int]) -> list[Record]:
-        """The columns of some rows, faster than one by one."""
+        """The columns of some rows, faster than one by one; of a number that occurs twice, the same object."""
         found: dict[int, Record] = {}
         wanted = np.unique(np.asarray(numbers, np.int64))
         ends = np.searchsorted(wanted, self._starts)
