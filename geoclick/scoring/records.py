@@ -1,7 +1,6 @@
 """The lines of predictions.jsonl: one for each sample, with all that metrics, reports and comparisons need."""
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,9 +125,7 @@ def _checked(record: Record) -> Record:
     if not isinstance(record, dict):
         raise ValueError("a line is no record")
     name, values = str(record.get("sample_id"))[:80], cast(dict[str, Yaml], record)
-    for key in TEXTS:
-        if not isinstance(values.get(key, ""), str):
-            raise ValueError(f"{key} of {name} is no text")
+    _check_texts(values, name)
     for key in ("iou", "boundary_iou"):
         value = values.get(key, 0)
         if not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -139,25 +136,53 @@ def _checked(record: Record) -> Record:
             raise ValueError(f"{key} of {name} is no number of pixels")
     if record.get("intersection", 0) > record.get("union", MAX_PIXELS):
         raise ValueError(f"intersection of {name} is larger than its union")
-    if re.search(OUTSIDE, str(values.get("image", ""))):
+    if re.search(OUTSIDE, record["image"]):
         raise ValueError(f"image of {name} lies outside its dataset")
-    for key in ("mask", "target", "valid"):
-        mask = values.get(key)
-        if mask is None and (key == "valid" or key not in values):
-            continue
-        if not isinstance(mask, dict) or mask.get("size") != values.get("size"):
-            raise ValueError(f"{key} of {name} has not the size of its image")
+    _check_answer(values, values.get("size"), name)
+    for key in ("target", "valid"):
+        if key in values and not (key == "valid" and values[key] is None):
+            _check_mask(values[key], values.get("size"), f"{key} of {name}")
+    parts = values.get("parts", [])
+    if not (isinstance(parts, list) and all(map(_is_part, parts))):
+        raise ValueError(f"parts of {name} are no list of masks with clicks")
+    for part in parts:
+        _check_answer(cast(dict[str, Yaml], part), values.get("size"), f"a part of {name}")
+    return record
+
+
+def _check_texts(values: dict[str, Yaml], name: str) -> None:
+    """Raise ValueError if a text of a record is missing, is another value or cannot be written to a page."""
+    for key in TEXTS:
+        value = values.get(key, "" if key == "error" else None)
+        if not isinstance(value, str) or re.search("[\ud800-\udfff]", value):
+            raise ValueError(f"{key} of {name} is no text")
+
+
+def _check_answer(values: dict[str, Yaml], size: Yaml, name: str) -> None:
+    """Raise ValueError if the mask of an answer or of a part has another size or a click is impossible."""
+    if "mask" in values:
+        _check_mask(values["mask"], size, f"mask of {name}")
     clicks = values.get("clicks", [])
     if not (isinstance(clicks, list) and all(map(_is_click, clicks))):
         raise ValueError(f"a click of {name} is not x, y and its sign")
-    return record
+
+
+def _check_mask(mask: Yaml, size: Yaml, name: str) -> None:
+    """Raise ValueError if a mask has not the size of its image, [height, width]."""
+    if not isinstance(mask, dict) or mask.get("size") != size:
+        raise ValueError(f"{name} has not the size of its image")
 
 
 def _is_click(values: Yaml) -> bool:
     """Whether a value is [x, y, positive]."""
     if not (isinstance(values, list) and len(values) == 3 and isinstance(values[2], bool)):
         return False
-    return all(isinstance(value, int | float) and math.isfinite(value) for value in values[:2])
+    return all(isinstance(value, int | float) and abs(value) <= MAX_PIXELS for value in values[:2])
+
+
+def _is_part(part: Yaml) -> bool:
+    """Whether a value has what every part of an answer has."""
+    return isinstance(part, dict) and {"mask", "clicks"} <= part.keys()
 
 
 def read(path: Path) -> Iterator[Record]:

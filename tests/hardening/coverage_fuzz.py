@@ -23,6 +23,8 @@ with atheris.instrument_imports(include=["geoclick"]):
     from geoclick.datasets import readers, windows  # noqa: F401
     from geoclick.errors import GeoClickError
     from geoclick.geo import reading, vectors  # noqa: F401
+    from geoclick.inference.evaluation import results  # noqa: F401
+    from geoclick.inference.reports import evaluation_report  # noqa: F401
     from tests.hardening import fuzz_targets
 
 from tests.hardening.json_changes import changed

@@ -314,6 +314,59 @@ def geojson_seeds():
     return [b"\0" + json.dumps(one).encode() for one in collections]
 
 
+def read_predictions(data, folder):
+    """predictions.jsonl, as a list of its records: its scores, and the page with them."""
+    from geoclick.inference.evaluation import results
+    from geoclick.inference.reports import evaluation_report
+
+    try:
+        records = json.loads(data[1:])
+    except (ValueError, RecursionError) as error:
+        raise GeoClickError("The list is refused.") from error
+    records = records if isinstance(records, list) and records else [records]
+    path = folder / "predictions.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in records))
+    summary = results.write(folder, PROTOCOL | {"root": str(folder), "n": len(records)})
+    assert summary["scores"]["n"] == len(records)
+    evaluation_report.write(folder, summary, path, count=2)
+    "\n".join([results.line(summary), *results.failure_lines(folder, summary)]).encode()
+
+
+PROTOCOL = {
+    **{"dataset": "folder", "split": "test", "limit": None, "first": None, "images": 1, "mode": "native"},
+    **{"images_sha256": "0", "samples_sha256": "0", "pixels_sha256": "0", "broken_and_skipped": {}},
+    **{"left_out": {}, "scored_side": None, "question": "all", "question_seed": None, "seed": 0},
+    **{"predictor": "center-point", "segmenter": "embedded", "segmenter_sha256": "0", "decode": "replay"},
+    **{"policy": "center", "batch_size": 16, "geoclick": "0.1.0"},
+}
+"""protocol.json of an evaluation, without its root and number of samples."""
+
+
+def prediction_seeds():
+    mask = record()["mask"]
+    one = {"sample_id": "a", "task": "referring", "category": "tank", "query": "the tank", "image": "a.png"}
+    one |= {
+        "size": [SIDE, SIDE],
+        "iou": 0.5,
+        "intersection": 10,
+        "union": 20,
+        "boundary_iou": 0.25,
+        "area": 24,
+    }
+    one |= {"status": "ok", "text": "[]", "clicks": [[4.0, 3.0, True], [0, 1.5, False]], "dropped": ["cut"]}
+    one |= {"mask": mask, "target": mask, "valid": None}
+    part = {"clicks": [[4.0, 3.0, True]], "mask": mask, "score": 0.4, "box": [1, 2, 3, 4]}
+    voted = one | {"sample_id": "b", "score": 0.9, "probability": 0.5, "agreement": 0.2, "confidence": 0.3}
+    voted |= {
+        "boxes": [[1, 2, 5, 6]],
+        "parts": [part],
+        "instances": {"true": 2, "predicted": 1, "matched": 1},
+    }
+    voted |= {"sampled": [{"text": "[]", "status": "ok", "score": 0.1, "probability": 0.2}]}
+    failed = one | {"sample_id": "c", "status": "failed", "error": "why", "task": "no_target", "area": 0}
+    return [b"\0" + json.dumps(rows).encode() for rows in ([one], [voted], [one, voted, failed])]
+
+
 TARGETS = {
     "codec": Target(read_codec, codec_seeds),
     "rows": Target(read_rows, row_seeds, is_json=True),
@@ -322,4 +375,5 @@ TARGETS = {
     "jsonl": Target(read_jsonl, jsonl_seeds, is_json=True),
     "classes": Target(read_classes, class_seeds, is_json=True),
     "geojson": Target(read_geojson, geojson_seeds, is_json=True),
+    "predictions": Target(read_predictions, prediction_seeds, is_json=True),
 }

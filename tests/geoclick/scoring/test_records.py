@@ -6,6 +6,7 @@ from geoclick.scoring import records
 
 MASK = {"size": [4, 5], "counts": "d0"}
 RECORD = {
+    **dict.fromkeys(("task", "category", "query", "image", "text"), "b"),
     **{
         "sample_id": "a",
         "size": [4, 5],
@@ -48,6 +49,7 @@ def test_a_record_is_read_as_it_is(tmp_path):
                 [[1, 2]],
                 [[1, 2, 1]],
                 [[float("nan"), 2, True]],
+                [[2**63, 2, True]],
                 [["1", 2, True]],
                 {},
                 None,
@@ -66,6 +68,14 @@ def test_a_record_is_read_as_it_is(tmp_path):
 def test_an_impossible_value_is_refused(tmp_path, changes, reason):
     with pytest.raises(ValueError, match=reason):
         read(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("missing", ["sample_id", "query", "text"])
+def test_a_record_without_a_text_is_refused(tmp_path, missing):
+    left = {name: value for name, value in RECORD.items() if name != missing}
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(left) + "\n")
+    with pytest.raises(ValueError, match=f"{missing} of .* is no text"):
+        list(records.read(tmp_path / "predictions.jsonl"))
 
 
 def test_a_line_that_is_no_object_is_refused(tmp_path):
