@@ -51,6 +51,9 @@ NAME = "coco"
 ANNOTATIONS = ("annotations/instances_{split}.json", "{split}.json", "{split}/_annotations.coco.json")
 """Candidate paths of the annotation file, below the root."""
 
+LISTS = ("images", "annotations", "categories")
+"""Lists of objects that are read; a file may hold anything else besides."""
+
 CROWD = "crowd, its pixels do not count; --crowds makes crowds targets"
 
 IMAGES = ("{split}", "images/{split}", "images", ".")
@@ -158,12 +161,12 @@ def read_content(path: Path) -> dict[str, list[Json]]:
         raise GeoClickError(f"{path} cannot be read as JSON ({error}); replace the file.") from error
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) and all(isinstance(record, dict) for record in content[key])
-        for key in ("images", "annotations", "categories")
+        for key in LISTS
     ):
         raise GeoClickError(
             f"{path} must hold lists of objects under images, annotations and categories; give a COCO instances file."
         )
-    return content
+    return {key: content[key] for key in LISTS}
 
 
 def _has_id(record: Json, kind: str, path: Path, on_left_out: OnLeftOut) -> bool:

@@ -233,6 +233,13 @@ def test_a_file_that_is_not_cocos_is_one_sentence(tmp_path, content):
         read("coco", tmp_path, "val")
 
 
+@pytest.mark.parametrize("value", [-1, {"provider": "a"}, [1, {"video": 2}], "id", None])
+def test_whatever_else_the_file_holds_is_not_read(tmp_path, value):
+    (sample,), left = taken(make(tmp_path, annotation(), info=value, licenses=value))
+    assert sample.sample_id == "1"
+    assert not left
+
+
 def test_two_images_of_one_id_are_refused(tmp_path):
     record = {"id": 5, "file_name": "a.png"}
     with pytest.raises(GeoClickError, match="two images the same id"):
