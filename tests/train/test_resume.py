@@ -116,6 +116,17 @@ def test_a_run_with_a_damaged_checkpoint_ends_as_if_it_had_not_been_interrupted(
     assert losses(output) == losses(whole)
 
 
+def test_a_run_that_was_killed_after_its_last_step_takes_no_further_one(setting, whole, tmp_path):
+    """The step is the first of an epoch of three."""
+    output = interrupted(whole, tmp_path / "run", 4)
+    for _ in range(2):
+        assert sft.main([*setting, "--output", str(output), "--resume"]) == 0
+        for name in ("adapter_model.safetensors", "checkpoint-4/adapter_model.safetensors"):
+            assert (output / name).read_bytes() == (whole / name).read_bytes()
+        assert not (output / "checkpoint-5").exists()
+        assert losses(output) == losses(whole)
+
+
 @pytest.mark.parametrize("name", ["rng_state.pth", "trainer_state.json", "optimizer.pt"])
 def test_without_an_older_checkpoint_a_damaged_one_is_refused(setting, whole, tmp_path, capsys, name):
     output = interrupted(whole, tmp_path / "run", 1)

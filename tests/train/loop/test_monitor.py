@@ -174,6 +174,8 @@ def test_a_run_that_does_not_improve_stops(setting, tmp_path):
     words = [*setting, "--learning_rate", "1e-30", "--patience", "1", "--num_train_epochs", "20"]
     assert sft.main([*words, "--output", str(tmp_path / "run")]) == 0
     assert read(tmp_path / "run")["steps"] == 4
+    assert sft.main([*words, "--output", str(tmp_path / "run"), "--resume"]) == 0
+    assert read(tmp_path / "run")["steps"] == 4
 
 
 @pytest.mark.slow
