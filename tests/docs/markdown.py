@@ -67,12 +67,17 @@ def links(page):
     return LINK.findall(prose(page))
 
 
+def command_lines(code):
+    """The words of each command line in a code block, with continued lines joined."""
+    lines = re.sub(r"\\\n\s*", "", code).splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.strip() and not line.startswith("#")]
+
+
 def commands(page):
-    """The words of each command line in the code blocks of a page, with continued lines joined."""
-    found = []
-    for block in blocks(page):
-        if block.language in ("", "bash", "sh"):
-            for line in re.sub(r"\\\n\s*", "", block.code).splitlines():
-                if line.strip() and not line.startswith("#"):
-                    found.append(shlex.split(line, comments=True))
-    return found
+    """The words of each command line in the code blocks of a page."""
+    return [
+        words
+        for block in blocks(page)
+        if block.language in ("", "bash", "sh")
+        for words in command_lines(block.code)
+    ]
