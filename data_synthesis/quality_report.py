@@ -105,9 +105,10 @@ def run(options: QualityOptions) -> None:
     options = replace(options, root=str(root))
     with output_folder.opened(output, "quality"):
         analysis = _analyze(options, manifest, root)
+        # First, so that a folder whose disk was full is known as its own.
+        output_folder.write_config(options, output, "quality")
         _write_flags(output / "flags.jsonl", store.read(options.store), analysis)
         write_whole(output / "quality.json", json.dumps(analysis.quality, indent=1) + "\n")
-        output_folder.write_config(options, output, "quality")
         _write_page(options, root, analysis, recorded_rule(manifest))
         if options.drop:
             with progress("Filtering", len(analysis.measures.rows)) as bar:

@@ -1,6 +1,8 @@
+import errno
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,28 @@ def options(folder, **changes):
 
 def read_flags(folder):
     return [json.loads(line) for line in (folder / "out" / "flags.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_report_whose_disk_was_full_is_written_again(tmp_path, monkeypatch, capsys, after):
+    write_store(tmp_path, [row for row, _ in suspects()])
+    replace_file, count = Path.replace, [0]
+
+    def full(self, target):
+        if count[0] == after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count[0] += 1
+        return replace_file(self, target)
+
+    words = [str(tmp_path / "store"), "--root", str(tmp_path / "root"), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(Path, "replace", full)
+    assert main(words) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(words) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("config.yaml", "flags.jsonl", "quality.json", "quality.html")
+    }
 
 
 def test_each_suspect_sample_has_a_line_with_its_reasons(tmp_path):
