@@ -6,6 +6,7 @@ from typing import Any
 from geoclick.errors import GeoClickError, UsageError
 from geoclick.geo.tiles import Window
 from geoclick.jobs.run_folder import RunFolder
+from geoclick.output_folder import LOCK
 from geoclick.prepare import JOBS, manifest, tile_writer
 from geoclick.prepare.manifest import Identity, Manifest
 
@@ -45,6 +46,10 @@ class PreparedFolder(RunFolder):
         if recorded is None:
             return None
         return {key: value for key, value in recorded.items() if key in self.settings}
+
+    def is_tidy(self) -> bool:
+        """Whether the job is complete, and no run that was killed has left something besides the result."""
+        return self.is_complete() and not self.work.exists() and not (self.path / LOCK).exists()
 
     def check(self) -> bool:
         """As `RunFolder.check`; raises UsageError also for an output with the folders of an earlier version."""

@@ -74,12 +74,13 @@ def run(options: PrepareOptions) -> None:
     }
     folder = progress.PreparedFolder(output, identity)
     folder.check()
-    if folder.is_complete():
+    if folder.is_tidy():
         print(f"{output} is complete already; --verify checks it.")
         return
     with output_folder.opened(output, "prepare", patience=PATIENCE):
         folder.check()
         if folder.is_complete():
+            folder.end()
             print(f"{output} is complete already; --verify checks it.")
             return
         folder.record()

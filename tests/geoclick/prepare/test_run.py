@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from geoclick import output_folder
+from geoclick.output_folder import LOCK
 from geoclick.prepare import progress, run, tile_writer
 from tests.paths import REPO
 
@@ -100,6 +101,15 @@ def test_a_job_that_stops_after_any_file_is_resumed(raw, complete, tmp_path, mon
     assert kept == 4 * done
 
 
+WAITING = """
+import sys
+from geoclick import cli, files
+files.refuse_special = lambda path: None
+sys.exit(cli.main())
+"""
+"""The program, which reads pipes."""
+
+
 @pytest.fixture
 def blocked(raw, tmp_path):
     """The same files but one, a pipe into which nobody writes: a job stands still before it."""
@@ -118,7 +128,7 @@ def start():
     def started(raw, output):
         jobs.append(
             subprocess.Popen(
-                [sys.executable, "-m", "geoclick.cli", "prepare", *words(raw, output, "--workers", "2")],
+                [sys.executable, "-c", WAITING, "prepare", *words(raw, output, "--workers", "2")],
                 cwd=REPO,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -177,6 +187,20 @@ def test_ten_kills_at_random_moments(raw, complete, start, tmp_path):
             assert run.main(words(raw, tmp_path, "--workers", "2")) == 0
             assert contents(tmp_path) == complete
             shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("left", ["progress", LOCK])
+def test_a_job_that_was_killed_after_its_manifest_leaves_nothing(raw, complete, tmp_path, monkeypatch, left):
+    if left == "progress":
+        monkeypatch.setattr(progress.PreparedFolder, "end", lambda self: None)
+    assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
+    monkeypatch.undo()
+    if left == LOCK:
+        (tmp_path / LOCK).touch()
+    assert (tmp_path / left).exists()
+    assert run.main(words(raw, tmp_path, "--workers", "1")) == 0
+    assert contents(tmp_path) == complete
+    assert not (tmp_path / left).exists()
 
 
 def test_a_removed_file_is_written_again(raw, complete, tmp_path, monkeypatch):
