@@ -382,7 +382,6 @@ def metrics(
         for entry in log
         if "reward" in entry
     ]
-    watched = trainer.monitor
     return {
         "reward": curve,
         "evaluations": monitors.evaluations(log),
@@ -390,7 +389,7 @@ def metrics(
         **speed,
         "steps": trainer.state.global_step,
         "rows": len(trainer.prompts.samples),
-        "samples_evaluated": len(watched.samples) if watched else 0,
+        "samples_evaluated": len(trainer.monitor.samples) if trainer.monitor else 0,
         "trainable_parameters": trainable,
         "processes": trainer.args.world_size,
         "vision_features_bytes": trainer.prompts.bytes,
