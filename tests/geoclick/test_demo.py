@@ -49,6 +49,12 @@ def test_a_log_with_other_options_or_a_damaged_one_is_one_sentence(tmp_path):
             demo.finished_steps(log, steps)
 
 
+def test_a_seed_that_a_step_would_refuse_is_refused_before_the_first_one(tmp_path, capsys):
+    assert demo.main(["--seed", "-1", "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: --seed must be 0 or more")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_table_names_the_upper_bound_and_shows_missing_tasks_as_nan():
     scores = {
         "scores": {"miou": 0.95, "n": 3},
