@@ -229,10 +229,19 @@ def _served(options: GenerationOptions, ledger: Path | None) -> Pipeline:
     return Pipeline(server, options.load_segmenter(), generation, options.decode)
 
 
-def warn_of_pixels(pipeline: Pipeline, pixels: PixelOptions) -> None:
-    """Print one line if the adapter was trained on images that were shown by another rule than `pixels`."""
-    if warning := pixel_rules.warning(pipeline.vlm.record, pixels):
+def warn_of_untrained(pipeline: Pipeline, pixels: PixelOptions) -> None:
+    """Print one line for each way in which the images are shown to the model but were not in its training.
+
+    That is by another rule than `pixels`, and with masks drawn on them, as from the second round on.
+    """
+    record = pipeline.vlm.record
+    if warning := pixel_rules.warning(record, pixels):
         print(f"warning: {warning}")
+    if pipeline.generation.rounds > 1 and (record is None or record.shown_masks is False):
+        print(
+            "warning: --rounds shows the model masks drawn on the images, but it was not trained on such images; train "
+            "it on rows of geoclick synth --show-masks."
+        )
 
 
 def as_array(image: ImageSource) -> np.ndarray:

@@ -82,7 +82,7 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     held_out = image_paths(monitor.samples) if monitor else set()
     data = training_data.prepare(options, vlm, arguments, held_out)
     resolved = runs.resolve(options, trl_options, arguments) | options.recorded()
-    record = new_record(options, vlm, before, arguments, resolved)
+    record = new_record(options, vlm, before, arguments, resolved, draws_masks=data.rows.draws_masks)
     if options.dry_run:
         trainer = make_trainer(options, vlm, dry_run.without_output(arguments), data, None, record)
     else:
@@ -263,6 +263,8 @@ def new_record(
     before: "AdapterRecord | None",
     arguments: "SFTConfig",
     resolved: dict[str, Any],
+    *,
+    draws_masks: bool,
 ) -> "AdapterRecord":
     """The provenance of the run's adapters, which holds that of the adapter it starts from."""
     from geoclick import files
@@ -294,6 +296,7 @@ def new_record(
         data_sha256=data,
         processes=arguments.world_size,
         runs=adapter_runs.started("sft", before, data, start),
+        shown_masks=draws_masks or (before.shown_masks if before else False),
     )
 
 

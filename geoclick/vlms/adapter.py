@@ -73,6 +73,7 @@ class AdapterRecord:
         pixels: `bands` and `stretch` by which its images were shown; empty if not recorded.
         data_sha256: hash of the data of the run: its click stores or, for GRPO, its samples; empty if not recorded.
         processes: number of processes of the run; 0 if not recorded.
+        shown_masks: whether masks were drawn on images of this run or of an earlier one; None if not recorded.
     """
 
     base: str
@@ -93,6 +94,7 @@ class AdapterRecord:
     towers: list[str] = field(default_factory=list)
     modules_to_save: list[str] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    shown_masks: bool | None = None
     schema_version: int = SCHEMA_VERSION
 
 

@@ -59,6 +59,11 @@ class MergedRecord:
         """Largest area of the resized image."""
         return self.adapter.max_pixels
 
+    @property
+    def shown_masks(self) -> bool | None:
+        """Whether masks were drawn on images of the training; None if not recorded."""
+        return self.adapter.shown_masks
+
 
 def write_record(folder: Path, record: MergedRecord) -> None:
     """Write geoclick.json to a merged model's folder, atomically; options that hold a secret are left out."""

@@ -169,5 +169,5 @@ def checked(text: str | None, longest: int, what: str) -> str:
 def load(options: AppOptions) -> AppModels:
     """Load the models of the options; CLIP is loaded with the first map."""
     pipeline = pipelines.from_options(options, batch_size=options.batch_size, revision=options.revision)
-    pipelines.warn_of_pixels(pipeline, options.pixels())
+    pipelines.warn_of_untrained(pipeline, options.pixels())
     return AppModels(pipeline, options, Limits(options.max_megapixels, options.max_upload))

@@ -82,7 +82,7 @@ class Generative:
             ledger=Path(options.output) / ledger.FOLDER,
         )
         if processes.is_first():
-            pipeline.warn_of_pixels(models, options.pixels())
+            pipeline.warn_of_untrained(models, options.pixels())
         return cls(models, options.adapter)
 
     def describe(self) -> dict[str, Any]:

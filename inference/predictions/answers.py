@@ -33,7 +33,7 @@ def load(options: PredictOptions) -> Pipeline:
     pipeline = pipelines.from_options(
         options, batch_size=options.batch_size, revision=options.revision, ledger=requests
     )
-    pipelines.warn_of_pixels(pipeline, options.pixels())
+    pipelines.warn_of_untrained(pipeline, options.pixels())
     return pipeline
 
 

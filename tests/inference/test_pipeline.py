@@ -194,7 +194,23 @@ def test_another_rule_than_that_of_the_adapter_is_one_line(tiny_pipeline, record
         **dict.fromkeys(("base", "revision", "family", "fingerprint", "targets"), ""),
         **{"answer_format": "compact", "min_pixels": 1, "max_pixels": 2, "pixels": recorded},
     )
-    pipelines.warn_of_pixels(replace(tiny_pipeline, vlm=replace(tiny_pipeline.vlm, record=record)), given)
+    pipelines.warn_of_untrained(replace(tiny_pipeline, vlm=replace(tiny_pipeline.vlm, record=record)), given)
     assert ("was trained on images shown with " in capsys.readouterr().out) == warned
-    pipelines.warn_of_pixels(tiny_pipeline, given)
+    pipelines.warn_of_untrained(tiny_pipeline, given)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("shown", [True, False, None])
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_rounds_with_an_adapter_that_never_saw_a_mask_are_one_line(tiny_pipeline, shown, rounds, capsys):
+    record = AdapterRecord(
+        **dict.fromkeys(("base", "revision", "family", "fingerprint", "targets"), ""),
+        **{"answer_format": "compact", "min_pixels": 1, "max_pixels": 2, "shown_masks": shown},
+    )
+    generation = replace(tiny_pipeline.generation, rounds=rounds)
+    for vlm, warned in (
+        (replace(tiny_pipeline.vlm, record=record), rounds > 1 and shown is False),
+        (tiny_pipeline.vlm, rounds > 1),
+    ):
+        pipelines.warn_of_untrained(replace(tiny_pipeline, vlm=vlm, generation=generation), PixelOptions())
+        assert capsys.readouterr().out.count("--show-masks") == warned

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from geoclick import files, vlms
+from geoclick import files, store, vlms
 from geoclick.errors import GeoClickError
 from geoclick.train import card, grpo, sft
 from geoclick.train.reinforcement import rewards
@@ -79,6 +80,17 @@ def test_a_stage_goes_on_where_the_adapter_ended(setting, first, base, tmp_path)
     text = (output / "README.md").read_text()
     assert "| 2 | supervised | 2 |" in text
     assert "starts from a supervised run" in text
+
+
+def test_masks_shown_in_any_stage_are_recorded(setting, first, tmp_path):
+    clicks, root = tiny.click_store(tmp_path, rows=4)
+    shown = [replace(row, shown=row.mask, given=min(len(row.clicks), 1)) for row in store.read(clicks)]
+    store.write_shard(clicks, 0, 1, shown)
+    masks = ["--clicks", str(clicks), "--root", str(root)]
+    assert adapter.read_record(first).shown_masks is False
+    second = run(setting, tmp_path / "second", "--adapter", str(first), *masks)
+    third = run(setting, tmp_path / "third", "--adapter", str(tmp_path / "second"))
+    assert (second.shown_masks, third.shown_masks) == (True, True)
 
 
 def test_a_resumed_stage_equals_an_uninterrupted_one(setting, first, tmp_path):
