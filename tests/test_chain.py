@@ -6,7 +6,7 @@ import pytest
 
 from geoclick import demo, demo_results
 
-WORDS = ["--train-samples", "240", "--test-samples", "45", "--epochs", "3", "--map-images", "2"]
+WORDS = ["--train-samples", "120", "--test-samples", "45", "--epochs", "8", "--map-images", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def test_the_summary_is_that_of_the_runs(folder):
         assert (folder / run / "report.html").stat().st_size > 10_000
     page = (folder / "report.html").read_text()
     assert "upper_bound/report.html" in page
-    # Six tasks, the target and three answers each; the sheet; two images of land cover with two maps each.
-    assert page.count("data:image/jpeg") - (6 * 4 + 1 + 2) in range(0, 21, 4)  # and up to five failures
-    assert page.count("data:image/png") == 2 * 2
+    # Six tasks, the target and three answers each; the sheet; an image of land cover with two maps.
+    assert page.count("data:image/jpeg") - (6 * 4 + 1 + 1) in range(0, 21, 4)  # and up to five failures
+    assert page.count("data:image/png") == 2
     assert (folder / demo_results.MAPS / "report.html").stat().st_size > 10_000
     assert page.count("geoclick scenes") == 3
 
@@ -55,32 +55,32 @@ def test_lora_learns_and_is_asked_in_its_own_format(folder):
     assert loss[-1] < 0.7 * loss[0]
     lora = metrics(folder, "lora")
     assert lora["protocol"]["answer_format"] == "compact"
-    assert lora["answers"]["parse_rate"] > 0.7  # 0.82 seen here, after 30 steps
-    assert lora["no_target"]["accuracy"] > 0.5  # 0.625: five of eight
+    assert lora["answers"]["parse_rate"] > 0.7  # 0.84 seen here, after 56 steps
+    assert lora["by_task"]["referring"]["miou"] > 0.82  # 0.91
+    assert lora["no_target"]["accuracy"] > 0.1  # 0.375: three of eight, of which the base has none
 
 
 def test_lora_gains_on_the_base_and_comes_near_the_stored_clicks(folder):
     base, lora, bound = (metrics(folder, run)["scores"]["miou"] for run in ("base", "lora", "upper_bound"))
-    # 0.762 and 0.667 seen here.
-    assert lora > base + 0.08
-    assert lora > 0.68
-    assert lora > 0.74 * bound  # 0.916
+    # 0.715 and 0.667 seen here, with 120 samples to train on; the tutorial's slow test measures a larger gain.
+    assert lora > base + 0.01
+    assert lora > 0.7 * bound  # 0.916
 
 
 def test_the_clicks_after_the_first_segment_the_other_objects(folder):
-    for run, first, rest in (("lora", 0.56, 0.12), ("upper_bound", 0.64, 0.17)):
+    for run, first, rest in (("lora", 0.5, 0.1), ("upper_bound", 0.64, 0.17)):
         one, several = (metrics(folder, name)["scores"]["miou"] for name in (f"{run}_first", run))
-        assert one > first  # 0.628 and 0.718 seen here
-        assert several > one + rest  # by 0.135 and 0.198
+        assert one > first  # 0.572 and 0.718 seen here
+        assert several > one + rest  # by 0.143 and 0.198
 
 
 def test_proposals_stay_below_the_oracle(folder):
     maps = json.loads((folder / "summary.json").read_text())["map_miou"]
     assert maps == demo_results.read_maps(folder)
-    # 0.587, 0.550 and 0.616 seen here; two images are too few to compare CLIP with and without proposals.
+    # 0.550 and 0.684 seen here; one image is too few to compare CLIP with and without proposals.
     assert maps["clearclip"]["vote"] > 0.49
-    assert maps["clearclip"]["vote"] + 0.02 < maps[demo_results.ORACLE]["vote"]
-    assert maps["clip"]["dense"] < maps["clearclip"]["dense"]
+    assert maps["clearclip"]["vote"] + 0.05 < maps[demo_results.ORACLE]["vote"]
+    assert maps["clip"]["dense"] < maps["clearclip"]["dense"]  # 0.239 and 0.545
     assert (folder / "maps/report.html").stat().st_size > 10_000
 
 
