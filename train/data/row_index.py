@@ -13,7 +13,6 @@ from geoclick import chat_rows
 from geoclick.contradictions import fingerprint
 from geoclick.train.data import cache_folder
 from geoclick.train.data.row_file import StoreFile
-from geoclick.train.data.shared_work import blocks_of
 
 VERSION = 1
 """Of the rules that choose rows (`geoclick.chat_rows`): another number makes all indices again."""
@@ -127,6 +126,9 @@ def _read(store: StoreFile, limits: Limits, numbers: Sequence[int]) -> _Block:
 
 
 def _write(path: Path, store: StoreFile, limits: Limits) -> None:
+    # It imports PyTorch, which a run with a wrong option need not wait for.
+    from geoclick.train.data.shared_work import blocks_of
+
     def read(numbers: range) -> _Block:
         return _read(store, limits, numbers)
 

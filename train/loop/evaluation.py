@@ -69,7 +69,7 @@ class EvaluationMixin:
             self.control.should_training_stop = True
         return figures
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+    def _run_epoch(self, **arguments: Any) -> None:
         """An epoch; none after the last step of a run, which Trainer notices only at the end of a further step.
 
         A run may be resumed there: killed before the adapter was saved, or started again.
@@ -80,7 +80,7 @@ class EvaluationMixin:
         ):
             self.control.should_training_stop = True
         else:
-            super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+            super()._run_epoch(**arguments)  # type: ignore[misc]
 
     def _show(self, records: Sequence[Record]) -> None:
         """Write the picture of an evaluation and log it; only process 0 may call it."""

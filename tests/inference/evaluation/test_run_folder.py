@@ -19,6 +19,7 @@ from tests.paths import REPO
 
 PROTOCOL = {"mode": "native", "n": 40}
 EMPTY = masks.encode_rle(np.zeros((2, 2), bool))
+TEXTS = dict.fromkeys(records.TEXTS, "")
 
 
 def samples(count, images=3):
@@ -48,7 +49,10 @@ class Asker:
         if len(self.batches) == self.stop_at:
             raise KeyboardInterrupt
         self.batches.append([position for position, _ in batch])
-        return [{"sample_id": s.sample_id, "together": len(batch), "first": batch[0][0]} for _, s in batch]
+        return [
+            {**TEXTS, "sample_id": s.sample_id, "together": len(batch), "first": batch[0][0]}
+            for _, s in batch
+        ]
 
 
 def folder(output, **changes):
