@@ -4,6 +4,7 @@ import shutil
 import socket
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ HEAVY = ("demo", "train grpo", "merge", "card", "app")
 
 SERVERS = ("app",)
 """Commands that run until they are stopped."""
+
+MISSING = () if find_spec("gradio") else ("app",)
+"""Commands that need an extra which is not installed, and would refuse any input for that reason."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.hardening import file_cases, folder_cases, number_cases, store_cases, text_cases
 from tests.hardening.cases import GOOD, OUTCOMES, drawn, run_case
 from tests.hardening.forks import fork_server
-from tests.hardening.inputs import Inputs
+from tests.hardening.inputs import MISSING, Inputs
 
 MODULES = (text_cases, number_cases, store_cases, file_cases, folder_cases)
 
@@ -68,6 +68,8 @@ def main():
     parser.add_argument("--output", type=Path, required=True, help="file for a line of JSON for each run")
     parser.add_argument("--again", action="store_true", help="run those again that were not as they must be")
     options = parser.parse_args()
+    if MISSING and not options.light:
+        parser.error(f"{MISSING[0]} cannot run here; pip install geoclick[{MISSING[0]}], or give --light.")
     every = all_cases()
     cases = [case for case in every if options.only in str(case) and not (options.light and case.heavy)]
     cases = drawn(cases, min(options.count, len(cases)), options.seed)
