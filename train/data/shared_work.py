@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -20,6 +21,7 @@ BLOCK = 1024
 LONG = 100_000
 """Rows from which several processes share the pass, which begin to be worth their start, and its progress is shown."""
 MOST_WORKERS = 16
+"""Processes at most: more would wait for the one that collects the results."""
 
 
 def blocks_of(work: Callable[[range], Result], count: int, title: str) -> Iterator[Result]:
@@ -40,12 +42,18 @@ def blocks_of(work: Callable[[range], Result], count: int, title: str) -> Iterat
 
 
 def in_processes(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """What `work` makes of each item, in order, in forked processes, one for each processor; errors as in `work`."""
-    workers = min(len(os.sched_getaffinity(0)), MOST_WORKERS, len(items))
+    """What `work` makes of each item, in order, in forked processes, one for each processor; errors as in `work`.
+
+    Without Linux the items are done in this process.
+    """
+    processors = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    workers = min(processors, MOST_WORKERS, len(items))
     loader = DataLoader(
         _Work(work, items),
         batch_size=None,
         num_workers=workers if workers > 1 else 0,
+        # `work` need not be one that can be pickled.
+        multiprocessing_context="fork" if workers > 1 else None,
         collate_fn=_as_it_is,
         worker_init_fn=_start_worker,
         # It draws a seed, which must not change the random numbers of the run.
