@@ -232,7 +232,8 @@ def test_a_full_disk_is_one_sentence_and_the_command_goes_on(command, share, ser
         folder = tmp_path / "disk"
         words = words_of(command, inputs, folder)
         before = used(folder)
-        resize(before + int(share * (expected.size - before)) // PAGE * PAGE)
+        # A size of 0 would be no limit.
+        resize(max(before + int(share * (expected.size - before)) // PAGE * PAGE, PAGE))
         result = server.run(words, folder)
         if result.code:
             sentence = check_stopped(result)
