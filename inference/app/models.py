@@ -167,7 +167,10 @@ def checked(text: str | None, longest: int, what: str) -> str:
 
 
 def load(options: AppOptions) -> AppModels:
-    """Load the models of the options; CLIP is loaded with the first map."""
+    """Load the models of the options; the embedded CLIP is loaded with the first map."""
+    is_named = options.clip != "embedded" or options.clip_checkpoint is not None
+    # A wrong one is refused before the app starts.
+    clip = load_clip(options.clip, options.clip_checkpoint, options.device) if is_named else None
     pipeline = pipelines.from_options(options, batch_size=options.batch_size, revision=options.revision)
     pipelines.warn_of_untrained(pipeline, options.pixels())
-    return AppModels(pipeline, options, Limits(options.max_megapixels, options.max_upload))
+    return AppModels(pipeline, options, Limits(options.max_megapixels, options.max_upload), clip)
