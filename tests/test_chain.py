@@ -6,7 +6,7 @@ import pytest
 
 from geoclick import demo, demo_results
 
-WORDS = ["--train-samples", "120", "--test-samples", "45", "--epochs", "8", "--map-images", "1"]
+WORDS = ["--train-samples", "240", "--test-samples", "45", "--epochs", "3", "--map-images", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -55,23 +55,24 @@ def test_lora_learns_and_is_asked_in_its_own_format(folder):
     assert loss[-1] < 0.7 * loss[0]
     lora = metrics(folder, "lora")
     assert lora["protocol"]["answer_format"] == "compact"
-    assert lora["answers"]["parse_rate"] > 0.7  # 0.84 seen here, after 56 steps
+    assert lora["answers"]["parse_rate"] > 0.7  # 0.82 seen here, after 30 steps
     assert lora["by_task"]["referring"]["miou"] > 0.82  # 0.91
-    assert lora["no_target"]["accuracy"] > 0.1  # 0.375: three of eight, of which the base has none
+    assert lora["no_target"]["accuracy"] > 0.5  # 0.625: five of eight, of which the base has none
 
 
 def test_lora_gains_on_the_base_and_comes_near_the_stored_clicks(folder):
     base, lora, bound = (metrics(folder, run)["scores"]["miou"] for run in ("base", "lora", "upper_bound"))
-    # 0.715 and 0.667 seen here, with 120 samples to train on; the tutorial's slow test measures a larger gain.
-    assert lora > base + 0.01
-    assert lora > 0.7 * bound  # 0.916
+    # 0.762 and 0.667 seen here.
+    assert lora > base + 0.08
+    assert lora > 0.68
+    assert lora > 0.74 * bound  # 0.916
 
 
 def test_the_clicks_after_the_first_segment_the_other_objects(folder):
-    for run, first, rest in (("lora", 0.5, 0.1), ("upper_bound", 0.64, 0.17)):
+    for run, first, rest in (("lora", 0.56, 0.12), ("upper_bound", 0.64, 0.17)):
         one, several = (metrics(folder, name)["scores"]["miou"] for name in (f"{run}_first", run))
-        assert one > first  # 0.572 and 0.718 seen here
-        assert several > one + rest  # by 0.143 and 0.198
+        assert one > first  # 0.628 and 0.718 seen here
+        assert several > one + rest  # by 0.135 and 0.198
 
 
 def test_proposals_stay_below_the_oracle(folder):
