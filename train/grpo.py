@@ -57,6 +57,7 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
     runs.check_push(trl_options)
     from geoclick import segmenters
     from geoclick.train.data import image_hashes
+    from geoclick.train.data.held_out import image_paths
     from geoclick.train.loop import dry_run
     from geoclick.train.options import compute
     from geoclick.train.reinforcement import grpo_dry_run, vllm_rollouts
@@ -94,8 +95,7 @@ def run(options: GrpoOptions, trl_options: dict[str, Any]) -> None:
         return
     with runs.opened(output, NAME, arguments, resume=options.resume):
         used = [*samples, *held_out]
-        paths = {str(files.inside(one.root, one.image)) for one in used}
-        images = image_hashes.named(paths, {str(one.root) for one in used})
+        images = image_hashes.named(image_paths(used), {str(one.root) for one in used})
         checkpoint = runs.start(output, NAME, arguments, resolved, new, images, resume=options.resume)
         train(options, trainer, checkpoint, trainable, pushed=bool(trl_options.get("push_to_hub")))
     runs.shutdown(trainer)

@@ -22,7 +22,6 @@ from geoclick.train.options.sft import NAME, SftOptions, check, parse
 if TYPE_CHECKING:
     from trl import SFTConfig
 
-    from geoclick.datasets import Sample
     from geoclick.train.data.training_data import TrainingData
     from geoclick.train.loop.held_out_loss import HeldOutLoss
     from geoclick.train.loop.monitor import Monitor
@@ -51,6 +50,7 @@ def run(options: SftOptions, trl_options: dict[str, Any]) -> None:
     runs.prepare_process()
     runs.check_push(trl_options)
     from geoclick.train.data import image_hashes, training_data
+    from geoclick.train.data.held_out import image_paths
     from geoclick.train.loop import checks, dry_run, lora
     from geoclick.train.loop.monitor import METRIC
     from geoclick.train.options import compute
@@ -198,15 +198,8 @@ def make_monitor(options: SftOptions, vlm: "Vlm", arguments: "SFTConfig") -> "Mo
         every=options.evaluate_every,
         patience=options.patience,
         batch_size=arguments.per_device_eval_batch_size,
-        loss=held_out_loss(options, vlm, image_paths(samples), arguments),
+        loss=held_out_loss(options, vlm, held_out.image_paths(samples), arguments),
     )
-
-
-def image_paths(samples: "Sequence[Sample]") -> set[str]:
-    """The absolute paths of the samples' images."""
-    from geoclick.train.data import held_out
-
-    return {str(held_out.image_path(sample)) for sample in samples}
 
 
 def held_out_loss(

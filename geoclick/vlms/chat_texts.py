@@ -47,16 +47,14 @@ def render(processor: Processor, chats: Sequence[Chat], *, add_generation_prompt
         between = None
         if form is not None and len(places) >= FEW:
             first = places[0]
-            rendered_form, expected = by_template([_with_placeholders(form), chats[first]])
-            between = _cut(rendered_form, len(texts[first]))
-            if between is not None and _fill(between, texts[first]) != expected:
-                between = None
+            with_placeholders, expected = by_template([_with_placeholders(form), chats[first]])
+            between = _between(with_placeholders, expected, texts[first])
         if between is None:
-            for place, text in zip(places, by_template([chats[place] for place in places]), strict=True):
-                result[place] = text
+            rendered = by_template([chats[place] for place in places])
         else:
-            for place in places:
-                result[place] = _fill(between, texts[place])
+            rendered = [_fill(between, texts[place]) for place in places]
+        for place, text in zip(places, rendered, strict=True):
+            result[place] = text
     return result
 
 
@@ -89,10 +87,20 @@ def _with_placeholders(form: Form) -> Chat:
     return chat
 
 
-def _cut(rendered: str, texts: int) -> list[str] | None:
-    """What is around the placeholders of `texts` texts; None unless each is there once, in order."""
-    pieces = re.split(PLACEHOLDER.format("([0-9]+)"), rendered)
-    return pieces[::2] if pieces[1::2] == [str(number) for number in range(texts)] else None
+def _between(with_placeholders: str, rendered: str, texts: tuple[str, ...]) -> list[str] | None:
+    """What a template writes around the texts of chats of one form.
+
+    Args:
+        with_placeholders: the rendered form.
+        rendered: a chat of the form.
+        texts: of that chat.
+
+    Returns:
+        A list of one more than the texts; None if the template does not write each text once, in order and as it is.
+    """
+    pieces = re.split(PLACEHOLDER.format("([0-9]+)"), with_placeholders)
+    is_whole = pieces[1::2] == [str(number) for number in range(len(texts))]
+    return pieces[::2] if is_whole and _fill(pieces[::2], texts) == rendered else None
 
 
 def _fill(between: list[str], texts: tuple[str, ...]) -> str:

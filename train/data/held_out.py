@@ -101,3 +101,9 @@ def of_sources(sources: Sequence[Source], count: int) -> list[Sample]:
 def image_path(sample: Sample) -> Path:
     """The absolute path of a sample's image."""
     return files.inside(sample.root, sample.image)
+
+
+def image_paths(samples: Iterable[Sample]) -> set[str]:
+    """The absolute paths of the images of samples."""
+    images = {(sample.root, sample.image) for sample in samples}
+    return {str(files.inside(root, image)) for root, image in images}

@@ -21,7 +21,7 @@ THREADS = 16
 """Files that are read at once; a disk in the network answers each after milliseconds."""
 
 TOGETHER = 64
-"""Files that a thread reads before it waits for the others: to hand over one small file takes as long as to read it."""
+"""Files at most that are handed to a thread at once, since to hand over a small file takes as long as to read it."""
 
 LONG = 10_000
 """Images from which the progress is shown."""
@@ -58,7 +58,9 @@ def of(images: Mapping[str, Path]) -> dict[str, str]:
     hashes: dict[str, str] = {}
     if processes.is_first():
         paths = list(images.values())
-        groups = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
+        # Of few files, which may be large, each thread gets some.
+        together = max(min(TOGETHER, len(paths) // (4 * THREADS)), 1)
+        groups = [paths[start : start + together] for start in range(0, len(paths), together)]
         with ThreadPoolExecutor(THREADS) as pool:
             read = pool.map(lambda group: [files.sha256(path) for path in group], groups)
             shown = track(read, "Hashing images", len(groups), shown=len(images) >= LONG, transient=True)

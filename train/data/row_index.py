@@ -132,18 +132,17 @@ def _write(path: Path, store: StoreFile, limits: Limits) -> None:
     def read(numbers: range) -> _Block:
         return _read(store, limits, numbers)
 
-    blocks = list(blocks_of(read, len(store), f"Reading {store.folder.name}"))
+    blocks = list(blocks_of(read, len(store), f"Reading {store.folder.name}")) or [read(range(0))]
     numbers = {"": 0}
     reason_of_row = bytearray(
         numbers.setdefault(reason, len(numbers)) for block in blocks for reason in block.reasons
     )
-    empty = _read(store, limits, [])
     with path.open("wb") as file:
         np.savez(
             file,
             reason_of_row=np.frombuffer(reason_of_row, np.uint8),
             reasons=np.array(REASONS.join(numbers)),
-            sizes=np.concatenate([empty.sizes, *(block.sizes for block in blocks)]),
-            queries=np.concatenate([empty.queries, *(block.queries for block in blocks)]),
-            targets=np.concatenate([empty.targets, *(block.targets for block in blocks)]),
+            sizes=np.concatenate([block.sizes for block in blocks]),
+            queries=np.concatenate([block.queries for block in blocks]),
+            targets=np.concatenate([block.targets for block in blocks]),
         )
